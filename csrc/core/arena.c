@@ -1,0 +1,85 @@
+#include "core/arena.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+static void *map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    /* Fewer page faults and TLB misses on streams of hundreds of megabytes; advice only, so the result does not matter. */
+    madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+void *ha_block_alloc(size_t bytes)
+{
+    void *p = map(bytes ? bytes : 1);
+    if (!p)
+        ha_fail(HA_NO_MEMORY, "cannot map %zu bytes", bytes);
+    return p;
+}
+
+void ha_block_free(void *block, size_t bytes)
+{
+    if (block)
+        munmap(block, bytes ? bytes : 1);
+}
+
+ha_status ha_arena_open(ha_arena *arena)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    size_t physical = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 34;
+    *arena = (ha_arena){0};
+    /* Address space only: halve until an address-space limit (ulimit -v) lets it through. */
+    for (size_t size = physical; size >= (size_t)1 << 24; size /= 2) {
+        arena->base = map(size);
+        if (arena->base) {
+            arena->size = size;
+            return HA_OK;
+        }
+    }
+    return ha_fail(HA_NO_MEMORY, "cannot reserve address space for activations");
+}
+
+void ha_arena_close(ha_arena *arena)
+{
+    if (arena->base)
+        munmap(arena->base, arena->size);
+    *arena = (ha_arena){0};
+}
+
+void ha_arena_trim(ha_arena *arena)
+{
+    if (arena->base && arena->used == 0 && arena->peak)
+        madvise(arena->base, arena->peak, MADV_DONTNEED);
+    arena->peak = 0;
+}
+
+void *ha_arena_push(ha_arena *arena, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HA_ALIGN) {
+        ha_fail(HA_NO_MEMORY, "a temporary of %zu items of %zu bytes does not fit in memory", count, size);
+        return NULL;
+    }
+    bytes = (bytes + HA_ALIGN - 1) / HA_ALIGN * HA_ALIGN;
+    if (bytes > arena->size - arena->used) {
+        ha_fail(HA_NO_MEMORY, "activations need %zu MiB and %zu MiB are available: use fewer or shorter sequences",
+                (arena->used + bytes) >> 20, arena->size >> 20);
+        return NULL;
+    }
+    void *p = arena->base + arena->used;
+    arena->used += bytes;
+    if (arena->used > arena->peak)
+        arena->peak = arena->used;
+    return p;
+}

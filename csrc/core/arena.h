@@ -1,0 +1,50 @@
+/* Memory: blocks that live long (parameters, moments) and an arena for what lives during one call (activations, scratch).
+ *
+ * Both come from mmap: pages cost nothing until they are touched, arrive zeroed, and stay mapped from one step to the
+ * next, so a training step makes no system call and takes no page fault after the first one. */
+#ifndef HA_CORE_ARENA_H
+#define HA_CORE_ARENA_H
+
+#include <stddef.h>
+
+#include "core/status.h"
+
+#define HA_ALIGN 64
+
+/* A zeroed block of `bytes`, aligned to a page; NULL (with a message) when the system refuses. */
+void *ha_block_alloc(size_t bytes);
+void ha_block_free(void *block, size_t bytes);
+
+/* A stack of temporaries over one reserved address range: push, remember a mark, release back to the mark. */
+typedef struct {
+    char *base;
+    size_t size, used, peak;
+} ha_arena;
+
+ha_status ha_arena_open(ha_arena *arena);
+void ha_arena_close(ha_arena *arena);
+/* Gives the touched pages back to the system; the arena must be empty. */
+void ha_arena_trim(ha_arena *arena);
+
+/* `count` items of `size` bytes, aligned to 64, contents undefined; NULL (with a message) when the range is full. */
+void *ha_arena_push(ha_arena *arena, size_t count, size_t size);
+
+static inline size_t ha_arena_mark(const ha_arena *arena)
+{
+    return arena->used;
+}
+
+static inline void ha_arena_release(ha_arena *arena, size_t mark)
+{
+    arena->used = mark;
+}
+
+/* Push or return from the calling function with HA_NO_MEMORY. */
+#define HA_PUSH(pointer, arena, count)                                    \
+    do {                                                                  \
+        (pointer) = ha_arena_push((arena), (count), sizeof *(pointer));   \
+        if (!(pointer))                                                   \
+            return HA_NO_MEMORY;                                          \
+    } while (0)
+
+#endif

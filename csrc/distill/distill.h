@@ -1,0 +1,69 @@
+/* Scoring layers by KL divergence, and the three training steps of RADLADS, on windows of a token stream. */
+#ifndef HA_DISTILL_DISTILL_H
+#define HA_DISTILL_DISTILL_H
+
+#include "model/model.h"
+#include "ops/ops.h"
+
+/* A stream of tokens and the pieces of it that are sequences: window w is [window[2w], window[2w + 1]). */
+typedef struct {
+    const int32_t *token;
+    const int64_t *window;
+    int count;
+} ha_windows;
+
+/* windows.c: the batch of windows [from, to), repeated `copies` times, on the arena */
+ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha_arena *arena, ha_batch *batch);
+/* The end of the group of windows that starts at `from`: as many as hold at most `rows` tokens together, at least one. */
+int ha_windows_group(const ha_windows *w, int from, int64_t rows);
+
+/* scorer.c; `teacher` NULL: the model itself with every gate 1. Results are means over a window's tokens, in nats. */
+typedef struct {
+    const ha_model *model, *teacher;
+    ha_arena *arena;
+    const ha_interrupt *check;
+} ha_scorer;
+
+/* kl [count] = KL(T || H) with gates [num_layers] */
+ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl);
+/* The same for hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
+ * flipped [n_layers][count] for layers [n_layers], ascending. Candidates share the prefix up to their layer. */
+ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *gates, int n_layers, const int *layers,
+                        double *base, double *flipped);
+/* kl [count] and gradient [num_layers][count] = d kl / d gate */
+ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient);
+/* hidden [stream length, hidden_size]: final hidden states of the windows' tokens at their places in the stream */
+ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena, const ha_interrupt *check);
+
+typedef enum { HA_STAGE_ALIGN, HA_STAGE_DISTILL, HA_STAGE_FINETUNE } ha_stage;
+
+typedef struct {
+    ha_stage stage;
+    float beta1, beta2, eps, weight_decay, clip; /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
+    int micro_batch;                             /* windows that go through the model together */
+} ha_train_options;
+
+typedef struct ha_trainer ha_trainer;
+
+/* trainer.c: `teacher` is for HA_STAGE_DISTILL (NULL: its hidden states come with every step and `student` has its head).
+ * train_layer [num_layers], for HA_STAGE_ALIGN, chooses the layers to train; NULL: all. */
+ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_train_options *options,
+                         const uint8_t *train_layer, ha_trainer **out);
+void ha_trainer_free(ha_trainer *trainer);
+/* One optimizer step on all windows. lr by group (HA_GROUP_REST, HA_GROUP_MIXER). teacher_hidden [stream, hidden] or NULL.
+ * loss: mean per token; for HA_STAGE_ALIGN one for each layer [num_layers] (0 where it is not trained). On any failure the
+ * weights and the step count are as before. */
+ha_status ha_trainer_step(ha_trainer *trainer, const ha_windows *w, const float lr[2], const float *teacher_hidden,
+                          ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm);
+int64_t ha_trainer_steps(const ha_trainer *trainer);
+void ha_trainer_set_steps(ha_trainer *trainer, int64_t steps);
+/* AdamW's moments, laid out like the model's parameters, and whether parameter i is trained. */
+float *ha_trainer_moment(const ha_trainer *trainer, int second);
+int ha_trainer_trains(const ha_trainer *trainer, int param);
+
+/* align.c: forward and backward of step 1 for one batch; loss [num_layers] += sum over tokens of the distance.
+ * Gradients of scale * loss. */
+ha_status ha_align_batch(ha_model *model, const uint8_t *train_layer, const ha_batch *batch, float scale,
+                         ha_arena *arena, const ha_interrupt *check, double *loss);
+
+#endif

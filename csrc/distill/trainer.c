@@ -1,0 +1,229 @@
+/* The training loop's one step: gradients over micro-batches, clipping, AdamW. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "distill/distill.h"
+
+struct ha_trainer {
+    ha_model *student;
+    const ha_model *teacher;
+    ha_train_options options;
+    uint8_t *train_layer; /* [num_layers] */
+    uint8_t *trains;      /* [params] */
+    ha_segment *segment;  /* the trained parameters, in table order */
+    int *segment_param;
+    int segments;
+    float *m, *v;
+    int64_t steps;
+};
+
+static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
+{
+    const ha_params *params = &t->student->params;
+    const int layers = t->student->config.num_layers;
+    t->train_layer = calloc((size_t)layers, 1);
+    t->trains = calloc((size_t)params->count, 1);
+    t->segment = calloc((size_t)params->count, sizeof *t->segment);
+    t->segment_param = calloc((size_t)params->count, sizeof *t->segment_param);
+    if (!t->train_layer || !t->trains || !t->segment || !t->segment_param)
+        return ha_fail(HA_NO_MEMORY, "out of memory for a trainer");
+    for (int l = 0; l < layers; l++) {
+        const ha_layer *layer = &t->student->layer[l];
+        t->train_layer[l] = t->options.stage == HA_STAGE_ALIGN && layer->softmax.kind && layer->linear.kind && (!train_layer || train_layer[l]);
+    }
+    for (int i = 0; i < params->count; i++) {
+        const ha_param *p = &params->list[i];
+        if (t->options.stage == HA_STAGE_ALIGN && !(p->aligns && t->train_layer[p->layer]))
+            continue;
+        t->trains[i] = 1;
+        t->segment_param[t->segments] = i;
+        t->segment[t->segments++] = (ha_segment){.offset = p->offset, .count = p->count, .decay = p->ndim > 1 ? t->options.weight_decay : 0.0f};
+    }
+    t->m = ha_block_alloc(params->total * sizeof *t->m);
+    t->v = ha_block_alloc(params->total * sizeof *t->v);
+    return t->m && t->v ? ha_model_need_grads(t->student) : HA_NO_MEMORY;
+}
+
+ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_train_options *options,
+                         const uint8_t *train_layer, ha_trainer **out)
+{
+    ha_trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return ha_fail(HA_NO_MEMORY, "out of memory for a trainer");
+    t->student = student;
+    t->teacher = teacher;
+    t->options = *options;
+    ha_status status = set_up(t, train_layer);
+    if (status != HA_OK) {
+        ha_trainer_free(t);
+        return status;
+    }
+    *out = t;
+    return HA_OK;
+}
+
+void ha_trainer_free(ha_trainer *t)
+{
+    if (!t)
+        return;
+    size_t bytes = t->student->params.total * sizeof *t->m;
+    ha_block_free(t->m, bytes);
+    ha_block_free(t->v, bytes);
+    free(t->train_layer);
+    free(t->trains);
+    free(t->segment);
+    free(t->segment_param);
+    free(t);
+}
+
+/* The teacher's hidden states of windows [from, to): from its cache, or computed. */
+static ha_status teacher_rows(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch,
+                              const float *cached, ha_arena *arena, const ha_interrupt *check, float *hidden)
+{
+    const size_t d = (size_t)t->student->config.hidden_size;
+    if (!cached)
+        return ha_model_hidden(t->teacher, NULL, batch, NULL, hidden, arena, check);
+    for (int i = from; i < to; i++)
+        memcpy(hidden + (size_t)batch->offset[i - from] * d, cached + (size_t)w->window[2 * i] * d,
+               (size_t)(w->window[2 * i + 1] - w->window[2 * i]) * d * sizeof *hidden);
+    return HA_OK;
+}
+
+static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch, float scale,
+                              const float *cached, ha_arena *arena, const ha_interrupt *check, double *loss)
+{
+    ha_model *m = t->student;
+    const int rows = batch->rows, d = m->config.hidden_size, vocabulary = m->config.vocab_size;
+    const size_t wide = (size_t)rows * (size_t)d;
+    float *dhidden, *dhead = m->grads + m->head;
+    double *row_loss;
+    ha_tape tape;
+    HA_PUSH(dhidden, arena, wide);
+    HA_PUSH(row_loss, arena, (size_t)rows);
+    if (t->options.stage == HA_STAGE_DISTILL) {
+        const ha_model *teacher = t->teacher ? t->teacher : m;
+        float *target;
+        HA_PUSH(target, arena, wide);
+        HA_TRY(teacher_rows(t, w, from, to, batch, cached, arena, check, target));
+        HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
+        const float *student[1] = {tape.hidden};
+        double *losses[1] = {row_loss};
+        HA_TRY(ha_head_kl(rows, d, vocabulary, target, ha_model_head(teacher), 1, student, ha_model_head(m), scale, losses,
+                          dhidden, dhead, check, arena));
+    } else {
+        int32_t *target;
+        HA_PUSH(target, arena, (size_t)rows);
+        for (int s = 0; s < batch->n_seq; s++)
+            for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
+                target[r] = r + 1 < batch->offset[s + 1] ? batch->token[r + 1] : -1;
+        HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
+        HA_TRY(ha_head_cross_entropy(rows, d, vocabulary, tape.hidden, ha_model_head(m), target, scale, row_loss, dhidden,
+                                     dhead, check, arena));
+    }
+    for (int r = 0; r < rows; r++)
+        *loss += row_loss[r];
+    return ha_tape_backward(m, &tape, dhidden, NULL);
+}
+
+/* Gradients of the mean loss over all windows, micro-batch after micro-batch; loss [1 or num_layers] is that mean. */
+static ha_status accumulate(ha_trainer *t, const ha_windows *w, const float *cached, ha_arena *arena,
+                            const ha_interrupt *check, double *loss)
+{
+    const int align = t->options.stage == HA_STAGE_ALIGN, n_losses = align ? t->student->config.num_layers : 1;
+    int64_t terms = 0;
+    for (int i = 0; i < w->count; i++)
+        terms += w->window[2 * i + 1] - w->window[2 * i] - (t->options.stage == HA_STAGE_FINETUNE);
+    float scale = 1.0f / (float)terms;
+    for (int i = 0; i < n_losses; i++)
+        loss[i] = 0.0;
+    for (int from = 0; from < w->count; from += t->options.micro_batch) {
+        size_t mark = ha_arena_mark(arena);
+        int to = from + t->options.micro_batch < w->count ? from + t->options.micro_batch : w->count;
+        ha_batch batch;
+        HA_TRY(ha_windows_batch(w, from, to, 1, arena, &batch));
+        if (align)
+            HA_TRY(ha_align_batch(t->student, t->train_layer, &batch, scale, arena, check, loss));
+        else
+            HA_TRY(logits_batch(t, w, from, to, &batch, scale, cached, arena, check, loss));
+        ha_arena_release(arena, mark);
+    }
+    for (int i = 0; i < n_losses; i++) {
+        loss[i] /= (double)terms;
+        if (!isfinite(loss[i]))
+            return ha_fail(HA_BAD_VALUE, "the loss at step %lld is not finite: lower the learning rate or check the weights",
+                           (long long)t->steps + 1);
+    }
+    return HA_OK;
+}
+
+static float clip_factor(const ha_trainer *t, double norm)
+{
+    double clip = (double)t->options.clip;
+    return clip > 0.0 && norm > clip ? (float)(clip / (norm + 1e-6)) : 1.0f;
+}
+
+/* Clips and steps segments [from, to) as one problem; returns the norm before clipping. */
+static ha_status update(ha_trainer *t, int from, int to, ha_arena *arena, double *norm)
+{
+    ha_model *m = t->student;
+    const ha_train_options *o = &t->options;
+    *norm = sqrt(ha_sum_squares(to - from, t->segment + from, m->grads, arena));
+    if (!isfinite(*norm))
+        return ha_fail(HA_BAD_VALUE, "the gradient at step %lld is not finite: lower the learning rate", (long long)t->steps + 1);
+    return ha_adamw(to - from, t->segment + from, m->weights, m->grads, t->m, t->v, clip_factor(t, *norm), o->beta1, o->beta2,
+                    o->eps, t->steps + 1, arena);
+}
+
+static ha_status step(ha_trainer *t, const ha_windows *w, const float lr[2], const float *cached, ha_arena *arena,
+                      const ha_interrupt *check, double *loss, double *grad_norm)
+{
+    const ha_param *list = t->student->params.list;
+    HA_TRY(accumulate(t, w, cached, arena, check, loss));
+    for (int i = 0; i < t->segments; i++)
+        t->segment[i].lr = lr[list[t->segment_param[i]].group];
+    double total = 0.0, norm = 0.0;
+    for (int from = 0, to; from < t->segments; from = to) {
+        to = t->segments;
+        if (t->options.stage == HA_STAGE_ALIGN)
+            for (to = from + 1; to < t->segments && list[t->segment_param[to]].layer == list[t->segment_param[from]].layer;)
+                to++;
+        HA_TRY(update(t, from, to, arena, &norm));
+        total += norm * norm;
+    }
+    *grad_norm = sqrt(total);
+    t->steps++;
+    return HA_OK;
+}
+
+ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2], const float *teacher_hidden,
+                          ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm)
+{
+    size_t mark = ha_arena_mark(arena);
+    ha_status status = step(t, w, lr, teacher_hidden, arena, check, loss, grad_norm);
+    ha_arena_release(arena, mark);
+    if (status != HA_OK)
+        for (int i = 0; i < t->segments; i++)
+            memset(t->student->grads + t->segment[i].offset, 0, t->segment[i].count * sizeof(float));
+    return status;
+}
+
+int64_t ha_trainer_steps(const ha_trainer *t)
+{
+    return t->steps;
+}
+
+void ha_trainer_set_steps(ha_trainer *t, int64_t steps)
+{
+    t->steps = steps;
+}
+
+float *ha_trainer_moment(const ha_trainer *t, int second)
+{
+    return second ? t->v : t->m;
+}
+
+int ha_trainer_trains(const ha_trainer *t, int param)
+{
+    return t->trains[param];
+}

@@ -1,0 +1,39 @@
+/* Chooses the kernel table once, by what this processor runs. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+extern const ha_kernels ha_kernels_generic;
+#if defined __x86_64__
+extern const ha_kernels ha_kernels_avx2, ha_kernels_avx512;
+#endif
+
+static const ha_kernels *chosen;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void choose(void)
+{
+    const ha_kernels *able[3] = {&ha_kernels_generic};
+    int n = 1;
+#if defined __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        able[n++] = &ha_kernels_avx2;
+        if (__builtin_cpu_supports("avx512f"))
+            able[n++] = &ha_kernels_avx512;
+    }
+#endif
+    chosen = able[n - 1];
+    const char *wish = getenv("HYBRIDATTN_ISA");
+    for (int i = 0; wish && i < n; i++)
+        if (strcmp(wish, able[i]->isa) == 0)
+            chosen = able[i];
+}
+
+const ha_kernels *ha_kernels_get(void)
+{
+    pthread_once(&once, choose);
+    return chosen;
+}

@@ -1,0 +1,118 @@
+/* Loops over n items: dot products, activations, AdamW. MAP writes the vector body once, for whole vectors and the tail. */
+#define MAP(n, BODY)                       \
+    do {                                   \
+        size_t i = 0;                      \
+        for (; i + W <= (n); i += W) {     \
+            enum { part = 0 };             \
+            const size_t left = W;         \
+            (void)left;                    \
+            BODY                           \
+        }                                  \
+        if (i < (n)) {                     \
+            enum { part = 1 };             \
+            const size_t left = (n) - i;   \
+            BODY                           \
+        }                                  \
+    } while (0)
+#define LOAD(p) (part ? v_load_part((p) + i, left, 0.0f) : v_load((p) + i))
+#define STORE(p, v) (part ? v_store_part((p) + i, (v), left) : v_store((p) + i, (v)))
+
+static float k_dot(size_t n, const float *x, const float *y)
+{
+    vf a = v_set(0.0f), b = a;
+    size_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W) {
+        a += v_load(x + i) * v_load(y + i);
+        b += v_load(x + i + W) * v_load(y + i + W);
+    }
+    x += i, y += i, n -= i;
+    MAP(n, { a += LOAD(x) * LOAD(y); });
+    return v_sum(a + b);
+}
+
+static void k_axpy(size_t n, float a, const float *x, float *y)
+{
+    MAP(n, { STORE(y, LOAD(y) + v_set(a) * LOAD(x)); });
+}
+
+static double k_sum_squares(size_t n, const float *x)
+{
+    double sum = 0.0;
+    while (n > 0) { /* short float sums, added up in double */
+        size_t block = n < 1024 ? n : 1024;
+        sum += (double)k_dot(block, x, x);
+        x += block, n -= block;
+    }
+    return sum;
+}
+
+static void k_exp(size_t n, const float *x, float *y)
+{
+    MAP(n, { STORE(y, v_exp(LOAD(x))); });
+}
+
+static void k_sigmoid(size_t n, const float *x, float *y)
+{
+    MAP(n, { STORE(y, v_sigmoid(LOAD(x))); });
+}
+
+static void k_silu(size_t n, const float *x, float *y)
+{
+    MAP(n, {
+        vf a = LOAD(x);
+        STORE(y, a * v_sigmoid(a));
+    });
+}
+
+/* silu'(a) = s (1 + a (1 - s)), s = sigmoid(a) */
+INLINE vf v_silu_slope(vf a, vf s)
+{
+    return s * (v_set(1.0f) + a * (v_set(1.0f) - s));
+}
+
+static void k_silu_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    MAP(n, {
+        vf a = LOAD(x);
+        STORE(dx, LOAD(dy) * v_silu_slope(a, v_sigmoid(a)));
+    });
+}
+
+static void k_silu_mul(size_t n, const float *a, const float *b, float *y)
+{
+    MAP(n, {
+        vf u = LOAD(a);
+        STORE(y, u * v_sigmoid(u) * LOAD(b));
+    });
+}
+
+static void k_silu_mul_backward(size_t n, const float *a, const float *b, const float *dy, float *da, float *db, float *y)
+{
+    MAP(n, {
+        vf u = LOAD(a);
+        vf g = LOAD(b);
+        vf d = LOAD(dy);
+        vf s = v_sigmoid(u);
+        if (y)
+            STORE(y, u * s * g);
+        STORE(da, d * g * v_silu_slope(u, s));
+        STORE(db, d * u * s);
+    });
+}
+
+static void k_adamw(size_t n, float *p, float *g, float *m, float *v, float clip, float lr, float beta1, float beta2,
+                    float eps, float decay, float bias1, float bias2)
+{
+    const vf keep = v_set(1.0f - lr * decay);
+    const vf step = v_set(lr / bias1);
+    const vf unbias = v_set(1.0f / bias2);
+    MAP(n, {
+        vf grad = LOAD(g) * v_set(clip);
+        vf mean = v_set(beta1) * LOAD(m) + v_set(1.0f - beta1) * grad;
+        vf square = v_set(beta2) * LOAD(v) + v_set(1.0f - beta2) * grad * grad;
+        STORE(m, mean);
+        STORE(v, square);
+        STORE(g, v_set(0.0f));
+        STORE(p, LOAD(p) * keep - step * mean / (v_sqrt(square * unbias) + v_set(eps)));
+    });
+}

@@ -1,0 +1,144 @@
+/* Small matrix products whose operands are already in cache, and products with a few rows that stream the matrix.
+ *
+ * A tile of MR x NR results stays in registers. AVX2: 6 x 16 is 12 accumulators, and a step of k costs 2 loads and 6
+ * broadcasts for 12 FMAs, under the two loads a cycle that the FMA units allow. */
+#if defined HA_ISA_AVX512
+#define MR 12
+#elif defined HA_ISA_AVX2
+#define MR 6
+#else
+#define MR 4
+#endif
+#define NR (2 * W)
+
+INLINE void tile(const int mr, const int nv, int k, float alpha, const float *restrict a, ptrdiff_t rsa, ptrdiff_t csa,
+                 const float *restrict b, ptrdiff_t ldb, int accumulate, float *restrict c, ptrdiff_t ldc)
+{
+    vf acc[MR][2];
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nv; j++)
+            acc[i][j] = v_set(0.0f);
+    for (int p = 0; p < k; p++, a += csa, b += ldb) {
+        vf row[2];
+        for (int j = 0; j < nv; j++)
+            row[j] = v_load(b + j * W);
+        for (int i = 0; i < mr; i++) {
+            vf x = v_set(a[i * rsa]);
+            for (int j = 0; j < nv; j++)
+                acc[i][j] += x * row[j];
+        }
+    }
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nv; j++) {
+            vf y = v_set(alpha) * acc[i][j];
+            v_store(c + i * ldc + j * W, accumulate ? v_load(c + i * ldc + j * W) + y : y);
+        }
+}
+
+/* The tile's row count as a constant, so that the accumulators live in registers. */
+INLINE void tile_rows(int mr, const int nv, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
+                      const float *b, ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc)
+{
+    for (; mr >= MR; mr -= MR, a += MR * rsa, c += MR * ldc)
+        tile(MR, nv, k, alpha, a, rsa, csa, b, ldb, accumulate, c, ldc);
+#define REST(N)                                                                \
+    for (; mr >= N; mr -= N, a += N * rsa, c += N * ldc)                       \
+        tile(N, nv, k, alpha, a, rsa, csa, b, ldb, accumulate, c, ldc);
+#if MR > 8
+    REST(8)
+#endif
+    REST(4)
+    REST(2)
+    REST(1)
+#undef REST
+}
+
+/* The last n < W columns: B's columns are copied into a padded panel, results come back through a padded tile. */
+static void tile_tail(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
+                      ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc)
+{
+    enum { DEPTH = 256, ROWS = 64 };
+    float panel[DEPTH * W], result[ROWS * W];
+    for (int p0 = 0; p0 == 0 || p0 < k; p0 += DEPTH) {
+        int depth = k - p0 < DEPTH ? k - p0 : DEPTH;
+        for (int p = 0; p < depth; p++)
+            v_store(panel + p * W, v_load_part(b + (p0 + p) * ldb, n, 0.0f));
+        for (int i0 = 0; i0 < m; i0 += ROWS) {
+            int rows = m - i0 < ROWS ? m - i0 : ROWS;
+            tile_rows(rows, 1, depth, alpha, a + i0 * rsa + p0 * csa, rsa, csa, panel, W, 0, result, W);
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < n; j++) {
+                    float *to = c + (i0 + i) * ldc + j;
+                    *to = (accumulate || p0 ? *to : 0.0f) + result[i * W + j];
+                }
+        }
+    }
+}
+
+static void k_gemm(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
+                   ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc)
+{
+    int j = 0;
+    for (; j + NR <= n; j += NR)
+        tile_rows(m, 2, k, alpha, a, rsa, csa, b + j, ldb, accumulate, c + j, ldc);
+    if (j + W <= n) {
+        tile_rows(m, 1, k, alpha, a, rsa, csa, b + j, ldb, accumulate, c + j, ldc);
+        j += W;
+    }
+    if (j < n)
+        tile_tail(m, n - j, k, alpha, a, rsa, csa, b + j, ldb, accumulate, c + j, ldc);
+}
+
+/* mr rows of x against nr rows of W: the sums of every pair stay in registers while both rows stream past. */
+INLINE void dots(const int mr, const int nr, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w,
+                 ptrdiff_t ldw, int accumulate, float *y, ptrdiff_t ldy)
+{
+    vf acc[4][4];
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nr; j++)
+            acc[i][j] = v_set(0.0f);
+    int p = 0;
+    for (; p + W <= k; p += W)
+        for (int j = 0; j < nr; j++) {
+            vf row = v_load(w + j * ldw + p);
+            for (int i = 0; i < mr; i++)
+                acc[i][j] += v_load(x + i * ldx + p) * row;
+        }
+    if (p < k)
+        for (int j = 0; j < nr; j++) {
+            vf row = v_load_part(w + j * ldw + p, k - p, 0.0f);
+            for (int i = 0; i < mr; i++)
+                acc[i][j] += v_load_part(x + i * ldx + p, k - p, 0.0f) * row;
+        }
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nr; j++) {
+            float *to = y + i * ldy + j;
+            *to = (accumulate ? *to : 0.0f) + alpha * v_sum(acc[i][j]);
+        }
+}
+
+static void k_gemv(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w, ptrdiff_t ldw,
+                   int accumulate, float *y, ptrdiff_t ldy)
+{
+    int j = 0;
+    for (; j + 4 <= n; j += 4, w += 4 * ldw) {
+        int i = 0;
+        for (; i + 2 <= m; i += 2)
+            dots(2, 4, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
+        if (i < m)
+            dots(1, 4, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
+    }
+    for (; j < n; j++, w += ldw)
+        for (int i = 0; i < m; i++)
+            dots(1, 1, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
+}
+
+static void k_transpose(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
+{
+    enum { B = 16 }; /* a block of both sides fits in L1 */
+    for (int i0 = 0; i0 < rows; i0 += B)
+        for (int j0 = 0; j0 < cols; j0 += B)
+            for (int j = j0; j < j0 + B && j < cols; j++)
+                for (int i = i0; i < i0 + B && i < rows; i++)
+                    dst[j * ldd + i] = src[i * lds + j];
+}

@@ -1,0 +1,79 @@
+/* Leaf loops on plain pointers, compiled once per instruction set and chosen when first asked for.
+ *
+ * No memory is allocated and no thread is started here. Reductions run in a fixed order, so a kernel gives the same bits
+ * whoever calls it. `ld*` is the distance in floats between rows. */
+#ifndef HA_KERNELS_H
+#define HA_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
+#define HA_MASKED (-3e38f)
+#define HA_NO_MAX (-1e30f)
+
+typedef struct {
+    const char *isa;
+
+    /* products ------------------------------------------------------------------------------------------------- */
+    /* C[m,n] = (accumulate ? C : 0) + alpha A[m,k] B[k,n]; A with any strides, B and C row-major. For tiles in cache. */
+    void (*gemm)(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
+                 ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc);
+    /* y[m,n] = accumulate y + alpha x[m,k] W[n,k]^T for a few rows m: streams W once. */
+    void (*gemv)(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w, ptrdiff_t ldw,
+                 int accumulate, float *y, ptrdiff_t ldy);
+    /* dst[cols,rows] = src[rows,cols]^T */
+    void (*transpose)(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd);
+    float (*dot)(size_t n, const float *x, const float *y);
+    void (*axpy)(size_t n, float a, const float *x, float *y);
+    double (*sum_squares)(size_t n, const float *x);
+
+    /* elementwise, n items; in place is fine ------------------------------------------------------------------- */
+    void (*exp)(size_t n, const float *x, float *y);
+    void (*sigmoid)(size_t n, const float *x, float *y);
+    void (*silu)(size_t n, const float *x, float *y);
+    /* dx = dy * silu'(x) */
+    void (*silu_backward)(size_t n, const float *x, const float *dy, float *dx);
+    /* y = silu(a) * b */
+    void (*silu_mul)(size_t n, const float *a, const float *b, float *y);
+    /* da = dy * b * silu'(a), db = dy * silu(a); da, db may be a, b. y (if not NULL) = silu(a) * b, read before. */
+    void (*silu_mul_backward)(size_t n, const float *a, const float *b, const float *dy, float *da, float *db, float *y);
+
+    /* rows ----------------------------------------------------------------------------------------------------- */
+    /* y = x * w / rms(x); returns 1 / rms(x) */
+    float (*rms_norm)(int d, const float *x, const float *w, float eps, float *y);
+    /* dx += the vector-Jacobian product of rms_norm; dw += likewise, unless NULL */
+    void (*rms_norm_backward)(int d, const float *x, const float *w, float eps, const float *dy, float *dx, float *dw);
+    /* y = softmax of the 2n numbers [x, -x] */
+    void (*softmax_pair)(int n, const float *x, float *y);
+    /* dx from dy and y = softmax_pair(x) */
+    void (*softmax_pair_backward)(int n, const float *y, const float *dy, float *dx);
+    /* rotate_half form: pairs (i, i + half) by angle table cos, sin [half]; sign -1 turns back */
+    void (*rope)(int half, const float *cos, const float *sin, float sign, float *x);
+
+    /* attention tiles ------------------------------------------------------------------------------------------ */
+    /* One step of the online softmax on s[rows,cols]: s becomes exp(s - max); running max and sum are updated, and
+     * correction[r] = exp(old max - new max) is what the output so far has to be multiplied with. */
+    void (*softmax_step)(int rows, int cols, float *s, ptrdiff_t lds, float *max, float *sum, float *correction);
+    /* s becomes p = exp(s - lse), dp becomes p * (dp - delta); [rows,cols], lse and delta [rows] */
+    void (*softmax_tile_backward)(int rows, int cols, float *s, ptrdiff_t lds, float *dp, ptrdiff_t ldp,
+                                  const float *lse, const float *delta);
+    /* x[r,:] *= factor[r] */
+    void (*scale_rows)(int rows, int cols, float *x, ptrdiff_t ldx, const float *factor);
+
+    /* losses on one row of v logits ---------------------------------------------------------------------------- */
+    /* KL(softmax(t) || softmax(s)); s becomes scale * (softmax(s) - softmax(t)) when scale != 0; t is overwritten. */
+    double (*kl_row)(int v, float *s, float *t, float scale);
+    /* -log softmax(s)[target]; s becomes scale * (softmax(s) - onehot) when scale != 0 */
+    double (*cross_entropy_row)(int v, float *s, int target, float scale);
+
+    /* optimizer ------------------------------------------------------------------------------------------------ */
+    /* AdamW (Loshchilov and Hutter 2019) on n items; g is multiplied with clip first and zeroed afterwards. */
+    void (*adamw)(size_t n, float *p, float *g, float *m, float *v, float clip, float lr, float beta1, float beta2,
+                  float eps, float decay, float bias1, float bias2);
+} ha_kernels;
+
+/* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512) if it can run here. */
+const ha_kernels *ha_kernels_get(void);
+
+#endif

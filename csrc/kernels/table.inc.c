@@ -1,0 +1,47 @@
+/* One instruction set's table: included last by each per-ISA file. */
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
+
+INLINE vf v_sqrt(vf x)
+{
+#if defined HA_ISA_AVX512
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined HA_ISA_AVX2
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    for (int i = 0; i < W; i++)
+        x[i] = sqrtf(x[i]);
+    return x;
+#endif
+}
+
+#include "kernels/gemm.inc.c"
+#include "kernels/elementwise.inc.c"
+#include "kernels/rows.inc.c"
+
+const ha_kernels HA_TABLE = {
+    .isa = HA_ISA_NAME,
+    .gemm = k_gemm,
+    .gemv = k_gemv,
+    .transpose = k_transpose,
+    .dot = k_dot,
+    .axpy = k_axpy,
+    .sum_squares = k_sum_squares,
+    .exp = k_exp,
+    .sigmoid = k_sigmoid,
+    .silu = k_silu,
+    .silu_backward = k_silu_backward,
+    .silu_mul = k_silu_mul,
+    .silu_mul_backward = k_silu_mul_backward,
+    .rms_norm = k_rms_norm,
+    .rms_norm_backward = k_rms_norm_backward,
+    .softmax_pair = k_softmax_pair,
+    .softmax_pair_backward = k_softmax_pair_backward,
+    .rope = k_rope,
+    .softmax_step = k_softmax_step,
+    .softmax_tile_backward = k_softmax_tile_backward,
+    .scale_rows = k_scale_rows,
+    .kl_row = k_kl_row,
+    .cross_entropy_row = k_cross_entropy_row,
+    .adamw = k_adamw,
+};

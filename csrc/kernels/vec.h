@@ -1,0 +1,115 @@
+/* A small vector of floats in GCC's vector extension: one source, every width. Included by the per-ISA files only. */
+#include <stdint.h>
+#include <string.h>
+
+#if defined HA_ISA_AVX512
+#define W 16
+#elif defined HA_ISA_AVX2
+#define W 8
+#else
+#define W 4
+#endif
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+
+INLINE vf v_set(float x)
+{
+    return x - (vf){0};
+}
+
+INLINE vf v_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void v_store(float *p, vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+/* The first n < W items; the rest is `fill`. */
+INLINE vf v_load_part(const float *p, size_t n, float fill)
+{
+    float t[W];
+    for (int i = 0; i < W; i++)
+        t[i] = fill;
+    memcpy(t, p, n * sizeof *p);
+    return v_load(t);
+}
+
+INLINE void v_store_part(float *p, vf v, size_t n)
+{
+    float t[W];
+    v_store(t, v);
+    memcpy(p, t, n * sizeof *p);
+}
+
+INLINE vf v_select(vi mask, vf yes, vf no)
+{
+    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
+}
+
+INLINE vf v_max(vf a, vf b)
+{
+#if defined HA_ISA_AVX512
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined HA_ISA_AVX2
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return v_select(a > b, a, b);
+#endif
+}
+
+/* Sums and maxima across a vector, as a fixed tree. */
+INLINE float v_sum(vf v)
+{
+    float t[W];
+    v_store(t, v);
+    for (int half = W / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            t[i] += t[i + half];
+    return t[0];
+}
+
+INLINE float v_reduce_max(vf v)
+{
+    float t[W];
+    v_store(t, v);
+    for (int half = W / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
+    return t[0];
+}
+
+/* e^x within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 Taylor-minimax polynomial for e^r, then 2^n through the
+ * exponent bits. Below -87.3 the result is 0 (so masked logits vanish), above 88.3 it saturates. */
+INLINE vf v_exp(vf x)
+{
+    vi live = x > v_set(-87.3f);
+    x = v_select(x < v_set(88.3f), x, v_set(88.3f));
+    x = v_select(live, x, v_set(0.0f));
+    vf shift = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits */
+    vf t = x * v_set(1.44269504f) + shift;
+    vf n = t - shift;
+    vf r = x - n * v_set(0.693359375f);
+    r = r + n * v_set(2.12194440e-4f);
+    vf p = v_set(1.9875691500e-4f);
+    p = p * r + v_set(1.3981999507e-3f);
+    p = p * r + v_set(8.3334519073e-3f);
+    p = p * r + v_set(4.1665795894e-2f);
+    p = p * r + v_set(1.6666665459e-1f);
+    p = p * r + v_set(5.0000001201e-1f);
+    p = p * r * r + r + v_set(1.0f);
+    vi scale = ((vi)t << 23) + ((vi)v_set(1.0f));
+    return (vf)((vi)(p * (vf)scale) & live);
+}
+
+INLINE vf v_sigmoid(vf x)
+{
+    return v_set(1.0f) / (v_set(1.0f) + v_exp(-x));
+}

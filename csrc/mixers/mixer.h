@@ -1,0 +1,96 @@
+/* The token mixer: everything that is specific to one kind of attention, behind one table of functions.
+ *
+ * A new kind is one file with a ha_mixer_kind, one naive twin in ref/, and one line in registry.c. */
+#ifndef HA_MIXERS_MIXER_H
+#define HA_MIXERS_MIXER_H
+
+#include "core/arena.h"
+#include "core/batch.h"
+#include "core/rng.h"
+#include "core/status.h"
+#include "mixers/config.h"
+#include "mixers/params.h"
+
+enum { HA_MAX_SLOTS = 16, HA_MAX_OPTIONS = 8 };
+
+/* What one pass over a batch shares. */
+typedef struct {
+    const ha_batch *batch;
+    const float *cos, *sin; /* [rows, head_dim / 2] */
+    const float *weights;   /* the parameter arena */
+    float *grads;           /* its gradients, or NULL when only inputs need them */
+    int aligning;           /* step 1: only parameters that align want gradients */
+    ha_arena *arena;
+    const ha_interrupt *check;
+} ha_pass;
+
+/* Decode state of one mixer and sequence: `data` is laid out by the kind; `length` tokens have gone through it. */
+typedef struct {
+    float *data;
+    size_t floats;
+    int capacity, length;
+} ha_state;
+
+typedef struct {
+    const char *name;
+    int value, min, max; /* default and range */
+    const char *what;
+} ha_option;
+
+typedef struct ha_mixer ha_mixer;
+
+typedef struct {
+    const char *name, *summary;
+    ha_option option[HA_MAX_OPTIONS]; /* ends at the first without a name */
+    int grows; /* decode state grows with the tokens */
+
+    /* Adds the parameters to the table, under `prefix`, and fills mixer->at. */
+    ha_status (*declare)(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
+    /* Attention weight transfer from the softmax mixer of the same layer, and a start for what it has not. */
+    void (*init_from_softmax)(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng);
+    /* Floats that forward saves for backward. */
+    size_t (*saved)(const ha_mixer *mixer, const ha_batch *batch);
+    /* Floats of decode state of one sequence of up to `capacity` tokens. */
+    size_t (*state)(const ha_mixer *mixer, int capacity);
+    /* out += scale * mixer(x); x, out [rows, hidden]. saved and state [n_seq] may be NULL; state continues sequences. */
+    ha_status (*forward)(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                         float *saved, ha_state *state);
+    /* dx += gradient of <dout, scale * mixer(x)>, unless NULL; gradients of weights likewise when pass->grads.
+     * gate [n_seq], unless NULL: <dout, mixer(x)> of each sequence, the gradient of scale. */
+    ha_status (*backward)(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                          const float *dout, float *dx, double *gate);
+    /* Forward FLOP for one token when `context` tokens are in sight. */
+    double (*flops)(const ha_mixer *mixer, double context);
+} ha_mixer_kind;
+
+struct ha_mixer {
+    const ha_mixer_kind *kind; /* NULL: the layer has no such mixer */
+    const ha_config *config;
+    int option[HA_MAX_OPTIONS];
+    size_t at[HA_MAX_SLOTS]; /* offsets of its parameters, HA_NONE where there is none */
+    int projections_align;   /* q, k, v, o are trained in step 1, not only what follows them */
+};
+
+/* Slots that every mixer uses alike; a kind's own slots start at HA_SLOT_OWN. q, k and v are one joined matrix. */
+enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_OWN };
+
+/* The registered kinds, ended by NULL; softmax is the first. */
+extern const ha_mixer_kind *const ha_mixer_kinds[];
+const ha_mixer_kind *ha_mixer_find(const char *name);
+
+/* The weights at a slot, or NULL; the same place in the gradients, or NULL. */
+static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass, int slot)
+{
+    return mixer->at[slot] == HA_NONE ? NULL : pass->weights + mixer->at[slot];
+}
+
+static inline float *ha_grad(const ha_mixer *mixer, const ha_pass *pass, int slot)
+{
+    if (mixer->at[slot] == HA_NONE || !pass->grads)
+        return NULL;
+    if (pass->aligning && slot < HA_SLOT_OWN && !mixer->projections_align)
+        return NULL;
+    return pass->grads + mixer->at[slot];
+}
+
+#endif

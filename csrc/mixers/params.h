@@ -1,0 +1,39 @@
+/* The parameter table: names, shapes and places of views into one contiguous arena.
+ *
+ * Gradients and optimizer moments are arenas of the same layout, so an offset serves all of them. */
+#ifndef HA_MIXERS_PARAMS_H
+#define HA_MIXERS_PARAMS_H
+
+#include <stddef.h>
+
+#include "core/status.h"
+
+enum { HA_MAX_NAME = 96, HA_MAX_DIMS = 3 };
+#define HA_NONE ((size_t)-1)
+
+/* Learning-rate groups of RADLADS step 2. */
+typedef enum { HA_GROUP_REST, HA_GROUP_MIXER } ha_group;
+
+typedef struct {
+    char name[HA_MAX_NAME];
+    size_t offset, count;
+    int ndim, shape[HA_MAX_DIMS];
+    ha_group group;
+    int layer; /* -1: belongs to no layer */
+    int aligns; /* trained in step 1 */
+} ha_param;
+
+typedef struct {
+    ha_param *list;
+    int count, capacity;
+    size_t total; /* floats */
+} ha_params;
+
+/* Adds a parameter and sets *offset; shape entries beyond ndim are ignored. `join` puts it right behind the one before
+ * it, so that several matrices with equal columns act as one; otherwise it starts on a 64-byte boundary. */
+ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, ha_group group, int layer, int aligns,
+                        int join, int ndim, int d0, int d1, int d2, size_t *offset);
+const ha_param *ha_params_find(const ha_params *params, const char *name);
+void ha_params_free(ha_params *params);
+
+#endif

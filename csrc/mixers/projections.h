@@ -1,0 +1,27 @@
+/* What mixers share: the q, k, v, o projections, their transfer from softmax, and the end of every backward pass. */
+#ifndef HA_MIXERS_PROJECTIONS_H
+#define HA_MIXERS_PROJECTIONS_H
+
+#include "mixers/mixer.h"
+
+/* q [heads*dim, hidden], k and v [kv_heads*dim, hidden], o [hidden, heads*dim], biases as the config says. `aligns`:
+ * trained in step 1. `extra` further joined matrices ({name, rows}) follow v. */
+typedef struct {
+    const char *name;
+    int rows;
+} ha_joined;
+
+ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer, int kv_heads, int aligns,
+                                 const ha_joined *joined, int n_joined, ha_params *params);
+
+/* Copies q, k, v, o and their biases from softmax; with kv_heads = heads each K/V head is repeated for its group. */
+void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int kv_heads, float *weights);
+
+/* y [rows, width] -> out += scale * (y Wo^T + bias) */
+void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out);
+
+/* Backward of ha_project_out: dy [rows, width] = scale * dout Wo, weight gradients, and the gate's (see mixer.h). */
+void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale,
+                             const float *dout, float *dy, double *gate);
+
+#endif

@@ -1,0 +1,134 @@
+/* Softmax attention with grouped heads, RoPE and an optional sliding window: the teacher's mixer.
+ *
+ * Decode state, position-major: [capacity][k, v][kv_heads, dim]. */
+#include <string.h>
+
+#include "mixers/projections.h"
+#include "ops/ops.h"
+
+typedef struct {
+    float *qkv; /* [rows, heads + 2 kv_heads, dim], q and k rotated */
+    float *y;   /* [rows, heads, dim] */
+    float *lse; /* [rows, heads] */
+} saved_parts;
+
+static int qkv_width(const ha_config *c)
+{
+    return (c->num_heads + 2 * c->num_kv_heads) * c->head_dim;
+}
+
+static saved_parts parts(const ha_config *c, const ha_batch *batch, float *saved)
+{
+    size_t rows = (size_t)batch->rows, qkv = rows * (size_t)qkv_width(c);
+    return (saved_parts){saved, saved + qkv, saved + qkv + rows * (size_t)(c->num_heads * c->head_dim)};
+}
+
+static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
+{
+    const ha_config *c = mixer->config;
+    return (size_t)batch->rows * (size_t)(qkv_width(c) + c->num_heads * (c->head_dim + 1));
+}
+
+static size_t state_floats(const ha_mixer *mixer, int capacity)
+{
+    return (size_t)capacity * 2 * (size_t)(mixer->config->num_kv_heads * mixer->config->head_dim);
+}
+
+static ha_attention shape_of(const ha_config *c)
+{
+    return (ha_attention){.heads = c->num_heads, .kv_heads = c->num_kv_heads, .dim = c->head_dim, .causal = 1,
+                          .window = c->sliding_window, .scale = 1.0f / __builtin_sqrtf((float)c->head_dim)};
+}
+
+static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
+{
+    return ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, 0, NULL, 0, params);
+}
+
+/* Appends the new rows of sequence s to its state and points keys at all of it. */
+static ha_keys append(const ha_config *c, const ha_batch *batch, int s, const float *qkv, ha_state *state)
+{
+    const size_t kv = (size_t)(c->num_kv_heads * c->head_dim), width = (size_t)qkv_width(c);
+    int past = state->length, n = batch->offset[s + 1] - batch->offset[s];
+    for (int i = 0; i < n; i++)
+        memcpy(state->data + (size_t)(past + i) * 2 * kv,
+               qkv + (size_t)(batch->offset[s] + i) * width + (size_t)(c->num_heads * c->head_dim), 2 * kv * sizeof *qkv);
+    return (ha_keys){.k = state->data, .v = state->data + kv, .row = (ptrdiff_t)(2 * kv), .head_stride = c->head_dim,
+                     .length = past + n, .past = past};
+}
+
+static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                         float *saved, ha_state *state)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim, kv = c->num_kv_heads * dim;
+    size_t mark = ha_arena_mark(pass->arena);
+    if (!saved)
+        HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
+    saved_parts p = parts(c, batch, saved);
+    ha_linear_forward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
+                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv, width);
+    ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, width);
+    ha_keys *keys;
+    HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
+        const float *own = p.qkv + (ptrdiff_t)batch->offset[s] * width + q;
+        keys[s] = state ? append(c, batch, s, p.qkv, &state[s])
+                        : (ha_keys){.k = own, .v = own + kv, .row = width, .head_stride = dim,
+                                    .length = batch->offset[s + 1] - batch->offset[s]};
+    }
+    ha_attention shape = shape_of(c);
+    HA_TRY(ha_attention_forward(&shape, batch, p.qkv, width, keys, p.y, q, p.lse, NULL, pass->arena));
+    ha_project_out(mixer, pass, p.y, scale, out);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                          const float *dout, float *dx, double *gate)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim, kv = c->num_kv_heads * dim;
+    size_t mark = ha_arena_mark(pass->arena);
+    saved_parts p = parts(c, batch, saved);
+    float *dy, *dqkv, *delta;
+    HA_PUSH(dy, pass->arena, (size_t)rows * (size_t)q);
+    HA_PUSH(dqkv, pass->arena, (size_t)rows * (size_t)width);
+    HA_PUSH(delta, pass->arena, (size_t)rows * (size_t)c->num_heads);
+    ha_project_out_backward(mixer, pass, p.y, scale, dout, dy, gate);
+    if (scale != 0.0f) {
+        ha_attention shape = shape_of(c);
+        ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
+        HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL, dy,
+                                     q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
+        ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, -1.0f, dqkv, width);
+        ha_linear_backward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV), dqkv,
+                           width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV),
+                           ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static double flops(const ha_mixer *mixer, double context)
+{
+    const ha_config *c = mixer->config;
+    double width = c->num_heads * c->head_dim;
+    if (c->sliding_window && context > c->sliding_window)
+        context = c->sliding_window;
+    return 2.0 * c->hidden_size * (qkv_width(c) + width) + 4.0 * width * context;
+}
+
+const ha_mixer_kind ha_softmax_mixer = {
+    .name = "softmax",
+    .summary = "softmax attention: grouped heads, RoPE, optional sliding window; memory grows with every token",
+    .grows = 1,
+    .declare = declare,
+    .saved = saved_floats,
+    .state = state_floats,
+    .forward = forward,
+    .backward = backward,
+    .flops = flops,
+};

@@ -1,0 +1,286 @@
+/* Exact softmax over the last `window` tokens and the first `sinks`, linear attention over the rest, one normaliser
+ * (LoLCATs, Zhang et al. 2024, with the sinks of Xiao et al. 2023). Per head, with s_ij the softmax logits, m_i the largest
+ * visible one and phi the Hedgehog feature map:
+ *     o_i = (sum_near exp(s_ij - m_i) v_j + e^gate sum_far phi(q_i).phi(k_j) v_j) / (the same sums without v)
+ *
+ * With near_i the softmax over the visible keys and lse_i its log-sum-exp, and lambda_i = exp(gate + m_i - lse_i), that is
+ * (near_i + lambda_i far_i) / (1 + lambda_i den_i): the tiled softmax and the chunked linear attention run as they are.
+ * Option rope_features: phi sees rotated q and k. */
+#include "mixers/window_linear.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/thread.h"
+#include "kernels/kernels.h"
+
+ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
+{
+    const ha_config *c = mixer->config;
+    return (ha_window_layout){.heads = c->num_heads, .kv_heads = c->num_kv_heads, .dim = c->head_dim,
+                              .q = c->num_heads * c->head_dim, .kv = c->num_kv_heads * c->head_dim,
+                              .width = (c->num_heads + 2 * c->num_kv_heads) * c->head_dim, .feature = 2 * c->head_dim,
+                              .window = mixer->option[OPTION_WINDOW], .sinks = mixer->option[OPTION_SINKS],
+                              .rope_features = mixer->option[OPTION_ROPE_FEATURES], .scale = 1.0f / sqrtf((float)c->head_dim)};
+}
+
+typedef struct {
+    float *qkv, *fq, *fk, *near, *far, *den, *lse, *max, *states;
+} saved_parts;
+
+static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
+{
+    ha_window_layout l = ha_window_layout_of(mixer);
+    ha_linear_attention rest = ha_window_rest(&l, l.window);
+    return (size_t)batch->rows * (size_t)(l.width + (l.heads + l.kv_heads) * l.feature + 2 * l.q + 3 * l.heads) +
+           ha_linear_attention_states(&rest, batch);
+}
+
+static saved_parts parts(const ha_window_layout *l, int rows, float *saved)
+{
+    const size_t n = (size_t)rows;
+    saved_parts p;
+    p.qkv = saved;
+    p.fq = p.qkv + n * (size_t)l->width;
+    p.fk = p.fq + n * (size_t)(l->heads * l->feature);
+    p.near = p.fk + n * (size_t)(l->kv_heads * l->feature);
+    p.far = p.near + n * (size_t)l->q;
+    p.den = p.far + n * (size_t)l->q;
+    p.lse = p.den + n * (size_t)l->heads;
+    p.max = p.lse + n * (size_t)l->heads;
+    p.states = p.max + n * (size_t)l->heads;
+    return p;
+}
+
+static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
+{
+    const ha_config *c = mixer->config;
+    HA_TRY(ha_declare_projections(mixer, prefix, layer, c->num_kv_heads, 0, NULL, 0, params));
+    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_heads, c->head_dim, c->head_dim, &mixer->at[SLOT_FEATURE_Q]));
+    HA_TRY(ha_params_add(params, prefix, "feature_k.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_kv_heads, c->head_dim, c->head_dim, &mixer->at[SLOT_FEATURE_K]));
+    return ha_params_add(params, prefix, "gate", HA_GROUP_MIXER, layer, 1, 0, 1, c->num_heads, 0, 0, &mixer->at[SLOT_GATE]);
+}
+
+/* Features start as scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. */
+static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
+{
+    const ha_config *c = mixer->config;
+    (void)rng;
+    ha_transfer_projections(mixer, softmax, c->num_kv_heads, weights);
+    float start = 1.0f / sqrtf(sqrtf((float)c->head_dim)); /* q.k / sqrt(dim), half of the root on each side */
+    for (int side = 0; side < 2; side++) {
+        float *w = weights + mixer->at[side ? SLOT_FEATURE_K : SLOT_FEATURE_Q];
+        int heads = side ? c->num_kv_heads : c->num_heads, d = c->head_dim;
+        memset(w, 0, (size_t)(heads * d * d) * sizeof *w);
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < d; i++)
+                w[((ptrdiff_t)h * d + i) * d + i] = start;
+    }
+    memset(weights + mixer->at[SLOT_GATE], 0, (size_t)c->num_heads * sizeof *weights);
+}
+
+static int is_sink(const ha_window_layout *l, const ha_batch *batch, int row)
+{
+    return batch->position[row] < l->sinks;
+}
+
+/* lambda and 1 / (1 + lambda den) of one row and head */
+static void weights_of(float gate, float max, float lse, float den, float *lambda, float *share)
+{
+    *lambda = expf(gate + max - lse);
+    *share = 1.0f / (1.0f + *lambda * den);
+}
+
+static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_parts *p, float *y)
+{
+    const float *gate = ha_weight(mixer, pass, SLOT_GATE);
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (pass->batch->rows > 8)
+    for (int r = 0; r < pass->batch->rows; r++)
+        for (int h = 0; h < l->heads; h++) {
+            ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
+            const float *near = p->near + at * l->dim, *far = p->far + at * l->dim;
+            float lambda, share;
+            weights_of(gate[h], p->max[at], p->lse[at], p->den[at], &lambda, &share);
+            for (int c = 0; c < l->dim; c++)
+                y[at * l->dim + c] = share * (near[c] + lambda * far[c]);
+        }
+}
+
+static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const float *qkv, saved_parts *p)
+{
+    const ha_batch *batch = pass->batch;
+    HA_TRY(ha_hedgehog_forward(batch->rows, l->heads, l->dim, qkv, l->width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p->fq,
+                               l->heads * l->feature, pass->arena));
+    HA_TRY(ha_hedgehog_forward(batch->rows, l->kv_heads, l->dim, qkv + l->q, l->width, ha_weight(mixer, pass, SLOT_FEATURE_K),
+                               p->fk, l->kv_heads * l->feature, pass->arena));
+    for (int r = 0; r < batch->rows; r++)
+        if (is_sink(l, batch, r))
+            memset(p->fk + (ptrdiff_t)r * l->kv_heads * l->feature, 0, (size_t)(l->kv_heads * l->feature) * sizeof *p->fk);
+    return HA_OK;
+}
+
+static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                         float *saved, ha_state *state)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const ha_window_layout l = ha_window_layout_of(mixer);
+    const int rows = batch->rows;
+    size_t mark = ha_arena_mark(pass->arena);
+    if (!saved)
+        HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
+    saved_parts p = parts(&l, rows, saved);
+    ha_linear_forward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
+                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv, l.width);
+    if (!l.rope_features)
+        HA_TRY(features(mixer, pass, &l, p.qkv, &p));
+    ha_rope(rows, l.heads + l.kv_heads, l.dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, l.width);
+    if (l.rope_features)
+        HA_TRY(features(mixer, pass, &l, p.qkv, &p));
+    if (state) {
+        const ha_window_parts now = {p.qkv, p.fq, p.fk, p.near, p.far, p.den, p.lse, p.max};
+        HA_TRY(ha_window_continue(mixer, pass, &now, state));
+    } else {
+        const ha_attention near = ha_window_attention(&l);
+        const ha_linear_attention rest = ha_window_rest(&l, l.window);
+        ha_keys *keys;
+        const float **e, **v;
+        HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
+        HA_PUSH(e, pass->arena, (size_t)batch->n_seq);
+        HA_PUSH(v, pass->arena, (size_t)batch->n_seq);
+        for (int s = 0; s < batch->n_seq; s++) {
+            ptrdiff_t row = batch->offset[s];
+            const float *k = p.qkv + row * l.width + l.q;
+            keys[s] = (ha_keys){.k = k, .v = k + l.kv, .row = l.width, .head_stride = l.dim, .length = batch->offset[s + 1] - (int)row};
+            e[s] = p.fk + row * l.kv_heads * l.feature;
+            v[s] = k + l.kv;
+        }
+        HA_TRY(ha_attention_forward(&near, batch, p.qkv, l.width, keys, p.near, l.q, p.lse, p.max, pass->arena));
+        HA_TRY(ha_linear_attention_forward(&rest, batch, p.fq, l.heads * l.feature, e, l.kv_heads * l.feature, v, l.width,
+                                           NULL, p.far, l.q, p.den, p.states, pass->arena));
+    }
+    float *y;
+    HA_PUSH(y, pass->arena, (size_t)rows * (size_t)l.q);
+    merge(mixer, pass, &l, &p, y);
+    ha_project_out(mixer, pass, y, scale, out);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+/* Gradients of merge. dy becomes dnear, dfar is new; delta and dmax [rows, heads] are what attention_backward takes:
+ *     dnear = share dy,  dfar = lambda share dy,  dden = -lambda share <dy, y>,
+ *     dlambda = share (<dy, far> - den <dy, y>),  and log lambda = gate + max - lse. */
+static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_parts *p,
+                           const float *y, float *dy, float *dfar, float *dden, float *delta, float *dmax)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const float *gate = ha_weight(mixer, pass, SLOT_GATE);
+    const size_t dim = (size_t)l->dim;
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (pass->batch->rows > 8)
+    for (int r = 0; r < pass->batch->rows; r++)
+        for (int h = 0; h < l->heads; h++) {
+            ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
+            float *d = dy + at * l->dim, lambda, share;
+            weights_of(gate[h], p->max[at], p->lse[at], p->den[at], &lambda, &share);
+            float along = kernel->dot(dim, d, y + at * l->dim);
+            float dlog = lambda * share * (kernel->dot(dim, d, p->far + at * l->dim) - p->den[at] * along);
+            dden[at] = -lambda * share * along;
+            for (size_t c = 0; c < dim; c++) {
+                d[c] *= share;
+                dfar[(size_t)at * dim + c] = lambda * d[c];
+            }
+            delta[at] = kernel->dot(dim, d, p->near + at * l->dim) + dlog;
+            dmax[at] = dlog;
+        }
+    float *dgate = ha_grad(mixer, pass, SLOT_GATE);
+    for (int h = 0; dgate && h < l->heads; h++) {
+        double sum = 0.0;
+        for (int r = 0; r < pass->batch->rows; r++)
+            sum += (double)dmax[(ptrdiff_t)r * l->heads + h];
+        dgate[h] += (float)sum;
+    }
+}
+
+static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                          const float *dout, float *dx, double *gate)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const ha_window_layout l = ha_window_layout_of(mixer);
+    const int rows = batch->rows, fq = l.heads * l.feature, fk = l.kv_heads * l.feature;
+    const size_t n = (size_t)rows;
+    size_t mark = ha_arena_mark(pass->arena);
+    saved_parts p = parts(&l, rows, saved);
+    float *y, *dy;
+    HA_PUSH(y, pass->arena, n * (size_t)l.q);
+    HA_PUSH(dy, pass->arena, n * (size_t)l.q);
+    merge(mixer, pass, &l, &p, y);
+    ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
+    if (scale != 0.0f) {
+        float *dfar, *dden, *delta, *dmax, *dqkv, *dv, *dfq, *dfk;
+        HA_PUSH(dfar, pass->arena, n * (size_t)l.q);
+        HA_PUSH(dden, pass->arena, n * (size_t)l.heads);
+        HA_PUSH(delta, pass->arena, n * (size_t)l.heads);
+        HA_PUSH(dmax, pass->arena, n * (size_t)l.heads);
+        HA_PUSH(dqkv, pass->arena, n * (size_t)l.width);
+        HA_PUSH(dv, pass->arena, n * (size_t)l.kv);
+        HA_PUSH(dfq, pass->arena, n * (size_t)fq);
+        HA_PUSH(dfk, pass->arena, n * (size_t)fk);
+        merge_backward(mixer, pass, &l, &p, y, dy, dfar, dden, delta, dmax);
+        const ha_attention near = ha_window_attention(&l);
+        const ha_linear_attention rest = ha_window_rest(&l, l.window);
+        const float *k = p.qkv + l.q, *v = k + l.kv;
+        /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a gradient. */
+        const int projections = dx || ha_grad(mixer, pass, HA_SLOT_QKV);
+        if (projections)
+            HA_TRY(ha_attention_backward(&near, batch, p.qkv, k, v, l.width, p.lse, delta, p.max, dmax, dy, l.q, dqkv,
+                                         dqkv + l.q, dqkv + l.q + l.kv, l.width, pass->arena));
+        else
+            memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
+        HA_TRY(ha_linear_attention_backward(&rest, batch, p.fq, fq, p.fk, fk, v, l.width, p.states, dfar, l.q, dden, dfq, fq,
+                                            dfk, fk, dv, l.kv, pass->arena));
+        for (int r = 0; r < rows; r++) {
+            if (is_sink(&l, batch, r))
+                memset(dfk + (ptrdiff_t)r * fk, 0, (size_t)fk * sizeof *dfk);
+            ha_kernels_get()->axpy((size_t)l.kv, 1.0f, dv + (ptrdiff_t)r * l.kv, dqkv + (ptrdiff_t)r * l.width + l.q + l.kv);
+        }
+        const int turned = l.heads + l.kv_heads;
+        if (!l.rope_features) { /* phi saw unrotated q and k: turn both back first */
+            ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, p.qkv, l.width);
+            ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
+        }
+        HA_TRY(ha_hedgehog_backward(rows, l.heads, l.dim, p.qkv, l.width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p.fq, fq, dfq,
+                                    fq, dqkv, l.width, ha_grad(mixer, pass, SLOT_FEATURE_Q), pass->arena));
+        HA_TRY(ha_hedgehog_backward(rows, l.kv_heads, l.dim, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_FEATURE_K), p.fk,
+                                    fk, dfk, fk, dqkv + l.q, l.width, ha_grad(mixer, pass, SLOT_FEATURE_K), pass->arena));
+        if (l.rope_features && projections)
+            ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV), dqkv,
+                           l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static double flops(const ha_mixer *mixer, double context)
+{
+    ha_window_layout l = ha_window_layout_of(mixer);
+    double near = context < l.window + l.sinks ? context : l.window + l.sinks;
+    double far = context > near ? 4.0 * l.q * l.feature + 2.0 * l.q * l.dim : 0.0;
+    return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * near + far + 2.0 * (l.q + l.kv) * l.dim;
+}
+
+const ha_mixer_kind ha_window_linear_mixer = {
+    .name = "window_linear",
+    .summary = "exact softmax in a sliding window and over attention sinks, linear attention for the rest",
+    .option = {{"window", 64, 1, 1 << 20, "tokens of exact attention"},
+               {"sinks", 4, 0, 1 << 16, "first tokens that stay in sight"},
+               {"rope_features", 1, 0, 1, "feature maps see rotated q and k"}},
+    .declare = declare,
+    .init_from_softmax = init,
+    .saved = saved_floats,
+    .state = ha_window_state_floats,
+    .forward = forward,
+    .backward = backward,
+    .flops = flops,
+};

@@ -1,0 +1,44 @@
+/* Pieces of the window_linear mixer: its layout, and the decode state that window_linear_state.c keeps. */
+#ifndef HA_MIXERS_WINDOW_LINEAR_H
+#define HA_MIXERS_WINDOW_LINEAR_H
+
+#include "mixers/projections.h"
+#include "ops/ops.h"
+
+enum { SLOT_FEATURE_Q = HA_SLOT_OWN, SLOT_FEATURE_K, SLOT_GATE };
+enum { OPTION_WINDOW, OPTION_SINKS, OPTION_ROPE_FEATURES };
+
+typedef struct {
+    int heads, kv_heads, dim, q, kv, width, feature; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv, feature = 2 dim */
+    int window, sinks, rope_features;
+    float scale;
+} ha_window_layout;
+
+ha_window_layout ha_window_layout_of(const ha_mixer *mixer);
+
+static inline ha_attention ha_window_attention(const ha_window_layout *l)
+{
+    return (ha_attention){.heads = l->heads, .kv_heads = l->kv_heads, .dim = l->dim, .causal = 1, .window = l->window,
+                          .sinks = l->sinks, .scale = l->scale};
+}
+
+static inline ha_linear_attention ha_window_rest(const ha_window_layout *l, int lag)
+{
+    return (ha_linear_attention){.heads = l->heads, .kv_heads = l->kv_heads, .features = l->feature, .dim = l->dim, .lag = lag};
+}
+
+/* What a pass has computed before it needs the past: rows of the batch. */
+typedef struct {
+    const float *qkv;    /* [rows, width], rotated */
+    const float *fq;     /* [rows, heads, feature] */
+    const float *fk;     /* [rows, kv_heads, feature], zero for sinks */
+    float *near;         /* [rows, q] softmax over window and sinks */
+    float *far, *den;    /* [rows, q], [rows, heads] linear part over the rest */
+    float *lse, *max;    /* [rows, heads] */
+} ha_window_parts;
+
+size_t ha_window_state_floats(const ha_mixer *mixer, int capacity);
+/* Fills near, far, den, lse, max from the state of each sequence and the batch's rows, and moves the state on. */
+ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const ha_window_parts *p, ha_state *state);
+
+#endif

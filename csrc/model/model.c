@@ -1,0 +1,131 @@
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static ha_status add(ha_model *m, const char *prefix, const char *name, int layer, int join, int rows, int cols, size_t *at)
+{
+    return ha_params_add(&m->params, prefix, name, HA_GROUP_REST, layer, 0, join, cols ? 2 : 1, rows, cols, 0, at);
+}
+
+static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind *kind, const int *option, int l)
+{
+    char prefix[HA_MAX_NAME];
+    mixer->kind = kind;
+    mixer->config = &m->config;
+    if (option)
+        memcpy(mixer->option, option, sizeof mixer->option);
+    snprintf(prefix, sizeof prefix, "layers.%d.%s.", l, kind->name);
+    return kind->declare(mixer, prefix, l, &m->params);
+}
+
+static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
+{
+    const ha_config *c = &m->config;
+    const int d = c->hidden_size, f = c->intermediate_size;
+    ha_layer *layer = &m->layer[l];
+    char prefix[HA_MAX_NAME];
+    size_t behind;
+    snprintf(prefix, sizeof prefix, "layers.%d.", l);
+    layer->gate_up_bias = layer->down_bias = HA_NONE;
+    HA_TRY(add(m, prefix, "mixer_norm.weight", l, 0, d, 0, &layer->mixer_norm));
+    if (spec->has_softmax)
+        HA_TRY(declare_mixer(m, &layer->softmax, ha_mixer_kinds[0], NULL, l));
+    if (spec->linear)
+        HA_TRY(declare_mixer(m, &layer->linear, spec->linear, spec->option, l));
+    HA_TRY(add(m, prefix, "mlp_norm.weight", l, 0, d, 0, &layer->mlp_norm));
+    HA_TRY(add(m, prefix, "mlp.gate_proj.weight", l, 0, f, d, &layer->gate_up));
+    HA_TRY(add(m, prefix, "mlp.up_proj.weight", l, 1, f, d, &behind));
+    if (c->mlp_bias) {
+        HA_TRY(add(m, prefix, "mlp.gate_proj.bias", l, 0, f, 0, &layer->gate_up_bias));
+        HA_TRY(add(m, prefix, "mlp.up_proj.bias", l, 1, f, 0, &behind));
+    }
+    HA_TRY(add(m, prefix, "mlp.down_proj.weight", l, 0, d, f, &layer->down));
+    if (c->mlp_bias)
+        HA_TRY(add(m, prefix, "mlp.down_proj.bias", l, 0, d, 0, &layer->down_bias));
+    return HA_OK;
+}
+
+static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec *specs)
+{
+    const size_t half = (size_t)config->head_dim / 2, layers = (size_t)config->num_layers;
+    m->config = *config;
+    m->rope_inv_freq = malloc(half * sizeof *m->rope_inv_freq);
+    m->layer = calloc(layers, sizeof *m->layer);
+    m->gates = malloc(layers * sizeof *m->gates);
+    if (!m->rope_inv_freq || !m->layer || !m->gates)
+        return ha_fail(HA_NO_MEMORY, "out of memory for a model of %zu layers", layers);
+    memcpy(m->rope_inv_freq, config->rope_inv_freq, half * sizeof *m->rope_inv_freq);
+    m->config.rope_inv_freq = m->rope_inv_freq;
+    HA_TRY(add(m, "", "embed.weight", -1, 0, config->vocab_size, config->hidden_size, &m->embed));
+    for (int l = 0; l < config->num_layers; l++) {
+        HA_TRY(declare_layer(m, l, &specs[l]));
+        m->gates[l] = specs[l].has_softmax ? 1.0f : 0.0f;
+    }
+    HA_TRY(add(m, "", "final_norm.weight", -1, 0, config->hidden_size, 0, &m->final_norm));
+    m->head = m->embed;
+    if (!config->tie_embeddings)
+        HA_TRY(add(m, "", "lm_head.weight", -1, 0, config->vocab_size, config->hidden_size, &m->head));
+    m->weights = ha_block_alloc(m->params.total * sizeof *m->weights);
+    return m->weights ? HA_OK : HA_NO_MEMORY;
+}
+
+ha_status ha_model_new(const ha_config *config, const ha_layer_spec *specs, ha_model **out)
+{
+    ha_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return ha_fail(HA_NO_MEMORY, "out of memory for a model");
+    ha_status status = build(m, config, specs);
+    if (status != HA_OK) {
+        ha_model_free(m);
+        return status;
+    }
+    *out = m;
+    return HA_OK;
+}
+
+void ha_model_free(ha_model *m)
+{
+    if (!m)
+        return;
+    ha_block_free(m->weights, m->params.total * sizeof *m->weights);
+    ha_block_free(m->grads, m->params.total * sizeof *m->grads);
+    ha_params_free(&m->params);
+    free(m->rope_inv_freq);
+    free(m->layer);
+    free(m->gates);
+    free(m);
+}
+
+ha_status ha_model_need_grads(ha_model *m)
+{
+    if (!m->grads)
+        m->grads = ha_block_alloc(m->params.total * sizeof *m->grads);
+    return m->grads ? HA_OK : HA_NO_MEMORY;
+}
+
+void ha_model_init_mixers(ha_model *m, uint64_t seed)
+{
+    for (int l = 0; l < m->config.num_layers; l++) {
+        ha_layer *layer = &m->layer[l];
+        ha_rng rng = ha_rng_seed(seed * 1000003u + (uint64_t)l); /* a layer's start does not depend on other layers */
+        if (layer->softmax.kind && layer->linear.kind)
+            layer->linear.kind->init_from_softmax(&layer->linear, &layer->softmax, m->weights, &rng);
+    }
+}
+
+float ha_gate_of(const ha_model *m, const float *gates, int l)
+{
+    const ha_layer *layer = &m->layer[l];
+    if (!layer->linear.kind)
+        return 1.0f;
+    if (!layer->softmax.kind)
+        return 0.0f;
+    return (gates ? gates : m->gates)[l];
+}
+
+const float *ha_model_head(const ha_model *m)
+{
+    return m->weights + m->head;
+}

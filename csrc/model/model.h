@@ -1,0 +1,113 @@
+/* The model: embeddings, blocks of (norm, mixers, norm, MLP), final norm, LM head; and its forward and backward passes. */
+#ifndef HA_MODEL_MODEL_H
+#define HA_MODEL_MODEL_H
+
+#include "mixers/mixer.h"
+
+/* One layer. It may hold a softmax mixer, a linear mixer, or both; with both, a gate says how much of each flows on:
+ * out = gate * softmax(x) + (1 - gate) * linear(x). */
+typedef struct {
+    size_t mixer_norm, mlp_norm, gate_up, gate_up_bias, down, down_bias;
+    ha_mixer softmax, linear;
+} ha_layer;
+
+typedef struct {
+    ha_config config;
+    float *rope_inv_freq; /* owned copy behind config.rope_inv_freq */
+    ha_params params;
+    ha_layer *layer;
+    float *gates;            /* [num_layers], for passes that bring none of their own */
+    float *weights, *grads;  /* [params.total]; grads are made when training starts */
+    size_t embed, final_norm, head;
+} ha_model;
+
+/* What a layer holds: option values in the order of the kind's table. */
+typedef struct {
+    int has_softmax;
+    const ha_mixer_kind *linear; /* or NULL */
+    int option[HA_MAX_OPTIONS];
+} ha_layer_spec;
+
+/* model.c: zeroed weights; config and specs [num_layers] are copied */
+ha_status ha_model_new(const ha_config *config, const ha_layer_spec *specs, ha_model **out);
+void ha_model_free(ha_model *model);
+ha_status ha_model_need_grads(ha_model *model);
+/* Attention weight transfer in every layer that holds both mixers. */
+void ha_model_init_mixers(ha_model *model, uint64_t seed);
+/* A gate as layer l uses it: 1 or 0 where only one mixer is there. */
+float ha_gate_of(const ha_model *model, const float *gates, int l);
+
+typedef struct ha_cache ha_cache;
+
+/* Which parts of a layer run, and what of it is saved. */
+typedef struct {
+    float gate;
+    int both; /* run both mixers whatever the gate: its gradient is wanted */
+} ha_layer_run;
+
+static inline int ha_runs_softmax(const ha_layer *layer, ha_layer_run run)
+{
+    return layer->softmax.kind && (run.gate > 0.0f || (run.both && layer->linear.kind));
+}
+
+static inline int ha_runs_linear(const ha_layer *layer, ha_layer_run run)
+{
+    return layer->linear.kind && (run.gate < 1.0f || (run.both && layer->softmax.kind));
+}
+
+/* block.c: x [rows, hidden] passes through layer l in place. saved [ha_layer_saved floats] for the backward pass, or NULL. */
+size_t ha_layer_saved(const ha_model *model, int l, ha_layer_run run, const ha_batch *batch);
+ha_status ha_layer_forward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *x, float *saved,
+                           ha_cache *cache);
+/* The rest of layer l once its mixer's output is known: x += mixed; x += mlp(norm(x)). */
+ha_status ha_layer_finish(const ha_model *model, int l, const ha_pass *pass, const float *mixed, float *x);
+/* dx [rows, hidden] becomes the gradient of the layer's input; dgate [n_seq], unless NULL, is d / d gate by sequence. */
+ha_status ha_layer_backward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *saved, float *dx,
+                            double *dgate);
+
+/* forward.c: a pass's shared part: rope tables for the batch, pushed on the arena */
+ha_status ha_pass_begin(const ha_model *model, const ha_batch *batch, float *grads, ha_arena *arena,
+                        const ha_interrupt *check, ha_pass *pass);
+/* hidden [rows, hidden_size] after the final norm. gates [num_layers] or NULL for the model's own. A cache continues its
+ * sequences; when the pass fails or is interrupted the cache is emptied. */
+ha_status ha_model_hidden(const ha_model *model, const float *gates, const ha_batch *batch, ha_cache *cache,
+                          float *hidden, ha_arena *arena, const ha_interrupt *check);
+/* logits [n, vocab_size] of rows of hidden */
+void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
+const float *ha_model_head(const ha_model *model);
+
+/* train.c: a forward pass that keeps what its backward needs, on the arena until the caller releases it. */
+typedef struct {
+    ha_pass pass;
+    const float *gates;
+    int both;
+    float **saved; /* [num_layers] */
+    float *last;   /* [rows, hidden] input of the final norm */
+    float *hidden; /* [rows, hidden] its output */
+} ha_tape;
+
+ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, const ha_batch *batch, float *grads,
+                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
+/* From dhidden [rows, hidden] (overwritten) down to the embedding. dgates [num_layers][n_seq] or NULL. */
+ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden, double *dgates);
+
+/* cache.c: decode state of n_seq sequences of one model, for the mixers that the gates at its creation let run */
+ha_status ha_cache_new(const ha_model *model, int n_seq, ha_cache **out);
+ha_status ha_cache_copy(const ha_cache *from, ha_cache **out);
+void ha_cache_free(ha_cache *cache);
+void ha_cache_reset(ha_cache *cache);
+const ha_model *ha_cache_model(const ha_cache *cache);
+int ha_cache_sequences(const ha_cache *cache);
+int ha_cache_length(const ha_cache *cache, int seq);
+void ha_cache_set_length(ha_cache *cache, int seq, int length);
+const float *ha_cache_gates(const ha_cache *cache);
+/* State of mixer `linear` (0: softmax, 1: linear) of layer l: [n_seq], or NULL when that mixer does not run. */
+ha_state *ha_cache_state(const ha_cache *cache, int l, int linear);
+/* Room for `extra[s]` more tokens of each sequence; nothing changes on failure. */
+ha_status ha_cache_reserve(ha_cache *cache, const int *extra);
+void ha_cache_advance(ha_cache *cache, const ha_batch *batch);
+/* Bytes in use now, and bytes that one more token adds to each sequence. */
+size_t ha_cache_bytes(const ha_cache *cache);
+size_t ha_cache_bytes_per_token(const ha_cache *cache);
+
+#endif

@@ -1,0 +1,49 @@
+/* Forward with a tape, and backward along it. */
+#include <string.h>
+
+#include "model/model.h"
+#include "ops/ops.h"
+
+ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, const ha_batch *batch, float *grads,
+                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
+{
+    const int d = m->config.hidden_size, layers = m->config.num_layers;
+    *tape = (ha_tape){.gates = gates, .both = both};
+    HA_TRY(ha_pass_begin(m, batch, grads, arena, check, &tape->pass));
+    HA_PUSH(tape->saved, arena, (size_t)layers);
+    HA_PUSH(tape->last, arena, (size_t)batch->rows * (size_t)d);
+    HA_PUSH(tape->hidden, arena, (size_t)batch->rows * (size_t)d);
+    ha_embed_forward(batch->rows, d, batch->token, m->weights + m->embed, tape->last);
+    for (int l = 0; l < layers; l++) {
+        ha_layer_run run = {ha_gate_of(m, gates, l), both};
+        if (ha_interrupted(check))
+            return HA_INTERRUPTED;
+        HA_PUSH(tape->saved[l], arena, ha_layer_saved(m, l, run, batch));
+        HA_TRY(ha_layer_forward(m, l, run, &tape->pass, tape->last, tape->saved[l], NULL));
+    }
+    ha_rms_norm_forward(batch->rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, tape->hidden, d);
+    return HA_OK;
+}
+
+ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, double *dgates)
+{
+    const ha_pass *pass = &tape->pass;
+    const ha_batch *batch = pass->batch;
+    const int d = m->config.hidden_size, rows = batch->rows;
+    size_t mark = ha_arena_mark(pass->arena);
+    float *dx, *g = pass->grads;
+    HA_PUSH(dx, pass->arena, (size_t)rows * (size_t)d);
+    memset(dx, 0, (size_t)rows * (size_t)d * sizeof *dx);
+    HA_TRY(ha_rms_norm_backward(rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, dhidden, d, dx, d,
+                                g ? g + m->final_norm : NULL, pass->arena));
+    for (int l = m->config.num_layers - 1; l >= 0; l--) {
+        ha_layer_run run = {ha_gate_of(m, tape->gates, l), tape->both};
+        if (ha_interrupted(pass->check))
+            return HA_INTERRUPTED;
+        HA_TRY(ha_layer_backward(m, l, run, pass, tape->saved[l], dx, dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
+    }
+    if (g)
+        ha_embed_backward(rows, d, batch->token, dx, g + m->embed);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}

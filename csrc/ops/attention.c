@@ -1,0 +1,92 @@
+/* Softmax attention in tiles with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022).
+ *
+ * Floor: 4 dim FLOP and one exp for each visible (query, key) pair and head; a tile's operands stay in L2. */
+#include <math.h>
+#include <string.h>
+
+#include "core/thread.h"
+#include "ops/attention_tile.h"
+
+/* One tile of queries of one head: S = q K^T with the keys transposed, softmax step, out += P V. */
+static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int first, int m, const ha_keys *keys,
+                       const float *kt, const float *v, float *out, ptrdiff_t ldo, float *lse, float *max_out,
+                       float *scratch)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const int d = a->dim;
+    float *scaled = scratch, *acc = scaled + QUERY_TILE * d, *s = acc + QUERY_TILE * d;
+    float max[QUERY_TILE], sum[QUERY_TILE], correction[QUERY_TILE];
+    for (int r = 0; r < m; r++) {
+        for (int c = 0; c < d; c++)
+            scaled[r * d + c] = a->scale * q[r * ldq + c];
+        max[r] = HA_NO_MAX;
+        sum[r] = 0.0f;
+    }
+    memset(acc, 0, sizeof *acc * (size_t)(m * d));
+    key_range range = keys_of(a, first, first + m - 1, keys->length);
+    for (int end = 0, start; (start = next_tile(&range, end, &end)) >= 0;) {
+        int n = end - start;
+        kernel->gemm(m, n, d, 1.0f, scaled, d, 1, kt + start, keys->length, 0, s, KEY_TILE);
+        mask_tile(a, first, m, start, end, s, KEY_TILE);
+        kernel->softmax_step(m, n, s, KEY_TILE, max, sum, correction);
+        kernel->scale_rows(m, d, acc, d, correction);
+        kernel->gemm(m, d, n, 1.0f, s, KEY_TILE, 1, v + start * keys->row, keys->row, 1, acc, d);
+    }
+    for (int r = 0; r < m; r++) {
+        float inverse = sum[r] > 0.0f ? 1.0f / sum[r] : 0.0f;
+        for (int c = 0; c < d; c++)
+            out[r * ldo + c] = acc[r * d + c] * inverse;
+        if (lse)
+            lse[r * a->heads] = max[r] + logf(sum[r]);
+        if (max_out)
+            max_out[r * a->heads] = max[r];
+    }
+}
+
+ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
+                               const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    if (batch->rows == batch->n_seq)
+        return ha_attention_decode(a, batch, q, ldq, keys, out, ldo, lse, max, work);
+    size_t mark = ha_arena_mark(work);
+    const int d = a->dim, kv = a->kv_heads, group = a->heads / a->kv_heads;
+    float **kt; /* [n_seq]: keys of a sequence as [kv_heads, dim, length] */
+    int *tile_start, tiles = 0;
+    HA_PUSH(kt, work, (size_t)batch->n_seq);
+    HA_PUSH(tile_start, work, (size_t)batch->n_seq + 1);
+    for (int s = 0; s < batch->n_seq; s++) {
+        HA_PUSH(kt[s], work, (size_t)kv * (size_t)d * (size_t)keys[s].length);
+        tile_start[s] = tiles;
+        tiles += (batch->offset[s + 1] - batch->offset[s] + QUERY_TILE - 1) / QUERY_TILE;
+    }
+    tile_start[batch->n_seq] = tiles;
+    float *scratch;
+    size_t per_thread = (size_t)(2 * QUERY_TILE * d + QUERY_TILE * KEY_TILE);
+    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
+
+#pragma omp parallel num_threads(ha_threads())
+    {
+        float *own = scratch + per_thread * (size_t)ha_thread_index();
+#pragma omp for schedule(static) collapse(2)
+        for (int s = 0; s < batch->n_seq; s++)
+            for (int h = 0; h < kv; h++)
+                kernel->transpose(keys[s].length, d, keys[s].k + h * keys[s].head_stride, keys[s].row,
+                                  kt[s] + (ptrdiff_t)h * d * keys[s].length, keys[s].length);
+        /* Longest tiles first: the last ones of a causal sequence see the most keys. */
+#pragma omp for schedule(dynamic, 1)
+        for (int t = 0; t < tiles * a->heads; t++) {
+            int h = t % a->heads, tile = tiles - 1 - t / a->heads, s = batch->n_seq - 1;
+            while (tile_start[s] > tile)
+                s--;
+            int local = (tile - tile_start[s]) * QUERY_TILE, row = batch->offset[s] + local;
+            int m = batch->offset[s + 1] - row < QUERY_TILE ? batch->offset[s + 1] - row : QUERY_TILE;
+            ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
+            query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, &keys[s],
+                       kt[s] + (ptrdiff_t)(h / group) * d * keys[s].length, keys[s].v + h / group * keys[s].head_stride,
+                       out + row * ldo + (ptrdiff_t)h * d, ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
+        }
+    }
+    ha_arena_release(work, mark);
+    return HA_OK;
+}

@@ -1,0 +1,26 @@
+/* Token embedding: a gather, and its transpose, a scatter-add. */
+#include <string.h>
+
+#include "core/thread.h"
+#include "kernels/kernels.h"
+#include "ops/ops.h"
+
+void ha_embed_forward(int rows, int d, const int32_t *token, const float *table, float *x)
+{
+    for (int r = 0; r < rows; r++)
+        memcpy(x + (ptrdiff_t)r * d, table + (ptrdiff_t)token[r] * d, (size_t)d * sizeof *x);
+}
+
+void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable)
+{
+    /* Threads share out columns, not rows: equal tokens then add up in row order whoever does it. */
+    enum { COLUMNS = 64 };
+    const ha_kernels *kernel = ha_kernels_get();
+    int blocks = (d + COLUMNS - 1) / COLUMNS;
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
+    for (int b = 0; b < blocks; b++) {
+        int from = b * COLUMNS, n = d - from < COLUMNS ? d - from : COLUMNS;
+        for (int r = 0; r < rows; r++)
+            kernel->axpy((size_t)n, 1.0f, dx + (ptrdiff_t)r * d + from, dtable + (ptrdiff_t)token[r] * d + from);
+    }
+}

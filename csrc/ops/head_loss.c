@@ -1,0 +1,92 @@
+/* LM head and loss, fused over pieces of PIECE rows.
+ *
+ * Floor, forward and backward of one student: 3 GEMMs of 2 rows*d*vocabulary FLOP (4 with the teacher's). A piece of
+ * logits is 4 PIECE*vocabulary bytes (50 MB at 49152), which the row kernels cross in cache-sized rows. */
+#include "core/blas.h"
+#include "core/thread.h"
+#include "kernels/kernels.h"
+#include "ops/ops.h"
+
+enum { PIECE = 256 };
+
+static int min(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static void logits_of(int n, int d, int vocabulary, const float *hidden, const float *head, float *logits)
+{
+    ha_linear_forward(n, d, vocabulary, 1.0f, hidden, d, head, NULL, 0.0f, logits, vocabulary);
+}
+
+static void backward(int n, int d, int vocabulary, const float *hidden, const float *head, const float *dlogits,
+                     float *dhidden, float *dhead)
+{
+    ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head, dlogits, vocabulary, 0.0f, dhidden, d, dhead, NULL);
+}
+
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, const float *head,
+                                const int32_t *target, float scale, double *loss, float *dhidden, float *dhead,
+                                const ha_interrupt *check, ha_arena *work)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    size_t mark = ha_arena_mark(work);
+    float *logits;
+    HA_PUSH(logits, work, (size_t)min(rows, PIECE) * (size_t)vocabulary);
+    for (int from = 0; from < rows; from += PIECE) {
+        int n = min(rows - from, PIECE);
+        const float *h = hidden + (ptrdiff_t)from * d;
+        if (ha_interrupted(check))
+            return HA_INTERRUPTED;
+        logits_of(n, d, vocabulary, h, head, logits);
+#pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
+        for (int r = 0; r < n; r++) {
+            float *row = logits + (ptrdiff_t)r * vocabulary;
+            int32_t t = target[from + r];
+            loss[from + r] = t < 0 ? 0.0 : kernel->cross_entropy_row(vocabulary, row, t, dhidden ? scale : 0.0f);
+            for (int i = 0; t < 0 && i < vocabulary; i++)
+                row[i] = 0.0f;
+        }
+        if (dhidden)
+            backward(n, d, vocabulary, h, head, logits, dhidden + (ptrdiff_t)from * d, dhead);
+    }
+    ha_arena_release(work, mark);
+    return HA_OK;
+}
+
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
+                     int students, const float *const *hidden, const float *head, float scale, double *const *loss,
+                     float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    size_t mark = ha_arena_mark(work), piece = (size_t)min(rows, PIECE) * (size_t)vocabulary;
+    float *teacher, *logits, *copy;
+    HA_PUSH(teacher, work, piece);
+    HA_PUSH(logits, work, piece);
+    HA_PUSH(copy, work, (size_t)ha_threads() * (size_t)vocabulary); /* the row kernel consumes the teacher's row */
+    for (int from = 0; from < rows; from += PIECE) {
+        int n = min(rows - from, PIECE);
+        logits_of(n, d, vocabulary, teacher_hidden + (ptrdiff_t)from * d, teacher_head, teacher);
+        for (int s = 0; s < students; s++) {
+            const float *h = hidden[s] + (ptrdiff_t)from * d;
+            if (ha_interrupted(check))
+                return HA_INTERRUPTED;
+            logits_of(n, d, vocabulary, h, head, logits);
+            int last = s == students - 1;
+#pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
+            for (int r = 0; r < n; r++) {
+                float *t = teacher + (ptrdiff_t)r * vocabulary;
+                if (!last) {
+                    float *own = copy + (ptrdiff_t)ha_thread_index() * vocabulary;
+                    __builtin_memcpy(own, t, (size_t)vocabulary * sizeof *t);
+                    t = own;
+                }
+                loss[s][from + r] = kernel->kl_row(vocabulary, logits + (ptrdiff_t)r * vocabulary, t, dhidden ? scale : 0.0f);
+            }
+            if (dhidden)
+                backward(n, d, vocabulary, h, head, logits, dhidden + (ptrdiff_t)from * d, dhead);
+        }
+    }
+    ha_arena_release(work, mark);
+    return HA_OK;
+}

@@ -1,0 +1,165 @@
+/* Every operation of the model, as forward/backward pairs on float arrays. One file per operation beside this header.
+ *
+ * Shapes are in brackets; a matrix is row-major with `ld` floats from row to row where that is not its width. Gradients
+ * d<x> are overwritten unless the comment says +=. Each op runs on ha_threads() threads, and its result does not depend on
+ * how many: work is cut in pieces of fixed size and sums over pieces are taken in a fixed order. */
+#ifndef HA_OPS_H
+#define HA_OPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/batch.h"
+#include "core/status.h"
+
+#define HA_MAX_HEAD_DIM 256
+
+/* linear.c: y = beta y + alpha (x W^T + bias); x [rows,in], W [out,in], bias [out] or NULL, y [rows,out]; beta 0 or 1 */
+void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, const float *w,
+                       const float *bias, float beta, float *y, ptrdiff_t ldy);
+/* dx = beta dx + alpha dy W; dw += alpha dy^T x; dbias += alpha sum of dy over rows. Any of dx, dw, dbias may be NULL. */
+void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, const float *w,
+                        const float *dy, ptrdiff_t lddy, float beta, float *dx, ptrdiff_t lddx, float *dw, float *dbias);
+
+/* norm.c: RMSNorm over rows of width d (Zhang and Sennrich 2019); x, y [rows,d], w [d] */
+void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps, float *y,
+                         ptrdiff_t ldy);
+/* dx += ...; dw += ... unless NULL */
+ha_status ha_rms_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                               const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
+
+/* rope.c: angles position * inv_freq [half], both tables times `factor`; cos, sin [rows,half] */
+void ha_rope_table(int rows, int half, const int32_t *position, const float *inv_freq, float factor, float *cos,
+                   float *sin);
+/* Rotates x [rows, heads, 2 half] in place; sign -1 is the inverse and the backward pass. */
+void ha_rope(int rows, int heads, int half, const float *cos, const float *sin, float sign, float *x, ptrdiff_t ldx);
+
+/* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
+void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
+/* gate_up becomes its own gradient; y [rows,f], unless NULL, is made again for the weight gradient that follows */
+void ha_swiglu_backward(int rows, int f, float *gate_up, const float *dy, float *y);
+
+/* embed.c: x[r] = table[token[r]]; table [vocabulary, d] */
+void ha_embed_forward(int rows, int d, const int32_t *token, const float *table, float *x);
+void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
+
+/* Softmax attention of grouped heads: query i of a sequence sees key j when j <= past + i (causal), and, with a window,
+ * when also past + i - j < window or j < sinks. Query head h reads key head h / (heads / kv_heads). */
+typedef struct {
+    int heads, kv_heads, dim;
+    int causal, window, sinks;
+    float scale;
+} ha_attention;
+
+/* Keys and values of one sequence: element (position, head, channel) at position*row + head*head_stride + channel. */
+typedef struct {
+    const float *k, *v;
+    ptrdiff_t row, head_stride;
+    int length, past;
+} ha_keys;
+
+/* attention.c: tiled online softmax; q, out [rows, heads, dim]; keys [n_seq]; lse [rows, heads] = log sum exp, and
+ * max [rows, heads] = the largest logit, each unless NULL. Memory: the keys once more, transposed. */
+ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
+                               const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work);
+/* attention_decode.c: the same for one query row a sequence; streams the keys once */
+ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
+                              const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work);
+/* attention_backward.c: keys as queries in the batch's rows (no past). delta [rows, heads] = <dout, out> - dlse;
+ * max and dmax [rows, heads], or both NULL, carry a gradient to the largest logit. */
+ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const float *q, const float *k,
+                                const float *v, ptrdiff_t ld, const float *lse, const float *delta, const float *max,
+                                const float *dmax, const float *dout, ptrdiff_t lddo, float *dq, float *dk, float *dv,
+                                ptrdiff_t ldd, ha_arena *work);
+
+/* Gated delta rule (Yang, Kautz and Hatamizadeh 2024): per head, S [dk,dv],
+ *     S_t = exp(g_t) S_{t-1} + beta_t k_t (v_t - exp(g_t) S_{t-1}^T k_t)^T,   o_t = S_t^T q_t.
+ * q, k [rows, heads, dk], v, out [rows, heads, dv]; g <= 0 and beta [rows, heads]. */
+typedef struct {
+    int heads, dk, dv;
+} ha_gated_delta;
+
+enum { HA_CHUNK = 64 };
+
+/* Number of chunks of all sequences, and floats of saved states: (chunks + n_seq) [heads, dk, dv]. */
+size_t ha_gated_delta_states(const ha_gated_delta *d, const ha_batch *batch);
+/* gated_delta.c: state_in, state_out [n_seq] pointers to [heads,dk,dv], each may be NULL (zero / not wanted).
+ * For the backward pass, unless NULL: z [rows, heads, dv] and states as above. */
+ha_status ha_gated_delta_forward(const ha_gated_delta *d, const ha_batch *batch, const float *q, const float *k,
+                                 ptrdiff_t ldqk, const float *v, ptrdiff_t ldv, const float *g, const float *beta,
+                                 float *const *state_in, float *const *state_out, float *out, ptrdiff_t ldo, float *z,
+                                 float *states, ha_arena *work);
+/* gated_delta_backward.c: dstate [n_seq] gradients of state_out on entry, of state_in on return; or NULL. */
+ha_status ha_gated_delta_backward(const ha_gated_delta *d, const ha_batch *batch, const float *q, const float *k,
+                                  ptrdiff_t ldqk, const float *v, ptrdiff_t ldv, const float *g, const float *beta,
+                                  const float *out, ptrdiff_t ldo, const float *z, const float *states,
+                                  const float *dout, ptrdiff_t lddo, float *const *dstate, float *dq, float *dk,
+                                  ptrdiff_t lddqk, float *dv, ptrdiff_t lddv, float *dg, float *dbeta, ha_arena *work);
+
+/* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
+ *     num_i = sum_j (f_i . e_j) v_j,   den_i = sum_j f_i . e_j,
+ * f [rows, heads, features], e [rows, kv_heads, features], v [rows, kv_heads, dim], num [rows, heads, dim],
+ * den [rows, heads]. Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. */
+typedef struct {
+    int heads, kv_heads, features, dim, lag;
+} ha_linear_attention;
+
+size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch);
+/* linear_attention.c: e and v of sequence s start at row start[s] of their arrays and hold `length` rows more than lag
+ * behind the queries: key row r serves query r. state [n_seq] pointers to [kv_heads, features, dim + 1], updated, or NULL.
+ * states: saved prefix sums for the backward pass, as sized above. */
+ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_batch *batch, const float *f,
+                                      ptrdiff_t ldf, const float *const *e, ptrdiff_t lde, const float *const *v,
+                                      ptrdiff_t ldv, float *const *state, float *num, ptrdiff_t ldn, float *den,
+                                      float *states, ha_arena *work);
+/* df, de, dv like f, e, v (of the batch's rows, lag as in forward); rows that no query sees get zero */
+ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_batch *batch, const float *f,
+                                       ptrdiff_t ldf, const float *e, ptrdiff_t lde, const float *v, ptrdiff_t ldv,
+                                       const float *states, const float *dnum, ptrdiff_t lddn, const float *dden,
+                                       float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv,
+                                       ptrdiff_t lddv, ha_arena *work);
+
+/* feature.c: the Hedgehog feature map (Zhang et al. 2024), y = softmax([W_h x, -W_h x]) per head;
+ * x [rows, heads, dim], w [heads, dim, dim], y [rows, heads, 2 dim] */
+ha_status ha_hedgehog_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float *y,
+                              ptrdiff_t ldy, ha_arena *work);
+/* dx += ...; dw += ... unless NULL */
+ha_status ha_hedgehog_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w,
+                               const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
+                               ptrdiff_t lddx, float *dw, ha_arena *work);
+
+/* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
+ * hidden [rows,d], head [vocabulary,d]. loss [rows] gets one value a row. Unless dhidden is NULL:
+ * dhidden = and dhead += the gradient of scale * sum of the losses. */
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, const float *head,
+                                const int32_t *target /* -1: no loss */, float scale, double *loss, float *dhidden,
+                                float *dhead, const ha_interrupt *check, ha_arena *work);
+/* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
+ * gradients only for a single student. */
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
+                     int students, const float *const *hidden, const float *head, float scale, double *const *loss,
+                     float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work);
+
+/* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
+void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
+
+/* optimizer.c: pieces of the parameter arena that one AdamW pass visits */
+typedef struct {
+    size_t offset, count;
+    float lr, decay;
+} ha_segment;
+
+double ha_sum_squares(int n, const ha_segment *segment, const float *x, ha_arena *work);
+/* One step; gradients are scaled by `clip` and zeroed; `step` counts from 1. m and v lie like the parameters. */
+ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
+                   float beta2, float eps, int64_t step, ha_arena *work);
+
+/* sums.c: out[s] = sum over the rows of sequence s of <x, y>; x, y [rows,d] */
+void ha_dot_per_sequence(const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *y, ptrdiff_t ldy,
+                         double *out);
+/* delta[r,h] = <dout, out> of head h */
+void ha_dot_per_head(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *y, ptrdiff_t ldy,
+                     float *delta);
+
+#endif

@@ -1,0 +1,142 @@
+/* The module itself, in Python terms:
+ *
+ *     class Tensor, Model, Cache, KLScorer, Distiller     one file each
+ *     ops.*, reference.*                                  every operation on arrays, and its naive twin in float64
+ *     show_config(), mixers(), set_num_threads(n), get_num_threads()
+ */
+#define HA_IMPORTS_NUMPY
+#include "python/module.h"
+
+#include "core/blas.h"
+#include "core/thread.h"
+#include "kernels/kernels.h"
+#include "mixers/mixer.h"
+
+#ifndef HA_BLIS_SOURCE
+#define HA_BLIS_SOURCE "unknown"
+#endif
+#ifndef HA_VERSION
+#define HA_VERSION "unknown"
+#endif
+
+module_state *ha_state_of(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &ha_module);
+    return module ? PyModule_GetState(module) : NULL;
+}
+
+static PyObject *show_config(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:i}", "version", HA_VERSION, "blis_version", ha_blas_version(), "blis_kernels",
+                         ha_blas_arch(), "blis_source", HA_BLIS_SOURCE, "isa", ha_kernels_get()->isa, "threads", ha_threads());
+}
+
+static PyObject *options_of(const ha_mixer_kind *kind)
+{
+    PyObject *options = PyDict_New();
+    for (int i = 0; options && i < HA_MAX_OPTIONS && kind->option[i].name; i++) {
+        const ha_option *o = &kind->option[i];
+        PyObject *entry = Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", o->value, "min", o->min, "max", o->max, "what", o->what);
+        if (!entry || PyDict_SetItemString(options, o->name, entry) < 0)
+            Py_CLEAR(options);
+        Py_XDECREF(entry);
+    }
+    return options;
+}
+
+static PyObject *mixers(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    PyObject *result = PyDict_New();
+    for (int i = 0; result && ha_mixer_kinds[i]; i++) {
+        PyObject *options = options_of(ha_mixer_kinds[i]);
+        PyObject *entry = options ? Py_BuildValue("{s:s,s:N}", "summary", ha_mixer_kinds[i]->summary, "options", options) : NULL;
+        if (!entry || PyDict_SetItemString(result, ha_mixer_kinds[i]->name, entry) < 0)
+            Py_CLEAR(result);
+        Py_XDECREF(entry);
+    }
+    return result;
+}
+
+static PyObject *set_num_threads(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    long n = PyLong_AsLong(arg);
+    if (n == -1 && PyErr_Occurred())
+        return NULL;
+    if (n < 1 || n > 1024)
+        return PyErr_Format(PyExc_ValueError, "num_threads is %ld, allowed are 1 to 1024", n);
+    return PyLong_FromLong(ha_set_threads((int)n));
+}
+
+static PyObject *get_num_threads(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromLong(ha_threads());
+}
+
+static PyMethodDef methods[] = {
+    {"show_config", show_config, METH_NOARGS, "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
+    {"mixers", mixers, METH_NOARGS, "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options'}."},
+    {"set_num_threads", set_num_threads, METH_O, "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
+    {"get_num_threads", get_num_threads, METH_NOARGS, "get_num_threads()\n--\n\nThreads of every parallel region."},
+    {0},
+};
+
+static int execute(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    if (PyArray_ImportNumPyAPI() < 0)
+        return -1;
+    if (ha_add_tensor(module, state) < 0 || ha_add_model(module, state) < 0 || ha_add_cache(module, state) < 0 ||
+        ha_add_scorer(module, state) < 0 || ha_add_distiller(module, state) < 0 || ha_add_ops(module) < 0 || ha_add_reference(module) < 0)
+        return -1;
+    return 0;
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->tensor);
+    Py_VISIT(state->model);
+    Py_VISIT(state->cache);
+    Py_VISIT(state->scorer);
+    Py_VISIT(state->distiller);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->tensor);
+    Py_CLEAR(state->model);
+    Py_CLEAR(state->cache);
+    Py_CLEAR(state->scorer);
+    Py_CLEAR(state->distiller);
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, execute},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED}, /* NumPy's C API is per process */
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef ha_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hybridattn._core",
+    .m_doc = "Tensors, attention kernels, KL layer scoring and distillation in C.",
+    .m_size = sizeof(module_state),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&ha_module);
+}

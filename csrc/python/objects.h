@@ -1,0 +1,66 @@
+/* The objects behind Model and Cache, for the files that use them. */
+#ifndef HA_PYTHON_OBJECTS_H
+#define HA_PYTHON_OBJECTS_H
+
+#include "python/module.h"
+
+#include "distill/distill.h"
+#include "model/model.h"
+
+/* One core call at a time works on a model: its arena and its weights are behind `lock`, taken without the GIL. */
+typedef struct {
+    PyObject_HEAD
+    ha_model *model;
+    ha_arena arena;
+    PyThread_type_lock lock;
+    PyObject *config, *layers;
+} model_object;
+
+typedef struct {
+    PyObject_HEAD
+    ha_cache *cache;
+    model_object *owner;
+} cache_object;
+
+/* The model of an argument; NULL with an exception when it is not a Model or was never initialised. */
+model_object *ha_model_arg(module_state *state, PyObject *object, const char *name);
+int ha_model_ready(model_object *self);
+
+#define HA_BEGIN_CORE(owner)      \
+    Py_BEGIN_ALLOW_THREADS        \
+    PyThread_acquire_lock((owner)->lock, WAIT_LOCK);
+
+#define HA_END_CORE(owner)              \
+    PyThread_release_lock((owner)->lock); \
+    Py_END_ALLOW_THREADS
+
+/* A checked stream of windows: tokens [n] int32, windows [m, 2] int64; both references are owned. */
+typedef struct {
+    PyArrayObject *tokens, *windows;
+    ha_windows view;
+} windows_arg;
+
+/* windows may have any shape that ends in 2. Token ids and bounds are checked against `model`; `shortest` tokens a window. */
+int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, int shortest, windows_arg *out);
+void ha_windows_clear(windows_arg *arg);
+
+/* gates [num_layers] as float32, each in [0, 1]; NULL object: NULL array and success. */
+int ha_gates_parse(model_object *model, PyObject *object, PyArrayObject **out);
+
+/* pack.c: tokens [B,T] with an optional mask [B,T] as one stream without padding. */
+typedef struct {
+    int n_seq, width;
+    int32_t *token;    /* [rows] */
+    int64_t *window;   /* [n_seq][2] into token */
+    int *first;        /* [n_seq] column of the first real token */
+    int rows;
+} packed;
+
+int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, packed *out);
+void ha_pack_clear(packed *p);
+
+/* spec.c: arguments of Model(config, layers) */
+int ha_parse_config(PyObject *config, ha_config *out, float **inv_freq);
+int ha_parse_layers(PyObject *layers, int num_layers, ha_layer_spec *out);
+
+#endif

@@ -1,0 +1,12 @@
+/* The functions of hybridattn._core.ops, by theme; tables end with an empty entry. */
+#ifndef HA_PYTHON_OPS_H
+#define HA_PYTHON_OPS_H
+
+#include "python/call.h"
+
+extern PyMethodDef ha_ops_rows[];       /* ops_rows.c: linear, rms_norm, rope, swiglu, embed, hedgehog */
+extern PyMethodDef ha_ops_attention[];  /* ops_attention.c: softmax_attention */
+extern PyMethodDef ha_ops_recurrence[]; /* ops_recurrence.c: gated_delta, linear_attention */
+extern PyMethodDef ha_ops_losses[];     /* ops_losses.c: cross_entropy, kl_divergence, align_loss, adamw */
+
+#endif

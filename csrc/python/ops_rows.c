@@ -1,0 +1,239 @@
+/* ops that treat every row (token) on its own: linear, rms_norm, rope, swiglu, embed, hedgehog. */
+#include "python/ops.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "ops/ops.h"
+
+#define SIZE(letter) ha_size(&call, letter)
+
+static PyObject *linear(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "bias", NULL};
+    PyObject *x_arg, *w_arg, *b_arg = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:linear", names, &x_arg, &w_arg, &b_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
+    const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
+    float *y = ha_call_out(&call, "T O");
+    if (ha_call_run(&call))
+        ha_linear_forward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), w, bias, 0.0f, y, SIZE('O'));
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *linear_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "dy", "bias", NULL};
+    PyObject *x_arg, *w_arg, *dy_arg, *b_arg = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:linear_vjp", names, &x_arg, &w_arg, &dy_arg, &b_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
+    const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1), *dy = ha_call_in(&call, dy_arg, "dy", "T O", 0);
+    float *dx = ha_call_out(&call, "T I"), *dw = ha_call_out(&call, "O I"), *dbias = bias ? ha_call_out(&call, "O") : NULL;
+    if (!bias)
+        ha_call_out_none(&call);
+    if (ha_call_run(&call))
+        ha_linear_backward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), w, dy, SIZE('O'), 0.0f, dx, SIZE('I'), dw, dbias);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "eps", NULL};
+    PyObject *x_arg, *w_arg;
+    double eps = 1e-6;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$d:rms_norm", names, &x_arg, &w_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
+    float *y = ha_call_out(&call, "T d");
+    if (ha_call_run(&call))
+        ha_rms_norm_forward(SIZE('T'), SIZE('d'), x, SIZE('d'), w, (float)eps, y, SIZE('d'));
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *rms_norm_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "dy", "eps", NULL};
+    PyObject *x_arg, *w_arg, *dy_arg;
+    double eps = 1e-6;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$d:rms_norm_vjp", names, &x_arg, &w_arg, &dy_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
+    const float *dy = ha_call_in(&call, dy_arg, "dy", "T d", 0);
+    float *dx = ha_call_out(&call, "T d"), *dw = ha_call_out(&call, "d");
+    ha_status status = HA_OK;
+    const int d = SIZE('d');
+    if (ha_call_run(&call))
+        status = ha_rms_norm_backward(SIZE('T'), d, x, d, w, (float)eps, dy, d, dx, d, dw, call.arena);
+    return ha_call_end(&call, status);
+}
+
+/* rope and rope_vjp differ in the sign of the angle and in which array they turn. */
+static PyObject *rotate(PyObject *args, PyObject *kwargs, int vjp)
+{
+    static char *forward_names[] = {"x", "inv_freq", "positions", "lengths", "factor", NULL};
+    static char *vjp_names[] = {"x", "inv_freq", "dy", "positions", "lengths", "factor", NULL};
+    PyObject *x_arg, *freq_arg, *dy_arg = NULL, *positions = Py_None, *lengths = Py_None;
+    double factor = 1.0;
+    int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOd:rope_vjp", vjp_names, &x_arg, &freq_arg, &dy_arg,
+                                               &positions, &lengths, &factor)
+                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", forward_names, &x_arg, &freq_arg, &positions,
+                                               &lengths, &factor);
+    if (!ok)
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0), *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
+    if (vjp)
+        x = ha_call_in(&call, dy_arg, "dy", "T H 2h", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    if (positions != Py_None)
+        batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
+    float *y = ha_call_out(&call, "T H 2h");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call)) {
+        const int rows = SIZE('T'), heads = SIZE('H'), half = SIZE('h');
+        size_t angles = (size_t)rows * (size_t)half;
+        float *table = ha_arena_push(call.arena, 2 * angles, sizeof *table);
+        if (table) {
+            memcpy(y, x, 2 * angles * (size_t)heads * sizeof *y);
+            ha_rope_table(rows, half, batch.position, freq, (float)factor, table, table + angles);
+            ha_rope(rows, heads, half, table, table + angles, vjp ? -1.0f : 1.0f, y, (ptrdiff_t)2 * heads * half);
+        } else {
+            status = HA_NO_MEMORY;
+        }
+    }
+    return ha_call_end(&call, status);
+}
+
+static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    return rotate(args, kwargs, 0);
+}
+
+static PyObject *rope_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    return rotate(args, kwargs, 1);
+}
+
+static PyObject *swiglu(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"gate_up", NULL};
+    PyObject *x_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:swiglu", names, &x_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "gate_up", "T 2f", 0);
+    float *y = ha_call_out(&call, "T f");
+    if (ha_call_run(&call))
+        ha_swiglu_forward(SIZE('T'), SIZE('f'), x, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *swiglu_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"gate_up", "dy", NULL};
+    PyObject *x_arg, *dy_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:swiglu_vjp", names, &x_arg, &dy_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "gate_up", "T 2f", 0), *dy = ha_call_in(&call, dy_arg, "dy", "T f", 0);
+    float *dx = ha_call_out(&call, "T 2f");
+    if (ha_call_run(&call)) {
+        memcpy(dx, x, (size_t)SIZE('T') * 2 * (size_t)SIZE('f') * sizeof *x);
+        ha_swiglu_backward(SIZE('T'), SIZE('f'), dx, dy, NULL);
+    }
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *embed(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tokens", "table", NULL};
+    PyObject *token_arg, *table_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:embed", names, &token_arg, &table_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *table = ha_call_in(&call, table_arg, "table", "V d", 0);
+    const int32_t *token = ha_call_in_int(&call, token_arg, "tokens", "T", 0, SIZE('V'));
+    float *x = ha_call_out(&call, "T d");
+    if (ha_call_run(&call))
+        ha_embed_forward(SIZE('T'), SIZE('d'), token, table, x);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *embed_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tokens", "table", "dx", NULL};
+    PyObject *token_arg, *table_arg, *dx_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:embed_vjp", names, &token_arg, &table_arg, &dx_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    ha_call_in(&call, table_arg, "table", "V d", 0);
+    const int32_t *token = ha_call_in_int(&call, token_arg, "tokens", "T", 0, SIZE('V'));
+    const float *dx = ha_call_in(&call, dx_arg, "dx", "T d", 0);
+    float *dtable = ha_call_out(&call, "V d");
+    if (ha_call_run(&call))
+        ha_embed_backward(SIZE('T'), SIZE('d'), token, dx, dtable);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *hedgehog(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", NULL};
+    PyObject *x_arg, *w_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:hedgehog", names, &x_arg, &w_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "H d d", 0);
+    float *y = ha_call_out(&call, "T H 2d");
+    ha_status status = HA_OK;
+    const int heads = SIZE('H'), d = SIZE('d');
+    if (ha_call_run(&call))
+        status = ha_hedgehog_forward(SIZE('T'), heads, d, x, heads * d, w, y, 2 * heads * d, call.arena);
+    return ha_call_end(&call, status);
+}
+
+static PyObject *hedgehog_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "dy", NULL};
+    PyObject *x_arg, *w_arg, *dy_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:hedgehog_vjp", names, &x_arg, &w_arg, &dy_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "H d d", 0);
+    const float *dy = ha_call_in(&call, dy_arg, "dy", "T H 2d", 0);
+    float *dx = ha_call_out(&call, "T H d"), *dw = ha_call_out(&call, "H d d");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call)) {
+        const int rows = SIZE('T'), heads = SIZE('H'), d = SIZE('d'), ld = heads * d;
+        float *y = ha_arena_push(call.arena, 2 * (size_t)rows * (size_t)ld, sizeof *y);
+        status = y ? ha_hedgehog_forward(rows, heads, d, x, ld, w, y, 2 * ld, call.arena) : HA_NO_MEMORY;
+        if (status == HA_OK)
+            status = ha_hedgehog_backward(rows, heads, d, x, ld, w, y, 2 * ld, dy, 2 * ld, dx, ld, dw, call.arena);
+    }
+    return ha_call_end(&call, status);
+}
+
+PyMethodDef ha_ops_rows[] = {
+    HA_FUNCTION(linear, "linear(x, weight, bias=None)\n--\n\nx W^T + bias: x [T,in], weight [out,in], bias [out] -> [T,out]."),
+    HA_FUNCTION(linear_vjp, "linear_vjp(x, weight, dy, bias=None)\n--\n\ndy [T,out] -> dx, dweight, dbias (None without bias)."),
+    HA_FUNCTION(rms_norm, "rms_norm(x, weight, *, eps=1e-6)\n--\n\nx weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d]."),
+    HA_FUNCTION(rms_norm_vjp, "rms_norm_vjp(x, weight, dy, *, eps=1e-6)\n--\n\ndy [T,d] -> dx, dweight."),
+    HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\n"
+                "Rotates pairs (i, i + d/2) of x [T,H,d] by position * inv_freq[i], inv_freq [d/2], and scales with factor.\n"
+                "positions [T]; default: from 0 in every sequence."),
+    HA_FUNCTION(rope_vjp, "rope_vjp(x, inv_freq, dy, *, positions=None, lengths=None, factor=1.0)\n--\n\ndy [T,H,d] -> dx."),
+    HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nsilu(gate) * up: gate_up [T,2f] = [gate, up] -> [T,f]."),
+    HA_FUNCTION(swiglu_vjp, "swiglu_vjp(gate_up, dy)\n--\n\ndy [T,f] -> dgate_up [T,2f]."),
+    HA_FUNCTION(embed, "embed(tokens, table)\n--\n\ntable[tokens]: tokens [T] ints, table [V,d] -> [T,d]."),
+    HA_FUNCTION(embed_vjp, "embed_vjp(tokens, table, dx)\n--\n\ndx [T,d] -> dtable [V,d]."),
+    HA_FUNCTION(hedgehog, "hedgehog(x, weight)\n--\n\nFeature map softmax([W x, -W x]) per head (Zhang et al. 2024): x [T,H,d], "
+                "weight [H,d,d] -> [T,H,2d]."),
+    HA_FUNCTION(hedgehog_vjp, "hedgehog_vjp(x, weight, dy)\n--\n\ndy [T,H,2d] -> dx, dweight."),
+    {0},
+};

@@ -1,0 +1,150 @@
+/* Token arguments: [B,T] arrays with padding become a stream without any; streams with windows are checked. */
+#include "python/objects.h"
+
+void ha_pack_clear(packed *p)
+{
+    PyMem_Free(p->token);
+    PyMem_Free(p->window);
+    PyMem_Free(p->first);
+    *p = (packed){0};
+}
+
+/* Real tokens of a mask row are one run [*from, *to). */
+static int run_of(const npy_bool *mask, int width, int row, int *from, int *to)
+{
+    *from = 0;
+    while (*from < width && !mask[*from])
+        ++*from;
+    *to = *from;
+    while (*to < width && mask[*to])
+        ++*to;
+    for (int i = *to; i < width; i++)
+        if (mask[i]) {
+            PyErr_Format(PyExc_ValueError, "mask row %d has a gap at column %d: padding may stand before or after the tokens only", row, *to);
+            return -1;
+        }
+    if (*from == *to) {
+        PyErr_Format(PyExc_ValueError, "mask row %d hides every token", row);
+        return -1;
+    }
+    return 0;
+}
+
+static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask, packed *p)
+{
+    const int32_t *token = PyArray_DATA(tokens);
+    const int vocabulary = model->model->config.vocab_size;
+    for (int s = 0; s < p->n_seq; s++) {
+        int from = 0, to = p->width;
+        if (mask && run_of((const npy_bool *)PyArray_DATA(mask) + (size_t)s * (size_t)p->width, p->width, s, &from, &to) < 0)
+            return -1;
+        p->first[s] = from;
+        p->window[2 * s] = p->rows;
+        for (int t = from; t < to; t++) {
+            int32_t id = token[(size_t)s * (size_t)p->width + (size_t)t];
+            if (id < 0 || id >= vocabulary) {
+                PyErr_Format(PyExc_ValueError, "tokens[%d, %d] is %d, allowed are 0 to %d", s, t, id, vocabulary - 1);
+                return -1;
+            }
+            p->token[p->rows++] = id;
+        }
+        p->window[2 * s + 1] = p->rows;
+    }
+    return 0;
+}
+
+int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, packed *p)
+{
+    *p = (packed){0};
+    PyArrayObject *mask_array = NULL, *array = ha_array_arg(tokens, "tokens", NPY_INT32, 2, NULL);
+    int ok = -1;
+    if (!array)
+        return -1;
+    npy_intp *shape = PyArray_DIMS(array);
+    if (shape[0] < 1 || shape[1] < 1 || shape[0] * shape[1] > INT32_MAX / 2) {
+        PyErr_Format(PyExc_ValueError, "tokens has shape (%zd, %zd), allowed is at least one sequence of one token",
+                     (Py_ssize_t)shape[0], (Py_ssize_t)shape[1]);
+        goto done;
+    }
+    if (mask && mask != Py_None && !(mask_array = ha_array_arg(mask, "mask", NPY_BOOL, 2, shape)))
+        goto done;
+    p->n_seq = (int)shape[0];
+    p->width = (int)shape[1];
+    p->token = PyMem_Calloc((size_t)(shape[0] * shape[1]), sizeof *p->token);
+    p->window = PyMem_Calloc((size_t)shape[0] * 2, sizeof *p->window);
+    p->first = PyMem_Calloc((size_t)shape[0], sizeof *p->first);
+    if (!p->token || !p->window || !p->first)
+        PyErr_NoMemory();
+    else
+        ok = fill(model, array, mask_array, p);
+done:
+    Py_DECREF(array);
+    Py_XDECREF(mask_array);
+    if (ok < 0)
+        ha_pack_clear(p);
+    return ok;
+}
+
+void ha_windows_clear(windows_arg *arg)
+{
+    Py_CLEAR(arg->tokens);
+    Py_CLEAR(arg->windows);
+}
+
+static int check_windows(const windows_arg *a, int vocabulary, int shortest)
+{
+    const npy_intp n = PyArray_SIZE(a->tokens);
+    const int32_t *token = PyArray_DATA(a->tokens);
+    const int64_t *window = PyArray_DATA(a->windows);
+    for (npy_intp i = 0; i < PyArray_SIZE(a->windows) / 2; i++) {
+        int64_t from = window[2 * i], to = window[2 * i + 1];
+        if (from < 0 || to > n || to - from < shortest || to - from > INT32_MAX / 2) {
+            PyErr_Format(PyExc_ValueError, "window %zd is [%lld, %lld), allowed are at least %d of the %zd tokens",
+                         (Py_ssize_t)i, (long long)from, (long long)to, shortest, (Py_ssize_t)n);
+            return -1;
+        }
+    }
+    for (npy_intp i = 0; i < n; i++)
+        if (token[i] < 0 || token[i] >= vocabulary) {
+            PyErr_Format(PyExc_ValueError, "tokens[%zd] is %d, allowed are 0 to %d", (Py_ssize_t)i, token[i], vocabulary - 1);
+            return -1;
+        }
+    return 0;
+}
+
+int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, int shortest, windows_arg *out)
+{
+    *out = (windows_arg){0};
+    out->tokens = ha_array_arg(tokens, "tokens", NPY_INT32, 1, NULL);
+    out->windows = out->tokens ? ha_array_arg(windows, "windows", NPY_INT64, -1, NULL) : NULL;
+    if (out->windows && (PyArray_NDIM(out->windows) < 2 || PyArray_DIM(out->windows, PyArray_NDIM(out->windows) - 1) != 2)) {
+        PyErr_SetString(PyExc_ValueError, "windows must have (start, stop) pairs along its last axis");
+        Py_CLEAR(out->windows);
+    }
+    if (!out->windows || check_windows(out, model->model->config.vocab_size, shortest) < 0) {
+        ha_windows_clear(out);
+        return -1;
+    }
+    out->view = (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows), (int)(PyArray_SIZE(out->windows) / 2)};
+    return 0;
+}
+
+int ha_gates_parse(model_object *model, PyObject *object, PyArrayObject **out)
+{
+    *out = NULL;
+    if (!object || object == Py_None)
+        return 0;
+    const npy_intp shape[1] = {model->model->config.num_layers};
+    PyArrayObject *gates = ha_array_arg(object, "gates", NPY_FLOAT32, 1, shape);
+    for (npy_intp i = 0; gates && i < shape[0]; i++) {
+        double g = (double)((float *)PyArray_DATA(gates))[i];
+        if (!(g >= 0.0 && g <= 1.0)) {
+            PyObject *value = PyFloat_FromDouble(g);
+            PyErr_Format(PyExc_ValueError, "gates[%zd] is %R, allowed are 0 (linear) to 1 (softmax)", (Py_ssize_t)i, value);
+            Py_XDECREF(value);
+            Py_CLEAR(gates);
+        }
+    }
+    *out = gates;
+    return gates ? 0 : -1;
+}

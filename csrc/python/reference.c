@@ -1,0 +1,342 @@
+/* hybridattn._core.reference: the naive twins of ops in float64, forward only, and of whole mixers. For tests. */
+#include "python/call.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+#include "ref/ref.h"
+
+#define SIZE(letter) ha_size(&call, letter)
+
+static PyObject *linear(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "bias", NULL};
+    PyObject *x_arg, *w_arg, *b_arg = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:linear", names, &x_arg, &w_arg, &b_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
+    const double *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
+    double *y = ha_call_out(&call, "T O");
+    if (ha_call_run(&call))
+        ref_linear(SIZE('T'), SIZE('I'), SIZE('O'), x, w, bias, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "eps", NULL};
+    PyObject *x_arg, *w_arg;
+    double eps = 1e-6;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$d:rms_norm", names, &x_arg, &w_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
+    double *y = ha_call_out(&call, "T d");
+    if (ha_call_run(&call))
+        ref_rms_norm(SIZE('T'), SIZE('d'), x, w, eps, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "inv_freq", "positions", "lengths", "factor", NULL};
+    PyObject *x_arg, *freq_arg, *positions = Py_None, *lengths = Py_None;
+    double factor = 1.0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", names, &x_arg, &freq_arg, &positions, &lengths, &factor))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0), *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    if (positions != Py_None)
+        batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
+    double *y = ha_call_out(&call, "T H 2h");
+    if (ha_call_run(&call))
+        ref_rope(SIZE('T'), SIZE('H'), SIZE('h'), batch.position, freq, factor, x, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *swiglu(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"gate_up", NULL};
+    PyObject *x_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:swiglu", names, &x_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "gate_up", "T 2f", 0);
+    double *y = ha_call_out(&call, "T f");
+    if (ha_call_run(&call))
+        ref_swiglu(SIZE('T'), SIZE('f'), x, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *embed(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tokens", "table", NULL};
+    PyObject *token_arg, *table_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:embed", names, &token_arg, &table_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *table = ha_call_in(&call, table_arg, "table", "V d", 0);
+    const int32_t *token = ha_call_in_int(&call, token_arg, "tokens", "T", 0, SIZE('V'));
+    double *x = ha_call_out(&call, "T d");
+    if (ha_call_run(&call))
+        ref_embed(SIZE('T'), SIZE('d'), token, table, x);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *hedgehog(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", NULL};
+    PyObject *x_arg, *w_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:hedgehog", names, &x_arg, &w_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "H d d", 0);
+    double *y = ha_call_out(&call, "T H 2d");
+    if (ha_call_run(&call))
+        ref_hedgehog(SIZE('T'), SIZE('H'), SIZE('d'), x, w, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static void require_groups(ha_call *call)
+{
+    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0, "%d heads share %d key heads, allowed are divisors",
+                    ha_size(call, 'H'), ha_size(call, 'K'));
+}
+
+static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "lengths", "key_lengths", "scale", "causal", "window", "sinks", "return_stats", NULL};
+    PyObject *q_arg, *k_arg, *v_arg, *lengths = Py_None, *key_lengths = Py_None, *scale = Py_None;
+    ref_attention a = {.causal = 1};
+    int stats = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOpiip:softmax_attention", names, &q_arg, &k_arg, &v_arg, &lengths,
+                                     &key_lengths, &scale, &a.causal, &a.window, &a.sinks, &stats))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *q = ha_call_in(&call, q_arg, "q", "T H d", 0), *k = ha_call_in(&call, k_arg, "k", "L K d", 0);
+    const double *v = ha_call_in(&call, v_arg, "v", "L K d", 0);
+    require_groups(&call);
+    a.heads = SIZE('H'), a.kv_heads = SIZE('K'), a.dim = SIZE('d');
+    a.scale = scale == Py_None ? 1.0 / sqrt(a.dim) : PyFloat_AsDouble(scale);
+    call.failed |= scale != Py_None && a.scale == -1.0 && PyErr_Occurred();
+    ha_batch batch = {0}, keys = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    ha_call_batch(&call, key_lengths == Py_None ? lengths : key_lengths, "key_lengths", SIZE('L'), &keys);
+    ha_call_require(&call, batch.n_seq == keys.n_seq, "key_lengths has %d entries, expected %d", keys.n_seq, batch.n_seq);
+    for (int s = 0; !call.failed && s < batch.n_seq; s++)
+        ha_call_require(&call, keys.offset[s + 1] - keys.offset[s] >= batch.offset[s + 1] - batch.offset[s],
+                        "key_lengths[%d] is below lengths[%d]", s, s);
+    double *out = ha_call_out(&call, "T H d");
+    double *lse = stats ? ha_call_out(&call, "T H") : NULL, *max = stats ? ha_call_out(&call, "T H") : NULL;
+    if (ha_call_run(&call))
+        ref_softmax_attention(&a, &batch, keys.offset, q, k, v, out, lse, max);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
+    PyObject *object[5], *lengths = Py_None, *initial_arg = Py_None;
+    int return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2], &object[3],
+                                     &object[4], &lengths, &initial_arg, &return_state))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *q = ha_call_in(&call, object[0], "q", "T H k", 0), *k = ha_call_in(&call, object[1], "k", "T H k", 0);
+    const double *v = ha_call_in(&call, object[2], "v", "T H v", 0), *g = ha_call_in(&call, object[3], "g", "T H", 0);
+    const double *beta = ha_call_in(&call, object[4], "beta", "T H", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S H k v", 1);
+    double *out = ha_call_out(&call, "T H v"), *state = ha_call_out(&call, "S H k v");
+    if (ha_call_run(&call)) {
+        const ref_delta d = {SIZE('H'), SIZE('k'), SIZE('v')};
+        if (initial)
+            memcpy(state, initial, (size_t)SIZE('S') * (size_t)(d.heads * d.dk) * (size_t)d.dv * sizeof *state);
+        ref_gated_delta(&d, &batch, q, k, v, g, beta, state, out);
+    }
+    if (!return_state)
+        ha_call_drop(&call);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
+    PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
+    int lag = 0, return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1], &object[2], &lag,
+                                     &lengths, &initial_arg, &return_state))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *f = ha_call_in(&call, object[0], "f", "T H F", 0), *e = ha_call_in(&call, object[1], "e", "T K F", 0);
+    const double *v = ha_call_in(&call, object[2], "v", "T K d", 0);
+    require_groups(&call);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    call.size['P' - 'A'] = SIZE('F') * (SIZE('d') + 1);
+    const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
+    double *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"), *state = ha_call_out(&call, "S K P");
+    if (ha_call_run(&call)) {
+        const ref_linear_shape a = {SIZE('H'), SIZE('K'), SIZE('F'), SIZE('d'), lag};
+        if (initial)
+            memcpy(state, initial, (size_t)SIZE('S') * (size_t)SIZE('K') * (size_t)SIZE('P') * sizeof *state);
+        ref_linear_attention(&a, &batch, f, e, v, state, num, den);
+    }
+    if (!return_state)
+        ha_call_drop(&call);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"hidden", "head", "targets", NULL};
+    PyObject *hidden_arg, *head_arg, *target_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:cross_entropy", names, &hidden_arg, &head_arg, &target_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0), *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    const int32_t *target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
+    double *loss = ha_call_out(&call, "T");
+    if (ha_call_run(&call))
+        ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, loss);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *kl_divergence(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"teacher_hidden", "hidden", "teacher_head", "head", NULL};
+    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:kl_divergence", names, &teacher_arg, &hidden_arg, &teacher_head_arg, &head_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *teacher = ha_call_in(&call, teacher_arg, "teacher_hidden", "T d", 0);
+    const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0);
+    const double *teacher_head = ha_call_in(&call, teacher_head_arg, "teacher_head", "V d", 0);
+    const double *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    double *loss = ha_call_out(&call, "T");
+    if (ha_call_run(&call))
+        ref_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, hidden, head, loss);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *align_loss(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"target", "y", NULL};
+    PyObject *target_arg, *y_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:align_loss", names, &target_arg, &y_arg))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *target = ha_call_in(&call, target_arg, "target", "T d", 0), *y = ha_call_in(&call, y_arg, "y", "T d", 0);
+    double *loss = ha_call_out(&call, "T");
+    if (ha_call_run(&call))
+        ref_align_loss(SIZE('T'), SIZE('d'), target, y, loss);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"p", "g", "m", "v", "lr", "step", "betas", "eps", "weight_decay", "clip", NULL};
+    PyObject *p_arg, *g_arg, *m_arg, *v_arg;
+    ref_adamw_options o = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0};
+    long long step;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOdL|$(dd)ddd:adamw", names, &p_arg, &g_arg, &m_arg, &v_arg, &o.lr, &step,
+                                     &o.beta1, &o.beta2, &o.eps, &o.decay, &o.clip))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    o.step = step;
+    double *p = ha_call_in_place(&call, p_arg, "p", "N"), *g = ha_call_in_place(&call, g_arg, "g", "N");
+    double *m = ha_call_in_place(&call, m_arg, "m", "N"), *v = ha_call_in_place(&call, v_arg, "v", "N");
+    if (ha_call_run(&call))
+        ref_adamw((size_t)SIZE('N'), &o, p, g, m, v);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "gate", "b", "a", "A_log", "dt_bias", "norm", "inv_freq", "silu", "norm_eps", "lengths", NULL};
+    PyObject *object[9], *freq_arg = Py_None, *lengths = Py_None;
+    ref_gated_delta_mixer m = {.silu = 1, .norm_eps = 1e-6};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OpdO:mix_gated_delta", names, &object[0], &object[1], &object[2],
+                                     &object[3], &object[4], &object[5], &object[6], &object[7], &object[8], &freq_arg, &m.silu,
+                                     &m.norm_eps, &lengths))
+        return NULL;
+    static const char *const shape[9] = {"T H 2h", "T H 2h", "T H 2h", "T H 2h", "T H", "T H", "H", "H", "2h"};
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *in[9];
+    for (int i = 0; i < 9; i++)
+        in[i] = ha_call_in(&call, object[i], names[i], shape[i], 0);
+    m.inv_freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 1);
+    m.heads = SIZE('H'), m.dim = 2 * SIZE('h');
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    double *y = ha_call_out(&call, "T H 2h");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = ref_mix_gated_delta(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], y, call.arena);
+    return ha_call_end(&call, status);
+}
+
+static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "feature_q", "feature_k", "gate", "inv_freq", "window", "sinks", "rope_features", "lengths", NULL};
+    PyObject *object[7], *lengths = Py_None;
+    ref_window_mixer m = {.window = 64, .sinks = 4, .rope_features = 1};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$iipO:mix_window_linear", names, &object[0], &object[1], &object[2],
+                                     &object[3], &object[4], &object[5], &object[6], &m.window, &m.sinks, &m.rope_features, &lengths))
+        return NULL;
+    static const char *const shape[7] = {"T H 2h", "T K 2h", "T K 2h", "H 2h 2h", "K 2h 2h", "H", "h"};
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *in[7];
+    for (int i = 0; i < 7; i++)
+        in[i] = ha_call_in(&call, object[i], names[i], shape[i], 0);
+    require_groups(&call);
+    m.inv_freq = in[6];
+    m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    double *y = ha_call_out(&call, "T H 2h");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = ref_mix_window_linear(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], y, call.arena);
+    return ha_call_end(&call, status);
+}
+
+static PyMethodDef methods[] = {
+    HA_FUNCTION(linear, "linear(x, weight, bias=None)\n--\n\nAs ops.linear."),
+    HA_FUNCTION(rms_norm, "rms_norm(x, weight, *, eps=1e-6)\n--\n\nAs ops.rms_norm."),
+    HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\nAs ops.rope."),
+    HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nAs ops.swiglu."),
+    HA_FUNCTION(embed, "embed(tokens, table)\n--\n\nAs ops.embed."),
+    HA_FUNCTION(hedgehog, "hedgehog(x, weight)\n--\n\nAs ops.hedgehog."),
+    HA_FUNCTION(softmax_attention,
+                "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
+                "return_stats=False)\n--\n\nAs ops.softmax_attention."),
+    HA_FUNCTION(gated_delta, "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+                             "As ops.gated_delta."),
+    HA_FUNCTION(linear_attention, "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+                                  "As ops.linear_attention."),
+    HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets)\n--\n\nAs ops.cross_entropy."),
+    HA_FUNCTION(kl_divergence, "kl_divergence(teacher_hidden, hidden, teacher_head, head)\n--\n\nAs ops.kl_divergence."),
+    HA_FUNCTION(align_loss, "align_loss(target, y)\n--\n\nAs ops.align_loss."),
+    HA_FUNCTION(adamw, "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\nAs ops.adamw."),
+    HA_FUNCTION(mix_gated_delta,
+                "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, silu=True, norm_eps=1e-6, lengths=None)\n"
+                "--\n\nThe gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
+                "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d]."),
+    HA_FUNCTION(mix_window_linear,
+                "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, window=64, sinks=4, rope_features=True, "
+                "lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], feature_q [H,d,d],\n"
+                "feature_k [KV,d,d], gate [H], inv_freq [d/2] -> [T,H,d]."),
+    {0},
+};
+
+int ha_add_reference(PyObject *module)
+{
+    PyMethodDef *const tables[] = {methods, NULL};
+    return ha_add_submodule(module, "reference", "The operations of the core as plain loops in float64, without gradients.", tables);
+}

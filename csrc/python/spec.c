@@ -1,0 +1,166 @@
+/* Model(config, layers): two plain Python structures become numbers, or an error that names the field. */
+#include "python/objects.h"
+
+static int get_int(PyObject *dict, const char *name, int low, int high, int *out)
+{
+    PyObject *value = PyMapping_GetItemString(dict, name);
+    if (!value) {
+        if (PyErr_ExceptionMatches(PyExc_KeyError))
+            PyErr_Format(PyExc_ValueError, "config has no %s", name);
+        return -1;
+    }
+    long n = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
+    int bad = !PyLong_Check(value) || (n == -1 && PyErr_Occurred()) || n < low || n > high;
+    if (bad) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "config %s is %R, allowed are whole numbers from %d to %d", name, value, low, high);
+    }
+    Py_DECREF(value);
+    *out = (int)n;
+    return bad ? -1 : 0;
+}
+
+static int get_float(PyObject *dict, const char *name, double low, double high, float *out)
+{
+    PyObject *value = PyMapping_GetItemString(dict, name);
+    if (!value) {
+        if (PyErr_ExceptionMatches(PyExc_KeyError))
+            PyErr_Format(PyExc_ValueError, "config has no %s", name);
+        return -1;
+    }
+    double x = PyFloat_AsDouble(value);
+    int bad = (x == -1.0 && PyErr_Occurred()) || !(x > low && x < high);
+    if (bad) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "config %s is %R, allowed are positive numbers", name, value);
+    }
+    Py_DECREF(value);
+    *out = (float)x;
+    return bad ? -1 : 0;
+}
+
+static int get_inv_freq(PyObject *dict, int half, float **out)
+{
+    PyObject *value = PyMapping_GetItemString(dict, "rope_inv_freq");
+    if (!value)
+        return -1;
+    const npy_intp shape[1] = {half};
+    PyArrayObject *array = ha_array_arg(value, "config rope_inv_freq", NPY_FLOAT32, 1, shape);
+    Py_DECREF(value);
+    if (!array)
+        return -1;
+    *out = PyMem_Malloc((size_t)half * sizeof **out);
+    if (!*out)
+        PyErr_NoMemory();
+    else
+        memcpy(*out, PyArray_DATA(array), (size_t)half * sizeof **out);
+    Py_DECREF(array);
+    return *out ? 0 : -1;
+}
+
+int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
+{
+    const int most = 1 << 24;
+    if (!PyMapping_Check(config)) {
+        PyErr_SetString(PyExc_TypeError, "config must be a mapping of names to numbers");
+        return -1;
+    }
+    if (get_int(config, "vocab_size", 1, most, &c->vocab_size) < 0 || get_int(config, "hidden_size", 1, most, &c->hidden_size) < 0 ||
+        get_int(config, "num_layers", 1, 10000, &c->num_layers) < 0 || get_int(config, "num_heads", 1, 65536, &c->num_heads) < 0 ||
+        get_int(config, "num_kv_heads", 1, 65536, &c->num_kv_heads) < 0 ||
+        get_int(config, "head_dim", 2, HA_MAX_HEAD_DIM, &c->head_dim) < 0 ||
+        get_int(config, "intermediate_size", 1, most, &c->intermediate_size) < 0 ||
+        get_float(config, "norm_eps", 0.0, 1.0, &c->norm_eps) < 0 ||
+        get_float(config, "rope_attention_factor", 0.0, 1000.0, &c->rope_factor) < 0 ||
+        get_int(config, "sliding_window", 0, INT32_MAX, &c->sliding_window) < 0 ||
+        get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 || get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
+        get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 || get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0)
+        return -1;
+    if (c->num_heads % c->num_kv_heads) {
+        PyErr_Format(PyExc_ValueError, "config num_heads is %d, allowed are multiples of num_kv_heads = %d", c->num_heads, c->num_kv_heads);
+        return -1;
+    }
+    if (c->head_dim % 2) {
+        PyErr_Format(PyExc_ValueError, "config head_dim is %d, allowed are even numbers", c->head_dim);
+        return -1;
+    }
+    if (get_inv_freq(config, c->head_dim / 2, inv_freq) < 0)
+        return -1;
+    c->rope_inv_freq = *inv_freq;
+    return 0;
+}
+
+static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kind, int layer, int *option)
+{
+    const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
+    if (!name) {
+        PyErr_Format(PyExc_TypeError, "layers[%d]: option names are strings, not %R", layer, key);
+        return -1;
+    }
+    if (strcmp(name, "kind") == 0)
+        return 0;
+    for (int i = 0; i < HA_MAX_OPTIONS && kind->option[i].name; i++) {
+        const ha_option *o = &kind->option[i];
+        if (strcmp(o->name, name) != 0)
+            continue;
+        long n = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
+        if (!PyLong_Check(value) || PyErr_Occurred() || n < o->min || n > o->max) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_ValueError, "layers[%d]: %s option %s is %R, allowed are %d to %d", layer, kind->name, name, value, o->min, o->max);
+            return -1;
+        }
+        option[i] = (int)n;
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "layers[%d]: %s has no option %s", layer, kind->name, name);
+    return -1;
+}
+
+static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
+{
+    PyObject *kind_name = PyDict_Check(dict) ? PyDict_GetItemString(dict, "kind") : NULL, *key, *value;
+    const char *name = kind_name && PyUnicode_Check(kind_name) ? PyUnicode_AsUTF8(kind_name) : NULL;
+    const ha_mixer_kind *kind = name ? ha_mixer_find(name) : NULL;
+    Py_ssize_t at = 0;
+    if (!kind) {
+        PyErr_Format(PyExc_ValueError, "layers[%d]: no mixer of kind %R; hybridattn.mixers() lists the kinds", layer, kind_name ? kind_name : dict);
+        return -1;
+    }
+    int option[HA_MAX_OPTIONS] = {0}, softmax = kind == ha_mixer_kinds[0];
+    if (softmax ? out->has_softmax : out->linear != NULL) {
+        PyErr_Format(PyExc_ValueError, "layers[%d]: two %s mixers, allowed is one", layer, softmax ? "softmax" : "linear");
+        return -1;
+    }
+    for (int i = 0; i < HA_MAX_OPTIONS && kind->option[i].name; i++)
+        option[i] = kind->option[i].value;
+    while (PyDict_Next(dict, &at, &key, &value))
+        if (parse_option(key, value, kind, layer, option) < 0)
+            return -1;
+    if (softmax) {
+        out->has_softmax = 1;
+        return 0;
+    }
+    out->linear = kind;
+    memcpy(out->option, option, sizeof option);
+    return 0;
+}
+
+int ha_parse_layers(PyObject *layers, int num_layers, ha_layer_spec *out)
+{
+    if (!PyList_Check(layers) || PyList_GET_SIZE(layers) != num_layers) {
+        PyErr_Format(PyExc_ValueError, "layers must be a list of %d lists of mixers, one for each layer", num_layers);
+        return -1;
+    }
+    for (int l = 0; l < num_layers; l++) {
+        PyObject *specs = PyList_GET_ITEM(layers, l);
+        out[l] = (ha_layer_spec){0};
+        if (!PyList_Check(specs) || PyList_GET_SIZE(specs) < 1 || PyList_GET_SIZE(specs) > 2) {
+            PyErr_Format(PyExc_ValueError, "layers[%d] is %R, allowed are lists of one or two mixers", l, specs);
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(specs); i++)
+            if (parse_mixer(PyList_GET_ITEM(specs, i), l, &out[l]) < 0)
+                return -1;
+    }
+    return 0;
+}

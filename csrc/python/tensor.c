@@ -1,0 +1,374 @@
+/* class Tensor, in Python terms:
+ *
+ *     Tensor(shape, dtype="float32")                   zeros
+ *     Tensor.from_numpy(array), Tensor.from_dlpack(x)  the same memory
+ *     .shape .dtype .nbytes .ndim  len(t)
+ *     .numpy()  np.asarray(t)  memoryview(t)  np.from_dlpack(t)      the same memory, the tensor stays alive
+ *     .to(dtype)                                       a converted copy
+ *
+ * There is no tp_clear: memory stays valid while a tensor can be reached, and a cycle is broken at its owner. */
+#include "python/tensor.h"
+
+#include <string.h>
+
+#include <structmember.h>
+
+ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_ssize_t *shape, void *data,
+                         PyObject *owner, int readonly)
+{
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(dtype), bytes = item;
+    if (ndim > HA_TENSOR_DIMS) {
+        PyErr_Format(PyExc_ValueError, "shape has %d dimensions, allowed are 0 to %d", ndim, HA_TENSOR_DIMS);
+        return NULL;
+    }
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0) {
+            PyErr_Format(PyExc_ValueError, "shape[%d] is %zd, allowed is 0 or more", i, shape[i]);
+            return NULL;
+        }
+        if (shape[i] && __builtin_mul_overflow(bytes, shape[i], &bytes)) {
+            PyErr_SetString(PyExc_MemoryError, "shape is larger than the address space");
+            return NULL;
+        }
+    }
+    ha_tensor *self = (ha_tensor *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->dtype = dtype;
+    self->ndim = ndim;
+    self->readonly = readonly;
+    self->count = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        self->shape[i] = shape[i];
+        self->strides[i] = self->count * item;
+        self->count *= shape[i];
+    }
+    self->owner = Py_XNewRef(owner);
+    self->data = data ? data : PyMem_RawCalloc(self->count ? (size_t)self->count : 1, (size_t)item);
+    if (!self->data) {
+        Py_DECREF(self);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return self;
+}
+
+PyObject *ha_tensor_view(module_state *state, PyObject *owner, float *data, int ndim, const int *shape)
+{
+    Py_ssize_t wide[HA_TENSOR_DIMS] = {0};
+    for (int i = 0; i < ndim && i < HA_TENSOR_DIMS; i++)
+        wide[i] = shape[i];
+    return (PyObject *)ha_tensor_new(state->tensor, HA_F32, ndim, wide, data, owner, 0);
+}
+
+static void dealloc(PyObject *object)
+{
+    ha_tensor *self = (ha_tensor *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (!self->owner)
+        PyMem_RawFree(self->data);
+    Py_XDECREF(self->owner);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static int traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((ha_tensor *)object)->owner);
+    return 0;
+}
+
+static int dtype_of(const char *name, ha_dtype *dtype)
+{
+    for (int i = 0; i < HA_DTYPE_COUNT; i++)
+        if (!strcmp(name, ha_dtype_name((ha_dtype)i))) {
+            *dtype = (ha_dtype)i;
+            return 0;
+        }
+    PyErr_Format(PyExc_ValueError, "dtype is '%s', allowed are " HA_TENSOR_DTYPES, name);
+    return -1;
+}
+
+/* shape: an int, or a sequence of ints. Returns the number of dimensions or -1. */
+static int shape_of(PyObject *object, Py_ssize_t *shape)
+{
+    if (PyIndex_Check(object)) {
+        shape[0] = PyNumber_AsSsize_t(object, PyExc_OverflowError);
+        return shape[0] == -1 && PyErr_Occurred() ? -1 : 1;
+    }
+    PyObject *items = PySequence_Fast(object, "shape must be an int or a sequence of ints");
+    if (!items)
+        return -1;
+    Py_ssize_t ndim = PySequence_Fast_GET_SIZE(items);
+    if (ndim > HA_TENSOR_DIMS) {
+        PyErr_Format(PyExc_ValueError, "shape has %zd dimensions, allowed are 0 to %d", ndim, HA_TENSOR_DIMS);
+        ndim = -1;
+    }
+    for (Py_ssize_t i = 0; i < ndim; i++) {
+        shape[i] = PyNumber_AsSsize_t(PySequence_Fast_GET_ITEM(items, i), PyExc_OverflowError);
+        if (shape[i] == -1 && PyErr_Occurred())
+            ndim = -1;
+    }
+    Py_DECREF(items);
+    return (int)ndim;
+}
+
+static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"shape", "dtype", NULL};
+    PyObject *object;
+    const char *name = "float32";
+    Py_ssize_t shape[HA_TENSOR_DIMS];
+    ha_dtype dtype;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s:Tensor", names, &object, &name) || dtype_of(name, &dtype) < 0)
+        return NULL;
+    int ndim = shape_of(object, shape);
+    return ndim < 0 ? NULL : (PyObject *)ha_tensor_new(type, dtype, ndim, shape, NULL, NULL, 0);
+}
+
+ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
+{
+    enum { BLOCK = 1024 };
+    ha_tensor *to = ha_tensor_new(Py_TYPE(from), dtype, from->ndim, from->shape, NULL, NULL, 0);
+    if (!to)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    float block[BLOCK];
+    const char *src = from->data;
+    char *dst = to->data;
+    for (Py_ssize_t at = 0; at < from->count; at += BLOCK) {
+        size_t n = from->count - at < BLOCK ? (size_t)(from->count - at) : BLOCK;
+        ha_to_f32(from->dtype, src + (size_t)at * ha_dtype_size(from->dtype), block, n);
+        ha_from_f32(dtype, block, dst + (size_t)at * ha_dtype_size(dtype), n);
+    }
+    Py_END_ALLOW_THREADS
+    return to;
+}
+
+static PyObject *to(PyObject *self, PyObject *name)
+{
+    ha_dtype dtype;
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    if (!text)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "dtype is %R, allowed are " HA_TENSOR_DTYPES, name);
+    return dtype_of(text, &dtype) < 0 ? NULL : (PyObject *)ha_tensor_to((ha_tensor *)self, dtype);
+}
+
+/* bfloat16 as ml_dtypes has it; its bits as uint16 where that package is absent. A new reference. */
+static PyArray_Descr *bfloat16_descr(void)
+{
+    PyArray_Descr *descr = NULL;
+    PyObject *module = PyImport_ImportModule("ml_dtypes");
+    PyObject *scalar = module ? PyObject_GetAttrString(module, "bfloat16") : NULL;
+    Py_XDECREF(module);
+    if (scalar) {
+        PyArray_DescrConverter(scalar, &descr);
+        Py_DECREF(scalar);
+    } else if (PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear();
+        descr = PyArray_DescrFromType(NPY_UINT16);
+    }
+    return descr;
+}
+
+static PyObject *numpy(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    ha_tensor *self = (ha_tensor *)object;
+    PyArray_Descr *descr = self->dtype == HA_BF16 ? bfloat16_descr()
+                                                  : PyArray_DescrFromType(self->dtype == HA_F16 ? NPY_HALF : NPY_FLOAT32);
+    if (!descr)
+        return NULL;
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, descr, self->ndim, self->shape, self->strides, self->data,
+                                           self->readonly ? NPY_ARRAY_CARRAY_RO : NPY_ARRAY_CARRAY, NULL);
+    if (array && PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(object)) < 0)
+        Py_CLEAR(array);
+    return array;
+}
+
+/* __array__(dtype=None, copy=None), as NumPy 2 asks for it: copy True always, None where needed, False never. */
+static PyObject *as_array(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"dtype", "copy", NULL};
+    PyArray_Descr *wanted = NULL;
+    PyObject *copy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O&O:__array__", names, PyArray_DescrConverter2, &wanted, &copy))
+        return NULL;
+    int always = copy == Py_None ? 0 : PyObject_IsTrue(copy), never = copy != Py_None && always == 0;
+    PyArrayObject *array = always < 0 ? NULL : (PyArrayObject *)numpy(self, NULL);
+    PyObject *result = (PyObject *)array;
+    if (array && wanted && !PyArray_EquivTypes(PyArray_DESCR(array), wanted)) {
+        if (never) {
+            PyErr_Format(PyExc_ValueError, "a Tensor of %s becomes an array of %R by copying only, and copy is False",
+                         ha_dtype_name(((ha_tensor *)self)->dtype), (PyObject *)wanted);
+            result = NULL;
+        } else { /* through float32: where ml_dtypes is absent the array holds bits, not numbers */
+            ha_tensor *plain = ha_tensor_to((ha_tensor *)self, HA_F32);
+            PyObject *numbers = plain ? numpy((PyObject *)plain, NULL) : NULL;
+            result = numbers ? PyArray_CastToType((PyArrayObject *)numbers, (PyArray_Descr *)Py_NewRef(wanted), 0) : NULL;
+            Py_XDECREF(numbers);
+            Py_XDECREF(plain);
+        }
+        Py_DECREF(array);
+    } else if (array && always) {
+        result = PyArray_NewCopy(array, NPY_CORDER);
+        Py_DECREF(array);
+    }
+    Py_XDECREF(wanted);
+    return result;
+}
+
+static PyObject *from_numpy(PyObject *class, PyObject *object)
+{
+    if (!PyArray_Check(object))
+        return PyErr_Format(PyExc_TypeError, "array is a %s, expected numpy.ndarray", Py_TYPE(object)->tp_name);
+    PyArrayObject *array = (PyArrayObject *)object;
+    PyArray_Descr *descr = PyArray_DESCR(array);
+    const char *scalar = strrchr(descr->typeobj->tp_name, '.');
+    ha_dtype dtype;
+    if (PyArray_TYPE(array) == NPY_FLOAT32)
+        dtype = HA_F32;
+    else if (PyArray_TYPE(array) == NPY_HALF)
+        dtype = HA_F16;
+    else if (PyTypeNum_ISUSERDEF(PyArray_TYPE(array)) && !strcmp(scalar ? scalar + 1 : descr->typeobj->tp_name, "bfloat16"))
+        dtype = HA_BF16;
+    else
+        return PyErr_Format(PyExc_TypeError, "array has dtype %R, allowed are " HA_TENSOR_DTYPES, (PyObject *)descr);
+    if (!PyArray_IS_C_CONTIGUOUS(array) || !PyArray_ISALIGNED(array) || !PyArray_ISNOTSWAPPED(array))
+        return PyErr_Format(PyExc_ValueError, "array must be C-contiguous, aligned and of native byte order; "
+                                              "numpy.ascontiguousarray(array) makes a copy that is");
+    return (PyObject *)ha_tensor_new((PyTypeObject *)class, dtype, PyArray_NDIM(array), PyArray_DIMS(array),
+                                     PyArray_DATA(array), object, !PyArray_ISWRITEABLE(array));
+}
+
+static PyObject *from_dlpack(PyObject *class, PyObject *object)
+{
+    return ha_tensor_from_dlpack((PyTypeObject *)class, object);
+}
+
+static int get_buffer(PyObject *object, Py_buffer *view, int flags)
+{
+    static const char *const format[HA_DTYPE_COUNT] = {[HA_F32] = "f", [HA_F16] = "e"};
+    ha_tensor *self = (ha_tensor *)object;
+    *view = (Py_buffer){0};
+    if (self->dtype == HA_BF16 && flags & PyBUF_FORMAT) {
+        /* An integer format would make np.asarray, which asks for buffers first, return bits in place of numbers. */
+        PyErr_SetString(PyExc_BufferError, "bfloat16 has no buffer format: use numpy(), or numpy().view('uint16') for its bits");
+        return -1;
+    }
+    if (self->readonly && flags & PyBUF_WRITABLE) {
+        PyErr_SetString(PyExc_BufferError, "this Tensor is read-only");
+        return -1;
+    }
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(self->dtype);
+    *view = (Py_buffer){.obj = Py_NewRef(object), .buf = self->data, .len = self->count * item, .itemsize = item,
+                        .readonly = self->readonly, .ndim = self->ndim,
+                        .format = flags & PyBUF_FORMAT ? (char *)format[self->dtype] : NULL,
+                        .shape = flags & PyBUF_ND ? self->shape : NULL,
+                        .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? self->strides : NULL};
+    return 0;
+}
+
+static PyObject *get_shape(PyObject *object, void *unused)
+{
+    (void)unused;
+    ha_tensor *self = (ha_tensor *)object;
+    PyObject *shape = PyTuple_New(self->ndim);
+    for (int i = 0; shape && i < self->ndim; i++) {
+        PyObject *item = PyLong_FromSsize_t(self->shape[i]);
+        if (item)
+            PyTuple_SET_ITEM(shape, i, item);
+        else
+            Py_CLEAR(shape);
+    }
+    return shape;
+}
+
+static PyObject *get_dtype(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(ha_dtype_name(((ha_tensor *)self)->dtype));
+}
+
+static PyObject *get_nbytes(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSsize_t(((ha_tensor *)self)->count * (Py_ssize_t)ha_dtype_size(((ha_tensor *)self)->dtype));
+}
+
+static PyObject *get_ndim(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(((ha_tensor *)self)->ndim);
+}
+
+static PyObject *repr(PyObject *object)
+{
+    ha_tensor *self = (ha_tensor *)object;
+    PyObject *shape = get_shape(object, NULL);
+    PyObject *text = shape ? PyUnicode_FromFormat("Tensor(shape=%R, dtype='%s')", shape, ha_dtype_name(self->dtype)) : NULL;
+    Py_XDECREF(shape);
+    return text;
+}
+
+static Py_ssize_t length(PyObject *object)
+{
+    ha_tensor *self = (ha_tensor *)object;
+    if (self->ndim)
+        return self->shape[0];
+    PyErr_SetString(PyExc_TypeError, "a Tensor without dimensions has no length");
+    return -1;
+}
+
+static PyGetSetDef getset[] = {
+    {"shape", get_shape, NULL, "Lengths of the axes, a tuple.", NULL},
+    {"dtype", get_dtype, NULL, "'float32', 'bfloat16' or 'float16'.", NULL},
+    {"nbytes", get_nbytes, NULL, "Size of the memory in bytes.", NULL},
+    {"ndim", get_ndim, NULL, "Number of axes.", NULL},
+    {0},
+};
+
+#define WITH_KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
+static PyMethodDef methods[] = {
+    {"numpy", numpy, METH_NOARGS, "numpy($self)\n--\n\nAn ndarray over the same memory, which keeps this tensor alive. bfloat16 "
+     "is ml_dtypes.bfloat16, or uint16 (its bits) where ml_dtypes is not installed."},
+    {"to", to, METH_O, "to($self, dtype, /)\n--\n\nA copy converted to 'float32', 'bfloat16' or 'float16', to nearest even."},
+    {"from_numpy", from_numpy, METH_O | METH_CLASS, "from_numpy($type, array, /)\n--\n\nA tensor over an array's memory, "
+     "writable if the array is. float32, float16 or ml_dtypes.bfloat16, C-contiguous."},
+    {"from_dlpack", from_dlpack, METH_O | METH_CLASS, "from_dlpack($type, tensor, /)\n--\n\nA tensor over the memory of any object "
+     "with __dlpack__ on the CPU. float32, float16 or bfloat16, row-major without gaps; else BufferError."},
+    {"__array__", WITH_KEYWORDS(as_array), METH_VARARGS | METH_KEYWORDS, "__array__($self, dtype=None, copy=None)\n--\n\nFor NumPy."},
+    {"__dlpack__", WITH_KEYWORDS(ha_tensor_dlpack), METH_VARARGS | METH_KEYWORDS,
+     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule over the same memory."},
+    {"__dlpack_device__", ha_tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(1, 0): the CPU."},
+    {0},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Tensor(shape, dtype='float32')\n--\n\nMemory with a shape (an int or ints) and a dtype ('float32', 'bfloat16', "
+                "'float16'), zeroed. Shares it with NumPy, the buffer protocol and DLPack without a copy."},
+    {Py_tp_new, new},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_repr, repr},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_sq_length, length},
+    {Py_bf_getbuffer, get_buffer},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "hybridattn._core.Tensor",
+    .basicsize = sizeof(ha_tensor),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+int ha_add_tensor(PyObject *module, module_state *state)
+{
+    state->tensor = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
+    return state->tensor ? PyModule_AddType(module, state->tensor) : -1;
+}

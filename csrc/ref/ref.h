@@ -1,0 +1,87 @@
+/* The naive twin of every operation, in double: one loop nest a formula, no blocking, no threads, no memory of its own.
+ *
+ * Arrays are row-major and without gaps, in the shapes of ops/ops.h. Sequence s of a batch is rows offset[s] ..
+ * offset[s + 1] - 1. Reached from tests only, through python/reference.c. */
+#ifndef HA_REF_REF_H
+#define HA_REF_REF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/batch.h"
+#include "core/status.h"
+
+/* ref_rows.c */
+double ref_dot(int n, const double *x, const double *y);
+double ref_sigmoid(double x);
+void ref_linear(int rows, int in, int out, const double *x, const double *w, const double *bias, double *y);
+void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y);
+void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor, const double *x,
+              double *y);
+void ref_swiglu(int rows, int f, const double *gate_up, double *y);
+void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
+void ref_hedgehog(int rows, int heads, int dim, const double *x, const double *w, double *y);
+
+/* ref_attention.c; keys of sequence s are rows key_offset[s] .. of k and v, its queries belong to the last of them */
+typedef struct {
+    int heads, kv_heads, dim, causal, window, sinks;
+    double scale;
+} ref_attention;
+
+int ref_visible(const ref_attention *a, int query, int key);
+void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const int32_t *key_offset, const double *q,
+                           const double *k, const double *v, double *out, double *lse, double *max);
+
+/* ref_recurrence.c; states [n_seq, ...] are updated */
+typedef struct {
+    int heads, dk, dv;
+} ref_delta;
+
+void ref_gated_delta(const ref_delta *d, const ha_batch *batch, const double *q, const double *k, const double *v,
+                     const double *g, const double *beta, double *state, double *out);
+
+typedef struct {
+    int heads, kv_heads, features, dim, lag;
+} ref_linear_shape;
+
+/* state: [n_seq, kv_heads, features * dim + features] or NULL */
+void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e, const double *v,
+                          double *state, double *num, double *den);
+
+/* ref_losses.c; loss [rows] */
+void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const int32_t *target,
+                       double *loss);
+void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head, const double *hidden,
+            const double *head, double *loss);
+void ref_align_loss(int rows, int d, const double *target, const double *y, double *loss);
+typedef struct {
+    double lr, beta1, beta2, eps, decay, clip;
+    int64_t step;
+} ref_adamw_options;
+
+void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, double *m, double *v);
+
+/* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows, heads, dim] */
+typedef struct {
+    int heads, dim, silu;
+    const double *inv_freq; /* [dim / 2], or NULL: no rotation */
+    double norm_eps;
+} ref_gated_delta_mixer;
+
+/* q, k, v, gate [rows, heads, dim]; b, a [rows, heads]; a_log, dt_bias [heads]; norm [dim] */
+ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const double *q, const double *k,
+                              const double *v, const double *gate, const double *b, const double *a, const double *a_log,
+                              const double *dt_bias, const double *norm, double *y, ha_arena *work);
+
+typedef struct {
+    int heads, kv_heads, dim, window, sinks, rope_features;
+    const double *inv_freq; /* [dim / 2] */
+} ref_window_mixer;
+
+/* q [rows, heads, dim]; k, v [rows, kv_heads, dim]; feature_q, feature_k [heads or kv_heads, dim, dim]; gate [heads] */
+ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch, const double *q, const double *k,
+                                const double *v, const double *feature_q, const double *feature_k, const double *gate,
+                                double *y, ha_arena *work);
+
+#endif

@@ -1,0 +1,108 @@
+/* Naive twins of whole linear mixers, from the projections of x to what the output projection reads. */
+#include "ref/ref.h"
+
+#include <math.h>
+#include <string.h>
+
+static double silu(double x)
+{
+    return x * ref_sigmoid(x);
+}
+
+/* to = factor * a / sqrt(a . a + 1e-6) with a = silu(x) (or x), head by head */
+static void unit_length(const ref_gated_delta_mixer *m, int rows, const double *x, double factor, double *to)
+{
+    for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * m->heads * m->dim; at += m->dim) {
+        for (int i = 0; i < m->dim; i++)
+            to[at + i] = m->silu ? silu(x[at + i]) : x[at + i];
+        double length = sqrt(ref_dot(m->dim, to + at, to + at) + 1e-6);
+        for (int i = 0; i < m->dim; i++)
+            to[at + i] *= factor / length;
+    }
+}
+
+/* Gated DeltaNet: y = rms_norm(o) silu(gate), o the gated delta rule on q, k of unit length, beta = sigmoid(b) and
+ * g = -exp(A_log) softplus(a + dt_bias) */
+ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const double *q, const double *k,
+                              const double *v, const double *gate, const double *b, const double *a, const double *a_log,
+                              const double *dt_bias, const double *norm, double *y, ha_arena *work)
+{
+    const int rows = batch->rows, H = m->heads, D = m->dim;
+    const size_t wide = (size_t)rows * (size_t)(H * D), narrow = (size_t)rows * (size_t)H;
+    const size_t state_size = (size_t)batch->n_seq * (size_t)(H * D) * (size_t)D;
+    double *unit_q, *unit_k, *values, *g, *beta, *state;
+    HA_PUSH(unit_q, work, wide);
+    HA_PUSH(unit_k, work, wide);
+    HA_PUSH(values, work, wide);
+    HA_PUSH(g, work, narrow);
+    HA_PUSH(beta, work, narrow);
+    HA_PUSH(state, work, state_size);
+    memset(state, 0, state_size * sizeof *state);
+    unit_length(m, rows, q, 1.0 / sqrt(D), unit_q);
+    unit_length(m, rows, k, 1.0, unit_k);
+    for (size_t i = 0; i < wide; i++)
+        values[i] = m->silu ? silu(v[i]) : v[i];
+    for (size_t i = 0; i < narrow; i++) {
+        size_t h = i % (size_t)H;
+        beta[i] = ref_sigmoid(b[i]);
+        g[i] = -exp(a_log[h]) * log1p(exp(a[i] + dt_bias[h]));
+    }
+    if (m->inv_freq) {
+        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, unit_q, unit_q);
+        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, unit_k, unit_k);
+    }
+    const ref_delta shape = {H, D, D};
+    ref_gated_delta(&shape, batch, unit_q, unit_k, values, g, beta, state, values); /* a token's v is read before its o is written */
+    ref_rms_norm(rows * H, D, values, norm, m->norm_eps, y);
+    for (size_t i = 0; i < wide; i++)
+        y[i] *= silu(gate[i]);
+    return HA_OK;
+}
+
+/* One query of window_linear: near keys weigh exp(s_j - max), far ones exp(gate) phi(q) . phi(k_j); sinks are near */
+static void window_query(const ref_window_mixer *m, int query, const double *q, const double *k, const double *v,
+                         const double *fq, const double *fk, double gate, double *y)
+{
+    const ref_attention near = {m->heads, m->kv_heads, m->dim, 1, m->window, m->sinks, 1.0 / sqrt(m->dim)};
+    const ptrdiff_t row = (ptrdiff_t)m->kv_heads * m->dim;
+    double top = -INFINITY, sum = 0.0;
+    for (int j = 0; j <= query; j++)
+        if (ref_visible(&near, query, j))
+            top = fmax(top, near.scale * ref_dot(m->dim, q, k + j * row));
+    for (int c = 0; c < m->dim; c++)
+        y[c] = 0.0;
+    for (int j = 0; j <= query; j++) {
+        double weight = ref_visible(&near, query, j) ? exp(near.scale * ref_dot(m->dim, q, k + j * row) - top)
+                                                     : exp(gate) * ref_dot(2 * m->dim, fq, fk + 2 * j * row);
+        sum += weight;
+        for (int c = 0; c < m->dim; c++)
+            y[c] += weight * v[j * row + c];
+    }
+    for (int c = 0; c < m->dim; c++)
+        y[c] /= sum;
+}
+
+ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch, const double *q, const double *k,
+                                const double *v, const double *feature_q, const double *feature_k, const double *gate,
+                                double *y, ha_arena *work)
+{
+    const int rows = batch->rows, H = m->heads, KV = m->kv_heads, D = m->dim;
+    const size_t wide = (size_t)rows * (size_t)(H * D), keys = (size_t)rows * (size_t)(KV * D);
+    double *turned_q, *turned_k, *fq, *fk;
+    HA_PUSH(turned_q, work, wide);
+    HA_PUSH(turned_k, work, keys);
+    HA_PUSH(fq, work, 2 * wide);
+    HA_PUSH(fk, work, 2 * keys);
+    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, q, turned_q);
+    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, 1.0, k, turned_k);
+    ref_hedgehog(rows, H, D, m->rope_features ? turned_q : q, feature_q, fq);
+    ref_hedgehog(rows, KV, D, m->rope_features ? turned_k : k, feature_k, fk);
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
+            for (int h = 0; h < H; h++) {
+                ptrdiff_t at = ((ptrdiff_t)r * H + h) * D, first = ((ptrdiff_t)batch->offset[s] * KV + h / (H / KV)) * D;
+                window_query(m, r - batch->offset[s], turned_q + at, turned_k + first, v + first, fq + 2 * at, fk + 2 * first, gate[h],
+                             y + at);
+            }
+    return HA_OK;
+}

@@ -1,0 +1,83 @@
+/* Naive twins of the operations on single rows. */
+#include "ref/ref.h"
+
+#include <math.h>
+
+double ref_dot(int n, const double *x, const double *y)
+{
+    double sum = 0.0;
+    for (int i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+double ref_sigmoid(double x)
+{
+    return 1.0 / (1.0 + exp(-x));
+}
+
+/* y[r,o] = bias[o] + sum_i x[r,i] w[o,i] */
+void ref_linear(int rows, int in, int out, const double *x, const double *w, const double *bias, double *y)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t o = 0; o < out; o++)
+            y[r * out + o] = (bias ? bias[o] : 0.0) + ref_dot(in, x + r * in, w + o * in);
+}
+
+/* y = x w / sqrt(mean(x^2) + eps) */
+void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int i = 0; i < d; i++)
+            y[r * d + i] = x[r * d + i] * w[i] / sqrt(ref_dot(d, x + r * d, x + r * d) / d + eps);
+}
+
+/* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i */
+void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor, const double *x,
+              double *y)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < half; i++) {
+                ptrdiff_t at = (r * heads + h) * 2 * half + i;
+                double angle = position[r] * inv_freq[i], a = x[at], b = x[at + half];
+                y[at] = factor * (a * cos(angle) - b * sin(angle));
+                y[at + half] = factor * (b * cos(angle) + a * sin(angle));
+            }
+}
+
+/* y = gate * sigmoid(gate) * up */
+void ref_swiglu(int rows, int f, const double *gate_up, double *y)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int i = 0; i < f; i++) {
+            double gate = gate_up[r * 2 * f + i], up = gate_up[r * 2 * f + f + i];
+            y[r * f + i] = gate * ref_sigmoid(gate) * up;
+        }
+}
+
+void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int i = 0; i < d; i++)
+            x[r * d + i] = table[(ptrdiff_t)token[r] * d + i];
+}
+
+/* u = W_h x, y = [exp(u), exp(-u)] / sum, with the largest |u| taken out of the exponents */
+void ref_hedgehog(int rows, int heads, int dim, const double *x, const double *w, double *y)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t h = 0; h < heads; h++) {
+            const double *in = x + (r * heads + h) * dim;
+            double *to = y + (r * heads + h) * 2 * dim, top = 0.0, sum = 0.0;
+            for (ptrdiff_t i = 0; i < dim; i++) {
+                to[i] = ref_dot(dim, w + (h * dim + i) * dim, in);
+                to[dim + i] = -to[i];
+                top = fmax(top, fabs(to[i]));
+            }
+            for (int i = 0; i < 2 * dim; i++)
+                sum += exp(to[i] - top);
+            for (int i = 0; i < 2 * dim; i++)
+                to[i] = exp(to[i] - top) / sum;
+        }
+}

@@ -1,0 +1,93 @@
+"""The `hybridattn` command: finds the sub-command, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 an error that is explained on stderr, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from .commands import COMMANDS, load
+
+USAGE = """\
+usage: hybridattn COMMAND [OPTIONS]
+
+Turn a pretrained softmax Transformer into a hybrid of softmax and linear attention, on an ordinary CPU.
+
+{commands}
+
+hybridattn COMMAND --help explains one command.
+
+example:
+  hybridattn run --demo --out demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing reads on: end quietly
+        return 0
+    except SystemExit as stop:  # argparse, after help or a usage error
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except Exception as error:
+        if not _expected(error):
+            raise
+        print(f"error: {describe(error)}", file=sys.stderr)
+        return 1
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if arguments[:1] == ["help"] and len(arguments) > 1:
+            return _main([arguments[1], "--help"])
+        width = max(map(len, COMMANDS))
+        listed = "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
+        print(USAGE.format(commands=listed), end="", file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name in ("-V", "--version"):
+        from . import __version__
+
+        print(f"hybridattn {__version__}")
+        return 0
+    if name not in COMMANDS:
+        from .recipe import nearest
+
+        print(f'error: unknown command "{name}"{nearest(name, COMMANDS)}', file=sys.stderr)
+        return 2
+    command = load(name)
+    parser = command.parser()
+    command.run(parser.parse_intermixed_args(rest))
+    sys.stdout.flush()
+    return 0
+
+
+def _expected(error: Exception) -> bool:
+    """Errors that say what is wrong with what the user gave; anything else is a bug, with a traceback."""
+    from .errors import HybridAttnError
+
+    return isinstance(error, (HybridAttnError, OSError, MemoryError))
+
+
+def describe(error: Exception) -> str:
+    """One line for a user."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return (
+            f"out of memory{f': {error}' if str(error) else ''}; use a smaller batch size or sequence length"
+        )
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

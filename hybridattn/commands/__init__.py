@@ -1,0 +1,25 @@
+"""One module per sub-command: `parser()` builds its argparse parser, `run(args)` does the work.
+
+Modules import nothing heavy at their top, so help is instant; `run` imports what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+COMMANDS = {
+    "run": "the whole job from one small recipe file: align, score, plan, distill, evaluate, report",
+    "align": "step 1: give every layer a linear mixer that imitates its softmax mixer",
+    "score": "rank layers by KL divergence: what is lost if this layer is linear?",
+    "plan": "choose which layers stay softmax",
+    "distill": "steps 2 and 3: train the hybrid on the teacher's predictions, then on text",
+    "generate": "continue a text",
+    "evaluate": "perplexity of a text, and KL divergence from a teacher",
+    "info": "what a model, plan or score file holds; how the C core was built",
+}
+
+
+def load(name: str) -> ModuleType:
+    """The module of a command."""
+    return import_module(f"{__name__}.{name}")

@@ -1,0 +1,89 @@
+"""hybridattn distill: RADLADS steps 2 and 3."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..recipe import SCHEDULES, DistillPart
+from .common import Parser, apply_threads, positive, show, training_summary, windows
+
+EXAMPLE = "hybridattn distill probe --plan plan.json --text wikipedia --tokens 100000 --out hybrid"
+
+
+def parser() -> Parser:
+    """Its command line."""
+    p = Parser(
+        "distill",
+        "Step 2: train a hybrid, all of it, on the teacher's next-token predictions. Step 3, with "
+        "--finetune-tokens: a short training on the text itself.",
+        EXAMPLE,
+    )
+    p.add_argument("probe", help="folder made by hybridattn align; it holds the teacher too")
+    p.add_argument("--plan", required=True, metavar="FILE", help="file made by hybridattn plan")
+    p.add_argument(
+        "--lr-mixers",
+        type=float,
+        default=DistillPart.lr_mixers,
+        help="learning rate of linear mixers (default: %(default)s)",
+    )
+    p.add_argument(
+        "--lr-rest",
+        type=float,
+        default=DistillPart.lr_rest,
+        help="learning rate of the rest (default: %(default)s)",
+    )
+    p.add_argument(
+        "--schedule",
+        default=DistillPart.schedule,
+        choices=SCHEDULES,
+        help="of the mixers' learning rate (default: %(default)s)",
+    )
+    p.add_argument("--finetune-tokens", type=positive, metavar="N", help="tokens of step 3 (default: none)")
+    p.add_argument(
+        "--cache-teacher", metavar="FILE.npy", help="keep the teacher's outputs here and reuse them"
+    )
+    p.add_training(DistillPart.tokens, DistillPart.batch_size)
+    return p
+
+
+def run(args: argparse.Namespace) -> None:
+    """Distil, save the hybrid, say how it went."""
+    from .. import radlads
+    from ..model import Model
+    from ..pipeline.store import finish_checkpoint
+    from ..plan import Plan
+
+    apply_threads(args)
+    plan = Plan.load(args.plan)
+    probe = Model.from_pretrained(args.probe)
+    hybrid, teacher = probe.to_hybrid(plan), probe.to_hybrid(range(len(probe.layers)))
+    del probe
+    data = windows(args.text, hybrid, args.seq_len, args.tokens)
+    per_step = args.seq_len * args.batch_size
+    steps, checkpoint = max(1, args.tokens // per_step), Path(f"{args.out}.checkpoint")
+    result = radlads.distill(
+        hybrid,
+        teacher,
+        data,
+        steps=steps,
+        batch_size=args.batch_size,
+        lr_mixers=args.lr_mixers,
+        lr_rest=args.lr_rest,
+        schedule=args.schedule,
+        seed=args.seed,
+        cache_teacher=args.cache_teacher,
+        checkpoint=checkpoint,
+        progress=not args.quiet,
+    )
+    summary, rows = training_summary(result.losses, steps * per_step, result.seconds, args.out)
+    if args.finetune_tokens:
+        more = max(1, args.finetune_tokens // per_step)
+        tuned = radlads.finetune(
+            hybrid, data, steps=more, batch_size=args.batch_size, seed=args.seed + 1, progress=not args.quiet
+        )
+        summary["finetune"], extra = training_summary(tuned.losses, more * per_step, tuned.seconds, args.out)
+        rows = rows[:-1] + [[f"fine-tuning {name}", value] for name, value in extra[:-1]] + rows[-1:]
+    hybrid.save_pretrained(args.out)
+    finish_checkpoint(checkpoint)
+    show(args, summary, (), rows)

@@ -1,0 +1,119 @@
+"""hybridattn run: the whole job."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from .common import Parser, apply_threads, positive
+
+EXAMPLE = """\
+hybridattn run --demo --out demo
+hybridattn run recipe.toml --out out --set distill.tokens=200000"""
+
+
+def parser() -> Parser:
+    """Its command line."""
+    p = Parser(
+        "run",
+        "The whole job: align, score, plan, distill, evaluate, measure, report. Stages that are done in "
+        "the output folder are skipped, so a run can be stopped and started again at any moment, and a "
+        "changed recipe runs only what the change touches. Ends with report.html, report.md and "
+        "report.json.",
+        EXAMPLE,
+    )
+    p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="what differs from the built-in recipe")
+    p.add_argument("--out", metavar="DIR", help="output folder (needed, except with --show-recipe)")
+    p.add_argument("--demo", action="store_true", help="the built-in recipe: SmolLM2-135M and Wikipedia text")
+    p.add_argument("--teacher", metavar="MODEL", help="model folder, .gguf file or hub id (teacher.model)")
+    p.add_argument("--text", metavar="FILE", help="training text (text.train)")
+    p.add_argument("--mixer", metavar="KIND", help="kind of linear mixer (mixer.kind)")
+    p.add_argument(
+        "--softmax-layers",
+        type=positive,
+        metavar="K",
+        help="how many layers stay softmax (plan.softmax_layers)",
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any key of the recipe; may be repeated",
+    )
+    p.add_argument("--show-recipe", action="store_true", help="print the whole recipe as TOML and stop")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+    p.add_threads()
+    p.add_argument(
+        "--json", action="store_true", help="print the report's paths and headline numbers as JSON"
+    )
+    return p
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the recipe and print where the report is, with its first paragraph."""
+    from ..recipe import Recipe
+
+    complain = parser().error
+    settings = overrides(args)
+    if not (args.recipe or args.demo or settings or args.show_recipe):
+        complain("give a recipe file, or --demo")
+    recipe = Recipe.load(args.recipe, settings) if args.recipe else Recipe.from_dict(settings)
+    if args.show_recipe:
+        print(recipe.to_toml(), end="")
+        return
+    if not args.out:
+        complain("--out is needed: the folder for results and report")
+    apply_threads(args)
+    from .. import pipeline
+
+    def log(line: str) -> None:
+        if not args.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    paths = pipeline.run(recipe, args.out, log, progress=not args.quiet and sys.stderr.isatty())
+    facts = json.loads(paths["json"].read_text(encoding="utf-8"))
+    if args.json:
+        json.dump(
+            {
+                "report": {kind: str(path) for kind, path in paths.items()},
+                "chosen": facts["chosen"],
+                "comparisons": facts["comparisons"],
+                "summary": facts["summary"],
+            },
+            sys.stdout,
+            indent=1,
+        )
+        print()
+        return
+    for paragraph in facts["summary"]:
+        print(f"\n{plain(paragraph)}")
+    print(f"\n{paths['html']}")
+
+
+def overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The command line's flags as recipe tables."""
+    from ..recipe import merge, parse_setting
+
+    settings: dict[str, Any] = {}
+    flags = (
+        ("teacher", "model", args.teacher),
+        ("text", "train", args.text),
+        ("mixer", "kind", args.mixer),
+        ("plan", "softmax_layers", args.softmax_layers),
+    )
+    for table, key, value in flags:
+        if value is not None:
+            settings = merge(settings, {table: {key: value}})
+    for text in args.set:
+        settings = merge(settings, parse_setting(text))
+    return settings
+
+
+def plain(text: str) -> str:
+    """A paragraph of the report for a terminal: no marks, lines of 88."""
+    import textwrap
+
+    return textwrap.fill(text.replace("**", "").replace("`", ""), 88)

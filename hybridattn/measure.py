@@ -1,0 +1,84 @@
+"""What a model costs to run: seconds of prefill and of decoding a token, and the bytes its cache takes, by
+context length.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._core import Cache, get_num_threads
+from .config import refuse
+from .generate import prefill
+
+if TYPE_CHECKING:
+    from .model import Model
+
+
+def latency(
+    model: Model,
+    lengths: Sequence[int] = (512, 1024, 2048),
+    *,
+    decode_tokens: int = 16,
+    repeats: int = 3,
+    prefill_chunk: int = 512,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Time batch-1 prefill and decoding at each context length, on random tokens.
+
+    Returns prefill {length: seconds}, decode {length: seconds per token} (medians of `repeats` runs, of all
+    single steps), cache_bytes {length: bytes the cache holds then}, bytes_per_token (what one more token
+    adds), and threads.
+    """
+    limit = model.model_config.max_positions
+    for name, value in (
+        ("decode_tokens", decode_tokens),
+        ("repeats", repeats),
+        ("prefill_chunk", prefill_chunk),
+    ):
+        if value < 1:
+            raise refuse(name, value, "1 or more")
+    for length in lengths:
+        if not 1 <= length <= limit - decode_tokens:
+            raise refuse(
+                "lengths", length, f"1 to {limit - decode_tokens}: {limit} positions less decode_tokens"
+            )
+    vocabulary, count = model.config["vocab_size"], max(lengths) + decode_tokens
+    tokens = np.random.default_rng(seed).integers(0, vocabulary, count, dtype=np.int32)
+    prefill_seconds, decode_seconds, cache_bytes = {}, {}, {}
+    bytes_per_token = 0
+    for length in sorted(set(lengths)):
+        whole, steps = [], []
+        for _ in range(repeats):
+            cache = Cache(model)
+            started = time.perf_counter()
+            prefill(model, [tokens[:length].tolist()], cache, prefill_chunk)
+            whole.append(time.perf_counter() - started)
+            cache_bytes[length], bytes_per_token = int(cache.nbytes), int(cache.bytes_per_token)
+            for i in range(decode_tokens):
+                started = time.perf_counter()
+                model.logits(tokens[None, length + i : length + i + 1], cache=cache, last=True)
+                steps.append(time.perf_counter() - started)
+        prefill_seconds[length] = statistics.median(whole)
+        decode_seconds[length] = statistics.median(steps)
+    return {
+        "prefill": prefill_seconds,
+        "decode": decode_seconds,
+        "cache_bytes": cache_bytes,
+        "bytes_per_token": bytes_per_token,
+        "threads": get_num_threads(),
+    }
+
+
+def cache(model: Model) -> dict[str, int]:
+    """What a cache of one sequence takes: bytes_per_token of context, and fixed_bytes whatever the context
+    is.
+
+    Softmax layers grow with the context; linear layers, and softmax layers with a sliding window, do not.
+    """
+    made = Cache(model)
+    return {"bytes_per_token": int(made.bytes_per_token), "fixed_bytes": int(made.nbytes)}

@@ -1,0 +1,202 @@
+"""What the stages of a run share: recipe, results so far, and models and text, loaded when first needed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from ..recipe import Recipe
+from .store import Store, fingerprint
+
+if TYPE_CHECKING:
+    from ..data import TokenData
+    from ..model import Model
+    from ..plan import Plan
+    from ..tokenizer import Tokenizer
+
+ASIDE = (
+    0.1  # share of the training file's pieces kept for scoring and, without a held-out file, for evaluation
+)
+PIECE = 20_000  # characters: longer documents are cut at blank lines, so that a tenth can be set aside
+
+
+class Job:
+    """One run of a recipe into the folder `out`.
+
+    `results` holds what finished stages returned and `digests` what they were made from, by stage name.
+    Models load when a stage asks for them, so a run that skips everything loads none. One hybrid is kept.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, log: Callable[[str], None], progress: bool = True) -> None:
+        self.recipe = recipe
+        self.out = out
+        self.log = log
+        self.progress = progress
+        self.store = Store(out)
+        self.results: dict[str, dict[str, Any]] = {}
+        self.digests: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
+        self.tokens: dict[str, int | None] = {}
+        self._models: dict[str, Model] = {}
+        self._hybrid_name = ""
+
+    def digests_of(self, prefix: str) -> list[str]:
+        """Digests of the stages whose names begin so."""
+        return [digest for name, digest in sorted(self.digests.items()) if name.startswith(prefix)]
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.results["teacher"]["num_layers"])
+
+    # ---- models
+
+    def keep(self, name: str, model: Model) -> Model:
+        """Hold a model ("teacher", "probe" or "hybrid") for the stages to come."""
+        self._models[name] = model
+        return model
+
+    def forget(self, name: str) -> None:
+        """Let go of a model; its memory is free before the next one is made."""
+        self._models.pop(name, None)
+        gc.collect()
+
+    @property
+    def teacher(self) -> Model:
+        """The softmax model."""
+        return self._models.get("teacher") or self.keep(
+            "teacher", self._load(self.results["fetch"]["teacher"])
+        )
+
+    @property
+    def probe(self) -> Model:
+        """The model of step 1: both mixers in every layer."""
+        return self._models.get("probe") or self.keep("probe", self._load(self.out / "probe"))
+
+    def layers(self, model_id: str) -> list[int]:
+        """The softmax layers of a model of the report."""
+        fixed: dict[str, list[int]] = {"teacher": list(range(self.num_layers)), "all-linear": []}
+        return fixed[model_id] if model_id in fixed else self.results["plan"]["sets"][model_id]
+
+    def model(self, model_id: str, when: str) -> Model:
+        """A model of the report, "before" or "after" distillation."""
+        if model_id == "teacher":
+            return self.teacher
+        name = f"{model_id}/{when}"
+        if "hybrid" not in self._models or self._hybrid_name != name:
+            self.forget("hybrid")
+            self._hybrid_name = name
+            if when == "before":
+                self.keep("hybrid", self.probe.to_hybrid(self._plan(model_id)))
+            else:
+                self.keep("hybrid", self._load(self.model_folder(model_id)))
+        return self._models["hybrid"]
+
+    def _plan(self, model_id: str) -> Plan | list[int]:
+        """The plan a saved hybrid carries in its config."""
+        from ..plan import Plan
+
+        path = self.out / "plans" / f"{model_id}.json"
+        return Plan.load(path) if path.exists() else self.layers(model_id)
+
+    def model_digest(self, model_id: str, when: str) -> str:
+        """A fingerprint of a model's weights by what they were made from."""
+        if model_id == "teacher":
+            return fingerprint("teacher", self.results["fetch"]["digests"]["teacher"])
+        if when == "after":
+            return self.digests[f"distill/{model_id}"]
+        return fingerprint("hybrid", [self.digests["align"], self.layers(model_id)])
+
+    def model_folder(self, model_id: str) -> Path:
+        """Where a distilled hybrid is saved."""
+        return self.out / "models" / model_id
+
+    def _load(self, path: str | Path) -> Model:
+        from ..model import Model
+
+        return Model.from_pretrained(path)
+
+    # ---- text
+
+    @cached_property
+    def _texts(self) -> dict[str, list[str]]:
+        """Documents for "training", "scoring" and "held-out"; the same whatever the token budgets are."""
+        from ..data import load_text
+
+        files = self.results["fetch"]
+        pieces = cut_documents(load_text(files["text"]))
+        aside = max(2, round(ASIDE * len(pieces)))
+        if len(pieces) <= aside:
+            raise DataError(
+                f"text.train {files['text']} has {sum(map(len, pieces))} characters, too few to set a tenth "
+                "of them aside for scoring and evaluation; give more text"
+            )
+        scoring = max(1, aside // 3)
+        heldout = cut_documents(load_text(files["heldout"])) if files["heldout"] else pieces[scoring:aside]
+        return {"scoring": pieces[:scoring], "held-out": heldout, "training": pieces[aside:]}
+
+    def _tokens(self, kind: str, wanted: int, seq_len: int) -> TokenData:
+        """Windows of `seq_len` of the first `wanted` tokens; DataError when there are too few for one."""
+        from ..data import TokenData
+
+        data = TokenData.from_text(self._texts[kind], tokenizer_of(self.teacher), seq_len, max_tokens=wanted)
+        if len(data.tokens) < seq_len:
+            raise DataError(
+                f"the {kind} text has {len(data.tokens)} tokens, too few for one sequence of {seq_len}; give "
+                "more text or a shorter length in the recipe"
+            )
+        return data
+
+    def training_text(self, tokens: int, seq_len: int, skip: int = 0) -> TokenData:
+        """Windows for training. An earlier step's `skip` tokens are left out when enough text follows."""
+        from ..data import TokenData, cut
+
+        data = self._tokens("training", skip + tokens, seq_len)
+        rest = data.tokens[skip:]
+        return TokenData(rest, cut(len(rest), seq_len, False)) if len(rest) >= max(tokens, seq_len) else data
+
+    def scoring_text(self) -> TokenData:
+        """What layer scores are read on: recall prompts, plain text, or half and half."""
+        from ..recall import scoring_text
+
+        part = self.recipe.score
+        count = max(1, part.tokens // part.seq_len)
+        plain = None if part.text == "recall" else self._tokens("scoring", count * part.seq_len, part.seq_len)
+        return scoring_text(
+            part.text, tokenizer_of(self.teacher), count, part.seq_len, plain, self.recipe.seed
+        )
+
+    def heldout_text(self, length: int) -> TokenData:
+        """The evaluation tokens, the same ones at every length, in windows of `length`."""
+        return self._tokens("held-out", self.recipe.evaluate.tokens, length)
+
+
+def tokenizer_of(model: Model) -> Tokenizer:
+    """The model's tokenizer, or DataError that says what is missing."""
+    if model.tokenizer is None:
+        raise DataError("the model has no tokenizer; put its tokenizer.json into the model's folder")
+    return model.tokenizer
+
+
+def cut_documents(texts: list[str]) -> list[str]:
+    """Documents, the long ones in pieces of about PIECE characters (less when there is little text)."""
+    size = min(PIECE, max(200, sum(map(len, texts)) // 30))
+    return [piece for text in texts for piece in _cut(text, size) if piece.strip()]
+
+
+def _cut(text: str, size: int) -> Iterator[str]:
+    """Pieces of a text that joined are the text, cut where a paragraph, a line, a sentence or a word ends."""
+    start = 0
+    while len(text) - start > 1.5 * size:
+        stop = start + size
+        for mark in ("\n\n", "\n", ". ", " "):
+            found = text.find(mark, stop, stop + size // 2)
+            if found >= 0:
+                stop = found + len(mark)
+                break
+        yield text[start:stop]
+        start = stop
+    yield text[start:]

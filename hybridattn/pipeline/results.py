@@ -1,0 +1,144 @@
+"""The results of all stages as one dict, in the shape that hybridattn.report takes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .ids import distilled_ids, model_ids, shown_ids
+from .job import Job
+
+
+def assemble(job: Job) -> dict[str, Any]:
+    """Needs every stage before the report."""
+    recipe, results = job.recipe, job.results
+    chosen = job.layers("chosen")
+    files, teacher = results["fetch"], results["teacher"]
+    decided = results[f"score/{recipe.plan.method}"]
+    train = recipe.distill.seq_len if distilled_ids(recipe) else recipe.align.seq_len
+    return {
+        "title": f"{files['name']} with {len(chosen)} of {job.num_layers} layers softmax",
+        "teacher": {
+            "name": files["name"],
+            "source": recipe.teacher.model,
+            "num_layers": job.num_layers,
+            "hidden_size": teacher["hidden_size"],
+            "parameters": teacher["parameters"],
+        },
+        "mixer": recipe.mixer,
+        "lengths": {
+            "train": train if train in recipe.evaluate.lengths else min(recipe.evaluate.lengths),
+            "all": sorted(recipe.evaluate.lengths),
+        },
+        "chosen": {"method": recipe.plan.method, "text": decided["text"], "softmax_layers": chosen},
+        "scores": [_scores(job, method, decided, chosen) for method in recipe.score.methods],
+        "additivity": _additivity(job),
+        "curves": {
+            "align": results["align"]["curve"],
+            "distill": {m: results[f"distill/{m}"]["curve"] for m in distilled_ids(recipe)},
+        },
+        "models": [_model(job, model_id) for model_id in model_ids(recipe)],
+        "prompt": recipe.samples.prompt,
+        "made": {
+            "seconds": sum(job.seconds.values()),
+            "stages": _stages(job),
+            "recipe": recipe.to_toml(),
+            "versions": versions(),
+            "machine": machine(),
+        },
+    }
+
+
+def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
+    from ..select import spearman
+
+    found = job.results[f"score/{method}"]
+    agreement = spearman(found["values"], decided["values"])
+    return {
+        **found,
+        "spearman": agreement if agreement == agreement else None,
+        "shared": len(set(found["layers"]) & set(chosen)),
+    }
+
+
+def _additivity(job: Job) -> dict[str, Any] | None:
+    """Single-layer KLs against the all-linear KL, from kl_replace when it was among the methods."""
+    found = job.results.get("score/kl_replace")
+    if not found or found["all_linear_kl"] is None:
+        return None
+    whole, parts = found["all_linear_kl"], found["sum_single"]
+    return {"all_linear_kl": whole, "sum_single_kl": parts, "gap": whole - parts}
+
+
+def _model(job: Job, model_id: str) -> dict[str, Any]:
+    results = job.results
+    entry: dict[str, Any] = {
+        "id": model_id,
+        "softmax_layers": job.layers(model_id),
+        "before": results[f"evaluate/before/{model_id}"],
+        "after": results.get(f"evaluate/after/{model_id}"),
+        "cache": None,
+        "prefill": {},
+        "decode": {},
+        "sample": {},
+    }
+    # random sets after the first have its number of softmax layers, so its cache too
+    shown = model_id if model_id in shown_ids(job.recipe) else "random-0"
+    entry["cache"] = results[f"measure/{shown}"]["cache"]
+    if shown == model_id:
+        entry |= {key: results[f"measure/{model_id}"][key] for key in ("prefill", "decode")}
+        entry["sample"] = results[f"sample/{model_id}"]
+    return entry
+
+
+def _stages(job: Job) -> list[dict[str, Any]]:
+    """Time and tokens, stages of one kind together except align and distill."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, seconds in job.seconds.items():
+        kind = (
+            name if name.split("/")[0] in ("align", "distill", "score") else name.rpartition("/")[0] or name
+        )
+        row = rows.setdefault(kind, {"name": kind, "seconds": 0.0, "tokens": None})
+        row["seconds"] += seconds
+        tokens = job.tokens.get(name)
+        if tokens:
+            row["tokens"] = (row["tokens"] or 0) + tokens
+    return list(rows.values())
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what its numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("hybridattn", "numpy", "tokenizers"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, and how the C core uses it."""
+    from .._core import show_config
+
+    found: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+    }
+    core = show_config()
+    return found | {key: value for key, value in core.items() if isinstance(value, (str, int, float))}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

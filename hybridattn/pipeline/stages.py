@@ -1,0 +1,155 @@
+"""The stages of a run in order: what each is made from (`inputs`), what it does, how much work it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..recipe import Recipe
+from . import work
+from .ids import distilled_ids, model_ids, shown_ids, state_shown
+from .job import Job
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run with a result of its own.
+
+    inputs(job): all that the result depends on, as JSON data; called when the stages before are done.
+    forwards: estimated work, in tokens of a forward pass of the teacher. tokens: tokens trained on or read.
+    files(job): what must still be in the output folder for the result to be of use.
+    """
+
+    name: str
+    run: Callable[[Job], dict[str, Any]]
+    inputs: Callable[[Job], Any]
+    forwards: float = 0.0
+    tokens: int | None = None
+    files: Callable[[Job], list[str]] = lambda job: []
+
+
+def build(recipe: Recipe, num_layers: int) -> list[Stage]:
+    """All stages of a recipe between `fetch`, which always runs, and `report`."""
+    stages = [_align(recipe)]
+    stages += [_score(recipe, method, num_layers) for method in recipe.score.methods]
+    stages.append(_plan(recipe))
+    stages += [_evaluate(recipe, model_id, "before") for model_id in model_ids(recipe)]
+    for model_id in distilled_ids(recipe):
+        stages += [_distill(recipe, model_id), _evaluate(recipe, model_id, "after")]
+    stages += [_measure(recipe, model_id) for model_id in shown_ids(recipe)]
+    stages += [_sample(recipe, model_id) for model_id in shown_ids(recipe)]
+    return stages
+
+
+# How many tokens of a forward pass of the teacher take as long as one token of each kind of work: from 700
+# tokens/s forward, 350 align, 130 distill of a 135M model on two cores. Only the time estimate uses them.
+ALIGN, DISTILL, FINETUNE = 2.0, 5.4, 4.0
+EVALUATE = 3.3  # perplexity and KL: two passes of the model, one of the teacher
+GATE = 6.0  # both mixers of every layer, forward and backward
+FLIP = 1.1  # per layer of a suffix, half the layers on average
+DECODE = 10.0  # one token at a time is bound by reading the weights
+
+
+def _align(recipe: Recipe) -> Stage:
+    def inputs(job: Job) -> Any:
+        return {
+            "files": job.results["fetch"]["digests"],
+            "mixer": recipe.mixer,
+            "align": asdict(recipe.align),
+            "seed": recipe.seed,
+        }
+
+    return Stage(
+        "align",
+        work.align,
+        inputs,
+        ALIGN * recipe.align.tokens,
+        recipe.align.tokens,
+        lambda job: ["probe/config.json"],
+    )
+
+
+def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
+    def inputs(job: Job) -> Any:
+        part = {k: v for k, v in asdict(recipe.score).items() if k != "methods"}
+        return {"align": job.digests["align"], "method": method, "score": part, "seed": recipe.seed}
+
+    cost = {"kl_gate": GATE, "uniform": 0.0, "random": 0.0}.get(method, 2.0 + FLIP * num_layers / 2)
+    return Stage(
+        f"score/{method}",
+        lambda job: work.score(job, method),
+        inputs,
+        cost * recipe.score.tokens,
+        recipe.score.tokens,
+        lambda job: [f"scores/{method}.json"],
+    )
+
+
+def _plan(recipe: Recipe) -> Stage:
+    def inputs(job: Job) -> Any:
+        return {
+            "plan": asdict(recipe.plan),
+            "seed": recipe.seed,
+            "score": job.digests[f"score/{recipe.plan.method}"],
+        }
+
+    return Stage("plan", work.plan, inputs, files=lambda job: ["plans/chosen.json"])
+
+
+def _evaluate(recipe: Recipe, model_id: str, when: str) -> Stage:
+    name = f"evaluate/{when}/{model_id}"
+
+    def inputs(job: Job) -> Any:
+        return {"model": job.model_digest(model_id, when), "evaluate": asdict(recipe.evaluate)}
+
+    tokens = recipe.evaluate.tokens * len(recipe.evaluate.lengths)
+    cost = 1.0 if model_id == "teacher" else EVALUATE
+    return Stage(name, lambda job: work.evaluate(job, model_id, when), inputs, cost * tokens, tokens)
+
+
+def _distill(recipe: Recipe, model_id: str) -> Stage:
+    part = recipe.distill
+
+    def inputs(job: Job) -> Any:
+        settings = {k: v for k, v in asdict(part).items() if k not in ("models", "random_seeds")}
+        return {"model": job.model_digest(model_id, "before"), "distill": settings, "seed": recipe.seed}
+
+    return Stage(
+        f"distill/{model_id}",
+        lambda job: work.distill(job, model_id),
+        inputs,
+        DISTILL * part.tokens + FINETUNE * part.finetune_tokens,
+        part.tokens + part.finetune_tokens,
+        lambda job: [f"models/{model_id}/config.json"],
+    )
+
+
+def _measure(recipe: Recipe, model_id: str) -> Stage:
+    part = recipe.measure
+
+    def inputs(job: Job) -> Any:
+        # speed depends on the shape of a model, not on its weights
+        return {
+            "teacher": job.results["fetch"]["digests"]["teacher"],
+            "layers": job.layers(model_id),
+            "mixer": recipe.mixer,
+            "measure": asdict(part),
+        }
+
+    once = sum(part.lengths) + DECODE * part.decode_tokens * len(part.lengths)
+    return Stage(f"measure/{model_id}", lambda job: work.measure(job, model_id), inputs, once * part.repeats)
+
+
+def _sample(recipe: Recipe, model_id: str) -> Stage:
+    when = state_shown(recipe, model_id)
+
+    def inputs(job: Job) -> Any:
+        return {"model": job.model_digest(model_id, when), "samples": asdict(recipe.samples)}
+
+    return Stage(
+        f"sample/{model_id}",
+        lambda job: work.sample(job, model_id, when),
+        inputs,
+        DECODE * recipe.samples.tokens,
+    )

@@ -1,0 +1,290 @@
+"""What each stage does. A function takes the job and returns the stage's result as JSON data."""
+
+from __future__ import annotations
+
+import gc
+import math
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DataError, PlanError
+from ..recipe import DEMO_TEACHER, DEMO_TEXT
+from ..report.numbers import finite, finite_list
+from .job import Job
+from .store import file_digest
+
+TEACHER_CACHE_BYTES = 1 << 30
+
+
+def fetch(job: Job) -> dict[str, Any]:
+    """Local paths of teacher and text, downloaded when need be. It runs every time: files change."""
+    from .. import hub
+
+    teacher_part, text = job.recipe.teacher, job.recipe.text
+    teacher = hub.resolve(teacher_part.model)
+    train, heldout = Path(text.train), text.heldout
+    if text.train == DEMO_TEXT and not train.exists():
+        train, demo_heldout = hub.fetch_text()
+        heldout = heldout or str(demo_heldout)
+    for key, path in (("train", train), ("heldout", Path(heldout or train))):
+        if not path.exists():
+            raise DataError(
+                f"text.{key} {str(path)!r} does not exist; give a .txt, .txt.gz or .jsonl file, or a folder "
+                f'of them, or "{DEMO_TEXT}"'
+            )
+    name = teacher_part.name or ("SmolLM2-135M" if teacher_part.model == DEMO_TEACHER else teacher.stem)
+    return {
+        "teacher": str(teacher),
+        "text": str(train),
+        "heldout": heldout,
+        "name": name,
+        "digests": {
+            "teacher": file_digest(teacher),
+            "text": file_digest(train),
+            "heldout": file_digest(Path(heldout)) if heldout else "",
+        },
+    }
+
+
+def teacher(job: Job) -> dict[str, Any]:
+    """Load the teacher, note its size, and time a short forward pass for the estimate."""
+    from .estimate import forward_speed
+
+    model = job.teacher
+    config = model.model_config
+    return {
+        "num_layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "parameters": int(model.num_parameters),
+        "max_positions": config.max_positions,
+        "forward_tokens_per_second": forward_speed(model),
+    }
+
+
+def check(job: Job) -> None:
+    """Refuse at the start what would fail later: lengths, mixer options, text that is too short."""
+    recipe, limit = job.recipe, int(job.results["teacher"]["max_positions"])
+    lengths = {
+        "align.seq_len": recipe.align.seq_len,
+        "score.seq_len": recipe.score.seq_len,
+        "distill.seq_len": recipe.distill.seq_len,
+        "evaluate.lengths": max(recipe.evaluate.lengths),
+        "measure.lengths": max(recipe.measure.lengths) + recipe.measure.decode_tokens,
+    }
+    for name, length in lengths.items():
+        if length > limit:
+            raise ConfigError(f"recipe: {name} needs {length} positions, but the teacher has {limit}")
+    try:
+        _tiny_probe(recipe.mixer)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"recipe: mixer: {error}") from None
+    job.heldout_text(max(recipe.evaluate.lengths))
+    job.scoring_text()
+    job.training_text(recipe.align.seq_len, recipe.align.seq_len)
+
+
+def _tiny_probe(mixer: dict[str, Any]) -> None:
+    """Let the core judge a mixer spec on a model of one small layer."""
+    from .._core import Model
+
+    Model(
+        {
+            "vocab_size": 8,
+            "hidden_size": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "num_kv_heads": 2,
+            "head_dim": 8,
+            "intermediate_size": 16,
+            "norm_eps": 1e-5,
+            "rope_inv_freq": [1.0, 0.5, 0.25, 0.125],
+            "rope_attention_factor": 1.0,
+            "sliding_window": 0,
+            "attention_bias": False,
+            "output_bias": False,
+            "mlp_bias": False,
+            "tie_embeddings": True,
+        },
+        [[{"kind": "softmax"}, mixer]],
+    )
+
+
+def align(job: Job) -> dict[str, Any]:
+    """Step 1; saves the probe to probe/."""
+    from .. import radlads
+
+    part = job.recipe.align
+    data = job.training_text(part.tokens, part.seq_len)
+    steps = max(1, part.tokens // (part.seq_len * part.batch_size))
+    job.forget("probe")
+    probe = radlads.align(
+        job.teacher,
+        job.recipe.mixer,
+        data,
+        steps=steps,
+        batch_size=part.batch_size,
+        lr=part.lr,
+        lr_final=part.lr_final,
+        seed=job.recipe.seed,
+        layerwise=part.layerwise,
+        checkpoint=job.store.checkpoint("align", job.digests["align"]),
+        progress=job.progress,
+    )
+    probe.save_pretrained(job.out / "probe")
+    result = probe.train_result
+    assert result is not None  # align sets it
+    job.keep("probe", probe)
+    tail = result.losses[-max(1, result.steps // 10) :]
+    return {
+        "curve": curve(result.curve, part.seq_len * part.batch_size),
+        "layer_loss": finite_list(tail.mean(axis=0)),
+    }
+
+
+def score(job: Job, method: str) -> dict[str, Any]:
+    """Layer scores by one method; the full record goes to scores/METHOD.json."""
+    from .. import select
+
+    scores = select.score(job.probe, job.scoring_text(), method, seed=job.recipe.seed, progress=job.progress)
+    (job.out / "scores").mkdir(exist_ok=True)
+    scores.save(job.out / "scores" / f"{method}.json")
+    k = softmax_layers(job)
+    stable = select.topk_stability(scores, k) if scores.num_sequences > 1 and k else {"jaccard": None}
+    return {
+        "method": method,
+        "text": scores.text,
+        "values": finite_list(scores.values),
+        "stderr": finite_list(scores.stderr),
+        "all_linear_kl": finite(scores.all_linear_kl),
+        "sum_single": finite(scores.sum_single),
+        "sequences": scores.num_sequences,
+        "tokens": job.recipe.score.tokens,
+        "seconds": scores.seconds,
+        "layers": scores.top(k) if k else [],
+        "stability": stable["jaccard"],
+    }
+
+
+def softmax_layers(job: Job) -> int:
+    """How many layers stay softmax."""
+    part = job.recipe.plan
+    k = part.softmax_layers or int(part.ratio * job.num_layers + 0.5)
+    if not 0 < k < job.num_layers:
+        raise PlanError(
+            f"plan.softmax_layers is {k}; allowed: 1 to {job.num_layers - 1}, as the teacher has "
+            f"{job.num_layers} layers"
+        )
+    return k
+
+
+def plan(job: Job) -> dict[str, Any]:
+    """The chosen set, the uniform one and the random ones; each saved to plans/ID.json."""
+    from .. import plan as plans
+    from ..select import LayerScores
+
+    part, k = job.recipe.plan, softmax_layers(job)
+    scores = LayerScores.load(job.out / "scores" / f"{part.method}.json")
+    sets = {"chosen": plans.make(scores, k=k), "uniform": plans.uniform(job.num_layers, k, scores.mixer)}
+    for index in range(part.random_seeds):
+        sets[f"random-{index}"] = plans.random(job.num_layers, k, job.recipe.seed + index, scores.mixer)
+    (job.out / "plans").mkdir(exist_ok=True)
+    for name, made in sets.items():
+        made.save(job.out / "plans" / f"{name}.json")
+    return {"sets": {name: list(made.softmax_layers) for name, made in sets.items()}}
+
+
+def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
+    """Held-out KL and perplexity at every length."""
+    from .. import evaluate as evaluation
+
+    model = job.model(model_id, when)
+    rows: dict[str, Any] = {}
+    for length in job.recipe.evaluate.lengths:
+        data = job.heldout_text(length)
+        perplexity = evaluation.perplexity(model, data)
+        if model_id == "teacher":
+            kl: dict[str, Any] = {"mean": 0.0, "stderr": 0.0, "per_sequence": [0.0] * len(data)}
+        else:
+            kl = evaluation.kl(model, job.teacher, data)
+        rows[str(length)] = {
+            "kl": float(kl["mean"]),
+            "kl_stderr": finite(kl["stderr"]),
+            "per_sequence": finite_list(kl["per_sequence"]),
+            "perplexity": float(perplexity["ppl"]),
+            "tokens": data.num_tokens,
+        }
+    return rows
+
+
+def distill(job: Job, model_id: str) -> dict[str, Any]:
+    """Step 2, and step 3 when the recipe has tokens for it; saves the hybrid to models/ID/."""
+    from .. import radlads
+
+    part, name = job.recipe.distill, f"distill/{model_id}"
+    hybrid = job.model(model_id, "before")
+    job.forget("hybrid")
+    per_step = part.seq_len * part.batch_size
+    data = job.training_text(part.tokens, part.seq_len, skip=job.recipe.align.tokens)
+    checkpoint = job.store.checkpoint(name, job.digests[name])
+    # every model reads the same text: the teacher runs once, unless its outputs would fill the disk
+    small = data.num_tokens * int(job.results["teacher"]["hidden_size"]) * 4 <= TEACHER_CACHE_BYTES
+    result = radlads.distill(
+        hybrid,
+        job.teacher,
+        data,
+        steps=max(1, part.tokens // per_step),
+        batch_size=part.batch_size,
+        lr_mixers=part.lr_mixers,
+        lr_rest=part.lr_rest,
+        schedule=part.schedule,
+        seed=job.recipe.seed,
+        cache_teacher=job.store.teacher_cache if small else None,
+        checkpoint=checkpoint,
+        progress=job.progress,
+    )
+    found = {"curve": curve(result.curve, per_step), "finetune_curve": None}
+    if part.finetune_tokens:
+        result = radlads.finetune(
+            hybrid,
+            data,
+            steps=max(1, part.finetune_tokens // per_step),
+            batch_size=part.batch_size,
+            seed=job.recipe.seed + 1,
+            progress=job.progress,
+            checkpoint=job.store.checkpoint(name, job.digests[name], "finetune"),
+        )
+        found["finetune_curve"] = curve(result.curve, per_step)
+    hybrid.save_pretrained(job.model_folder(model_id))
+    del hybrid
+    gc.collect()
+    return found
+
+
+def measure(job: Job, model_id: str) -> dict[str, Any]:
+    """Prefill and decode time at every length, and the size of the cache."""
+    from .. import measure as measurement
+    from .._core import Cache
+
+    part = job.recipe.measure
+    model = job.model(model_id, "before")
+    found = measurement.latency(model, part.lengths, decode_tokens=part.decode_tokens, repeats=part.repeats)
+    return {
+        "prefill": {str(k): v for k, v in found["prefill"].items()},
+        "decode": {str(k): v for k, v in found["decode"].items()},
+        "cache": {"bytes_per_token": found["bytes_per_token"], "fixed_bytes": int(Cache(model).nbytes)},
+    }
+
+
+def sample(job: Job, model_id: str, when: str) -> dict[str, Any]:
+    """A greedy continuation of the recipe's prompt."""
+    part = job.recipe.samples
+    return {when: job.model(model_id, when).generate(part.prompt, max_new_tokens=part.tokens)}
+
+
+def curve(losses: Any, tokens_per_step: int, points: int = 200) -> dict[str, list[float]]:
+    """A loss curve of at most about `points` points, each the mean of the steps up to it."""
+    values = [float(x) for x in losses]
+    width = max(1, math.ceil(len(values) / points))
+    groups = [values[i : i + width] for i in range(0, len(values), width)]
+    stops = [min((i + 1) * width, len(values)) for i in range(len(groups))]
+    return {"tokens": [stop * tokens_per_step for stop in stops], "loss": [sum(g) / len(g) for g in groups]}

@@ -1,0 +1,194 @@
+"""A plan: which layers stay softmax, and how that was decided. Saved as a small JSON file that a reader
+can follow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import PlanError
+from .files import atomic_write
+
+if TYPE_CHECKING:
+    from .select import LayerScores
+
+FORMAT = "hybridattn-plan-1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layers (0-based, ascending) that keep softmax attention; every other layer gets the linear
+    `mixer`.
+
+    `method` names what chose them; `mixer` is the linear mixer's spec ({} when the plan serves any); `how`
+    holds whatever explains the choice (scores, text, seed) and is written to the file as it is.
+    """
+
+    softmax_layers: tuple[int, ...]
+    num_layers: int
+    method: str
+    mixer: dict[str, Any] = field(default_factory=dict)
+    how: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layers = tuple(int(i) for i in self.softmax_layers)
+        object.__setattr__(self, "softmax_layers", layers)
+        if self.num_layers < 1:
+            raise PlanError(f"num_layers is {self.num_layers}; allowed: 1 or more")
+        if list(layers) != sorted(set(layers)):
+            raise PlanError(f"softmax_layers is {list(layers)}; allowed: ascending numbers without repeats")
+        if layers and not (layers[0] >= 0 and layers[-1] < self.num_layers):
+            raise PlanError(f"softmax_layers is {list(layers)}; allowed: 0 to {self.num_layers - 1}")
+
+    @property
+    def k(self) -> int:
+        """The number of softmax layers."""
+        return len(self.softmax_layers)
+
+    @property
+    def ratio(self) -> float:
+        """The share of layers that stay softmax."""
+        return self.k / self.num_layers
+
+    @property
+    def linear_layers(self) -> tuple[int, ...]:
+        """The layers that become linear, ascending."""
+        return tuple(i for i in range(self.num_layers) if i not in self.softmax_layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `save` writes and a hybrid's config.json carries."""
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "num_layers": self.num_layers,
+            "softmax_layers": list(self.softmax_layers),
+            "mixer": self.mixer,
+            "how": self.how,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any, source: str = "plan") -> Plan:
+        """The plan in a dict as `to_dict` makes it. `source` names the file in errors. Raises PlanError."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            got = data.get("format") if isinstance(data, dict) else type(data).__name__
+            raise PlanError(f"{source}: format is {got!r}; allowed: {FORMAT!r}")
+        want = {"method": str, "num_layers": int, "softmax_layers": list, "mixer": dict, "how": dict}
+        for key, kind in want.items():
+            if not isinstance(data.get(key), kind) or isinstance(data[key], bool):
+                raise PlanError(f"{source}: {key} is {data.get(key)!r}; allowed: a {kind.__name__}")
+        if not all(type(i) is int for i in data["softmax_layers"]):
+            raise PlanError(f"{source}: softmax_layers is {data['softmax_layers']}; allowed: whole numbers")
+        try:
+            return cls(
+                tuple(data["softmax_layers"]), data["num_layers"], data["method"], data["mixer"], data["how"]
+            )
+        except PlanError as error:
+            raise PlanError(f"{source}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, whole or not at all."""
+        atomic_write(path, json.dumps(without_nan(self.to_dict()), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan. Raises PlanError naming the file and the field when it is not one."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise PlanError(f"{path}: not a JSON file: {error}") from None
+        return cls.from_dict(data, str(path))
+
+
+def make(scores: LayerScores, k: int | None = None, ratio: float | None = None) -> Plan:
+    """The plan that keeps the `k` highest-scored layers softmax, or round(ratio * num_layers) of them.
+
+    Equal scores go to the lower layer. Scores of the baselines `uniform` and `random` give `uniform(L, k)`
+    and `random(L, k, seed)`.
+    """
+    layers = len(scores.values)
+    k = _budget(layers, k, ratio)
+    if scores.method == "uniform":
+        return uniform(layers, k, scores.mixer)
+    if scores.method == "random":
+        return random(layers, k, int(scores.options["seed"]), scores.mixer)
+    how: dict[str, Any] = {
+        "rule": f"the {k} highest scores",
+        "text": scores.text,
+        "sequences": scores.num_sequences,
+        "options": scores.options,
+        "scores": [float(v) for v in scores.values],
+        "stderr": [float(v) for v in scores.stderr],
+        "all_linear_kl": scores.all_linear_kl,
+    }
+    return Plan(tuple(scores.top(k)), layers, scores.method, dict(scores.mixer), how)
+
+
+def uniform(num_layers: int, k: int, mixer: dict[str, Any] | None = None) -> Plan:
+    """`k` softmax layers at even distances: layer floor((j + 1) * L / k) - 1 for j = 0 .. k-1.
+
+    The layers are cut into k groups as equal as they can be, and the last layer of each group stays softmax.
+    7 of 28 gives 3, 7, .., 27: the paper's uniform set at 25%, and the pattern of models trained as three
+    linear layers, then one softmax.
+    """
+    _budget(num_layers, k, None)
+    layers = tuple((j + 1) * num_layers // k - 1 for j in range(k))
+    return Plan(
+        layers,
+        num_layers,
+        "uniform",
+        dict(mixer or {}),
+        {"rule": "layer floor((j + 1) * L / k) - 1, j = 0..k-1"},
+    )
+
+
+def random(num_layers: int, k: int, seed: int = 0, mixer: dict[str, Any] | None = None) -> Plan:
+    """`k` softmax layers drawn without replacement: the first k of the seed's permutation, so sets for
+    growing k are nested.
+    """
+    _budget(num_layers, k, None)
+    layers = tuple(sorted(int(i) for i in permutation(num_layers, seed)[:k]))
+    how = {"rule": "first k of numpy.random.default_rng(seed).permutation(L)", "seed": seed}
+    return Plan(layers, num_layers, "random", dict(mixer or {}), how)
+
+
+def explicit(num_layers: int, softmax_layers: Sequence[int], mixer: dict[str, Any] | None = None) -> Plan:
+    """A plan given by hand."""
+    return Plan(
+        tuple(sorted(softmax_layers)), num_layers, "explicit", dict(mixer or {}), {"rule": "given by hand"}
+    )
+
+
+def permutation(num_layers: int, seed: int) -> np.ndarray:
+    """int64 [num_layers]: the order in which the `random` baseline picks layers."""
+    return np.random.default_rng(seed).permutation(num_layers)
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with None for every NaN in it, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _budget(num_layers: int, k: int | None, ratio: float | None) -> int:
+    """k from whichever of the two is given. Raises PlanError."""
+    if (k is None) == (ratio is None):
+        raise PlanError(f"k, ratio are {k}, {ratio}; allowed: exactly one of the two")
+    if ratio is not None:
+        if not 0.0 <= ratio <= 1.0:
+            raise PlanError(f"ratio is {ratio}; allowed: 0 to 1, the share of layers that stay softmax")
+        k = int(ratio * num_layers + 0.5)
+    assert k is not None
+    if not 0 <= k <= num_layers:
+        raise PlanError(f"k is {k}; allowed: 0 to the number of layers, {num_layers}")
+    return k

@@ -1,0 +1,212 @@
+"""RADLADS (arXiv 2505.03005): step 1 aligns linear mixers, step 2 distils the teacher's logits, step 3
+fine-tunes.
+
+Step 0, the transfer of the softmax weights, is `Model.to_probe`, which `align` calls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import schedules
+from ._core import Distiller
+from .config import refuse
+from .data import digest
+from .teacher_cache import open_cache, weights_fingerprint
+from .training import Job, Settings, TrainResult, run
+
+if TYPE_CHECKING:
+    from .data import TokenData
+    from .model import Model
+
+__all__ = ["Settings", "TrainResult", "align", "distill", "finetune"]
+
+
+def align(
+    teacher: Model,
+    mixer: Mapping[str, Any],
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    *,
+    lr: float = 1e-3,
+    lr_final: float = 1e-5,
+    schedule: str = "cosine",
+    layerwise: bool = False,
+    **settings: Any,
+) -> Model:
+    """Step 1: the probe, `teacher` with a linear mixer of spec `mixer` in every layer, trained to imitate
+    the softmax one.
+
+    The loss of a layer is the mean over tokens of |softmax output - linear output| * hidden_size**-0.5; the
+    softmax output flows on, so layers do not depend on each other. layerwise=True trains them one at a time,
+    with the training memory of one layer and the same result (gradients are clipped per layer), at the price
+    of more forward passes.
+
+    steps, batch_size: optimizer steps, windows per step. settings: see `training.Settings`. The probe's
+    `train_result` holds the losses [steps, num_layers]. Raises ConfigError, DataError, CheckpointError.
+    """
+    options = Settings(**settings)
+    probe = teacher.to_probe(mixer, seed=options.seed)
+    layers = range(len(probe.layers))
+    job = Job(
+        model=probe,
+        tokens=data.tokens,
+        windows=data.batches(steps, batch_size, options.seed),
+        lr=schedules.combine(
+            schedules.make(schedule, steps, lr, lr_final, options.warmup_steps),
+            schedules.constant(steps, 0.0),
+        ),
+        label="align",
+        columns=len(layers),
+        make=lambda chosen: _distiller(probe, None, "align", options, batch_size, chosen),
+        phases=[[i] for i in layers] if layerwise else [None],
+    )
+    if options.checkpoint is not None:
+        rates = {"schedule": schedule, "lr": lr, "lr_final": lr_final}
+        job.facts = _facts(
+            job, batch_size, options, rates, layerwise=layerwise, teacher=weights_fingerprint(teacher)
+        )
+    probe.train_result = run(job, options)
+    return probe
+
+
+def distill(
+    hybrid: Model,
+    teacher: Model,
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    *,
+    lr_mixers: float = 1e-4,
+    lr_rest: float = 1e-5,
+    lr_final: float | None = None,
+    schedule: str = "constant",
+    cache_teacher: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> TrainResult:
+    """Step 2: train all of `hybrid`, in place, on KL(teacher || hybrid) of the next-token distributions, nats
+    per token.
+
+    Mixers (softmax ones too) learn at `lr_mixers`, everything else at `lr_rest`. A schedule that anneals goes
+    to `lr_final`, by default lr_rest: with "stable_cosine_stable" only the mixers anneal, as in RADLADS.
+    cache_teacher: a .npy path; the teacher's final hidden states are computed once into it, and reused by
+    every run with the same teacher, text and windows. settings: see `training.Settings`. Raises ConfigError,
+    DataError, CheckpointError.
+    """
+    options = Settings(**settings)
+    for key in ("vocab_size", "hidden_size"):
+        if hybrid.config[key] != teacher.config[key]:
+            raise refuse(
+                f"{key} of the hybrid", hybrid.config[key], f"{teacher.config[key]}, as in the teacher"
+            )
+    job = _whole_model(
+        "distill", hybrid, teacher, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options
+    )
+    if options.checkpoint is not None:
+        job.facts["teacher"] = weights_fingerprint(teacher)
+    if cache_teacher is not None:
+        job.teacher_hidden = open_cache(cache_teacher, teacher, data.tokens, job.windows, options.progress)
+    hybrid.train_result = run(job, options)
+    return hybrid.train_result
+
+
+def finetune(
+    hybrid: Model,
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    *,
+    lr_mixers: float = 1e-5,
+    lr_rest: float = 1e-5,
+    lr_final: float | None = None,
+    schedule: str = "constant",
+    **settings: Any,
+) -> TrainResult:
+    """Step 3: train all of `hybrid`, in place, on the text itself (cross-entropy). Arguments as in
+    `distill`.
+    """
+    options = Settings(**settings)
+    job = _whole_model(
+        "finetune", hybrid, None, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options
+    )
+    hybrid.train_result = run(job, options)
+    return hybrid.train_result
+
+
+Stage = Literal["align", "distill", "finetune"]
+
+
+def _whole_model(
+    stage: Stage,
+    hybrid: Model,
+    teacher: Model | None,
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    schedule: str,
+    lr_mixers: float,
+    lr_rest: float,
+    lr_final: float | None,
+    options: Settings,
+) -> Job:
+    """The job of step 2 or 3: every parameter is trained, in one phase."""
+    final = lr_rest if lr_final is None else lr_final
+    mixers = schedules.make(schedule, steps, lr_mixers, final, options.warmup_steps)
+    rest = schedules.make(schedule, steps, lr_rest, min(lr_rest, final), options.warmup_steps)
+    job = Job(
+        model=hybrid,
+        tokens=data.tokens,
+        windows=data.batches(steps, batch_size, options.seed),
+        lr=schedules.combine(mixers, rest),
+        label=stage,
+        columns=1,
+        make=lambda _: _distiller(hybrid, teacher, stage, options, batch_size, None),
+    )
+    if options.checkpoint is not None:
+        rates = {"schedule": schedule, "lr_mixers": lr_mixers, "lr_rest": lr_rest, "lr_final": final}
+        job.facts = _facts(job, batch_size, options, rates)
+    return job
+
+
+def _distiller(
+    student: Model,
+    teacher: Model | None,
+    stage: Stage,
+    options: Settings,
+    batch_size: int,
+    layers: list[int] | None,
+) -> Distiller:
+    return Distiller(
+        student,
+        teacher,
+        stage=stage,
+        betas=(options.betas[0], options.betas[1]),
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+        micro_batch=min(options.micro_batch, batch_size),
+        layers=layers,
+    )
+
+
+def _facts(
+    job: Job, batch_size: int, options: Settings, rates: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """What a checkpoint of this job must agree with, the readable settings first: the first difference is
+    reported.
+    """
+    return {
+        "stage": job.label,
+        "model": job.model.config,
+        "layers": job.model.layers,
+        "steps": job.steps,
+        "batch_size": batch_size,
+        **options.facts(),
+        **rates,
+        **more,
+        "data": digest(job.tokens, job.windows),
+        "rates": digest(job.lr),
+    }

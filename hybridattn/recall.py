@@ -1,0 +1,99 @@
+"""Synthetic text whose second half can only be predicted by recalling the first: key-value lists and
+copies.
+
+What a linear mixer loses first is exact recall over a distance, so layers scored on this text show who does
+the recalling. The prompts are plain English words and digits: any tokenizer can encode them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .data import Encoder, TokenData, Tokens
+from .errors import DataError
+
+SCORING_TEXTS = ("recall", "plain", "mix")
+_LIST = """
+    apple river stone window garden copper silver winter summer monkey tiger rabbit candle bridge castle
+    forest island harbor market mirror needle orange pencil pepper planet pocket potato ribbon saddle
+    shadow spider spring square street sugar table temple thunder ticket tunnel turtle valley velvet
+    violin walnut water whale wheel willow wizard yellow anchor basket beacon button camera canyon carpet
+    cherry circle cotton desert dragon engine falcon feather flower fountain guitar hammer honey jacket
+    jungle kettle ladder lemon lion magnet maple marble meadow melon mountain ocean owl paper parrot piano
+    pillow pirate pony puzzle rocket salmon school sailor scarf snow sparrow statue
+"""
+WORDS = tuple(_LIST.split())
+
+
+def recall_prompts(tokenizer: Encoder, n: int, seq_len: int, seed: int = 0) -> TokenData:
+    """`n` windows of exactly `seq_len` tokens, alternately a key-value list with queries and a passage
+    with its copy.
+
+    The list (or passage) fills about half of the window and the queries (or copies) the rest. The same seed
+    gives the same prompts. Raises DataError when seq_len is below 16.
+    """
+    if n < 1:
+        raise DataError(f"n is {n}; allowed: 1 or more prompts")
+    if seq_len < 16:
+        raise DataError(f"seq_len is {seq_len}; allowed for recall prompts: 16 or more")
+    rows = [_fill(tokenizer, seq_len, np.random.default_rng([seed, i]), pairs=i % 2 == 0) for i in range(n)]
+    start = np.arange(n, dtype=np.int64) * seq_len
+    return TokenData(np.concatenate(rows), np.stack([start, start + seq_len], axis=1), "recall")
+
+
+def scoring_text(
+    kind: str, tokenizer: Encoder, count: int, seq_len: int, plain: TokenData | None = None, seed: int = 0
+) -> TokenData:
+    """`count` windows for layer scores. kind: "recall" (synthetic prompts), "plain" (the first windows of
+    `plain`), or "mix" (half and half). Raises DataError.
+    """
+    if kind not in SCORING_TEXTS:
+        raise DataError(f"kind is {kind!r}; allowed: {', '.join(SCORING_TEXTS)}")
+    recall = {"recall": count, "plain": 0, "mix": count // 2}[kind]
+    parts = []
+    if recall < count:
+        if plain is None or len(plain) < count - recall:
+            have = 0 if plain is None else len(plain)
+            raise DataError(f"plain has {have} windows; allowed for {kind!r} text: {count - recall} or more")
+        parts.append(plain.take(slice(0, count - recall)))
+    if recall:
+        parts.append(recall_prompts(tokenizer, recall, seq_len, seed))
+    return TokenData.concat(parts, kind)
+
+
+def _fill(tokenizer: Encoder, seq_len: int, rng: np.random.Generator, pairs: bool) -> Tokens:
+    """int32 [seq_len] of one prompt: as many items as fit half of it, then their repetition until it is
+    full.
+    """
+    items = _items(rng, max(4, seq_len // 2), pairs)
+    count = 1
+    while count < len(items) and len(tokenizer.encode(_first(items[: count + 1], pairs))) <= seq_len // 2:
+        count = min(count + max(1, count // 2), len(items))
+    while count > 1 and len(tokenizer.encode(_first(items[:count], pairs))) > seq_len // 2:
+        count -= 1
+    text = _first(items[:count], pairs)
+    tokens: list[int] = []
+    while len(tokens) < seq_len:
+        order = rng.permutation(count) if pairs else np.arange(count)
+        text += _again([items[i] for i in order], pairs)
+        tokens = list(tokenizer.encode(text))
+    return np.array(tokens[:seq_len], np.int32)
+
+
+def _items(rng: np.random.Generator, count: int, pairs: bool) -> list[str]:
+    """Unlike "word word: number" keys, or single words."""
+    words = rng.integers(0, len(WORDS), (count, 2))
+    if not pairs:
+        return [WORDS[a] for a, _ in words]
+    items: dict[str, str] = {}
+    for (a, b), value in zip(words, rng.integers(100, 1000, count), strict=True):
+        items.setdefault(f"{WORDS[a]} {WORDS[b]}", str(value))
+    return [f"{key}: {value}" for key, value in items.items()]
+
+
+def _first(items: list[str], pairs: bool) -> str:
+    return "List:\n" + "\n".join(items) + "\n" if pairs else "Passage: " + " ".join(items) + ".\n"
+
+
+def _again(items: list[str], pairs: bool) -> str:
+    return "Look up:\n" + "\n".join(items) + "\n" if pairs else "Copy: " + " ".join(items) + ".\n"

@@ -1,0 +1,355 @@
+"""The recipe of a whole job: what `hybridattn run` reads from a small TOML file.
+
+Every number that decides how long a run takes is a default in this file, and the defaults are the demo's: a
+job of under 15 minutes on 2 cores for a teacher of 135M parameters. A recipe file only names what differs.
+One dataclass per TOML table; `Recipe.load` refuses unknown tables and keys by name and says which was meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+DEMO_TEACHER, DEMO_TEXT = "smollm2-135m", "wikipedia"  # fetched by hub, no model hub needed
+TEXT_KINDS = ("recall", "plain", "mix")
+MODEL_IDS = ("chosen", "uniform", "random", "all-linear")
+SCHEDULES = ("constant", "cosine", "stable_cosine_stable")
+
+
+@dataclass(frozen=True)
+class TeacherPart:
+    """The softmax model to convert."""
+
+    model: str = DEMO_TEACHER  # folder, .gguf file, hub id, or the built-in teacher
+    name: str = ""  # how the report calls it; empty: taken from `model`
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """Text for training and, set aside from it, for scoring and for held-out evaluation."""
+
+    train: str = DEMO_TEXT  # .txt, .txt.gz, .jsonl, a folder of them, or the built-in text
+    heldout: str = ""  # a file of its own for evaluation; empty: a part of `train` set aside
+
+
+@dataclass(frozen=True)
+class AlignPart:
+    """RADLADS step 1: every layer gets a linear mixer that imitates its softmax mixer."""
+
+    tokens: int = 32_768
+    seq_len: int = 512
+    batch_size: int = 4
+    lr: float = 1e-3
+    lr_final: float = 1e-5
+    layerwise: bool = False  # one layer at a time: the memory of one layer, slower
+
+
+@dataclass(frozen=True)
+class ScorePart:
+    """Layer scores by KL divergence."""
+
+    methods: tuple[str, ...] = ("kl_gate", "kl_replace")
+    text: str = "recall"  # what scores are read on: recall prompts, plain text, or a mix of both
+    tokens: int = 2_048
+    seq_len: int = 512
+
+
+@dataclass(frozen=True)
+class PlanPart:
+    """Which layers stay softmax: `softmax_layers` of them, or a `ratio` of all layers when that is 0."""
+
+    softmax_layers: int = 8
+    ratio: float = 0.0
+    method: str = "kl_gate"  # the score that chooses; one of score.methods
+    random_seeds: int = 3  # how many random sets are evaluated as a baseline
+
+
+@dataclass(frozen=True)
+class DistillPart:
+    """RADLADS step 2 (KL on logits; 0 tokens: none) and, with finetune_tokens, step 3.
+
+    Every model of `models` gets the same budget.
+    """
+
+    tokens: int = 8_192
+    seq_len: int = 512
+    batch_size: int = 2
+    lr_mixers: float = 1e-4
+    lr_rest: float = 1e-5
+    schedule: str = "constant"
+    finetune_tokens: int = 0
+    models: tuple[str, ...] = ("chosen", "uniform", "random")
+    random_seeds: int = 1  # how many of the random sets are distilled (each costs as much as the chosen one)
+
+
+@dataclass(frozen=True)
+class EvaluatePart:
+    """Held-out KL and perplexity; the same tokens are cut at each length."""
+
+    tokens: int = 4_096
+    lengths: tuple[int, ...] = (512, 2_048)
+
+
+@dataclass(frozen=True)
+class MeasurePart:
+    """Latency and cache size against the teacher."""
+
+    lengths: tuple[int, ...] = (512, 2_048)
+    decode_tokens: int = 16
+    repeats: int = 2
+
+
+@dataclass(frozen=True)
+class SamplesPart:
+    """A continuation of one prompt by each model (greedy)."""
+
+    prompt: str = "The moon is the only natural satellite of the Earth. It"
+    tokens: int = 48
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole job. `mixer` is the spec given to the core: kind and its options."""
+
+    teacher: TeacherPart = field(default_factory=TeacherPart)
+    text: TextPart = field(default_factory=TextPart)
+    mixer: dict[str, Any] = field(default_factory=lambda: {"kind": "window_linear"})
+    align: AlignPart = field(default_factory=AlignPart)
+    score: ScorePart = field(default_factory=ScorePart)
+    plan: PlanPart = field(default_factory=PlanPart)
+    distill: DistillPart = field(default_factory=DistillPart)
+    evaluate: EvaluatePart = field(default_factory=EvaluatePart)
+    measure: MeasurePart = field(default_factory=MeasurePart)
+    samples: SamplesPart = field(default_factory=SamplesPart)
+    seed: int = 0
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, overrides: dict[str, Any] | None = None) -> Recipe:
+        """Read a TOML file; `overrides` ({"align": {"tokens": 1000}}) win over it. ConfigError when wrong."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"recipe {str(path)!r} does not exist; write one, or use --demo") from None
+        table = merge(parse_toml(text, str(path)), overrides or {})
+        _relative_to(table, Path(path).parent)
+        return cls.from_dict(table)
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> Recipe:
+        """Build and validate. Unknown tables, unknown keys, wrong types and values raise ConfigError."""
+        parts = {f.name: f for f in dataclasses.fields(cls)}
+        _refuse_unknown("recipe", table, parts)
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            if name == "seed":
+                values[name] = _typed("seed", value, 0)
+            elif not isinstance(value, dict):
+                raise ConfigError(f"recipe: {name} must be a table, write [{name}] on a line of its own")
+            elif name == "mixer":
+                values[name] = _mixer(value)
+            else:
+                values[name] = _part(name, PARTS[name], value)
+        recipe = cls(**values)
+        recipe.check()
+        return recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers, every key present."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def to_toml(self) -> str:
+        """The recipe as TOML that `load` reads back to an equal one."""
+        lines = [f"seed = {self.seed}"]
+        for name, part in self.to_dict().items():
+            if name == "seed":
+                continue
+            lines += ["", f"[{name}]"]
+            # JSON scalars and arrays are TOML scalars and arrays
+            lines += [f"{key} = {json.dumps(value)}" for key, value in part.items()]
+        return "\n".join(lines) + "\n"
+
+    def check(self) -> None:
+        """Refuse values that make no sense, alone or together; ConfigError names key and value."""
+        for part_name, key in _POSITIVE:
+            value = getattr(getattr(self, part_name), key)
+            if not value > 0:
+                raise ConfigError(f"recipe: {part_name}.{key} is {value}; it must be greater than 0")
+        for part_name, key in _NOT_NEGATIVE:
+            value = getattr(getattr(self, part_name), key)
+            if value < 0:
+                raise ConfigError(f"recipe: {part_name}.{key} is {value}; it must be 0 or more")
+        for part_name in ("align", "distill"):
+            part = getattr(self, part_name)
+            if 0 < part.tokens < part.seq_len * part.batch_size:
+                raise ConfigError(
+                    f"recipe: {part_name}.tokens is {part.tokens}, less than one step of batch_size x "
+                    f"seq_len = {part.seq_len * part.batch_size} tokens"
+                )
+        _one_of("score.text", self.score.text, TEXT_KINDS)
+        _one_of("distill.schedule", self.distill.schedule, SCHEDULES)
+        for model in self.distill.models:
+            _one_of("distill.models", model, MODEL_IDS)
+        if "chosen" not in self.distill.models:
+            raise ConfigError('recipe: distill.models must hold "chosen"')
+        if not self.score.methods:
+            raise ConfigError("recipe: score.methods is empty; name at least one")
+        _one_of("plan.method", self.plan.method, self.score.methods, "one of score.methods: ")
+        if not 0.0 <= self.plan.ratio <= 1.0:
+            raise ConfigError(f"recipe: plan.ratio is {self.plan.ratio}; it must be between 0 and 1")
+        for name, lengths in (
+            ("evaluate.lengths", self.evaluate.lengths),
+            ("measure.lengths", self.measure.lengths),
+        ):
+            if not lengths or min(lengths) < 2:
+                raise ConfigError(
+                    f"recipe: {name} is {list(lengths)}; it needs one length or more, each at least 2"
+                )
+        if self.evaluate.tokens < max(self.evaluate.lengths):
+            raise ConfigError(
+                f"recipe: evaluate.tokens is {self.evaluate.tokens}, less than the longest of "
+                f"evaluate.lengths, {max(self.evaluate.lengths)}"
+            )
+
+
+PARTS: dict[str, type] = {
+    "teacher": TeacherPart,
+    "text": TextPart,
+    "align": AlignPart,
+    "score": ScorePart,
+    "plan": PlanPart,
+    "distill": DistillPart,
+    "evaluate": EvaluatePart,
+    "measure": MeasurePart,
+    "samples": SamplesPart,
+}
+_POSITIVE = [
+    ("align", "tokens"),
+    ("align", "seq_len"),
+    ("align", "batch_size"),
+    ("align", "lr"),
+    ("score", "tokens"),
+    ("score", "seq_len"),
+    ("distill", "seq_len"),
+    ("distill", "batch_size"),
+    ("evaluate", "tokens"),
+    ("measure", "decode_tokens"),
+    ("measure", "repeats"),
+    ("samples", "tokens"),
+]
+_NOT_NEGATIVE = [
+    ("align", "lr_final"),
+    ("plan", "softmax_layers"),
+    ("plan", "random_seeds"),
+    ("distill", "tokens"),
+    ("distill", "lr_mixers"),
+    ("distill", "lr_rest"),
+    ("distill", "finetune_tokens"),
+    ("distill", "random_seeds"),
+]
+
+
+def parse_toml(text: str, origin: str) -> dict[str, Any]:
+    """TOML text to a dict; ConfigError with the parser's line number."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {origin}: not valid TOML: {error}") from None
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """'table.key=value' from the command line -> {"table": {"key": value}}."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"setting {text!r}: write it as table.key=value, for example align.tokens=100000")
+    try:
+        parsed = parse_toml(f"x = {value.strip()}", "--set")["x"]
+    except ConfigError:
+        parsed = value.strip()
+    for part in reversed(name.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, table by table. Another kind of mixer drops the options of the old one."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            another_kind = key == "mixer" and value.get("kind", old.get("kind")) != old.get("kind")
+            result[key] = dict(value) if another_kind else merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """'; did you mean "x"?' for the closest allowed name, else the list of them all."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else "; allowed: " + ", ".join(allowed)
+
+
+def _refuse_unknown(where: str, table: dict[str, Any], allowed: Iterable[str]) -> None:
+    for key in table:
+        if key not in allowed:
+            raise ConfigError(f'{where}: unknown key "{key}"{nearest(key, allowed)}')
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str], prefix: str = "") -> None:
+    if value not in allowed:
+        raise ConfigError(f'recipe: {name} is "{value}"; allowed: {prefix}{", ".join(allowed)}')
+
+
+def _part(name: str, part: type, table: dict[str, Any]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(part)}
+    _refuse_unknown(f"recipe [{name}]", table, fields)
+    return part(**{key: _typed(f"{name}.{key}", value, fields[key].default) for key, value in table.items()})
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """`value` in the type of `default`; an int will do for a float, a list or a single value for a tuple."""
+    if isinstance(default, tuple):
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_typed(name, item, default[0]) for item in items)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        wanted = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+        raise ConfigError(f"recipe: {name} is {value!r}; it must be {wanted[type(default)]}")
+    return value
+
+
+def _mixer(table: dict[str, Any]) -> dict[str, Any]:
+    """Kind and whole-number options; which options a kind has is for the core to say."""
+    kind = table.get("kind", "window_linear")
+    if not isinstance(kind, str):
+        raise ConfigError(f"recipe: mixer.kind is {kind!r}; it must be text in quotes")
+    options = {key: value for key, value in table.items() if key != "kind"}
+    for key, value in options.items():
+        if not isinstance(value, (int, float)):
+            raise ConfigError(f"recipe: mixer.{key} is {value!r}; it must be a number, true or false")
+    return {
+        "kind": kind,
+        **{key: int(value) if isinstance(value, bool) else value for key, value in options.items()},
+    }
+
+
+def _relative_to(table: dict[str, Any], folder: Path) -> None:
+    """Paths in a recipe are relative to the recipe's own folder when they exist there."""
+    for part, key in (("teacher", "model"), ("text", "train"), ("text", "heldout")):
+        value = table.get(part, {}).get(key) if isinstance(table.get(part), dict) else None
+        if isinstance(value, str) and value and (folder / value).exists():
+            table[part][key] = str((folder / value).resolve())

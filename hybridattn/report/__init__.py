@@ -1,0 +1,76 @@
+"""The report of a run: report.md, report.html (one self-contained file) and report.json, the same numbers.
+
+    write(results, folder) -> {"md": Path, "html": Path, "json": Path}
+
+`results` is plain data, JSON from end to end; `pipeline` makes it and report.json holds it:
+
+    title, teacher {name, source, num_layers, hidden_size, parameters}, mixer {kind, ..}
+    lengths {train, all: [..]}     evaluation lengths in tokens; `train` is the length distillation saw
+    chosen {method, text, softmax_layers}
+    scores [{method, text, values [L], stderr [L], all_linear_kl, sequences, tokens, seconds, layers [k],
+             stability, spearman, shared}]
+    additivity None or {all_linear_kl, sum_single_kl, gap}, nats per token
+    curves {align: {tokens, loss} or None, distill: {model id: {tokens, loss}}}
+    models [{id, softmax_layers, before, after, cache, prefill, decode, sample}]
+        id: teacher, all-linear, uniform, random-0 .., chosen
+        before, after (distillation): None or
+            {str(length): {kl, kl_stderr, per_sequence, perplexity, tokens}}
+        cache: None or {bytes_per_token, fixed_bytes}
+        prefill {str(tokens): seconds}; decode {str(tokens before): seconds per token}
+        sample {"before": text, "after": text}
+    prompt, made {seconds, stages [{name, seconds, tokens}], recipe, versions {..}, machine {..}}
+
+Words and tables are laid out once (`document`) and rendered twice (`markdown`, `html`): they cannot differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from . import document, html, markdown, verdict
+
+FORMAT = "hybridattn-report-1"
+
+
+def write(results: dict[str, Any], folder: str | os.PathLike) -> dict[str, Path]:
+    """Write the three files (and figures/*.png, which report.md shows) into `folder`; the paths by kind."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = _figures(results)
+    blocks = document.build(results, charts=figures is not None)
+    if figures:
+        (folder / "figures").mkdir(exist_ok=True)
+        for name, figure in figures.items():
+            _replace(folder / "figures" / f"{name}.png", figure["png"])
+    facts = {
+        "format": FORMAT,
+        **results,
+        "summary": verdict.summary(results),
+        "comparisons": verdict.comparisons(results),
+    }
+    texts = {
+        "md": markdown.render(blocks, figures),
+        "html": html.render(blocks, figures),
+        "json": json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    paths = {kind: folder / f"report.{kind}" for kind in texts}
+    for kind, path in paths.items():
+        _replace(path, texts[kind].encode("utf-8"))
+    return paths
+
+
+def _figures(results: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """{name: {"png": bytes, "wide": svg, "narrow": svg}}, or None when matplotlib is not installed."""
+    from .. import plots
+
+    return plots.render_all(results) if plots.available() else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write to a temporary name, then move: a reader never sees half a file."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

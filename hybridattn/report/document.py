@@ -1,0 +1,295 @@
+"""The report's content: results in, a list of blocks out. Every number is written here, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import numbers as n
+from . import quality, verdict
+from .blocks import Code, Details, Facts, Figure, Heading, LayerMap, Paragraph, Samples, Table
+
+
+def build(results: dict[str, Any], charts: bool = True) -> list[Any]:
+    """All blocks of the report. `charts` False: no figures, and a note that says how to get them."""
+    blocks: list[Any] = [Heading(results["title"], 1)]
+    lead, choice = verdict.summary(results)
+    blocks += [Facts(_headline(results)), Paragraph(lead, "lead"), Paragraph(choice, "lead")]
+    if not charts:
+        blocks.append(
+            Paragraph(
+                "Charts are left out because matplotlib is not installed: "
+                '`pip install "hybridattn[report]"`, then run again.',
+                "note",
+            )
+        )
+    blocks += quality.section(results, charts) + _layers(results, charts) + _speed(results, charts)
+    blocks += _training(results, charts) + _samples(results) + _made(results)
+    return blocks
+
+
+def _headline(results: dict[str, Any]) -> list[tuple[str, str]]:
+    total, kept = results["teacher"]["num_layers"], len(results["chosen"]["softmax_layers"])
+    items = [(f"{total - kept} of {total}", "layers made linear")]
+    teacher, chosen = verdict.entry(results, "teacher"), verdict.entry(results, "chosen")
+    context = max(results["lengths"]["all"])
+    old, new = verdict.cache_bytes(teacher, context), verdict.cache_bytes(chosen, context)
+    if old and new:
+        items.append(
+            (f"{'−' if new < old else '+'}{n.percent(abs(1 - new / old))}", f"cache at {n.count(context)}")
+        )
+    shared = set(teacher.get("decode") or {}) & set(chosen.get("decode") or {})
+    if shared:
+        length = max(shared, key=int)
+        items.append(
+            (
+                n.times(teacher["decode"][length] / chosen["decode"][length]),
+                f"writing speed at {n.count(int(length))}",
+            )
+        )
+    when, train = verdict.stage_shown(results), results["lengths"]["train"]
+    lost, base = verdict.cell(chosen, when, train), verdict.cell(teacher, "before", train)
+    if lost:
+        items.append((n.kl(lost["kl"]), "nats from the teacher"))
+    if lost and base:
+        items.append(
+            (f"{n.perplexity(base['perplexity'])} → {n.perplexity(lost['perplexity'])}", "perplexity")
+        )
+    return items
+
+
+def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
+    chosen, total = results["chosen"], results["teacher"]["num_layers"]
+    blocks: list[Any] = [Heading("Which layers stay softmax")]
+    blocks.append(
+        Paragraph(
+            "A layer's score says how much of the teacher is lost when that layer is linear, in nats of KL "
+            "divergence; a negative one says that the hybrid was better off without its softmax. The highest "
+            f"scores of `{chosen['method']}`, read on {verdict.text_name(chosen['text'])}, decided: softmax "
+            f"stays in {'layers' if len(chosen['softmax_layers']) > 1 else 'layer'} "
+            f"{n.layers(chosen['softmax_layers'])}."
+        )
+    )
+    rows = [("KL-chosen", "chosen", chosen["softmax_layers"])]
+    rows += [
+        (verdict.label(m["id"]), m["id"].split("-")[0], m["softmax_layers"])
+        for m in results["models"]
+        if m["id"].split("-")[0] in ("uniform", "random")
+    ]
+    blocks.append(LayerMap(total, rows))
+    if results["scores"] and charts:
+        blocks.append(
+            Figure(
+                "layer_scores",
+                "Bar chart of layer scores with error bars, chosen layers in another colour",
+                "Score of each layer with its standard error over sequences. Coloured: the layers that "
+                "stay softmax.",
+            )
+        )
+    if len(results["scores"]) > 1:
+        blocks.append(
+            Table(
+                ["method", "read on", "Spearman with the one that chose", "layers shared", "time"],
+                [
+                    [
+                        f"`{s['method']}`",
+                        s["text"],
+                        _plain(s.get("spearman")),
+                        _plain(s.get("shared")),
+                        n.seconds(s.get("seconds")),
+                    ]
+                    for s in results["scores"]
+                ],
+                "How far the scoring methods agree: rank correlation, and how many of the "
+                f"{len(chosen['softmax_layers'])} layers that each would choose are in the chosen set.",
+            )
+        )
+    gap = results.get("additivity")
+    if gap:
+        share = gap["sum_single_kl"] / gap["all_linear_kl"] if gap["all_linear_kl"] else 0.0
+        blocks.append(
+            Paragraph(
+                "**Do single layers add up?** Making one layer linear at a time costs "
+                f"{n.kl(gap['sum_single_kl'])} nats in all; making every layer linear at once costs "
+                f"{n.kl(gap['all_linear_kl'])}. The difference, {n.kl(gap['gap'])}, is the additivity gap: "
+                f"single-layer scores account for {n.percent(share)} of the whole, "
+                + (
+                    "so scores of one layer at a time are a fair guide here."
+                    if 0.75 <= share <= 1.25
+                    else "so layers interact, and scores of one layer at a time are to be taken with care."
+                )
+            )
+        )
+    if results["scores"]:
+        names = [f"{s['method']}, {s['text']}" for s in results["scores"]]
+        values = [
+            [str(i) + (" ●" if i in chosen["softmax_layers"] else "")]
+            + [n.kl(s["values"][i], s["stderr"][i]) for s in results["scores"]]
+            for i in range(total)
+        ]
+        blocks.append(
+            Details("The scores as numbers", [Table(["layer", *names], values, "● stays softmax.")])
+        )
+    return blocks
+
+
+def _speed(results: dict[str, Any], charts: bool) -> list[Any]:
+    teacher = verdict.entry(results, "teacher")
+    lengths = sorted({int(k) for k in teacher.get("decode") or {}})
+    if not lengths:
+        return []
+    blocks: list[Any] = [Heading("Memory and speed")]
+    if charts:
+        blocks.append(
+            Figure(
+                "cost",
+                "Cache size, decode time and prefill speed against the number of tokens",
+                "Cost against text length, one text at a time. Sets of equal size cost the same wherever "
+                "the layers are.",
+            )
+        )
+    header = ["model", "length", "cache", "reading", "against teacher", "one token", "against teacher"]
+    rows: list[list[str]] = []
+    for model_id in ("teacher", "all-linear", "chosen"):
+        entry = verdict.model(results, model_id)
+        if not entry or not entry.get("decode"):
+            continue
+        for length in lengths:
+            rows.append(
+                [verdict.label(model_id), n.count(length), n.size(verdict.cache_bytes(entry, length))]
+                + [
+                    part
+                    for what in ("prefill", "decode")
+                    for part in quality.time_pair(teacher, entry, what, length)
+                ]
+            )
+    blocks.append(
+        Table(
+            header,
+            rows,
+            "Reading a prompt of that length and writing one token after it; × is time divided by the "
+            "teacher's, below 1 is faster.",
+            quality.chosen_rows(rows),
+        )
+    )
+    return blocks
+
+
+def _training(results: dict[str, Any], charts: bool) -> list[Any]:
+    curves = results["curves"]
+    align, distill = curves.get("align"), curves.get("distill") or {}
+    if not align and not distill:
+        return []
+    blocks: list[Any] = [Heading("Training")]
+    rows = []
+    if align:
+        rows.append(
+            [
+                "align, all layers",
+                n.count(int(align["tokens"][-1])),
+                n.kl(align["loss"][0]),
+                n.kl(_tail(align["loss"])),
+            ]
+        )
+    rows += [
+        [
+            f"distill, {verdict.label(k)}",
+            n.count(int(c["tokens"][-1])),
+            n.kl(c["loss"][0]),
+            n.kl(_tail(c["loss"])),
+        ]
+        for k, c in distill.items()
+    ]
+    if charts:
+        blocks.append(
+            Figure(
+                "loss",
+                "Training loss against tokens for both steps",
+                "align (step 1): the linear mixers learn to imitate the softmax ones. distill (step 2): "
+                "the whole model learns the teacher's predictions.",
+            )
+        )
+    blocks.append(
+        Table(
+            ["step", "tokens", "first loss", "last loss"],
+            rows,
+            "Loss on the training text, at the first step and averaged over the last tenth of the steps.",
+        )
+    )
+    return blocks
+
+
+def _samples(results: dict[str, Any]) -> list[Any]:
+    items = []
+    for entry in results["models"]:
+        if entry["id"].startswith("random") and entry is not verdict.random_entries(results)[0]:
+            continue
+        texts = entry.get("sample") or {}
+        when = "after" if texts.get("after") else "before"
+        if texts.get(when):
+            name = verdict.label(entry["id"])
+            tag = "" if entry["id"] == "teacher" else ", distilled" if when == "after" else ", not distilled"
+            items.append(
+                (
+                    name + tag,
+                    entry["id"].split("-")[0] if entry["id"] != "all-linear" else "all-linear",
+                    texts[when],
+                )
+            )
+    if not items:
+        return []
+    return [
+        Heading("What they write"),
+        Paragraph(
+            "The same prompt, always taking the likeliest next token. One prompt proves nothing; it shows "
+            "the manner."
+        ),
+        Samples(results["prompt"], items),
+    ]
+
+
+def _made(results: dict[str, Any]) -> list[Any]:
+    made, teacher = results["made"], results["teacher"]
+    blocks: list[Any] = [Heading("How it was made")]
+    tokens = sum(
+        s.get("tokens") or 0 for s in made["stages"] if s["name"].split("/")[0] in ("align", "distill")
+    )
+    small = (
+        " Published results of this method use hundreds of millions of tokens: take this as a measurement of "
+        "a small budget, not of the method's best."
+    )
+    blocks.append(
+        Paragraph(
+            f"Teacher: {teacher['name']} ({n.count(teacher['parameters'])} parameters, from "
+            f"`{teacher['source']}`). Training read {n.count(tokens)} tokens in all, and the whole job took "
+            f"{n.seconds(made['seconds'])}." + (small if tokens < 50_000_000 else "")
+        )
+    )
+    blocks.append(
+        Table(
+            ["stage", "time", "tokens"],
+            [[s["name"], n.seconds(s["seconds"]), n.count(s.get("tokens"))] for s in made["stages"]],
+        )
+    )
+    pairs = [[k, str(v)] for part in ("versions", "machine") for k, v in made[part].items()]
+    blocks.append(Details("Versions and machine", [Table(["what", "value"], pairs, text=True)]))
+    blocks.append(
+        Details(
+            "Recipe",
+            [
+                Paragraph(
+                    "Save as `recipe.toml`, then `hybridattn run recipe.toml --out DIR` repeats this job."
+                ),
+                Code(made["recipe"]),
+            ],
+        )
+    )
+    return blocks
+
+
+def _tail(losses: list[float]) -> float:
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / len(tail)
+
+
+def _plain(value: Any) -> str:
+    return n.MISSING if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

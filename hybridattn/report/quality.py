@@ -1,0 +1,174 @@
+"""The first section: how far each model is from the teacher, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import numbers as n
+from . import verdict
+from .blocks import Bullets, Details, Figure, Heading, Table
+
+
+def section(results: dict[str, Any], charts: bool) -> list[Any]:
+    """Its blocks."""
+    train, lengths = results["lengths"]["train"], results["lengths"]["all"]
+    distilled = verdict.stage_shown(results) == "after"
+    blocks: list[Any] = [Heading("What was gained and lost")]
+    blocks.append(_overview(results))
+    blocks.append(
+        Bullets(
+            [
+                "**KL** (nats per token) is how far a model's predictions are from the teacher's, on text "
+                "neither was trained on here. 0 means the same predictions; ± is the standard error over "
+                "stretches of text"
+                + (" (over sets for random)." if len(verdict.random_entries(results)) > 1 else "."),
+                "**Perplexity** is between how many equally likely tokens the model hesitates, on average. "
+                "The teacher's is the one to match.",
+                "**Cache** is the memory kept for every token of a text being written; linear layers keep "
+                "a fixed amount instead.",
+                "**Reading** a prompt and **writing** after it are timed at the given length, next to the "
+                "teacher's time.",
+            ]
+        )
+    )
+    if charts:
+        blocks.append(
+            Figure(
+                "quality",
+                "KL divergence from the teacher for each choice of layers, before and after distillation",
+                "Distance from the teacher, closer to 0 is better"
+                + (
+                    ": before distillation (hollow) and after (filled)."
+                    if distilled
+                    else ", before distillation."
+                ),
+            )
+        )
+    blocks += [_quality_table(results, length, train) for length in lengths if length != train]
+    randoms = [m for m in verdict.random_entries(results) if m.get("before")]
+    if len(randoms) > 1:
+        rows = [
+            [verdict.label(m["id"]), *_pair(m, length, "kl"), *_pair(m, length, "perplexity")]
+            for length in lengths
+            for m in randoms
+        ]
+        for index, row in enumerate(rows):
+            row.insert(1, n.count(lengths[index // len(randoms)]))
+        blocks.append(
+            Details(
+                "Each random set",
+                [
+                    Table(
+                        [
+                            "set",
+                            "tokens at a time",
+                            "KL before",
+                            "KL after",
+                            "perplexity before",
+                            "perplexity after",
+                        ],
+                        rows,
+                    )
+                ],
+            )
+        )
+    return blocks
+
+
+def _overview(results: dict[str, Any]) -> Table:
+    train = results["lengths"]["train"]
+    timed = [int(k) for k in verdict.entry(results, "teacher").get("decode") or {}]
+    longest = max(timed, default=None)
+    header = ["model", "softmax layers", "KL before", "KL after", "perplexity", "cache per token"]
+    if longest:
+        header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"]
+    rows: list[list[str]] = []
+    for model_id in _table_ids(results):
+        entry = (
+            verdict.random_entries(results)[0] if model_id == "random" else verdict.entry(results, model_id)
+        )
+        before, after = (verdict.evaluation(results, model_id, w, train) for w in ("before", "after"))
+        row = [_row_label(results, model_id), str(len(entry["softmax_layers"]))]
+        row += ["0", "0"] if model_id == "teacher" else [_kl(before), _kl(after)]
+        perplexities = [n.perplexity(c["perplexity"]) for c in (before, after) if c]
+        row += [
+            " → ".join(perplexities) or n.MISSING,
+            n.size((entry.get("cache") or {}).get("bytes_per_token")),
+        ]
+        if longest:
+            row += [_time(results, entry, what, longest) for what in ("prefill", "decode")]
+        rows.append(row)
+    tokens = (verdict.cell(verdict.model(results, "teacher"), "before", train) or {}).get("tokens")
+    distilled = verdict.stage_shown(results) == "after"
+    note = "before → after distillation, – where there was none" if distilled else "no model was distilled"
+    return Table(
+        header,
+        rows,
+        f"KL and perplexity on {n.count(tokens)} tokens of held-out text, {n.count(train)} at a time "
+        f"({note}). uniform, random and KL-chosen have the same number of softmax layers"
+        + (" and those distilled got the same training" if distilled else "")
+        + ". × is time divided by the teacher's, below 1 is faster.",
+        chosen_rows(rows),
+    )
+
+
+def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
+    rows: list[list[str]] = []
+    for model_id in _table_ids(results):
+        before, after = (verdict.evaluation(results, model_id, w, length) for w in ("before", "after"))
+        kls = ["0", "0"] if model_id == "teacher" else [_kl(before), _kl(after)]
+        ppl = [
+            n.perplexity(c["perplexity"] if c else None)
+            for c in (before, before if model_id == "teacher" else after)
+        ]
+        rows.append([_row_label(results, model_id), *kls, *ppl])
+    base = verdict.cell(verdict.model(results, "teacher"), "before", length) or {}
+    where = "longer than the training text" if length > train else "shorter than the training text"
+    return Table(
+        ["model", "KL before", "KL after", "perplexity before", "perplexity after"],
+        rows,
+        f"{n.count(length)} tokens at a time ({where}); {n.count(base.get('tokens'))} held-out tokens.",
+        chosen_rows(rows),
+    )
+
+
+def _table_ids(results: dict[str, Any]) -> list[str]:
+    present = {("random" if m["id"].startswith("random") else m["id"]) for m in results["models"]}
+    return [m for m in ("teacher", "all-linear", "uniform", "random", "chosen") if m in present]
+
+
+def chosen_rows(rows: list[list[str]]) -> tuple[int, ...]:
+    """The rows to emphasise."""
+    return tuple(i for i, row in enumerate(rows) if row[0] == verdict.LABELS["chosen"])
+
+
+def _row_label(results: dict[str, Any], model_id: str) -> str:
+    if model_id != "random":
+        return verdict.label(model_id)
+    train = results["lengths"]["train"]
+    before, after = (
+        (verdict.random_mean(results, w, train) or {"sets": 0})["sets"] for w in ("before", "after")
+    )
+    if before < 2:
+        return "random"
+    return f"random, {before} sets" + (f" ({after} distilled)" if 0 < after < before else "")
+
+
+def _kl(cell: dict[str, Any] | None) -> str:
+    return n.kl(cell["kl"], cell.get("kl_stderr")) if cell else n.MISSING
+
+
+def _pair(entry: dict[str, Any], length: int, what: str) -> list[str]:
+    cells = [verdict.cell(entry, when, length) for when in ("before", "after")]
+    return [_kl(c) if what == "kl" else n.perplexity(c["perplexity"] if c else None) for c in cells]
+
+
+def time_pair(teacher: dict[str, Any], entry: dict[str, Any], what: str, length: int) -> tuple[str, str]:
+    """(time, ratio to the teacher's) at a length, as text."""
+    own, base = ((m.get(what) or {}).get(str(length)) for m in (entry, teacher))
+    return n.seconds(own), n.times(own / base if own and base else None)
+
+
+def _time(results: dict[str, Any], entry: dict[str, Any], what: str, length: int) -> str:
+    own, ratio = time_pair(verdict.entry(results, "teacher"), entry, what, length)
+    return own if entry["id"] == "teacher" else ratio

@@ -1,0 +1,133 @@
+"""The teacher's final hidden states on disk: a teacher that does not change is computed once, not once per
+epoch.
+
+The file is a .npy array float32 [n, D] by stream position, beside it a JSON file that says whose states these
+are and how many windows are filled, so that an interrupted filling goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from .data import Tokens, Windows, digest, slices
+from .errors import DataError
+from .files import atomic_write
+
+if TYPE_CHECKING:
+    from .model import Model
+
+FORMAT = "hybridattn-teacher-cache-1"
+SLICE_TOKENS = 8192  # tokens between two notes of progress
+
+
+def weights_fingerprint(model: Model) -> str:
+    """A digest of a model's parameters and of what decides how they are used."""
+    arrays = model.arrays()
+    facts = json.dumps([model.config, model.layers, list(arrays)], sort_keys=True)
+    return digest(np.frombuffer(facts.encode(), np.uint8), np.array(model.gates), *arrays.values())
+
+
+def open_cache(
+    path: str | os.PathLike[str], teacher: Model, tokens: Tokens, windows: Windows, progress: bool = True
+) -> npt.NDArray[np.float32]:
+    """float32 [n, D], mapped read-only: the teacher's hidden states (after the final norm) at every
+    position in `windows`.
+
+    tokens int32 [n]; windows int64 [.., 2], repeats allowed. A cache of the same teacher, tokens and windows
+    is reused, any other one is made anew. Raises DataError when windows overlap (one position would have two
+    states), or when `path` is a file that this function did not make.
+    """
+    target = Path(path)
+    if target.suffix != ".npy":
+        target = target.with_name(target.name + ".npy")
+    note = target.with_name(target.name + ".json")
+    unique = np.unique(windows.reshape(-1, 2), axis=0)
+    if (unique[1:, 0] < unique[:-1, 1]).any():
+        i = int(np.argmax(unique[1:, 0] < unique[:-1, 1]))
+        raise DataError(
+            f"windows {unique[i].tolist()} and {unique[i + 1].tolist()} overlap; "
+            "allowed with a teacher cache: windows that do not"
+        )
+    shape = (len(tokens), int(teacher.config["hidden_size"]))
+    fingerprint = digest(np.frombuffer(weights_fingerprint(teacher).encode(), np.uint8), tokens, unique)
+    done = _read_note(target, note, fingerprint, shape)
+    if done is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        note.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)  # a run that still maps the old file keeps it
+        np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape).flush()
+        _write_note(note, fingerprint, 0)
+        done = 0
+    if done < len(unique):
+        _fill(target, note, fingerprint, teacher, tokens, unique, done, progress)
+    return np.asarray(np.lib.format.open_memmap(target, mode="r"))
+
+
+def _fill(
+    target: Path,
+    note: Path,
+    fingerprint: str,
+    teacher: Model,
+    tokens: Tokens,
+    windows: Windows,
+    done: int,
+    progress: bool,
+) -> None:
+    states = np.lib.format.open_memmap(target, mode="r+")
+    total = int((windows[:, 1] - windows[:, 0]).sum())
+    before = int((windows[:done, 1] - windows[:done, 0]).sum())
+    with tqdm(
+        total=total,
+        initial=before,
+        desc="teacher",
+        unit="tok",
+        unit_scale=True,
+        disable=not progress,
+        leave=False,
+    ) as bar:
+        reached = 0
+        for part in slices(windows, SLICE_TOKENS):
+            reached += len(part)
+            if reached <= done:
+                continue  # the same slices as without the interruption: the last digits depend on them
+            teacher.forward_windows(tokens, part, np.asarray(states))
+            states.flush()
+            done = reached
+            _write_note(note, fingerprint, done)
+            bar.update(int((part[:, 1] - part[:, 0]).sum()))
+
+
+def _write_note(note: Path, fingerprint: str, done: int) -> None:
+    atomic_write(
+        note, json.dumps({"format": FORMAT, "fingerprint": fingerprint, "windows_done": done}) + "\n"
+    )
+
+
+def _read_note(target: Path, note: Path, fingerprint: str, shape: tuple[int, int]) -> int | None:
+    """How many windows of a cache are filled; None when it is not there or is another one's."""
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        ours = isinstance(content, dict) and content.get("format") == FORMAT
+    except FileNotFoundError:
+        ours, content = False, {}
+    except ValueError:
+        ours, content = False, {}
+    if target.exists() and not ours:
+        raise DataError(
+            f"{target}: exists, but {note.name} does not say that it is a teacher cache; give another path"
+        )
+    if not ours or content.get("fingerprint") != fingerprint or not target.is_file():
+        return None
+    try:
+        states = np.lib.format.open_memmap(target, mode="r")
+    except (ValueError, OSError):
+        return None
+    whole = states.shape == shape and states.dtype == np.float32
+    return int(content["windows_done"]) if whole else None

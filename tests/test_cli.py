@@ -1,0 +1,153 @@
+"""The command line: help, exit codes, one-line errors, and the five verbs on a tiny model."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from hybridattn import cli
+from hybridattn.commands import COMMANDS, load
+
+
+def call(capsys, *argv):
+    """(exit code, stdout, stderr) of a command line, in this process."""
+    code = cli.main([str(a) for a in argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_an_example(capsys, name):
+    code, out, err = call(capsys, name, "--help")
+    assert code == 0 and err == ""
+    before, _, example = out.rstrip().rpartition("\nexample:\n")
+    assert before.startswith(f"usage: hybridattn {name}")
+    assert all(line.startswith(f"  hybridattn {name}") for line in example.splitlines())
+    for line in example.splitlines():  # it is a command line that the parser takes
+        load(name).parser().parse_intermixed_args(shlex.split(line)[2:])
+
+
+def test_help_lists_the_commands(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0 and all(f"\n  {name} " in out for name in COMMANDS)
+    assert call(capsys, "help", "plan")[1].startswith("usage: hybridattn plan")
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = ("import sys; from hybridattn import cli; cli.main(['run', '--help']); "
+            "print([m for m in ('matplotlib', 'tokenizers', 'safetensors', 'tqdm') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    "argv, code, message",
+    [
+        ([], 2, "usage: hybridattn"),
+        (["distil"], 2, 'unknown command "distil"; did you mean "distill"?'),
+        (["align"], 2, "error: the following arguments are required"),
+        (["align", "m", "--text", "t", "--out", "o", "--tokens", "few"], 2, "not a whole number above 0"),
+        (["plan", "--ratio", "2"], 2, "'2' is not a number from 0 to 1"),
+        (["plan"], 2, "give a file of scores, or one of --uniform, --random, --softmax"),
+        (["plan", "--uniform", "--layers", "2"], 2, "--num-layers is needed"),
+        (["plan", "--softmax", "a-b", "--num-layers", "3"], 2, "is not a list of layers like 3,5,8-10"),
+        (["run"], 2, "give a recipe file, or --demo"),
+        (["run", "--demo"], 2, "--out is needed"),
+        (["run", "--demo", "--out", "x", "--set", "align.token=4"], 1, 'did you mean "tokens"?'),
+        (["run", "no.toml", "--out", "x"], 1, "recipe 'no.toml' does not exist"),
+        (["evaluate", "no/such/model", "--text", "t"], 1, "error: model is 'no/such/model'"),
+        (["info", "no.json"], 1, "error: "),
+        (["generate", "m", "  "], 1, "the prompt is empty"),
+        (["plan", "no.json", "--layers", "1"], 1, "no.json"),
+    ],
+)
+def test_errors(capsys, monkeypatch, tmp_path, argv, code, message):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = call(capsys, *argv)
+    assert (found, out) == (code, "")
+    assert message in err
+    if argv:
+        assert err.startswith("error: ") and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_and_bugs(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert call(capsys, "info")[0] == 130
+    monkeypatch.setattr(cli, "load", lambda name: (_ for _ in ()).throw(KeyError("bug")))
+    with pytest.raises(KeyError):  # a bug keeps its traceback
+        cli.main(["info"])
+
+
+def test_out_of_memory_says_what_to_do(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load", lambda name: (_ for _ in ()).throw(MemoryError("arena of 9 GiB")))
+    code, _, err = call(capsys, "info")
+    assert code == 1 and "arena of 9 GiB; use a smaller batch size" in err
+
+
+def test_show_recipe_is_a_recipe(capsys, tmp_path):
+    code, out, _ = call(capsys, "run", "--demo", "--set", "seed=5", "--show-recipe")
+    (tmp_path / "r.toml").write_text(out)
+    assert code == 0 and out.startswith("seed = 5\n")
+    assert call(capsys, "run", tmp_path / "r.toml", "--show-recipe")[1] == out
+
+
+def test_plan_without_scores(capsys, tmp_path):
+    code, out, _ = call(capsys, "plan", "--uniform", "--num-layers", 8, "--layers", 2, "--json")
+    assert code == 0 and json.loads(out)["softmax_layers"] == [3, 7]
+    code, out, _ = call(capsys, "plan", "--softmax", "0,2-3", "--num-layers", 4, "--out", tmp_path / "p.json")
+    assert code == 0 and "0 2 3" in out and "■·■■" in out
+    assert call(capsys, "info", tmp_path / "p.json")[1].count("0 2 3") == 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, one_thread):
+    """A teacher, a text, and what align made of them."""
+    folder = tmp_path_factory.mktemp("cli")
+    tiny.teacher(layers=3).save_pretrained(folder / "teacher")
+    (folder / "text.txt").write_text(tiny.TEXT * 2, encoding="utf-8")
+    paths = [str(folder / "teacher"), "--text", str(folder / "text.txt"), "--out", str(folder / "probe")]
+    size = ["--tokens", "512", "--seq-len", "32", "--batch-size", "4", "--option", "window=8"]
+    assert cli.main(["align", *paths, *size, "--quiet"]) == 0
+    return folder
+
+
+def test_the_verbs_in_turn(capsys, folder):
+    text, probe, plan, hybrid = folder / "text.txt", folder / "probe", folder / "plan.json", folder / "hybrid"
+    common = ["--seq-len", 32, "--json"]
+    code, out, _ = call(capsys, "score", probe, "--method", "kl_replace", "--tokens", 128, *common,
+                        "--out", folder / "scores.json", "--quiet")  # fmt: skip
+    scores = json.loads(out)
+    assert code == 0 and len(scores["values"]) == 3 and sorted(scores["order"]) == [0, 1, 2]
+    code, out, _ = call(capsys, "plan", folder / "scores.json", "--layers", 1, "--out", plan, "--json")
+    assert code == 0 and json.loads(out)["softmax_layers"] == scores["order"][:1]
+    code, out, _ = call(capsys, "distill", probe, "--plan", plan, "--text", text, "--tokens", 256, *common,
+                        "--finetune-tokens", 128, "--out", hybrid, "--quiet")  # fmt: skip
+    trained = json.loads(out)
+    assert code == 0 and trained["steps"] == 4 and trained["finetune"]["steps"] == 2
+    code, out, _ = call(capsys, "evaluate", hybrid, "--text", text, "--teacher", folder / "teacher", *common)
+    found = json.loads(out)
+    assert code == 0 and found["perplexity"] > 1 and found["kl"] > 0
+    code, out, _ = call(capsys, "generate", hybrid, "The mill", "--max-tokens", 5, "--json")
+    assert code == 0 and json.loads(out)["prompt"] == "The mill"
+    whole = call(capsys, "generate", hybrid, "The mill", "--max-tokens", 5)[1]
+    assert whole == "The mill" + json.loads(out)["text"] + "\n"
+    code, out, _ = call(capsys, "info", hybrid)
+    assert code == 0 and "window_linear layers" in out
+    assert not list(folder.glob("*.checkpoint"))
+
+
+def test_tables_are_for_people(capsys, folder):
+    code, out, _ = call(capsys, "score", folder / "probe", "--tokens", 128, "--seq-len", 32, "--quiet")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].split() == ["layer", "score", "rank"] and len(lines) == 4
+
+
+def test_a_mixer_option_must_be_a_number(capsys, folder):
+    code, _, err = call(capsys, "align", folder / "teacher", "--text", folder / "text.txt", "--option",
+    "window=big",
+                        "--out", folder / "no", "--tokens", 512, "--seq-len", 32)
+    assert code == 1 and "write it as NAME=NUMBER" in err and not (folder / "no").exists()

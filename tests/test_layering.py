@@ -1,0 +1,280 @@
+"""The arrows of the code point down, and every outside dependency has one home.
+
+    C       kernels <- ops <- mixers <- model <- distill <- python; core serves all, ref serves tests
+    Python  FOUNDATION <- everything else <- TOP, without cycles
+
+The rules are the tables below; the checks read text only, so they run without building anything. Each rule
+is also given a snippet that breaks it, to prove that it can fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+MAX_LINES = 600
+
+STACK = ["kernels", "ops", "mixers", "model", "distill", "python"]
+MAY_INCLUDE = {layer: {"core", *STACK[: i + 1]} for i, layer in enumerate(STACK)}
+MAY_INCLUDE |= {"core": {"core"}, "ref": {"core", "ref"}}
+MAY_INCLUDE["api"] = {"core"}  # hybridattn.h, the public header
+for layer in ("model", "distill", "python"):
+    MAY_INCLUDE[layer] |= {"api"}
+
+# (pattern in the code, where it is allowed as a regular expression on the path, what to say)
+ONLY_IN = [
+    (r'#\s*include\s*[<"](Python\.h|numpy/)', r"python/", "Python.h and NumPy belong in csrc/python"),
+    (r'#\s*include\s*[<"]ref/', r"ref/|python/reference\.c", "ref/ serves tests, through python/reference.c"),
+    (r'#\s*include\s*[<"](blis/)?blis\.h', r"core/blas\.c", "blis.h belongs in core/blas.c"),
+    (r"\bbli_\w+", r"core/blas\.c", "BLIS is called in core/blas.c"),
+    (r'#\s*include\s*[<"]omp\.h', r"core/thread\.c", "omp.h belongs in core/thread.c"),
+    (r"\bomp_\w+\s*\(", r"core/thread\.c", "the OpenMP runtime is called in core/thread.c"),
+    (r'#\s*pragma\s+omp|_Pragma\s*\(\s*"omp', r"(core|ops|mixers|model|distill)/", "no OpenMP here"),
+    (r"\b(malloc|calloc|realloc|aligned_alloc|posix_memalign|mmap|free|alloca)\s*\(", r"(?!kernels/)",
+     "kernels allocate nothing"),
+    (r"\b(_?exit|abort|printf|fprintf|vprintf|vfprintf|puts|putchar|perror)\s*\(", r"(?!)",
+     "a library neither prints nor ends the process: return a status"),
+]  # fmt: skip
+
+FOUNDATION = {"errors", "files", "rope", "config", "families", "schedules"}
+TOP = {"plots", "report", "pipeline", "commands", "cli", "__main__"}
+# outside packages with one home; torch is for benchmarks and tests
+HOMES = {
+    "gguf": {"gguf_file"},
+    "huggingface_hub": {"hub"},
+    "matplotlib": {"plots"},
+    "tokenizers": {"tokenizer", "gguf_tokenizer"},
+    "torch": set(),
+    "transformers": set(),
+}
+
+
+# --- C ---
+
+
+def c_files() -> list[str]:
+    """Paths of the C sources and headers, relative to csrc/."""
+    return sorted(p.relative_to(CSRC).as_posix() for p in CSRC.rglob("*.[ch]"))
+
+
+def without_comments(text: str, strings: bool) -> str:
+    """C text with comments blanked, and the insides of string literals too unless `strings`."""
+    token = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+
+    def blank(match: re.Match[str]) -> str:
+        found = match.group()
+        if found[0] != "/":
+            return found if strings else found[0] * 2
+        return "\n" * found.count("\n") or " "
+
+    return token.sub(blank, text)
+
+
+def layer_of(path: str) -> str:
+    return path.split("/")[0] if "/" in path else "api"
+
+
+def c_violations(path: str, text: str) -> list[str]:
+    """What the file `path` (relative to csrc/) does against the rules, one line each."""
+    found = []
+    layer = layer_of(path)
+    if layer not in MAY_INCLUDE:
+        return [f"{path}: no such layer; known are {', '.join(sorted(MAY_INCLUDE))}"]
+    code = without_comments(text, strings=True)
+    for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', code, re.M):
+        beside = (Path(path).parent / name).as_posix()
+        target = beside if (CSRC / beside).is_file() else name
+        if layer_of(target) not in MAY_INCLUDE[layer] and not name.startswith(("ref/", "blis")):
+            found.append(f"{path}: includes {name}, which is not below {layer}")
+    bare = without_comments(text, strings=False)
+    for pattern, where, message in ONLY_IN:
+        # an include or a _Pragma names its subject in quotes
+        hit = re.search(pattern, code if "include" in pattern or "pragma" in pattern else bare)
+        if hit and not re.match(where, path):
+            found.append(f"{path}: {hit.group().strip()}: {message}")
+    return found
+
+
+@pytest.mark.parametrize("path", c_files())
+def test_c_layers(path):
+    assert c_violations(path, (CSRC / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("kernels/x.c", '#include "ops/ops.h"'),
+        ("ops/x.c", '#include "mixers/mixer.h"'),
+        ("core/x.c", '#include "kernels/kernels.h"'),
+        ("model/x.c", '# include "distill/distill.h"'),
+        ("ops/x.c", '#include "hybridattn.h"'),
+        ("ops/x.c", '#include "ref/ref.h"'),
+        ("python/model.c", '#include "ref/ref.h"'),
+        ("model/x.h", "#include <Python.h>"),
+        ("ops/x.c", "#include <numpy/arrayobject.h>"),
+        ("ops/x.c", "#include <blis.h>"),
+        ("ops/x.c", "  bli_sgemm(a);"),
+        ("ops/x.c", "#include <omp.h>"),
+        ("ops/x.c", "omp_set_num_threads (2);"),
+        ("kernels/x.c", "#pragma omp simd"),
+        ("kernels/x.inc.c", '_Pragma("omp simd")'),
+        ("kernels/x.c", "p = malloc(3);"),
+        ("core/x.c", "exit(1);"),
+        ("model/x.c", "abort();"),
+        ("ops/x.c", 'printf("%d", 3);'),
+        ("ops/x.c", 'fprintf(stderr, "x");'),
+        ("gadgets/x.c", "int x;"),
+    ],
+)
+def test_c_rules_can_fail(path, text):
+    assert len(c_violations(path, text)) == 1
+
+
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("python/reference.c", '#include "ref/ref.h"\n#include <Python.h>'),
+        ("distill/x.c", '#include "hybridattn.h"\n#include "kernels/kernels.h"\n#include "core/arena.h"'),
+        ("core/blas.c", "#include <blis.h>\nbli_sgemm(a);"),
+        ("core/thread.c", "#include <omp.h>\nomp_set_num_threads(2);"),
+        ("ops/x.c", "/* exit(1) */ // abort()\nfail(\"printf(%d)\", 2); snprintf(b, 3, 0);"),
+        ("core/x.c", "p = malloc(3); free(p);\n#pragma omp parallel"),
+    ],
+)
+def test_c_rules_let_good_code_pass(path, text):
+    assert c_violations(path, text) == []
+
+
+# --- Python ---
+
+
+def python_modules() -> dict[str, str]:
+    """Module name below hybridattn ("families.llama", "families" for its __init__) -> source text."""
+    modules = {}
+    for path in sorted((ROOT / "hybridattn").rglob("*.py")):
+        parts = path.relative_to(ROOT / "hybridattn").with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:  # the package's own __init__ is the table of contents: it may import everything
+            modules[name] = path.read_text()
+    return modules
+
+
+def imports(module: str, text: str, is_package: bool) -> Iterator[str]:
+    """Absolute names that `module` imports when it runs; what `if TYPE_CHECKING` guards does not count."""
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                yield from walk(child)
+            return
+        yield node
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    here = ["hybridattn", *module.split(".")]
+    for node in walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - (1 if is_package and node.level else 0)
+            base = here[: len(here) - up] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def rank(module: str) -> int:
+    top = module.split(".")[0]
+    return 0 if top in FOUNDATION else 2 if top in TOP else 1
+
+
+def python_violations(modules: dict[str, str]) -> list[str]:
+    """What the modules do against the rules, one line each."""
+    found = []
+    edges: dict[str, set[str]] = {name: set() for name in modules}
+    for name, text in modules.items():
+        is_package = any(other.startswith(name + ".") for other in modules)
+        for target in imports(name, text, is_package):
+            package, _, inside = target.partition(".")
+            if package != "hybridattn":
+                if package in HOMES and name.split(".")[0] not in HOMES[package]:
+                    found.append(f"{name}: imports {package}, which belongs in {sorted(HOMES[package])}")
+                continue
+            while inside and inside not in modules:  # a name in a module, not a module
+                inside = inside.rpartition(".")[0]
+            if inside and inside != name:
+                edges[name].add(inside)
+                if rank(inside) > rank(name):
+                    found.append(f"{name}: imports {inside}, which is above it")
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            found.append(f"cycle: {' -> '.join([*path[path.index(name) :], name])}")
+        elif name not in done:
+            for target in sorted(edges[name]):
+                visit(target, [*path, name])
+            done.add(name)
+
+    for name in edges:
+        visit(name, [])
+    return found
+
+
+def test_python_layers():
+    assert python_violations(python_modules()) == []
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        {"config": "from .cli import main", "cli": ""},
+        {"select": "def f():\n    from . import report", "report": ""},
+        {"families": "", "families.llama": "from ..model import Model", "model": ""},
+        {"a": "from .b import x", "b": "from . import c", "c": "import hybridattn.a"},
+        {"model": "import torch"},
+        {"report": "import matplotlib.pyplot as plt"},
+    ],
+)
+def test_python_rules_can_fail(modules):
+    assert len(python_violations(modules)) == 1
+
+
+def test_python_rules_let_good_code_pass():
+    assert python_violations({
+        "cli": "from .pipeline import run",
+        "pipeline": "from .job import Job",
+        "pipeline.job": "from ..model import Model\nfrom ..errors import DataError",
+        "model": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .cli import main",
+        "errors": "",
+        "plots": "import matplotlib",
+    }) == []  # fmt: skip
+
+
+# --- both ---
+
+
+def source_files() -> list[Path]:
+    found = [p for name in ("csrc", "hybridattn", "tests", "benchmarks") for p in (ROOT / name).rglob("*")]
+    return sorted(p for p in found if p.suffix in {".c", ".h", ".py"})
+
+
+def test_size_budget():
+    """A file above the budget holds more than one idea: split it."""
+    sizes = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines()) for p in source_files()}
+    assert sizes  # the walk found the sources
+    assert {name: n for name, n in sizes.items() if n > MAX_LINES} == {}
+
+
+def test_forbidden_compiler_flags():
+    """-ffast-math flushes denormals process-wide, -march=native breaks the one binary for all machines."""
+    flags = "|".join(["-ffast" + "-math", "-Ofast", "-march" + "=native"])
+    builders = [ROOT / "setup.py", ROOT / "Makefile", ROOT / "tests/c/Makefile", *CSRC.rglob("*.[ch]")]
+    for path in builders:
+        code = re.sub(r"#(?! *(pragma|include|define)).*", "", path.read_text())
+        assert not re.search(flags + r"|optimize\(.*fast-math", code), path

@@ -1,0 +1,250 @@
+"""`run`: the whole job on a tiny model, what it skips, what a change runs again, going on after a stop."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+
+from hybridattn import pipeline
+from hybridattn.errors import ConfigError, DataError, PlanError
+from hybridattn.pipeline import estimate, job, work
+from hybridattn.pipeline.stages import build
+from hybridattn.pipeline.store import Store, file_digest, fingerprint
+from hybridattn.recipe import Recipe, merge
+
+SMALL = {
+    "mixer": {"window": 8},
+    "align": {"tokens": 512, "seq_len": 32, "batch_size": 2},
+    "score": {"methods": ["kl_replace", "kl_gate"], "text": "mix", "tokens": 128, "seq_len": 32},
+    "plan": {"softmax_layers": 1, "method": "kl_replace", "random_seeds": 2},
+    "distill": {"tokens": 256, "seq_len": 32, "batch_size": 2, "models": ["chosen", "uniform", "random"]},
+    "evaluate": {"tokens": 256, "lengths": [32, 64]},
+    "measure": {"lengths": [16, 32], "decode_tokens": 2, "repeats": 1},
+    "samples": {"prompt": "The mill", "tokens": 6},
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, one_thread):
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.teacher(layers=3).save_pretrained(folder / "teacher")
+    (folder / "text.txt").write_text("\n\n".join([tiny.TEXT] * 10), encoding="utf-8")
+    return {"teacher": {"model": str(folder / "teacher")}, "text": {"train": str(folder / "text.txt")}}
+
+
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch):
+    monkeypatch.setattr("hybridattn.plots.available", lambda: False)  # they have tests of their own
+
+
+def go(inputs, out, **changes):
+    """(results, names of the stages that ran) of a run."""
+    lines = []
+    recipe = Recipe.from_dict(merge(merge(inputs, SMALL), changes))
+    paths = pipeline.run(recipe, out, lines.append, progress=False)
+    ran = [line.split()[1].rstrip(":") for line in lines if line.startswith("[") and ": done in" in line]
+    return json.loads(paths["json"].read_text(encoding="utf-8")), ran
+
+
+def without_times(results):
+    """The parts of the results that a second run must repeat exactly."""
+    models = [{k: v for k, v in m.items() if k not in ("prefill", "decode")} for m in results["models"]]
+    scores = [{k: v for k, v in s.items() if k != "seconds"} for s in results["scores"]]
+    return models, scores, results["curves"], results["chosen"]
+
+
+@pytest.fixture(scope="module")
+def first(inputs, tmp_path_factory):
+    """A finished run: (folder, results, stages that ran)."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridattn.plots.available", lambda: False)
+        return (out, *go(inputs, out))
+
+
+def test_the_whole_job(first):
+    out, results, ran = first
+    assert ran[0] == "align" and ran[-1] == "sample/chosen" and len(ran) == len(set(ran)) > 20
+    by_id = {m["id"]: m for m in results["models"]}
+    assert list(by_id) == ["teacher", "all-linear", "uniform", "random-0", "random-1", "chosen"]
+    for name, entry in by_id.items():
+        assert len(entry["softmax_layers"]) == {"teacher": 3, "all-linear": 0}.get(name, 1)
+        assert set(entry["before"]) == {"32", "64"}
+        assert (entry["after"] is not None) == (name in ("chosen", "uniform", "random-0"))
+        assert entry["before"]["32"]["perplexity"] > 1
+        assert (entry["before"]["32"]["kl"] > 0) == (name != "teacher")
+    assert by_id["all-linear"]["cache"]["bytes_per_token"] == 0 < by_id["chosen"]["cache"]["bytes_per_token"]
+    assert by_id["chosen"]["sample"]["after"] and by_id["teacher"]["sample"]["before"]
+    scores = results["scores"][0]
+    assert results["chosen"]["softmax_layers"] == scores["layers"] and scores["method"] == "kl_replace"
+    assert results["additivity"]["all_linear_kl"] > 0
+    assert results["curves"]["align"]["loss"][-1] < results["curves"]["align"]["loss"][0]
+    assert len(results["curves"]["distill"]["chosen"]["loss"]) == 4
+    assert not (out / "checkpoints").exists()
+    assert Recipe.load(out / "recipe.toml") == Recipe.from_dict(pipeline_recipe(out))
+
+
+def pipeline_recipe(out):
+    from hybridattn.recipe import parse_toml
+
+    return parse_toml((out / "recipe.toml").read_text(encoding="utf-8"), "recipe")
+
+
+def test_a_second_run_skips_everything(first, inputs):
+    out, results, _ = first
+    again, ran = go(inputs, out)
+    assert ran == [] and without_times(again) == without_times(results)
+    assert again["models"] == results["models"]  # timings too: nothing was measured again
+
+
+def test_a_change_runs_what_depends_on_it_and_no_more(first, inputs):
+    out, results, _ = first
+    _, ran = go(inputs, out, samples={"tokens": 7})
+    assert ran == [f"sample/{m}" for m in ("teacher", "all-linear", "uniform", "random-0", "chosen")]
+    _, ran = go(inputs, out, samples={"tokens": 7}, evaluate={"tokens": 320})
+    assert len(ran) == 6 + 3 and {name.split("/")[0] for name in ran} == {"evaluate"}
+    _, ran = go(inputs, out, samples={"tokens": 7}, evaluate={"tokens": 320}, distill={"lr_rest": 2e-5})
+    assert {name.split("/")[0] for name in ran} == {"distill", "evaluate", "sample"} and len(ran) == 3 + 3 + 3
+    # one baseline less: nothing to do at all
+    _, ran = go(inputs, out, samples={"tokens": 7}, evaluate={"tokens": 320},
+                distill={"lr_rest": 2e-5, "models": ["chosen", "uniform"]}, plan={"random_seeds": 1})
+    assert ran == ["plan", "sample/random-0"]  # its last state is now the one before distillation
+    changed, ran = go(inputs, out, align={"tokens": 640})
+    assert ran[0] == "align" and {"score/kl_gate", "distill/chosen", "sample/teacher"} <= set(ran)
+    assert "evaluate/before/teacher" in ran  # its record was made with other evaluation tokens
+    assert "measure/teacher" not in ran
+    assert changed["curves"]["align"]["tokens"][-1] == 640
+    back, _ = go(inputs, out)  # the first recipe again: the same numbers
+    assert without_times(back) == without_times(results)
+
+
+def test_a_lost_file_is_made_again(inputs, first, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(first[0], out)
+    go(inputs, out)
+    shutil.rmtree(out / "models" / "uniform")
+    _, ran = go(inputs, out)
+    assert ran == ["distill/uniform"]
+    (out / "stages" / "plan.json").write_text("{ half a rec")
+    assert go(inputs, out)[1] == ["plan"]
+
+
+@pytest.mark.parametrize("at", ["align", "score", "evaluate", "distill", "sample"])
+def test_a_stop_between_stages(inputs, first, tmp_path, monkeypatch, at):
+    calls = []
+    real = getattr(work, at)
+
+    def stop(*args):
+        calls.append(at)
+        if len(calls) == (1 if at == "align" else 2):
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, at, stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(inputs, tmp_path)
+    before = {path.stem for path in (tmp_path / "stages").glob("*.json")}
+    results, ran = go(inputs, tmp_path)
+    assert not before & {name.replace("/", "-") for name in ran}  # what was done is not done again
+    assert without_times(results) == without_times(first[1])
+
+
+def test_a_stop_within_training(inputs, first, tmp_path, monkeypatch):
+    """Ctrl-C in the middle of align: the checkpoint is taken up, and the end is the same."""
+    from hybridattn import training
+
+    real, calls = training._Run._slice, []
+
+    def stop(self, distiller, start, end):
+        calls.append(start)
+        if start >= 2:
+            raise KeyboardInterrupt
+        real(self, distiller, start, min(end, start + 2))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_slice", stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(inputs, tmp_path)
+    assert list((tmp_path / "checkpoints").iterdir())
+    starts = []
+
+    def watch(self, distiller, start, end):
+        starts.append(start)
+        real(self, distiller, start, end)
+
+    monkeypatch.setattr(training._Run, "_slice", watch)
+    results, ran = go(inputs, tmp_path)
+    assert ran[0] == "align" and starts[0] == calls[-1] > 0
+    assert without_times(results) == without_times(first[1])
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"plan": {"softmax_layers": 3}}, PlanError, "plan.softmax_layers is 3; allowed: 1 to 2"),
+        ({"evaluate": {"tokens": 512, "lengths": [512]}}, ConfigError, "evaluate.lengths needs 512"),
+        ({"mixer": {"kind": "window_lineal"}}, ConfigError, "recipe: mixer: "),
+        ({"mixer": {"windows": 8}}, ConfigError, "recipe: mixer: "),
+        ({"text": {"train": "no.txt"}}, DataError, "text.train 'no.txt' does not exist"),
+        ({"teacher": {"model": "no/such"}}, ValueError, "no/such"),
+    ],
+)
+def test_refused_at_the_start(inputs, tmp_path, changes, error, message):
+    with pytest.raises(error) as caught:
+        go(inputs, tmp_path, **changes)
+    assert message in str(caught.value)
+    assert not (tmp_path / "probe").exists()
+
+
+def test_too_little_text(inputs, tmp_path):
+    (tmp_path / "short.txt").write_text("Not much.")
+    with pytest.raises(DataError, match=r"short\.txt has 9 characters, too few"):
+        go(inputs, tmp_path / "out", text={"train": str(tmp_path / "short.txt")})
+
+
+def test_regions_do_not_overlap(inputs):
+    made = job.Job(Recipe.from_dict(merge(inputs, SMALL)), None, print)
+    made.results["fetch"] = {"text": inputs["text"]["train"], "heldout": ""}
+    texts = made._texts
+    assert all(texts.values())
+    whole = Path(inputs["text"]["train"]).read_text(encoding="utf-8")
+    pieces = job.cut_documents([whole])
+    assert sum(map(len, texts.values())) == len(pieces)
+    assert "".join(pieces) == whole
+
+
+def test_the_estimate_adds_up():
+    stages = build(Recipe(), 30)
+    results = {"teacher": {"forward_tokens_per_second": 700.0}}
+    lines = estimate.table(stages, {"align"}, results)
+    assert lines[1].split() == ["align", "done"]
+    whole = estimate.seconds(stages, results)
+    assert 300 < whole < 900  # the built-in recipe stays under 15 minutes on two cores
+    assert estimate.seconds(stages, {}) == 0
+
+
+def test_digests(tmp_path):
+    one = fingerprint("a", {"x": 1, "y": [2]})
+    assert one == fingerprint("a", {"y": [2], "x": 1}) != fingerprint("b", {"x": 1, "y": [2]})
+    file = tmp_path / "f"
+    file.write_bytes(b"a" * (5 << 20))
+    one = file_digest(file)
+    with file.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"b")
+    assert file_digest(file) != one
+    assert file_digest(tmp_path) != file_digest(file)
+
+
+def test_checkpoints_of_other_inputs_are_dropped(tmp_path):
+    store = Store(tmp_path)
+    old = store.checkpoint("distill/uniform", "aaa")
+    old.mkdir()
+    part = store.checkpoint("distill/uniform", "aaa", "finetune")
+    part.mkdir()
+    assert store.checkpoint("distill/uniform", "aaa") == old and old.exists() and part.exists()
+    store.checkpoint("distill/uniform", "bbb")
+    assert not old.exists() and not part.exists()

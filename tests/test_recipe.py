@@ -1,0 +1,104 @@
+"""The recipe: defaults that hold together, TOML there and back, refusals that name key and value."""
+
+import pytest
+
+from hybridattn.errors import ConfigError
+from hybridattn.recipe import Recipe, merge, parse_setting
+
+
+def load(tmp_path, text, **overrides):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return Recipe.load(path, overrides)
+
+
+def test_the_built_in_recipe_is_valid():
+    recipe = Recipe()
+    recipe.check()
+    assert recipe.plan.method in recipe.score.methods
+    assert max(recipe.evaluate.lengths) > recipe.distill.seq_len  # a longer length is always reported
+
+
+def test_toml_round_trip(tmp_path):
+    recipe = Recipe.from_dict({"seed": 3, "mixer": {"kind": "gated_delta", "rope": True}, "align": {"lr": 1},
+                               "score": {"methods": "kl_gate"}, "samples": {"prompt": 'a "quote"\nand é'}})
+    again = load(tmp_path, recipe.to_toml())
+    assert again == recipe
+    assert again.mixer == {"kind": "gated_delta", "rope": 1}
+    assert again.align.lr == 1.0 and again.score.methods == ("kl_gate",)
+
+
+def test_overrides_win(tmp_path):
+    recipe = load(tmp_path, "align.tokens = 4096\nalign.lr = 0.01\nmixer.window = 32", align={"tokens": 8192})
+    assert (recipe.align.tokens, recipe.align.lr) == (8192, 0.01)
+    assert recipe.mixer == {"kind": "window_linear", "window": 32}
+
+
+def test_another_mixer_kind_drops_the_options_of_the_old_one():
+    base = {"mixer": {"kind": "window_linear", "window": 32}}
+    assert merge(base, {"mixer": {"kind": "gated_delta"}})["mixer"] == {"kind": "gated_delta"}
+    wanted = {"kind": "window_linear", "window": 32, "sinks": 2}
+    assert merge(base, {"mixer": {"sinks": 2}})["mixer"] == wanted
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path):
+    (tmp_path / "text.txt").write_text("hello")
+    recipe = load(tmp_path, '[text]\ntrain = "text.txt"\n[teacher]\nmodel = "owner/name"')
+    assert recipe.text.train == str(tmp_path / "text.txt")
+    assert recipe.teacher.model == "owner/name"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("distil.tokens = 1", 'unknown key "distil"; did you mean "distill"?'),
+        ("[align]\ntoken = 1", 'recipe [align]: unknown key "token"; did you mean "tokens"?'),
+        ("[align]\nzzz = 1", 'unknown key "zzz"; allowed: tokens, seq_len'),
+        ("align = 3", "align must be a table"),
+        ("[align]\ntokens = 'many'", "align.tokens is 'many'; it must be a whole number"),
+        ("[align]\ntokens = 1.5", "align.tokens is 1.5; it must be a whole number"),
+        ("[align]\nlayerwise = 1", "align.layerwise is 1; it must be true or false"),
+        ("[align]\ntokens = true", "align.tokens is True; it must be a whole number"),
+        ("[align]\ntokens = 100", "align.tokens is 100, less than one step"),
+        ("[align]\nlr = -1.0", "align.lr is -1.0; it must be greater than 0"),
+        ("[evaluate]\nlengths = []", "evaluate.lengths is []"),
+        ("[evaluate]\ntokens = 600", "evaluate.tokens is 600, less than the longest"),
+        ("[score]\ntext = 'novel'", 'score.text is "novel"; allowed: recall, plain, mix'),
+        ("[plan]\nmethod = 'mse'", 'plan.method is "mse"; allowed: one of score.methods: kl_gate'),
+        ("[plan]\nratio = 1.5", "plan.ratio is 1.5"),
+        ("[distill]\nmodels = ['uniform']", 'distill.models must hold "chosen"'),
+        ("[distill]\nmodels = ['chosen', 'best']", 'distill.models is "best"'),
+        ("[distill]\nschedule = 'linear'", 'distill.schedule is "linear"'),
+        ("[mixer]\nwindow = 'wide'", "mixer.window is 'wide'"),
+        ("seed = 'one'", "seed is 'one'"),
+        ("seed 1", "not valid TOML"),
+    ],
+)
+def test_refusals(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist; write one, or use --demo"):
+        Recipe.load(tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize(
+    "text, table",
+    [
+        ("align.tokens=1000", {"align": {"tokens": 1000}}),
+        ("seed = 3", {"seed": 3}),
+        ("mixer.kind=gated_delta", {"mixer": {"kind": "gated_delta"}}),
+        ("evaluate.lengths=[64, 128]", {"evaluate": {"lengths": [64, 128]}}),
+        ("text.train=a/b c.txt", {"text": {"train": "a/b c.txt"}}),
+    ],
+)
+def test_settings(text, table):
+    assert parse_setting(text) == table
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(ConfigError, match=r"write it as table\.key=value"):
+        parse_setting("align.tokens")
