@@ -96,7 +96,20 @@ class Cache:
 @final
 class KLScorer:
     def __new__(cls, model: Model, teacher: Model | None = None) -> Self: ...
-    def kl(self, tokens: _I32, windows: _I64, gates: _F32 | None = None) -> _F64: ...
+    def kl(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        gates: _F32 | None = None,
+        teacher_hidden: _F32 | None = None,
+    ) -> _F64: ...
+    def evaluate(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        gates: _F32 | None = None,
+        teacher_hidden: _F32 | None = None,
+    ) -> tuple[_F64, _F64]: ...
     def flip(self, tokens: _I32, windows: _I64, gates: _F32, layers: Sequence[int]) -> tuple[_F64, _F64]: ...
     def gate_gradient(self, tokens: _I32, windows: _I64, gates: _F32) -> tuple[_F64, _F64]: ...
 

@@ -143,17 +143,45 @@ def _window_nll(
     return sums, length - first
 
 
-def kl(student: Model, teacher: Model | None, data: TokenData, progress: bool = False) -> dict[str, Any]:
+def kl(
+    student: Model,
+    teacher: Model | None,
+    data: TokenData,
+    *,
+    teacher_hidden: npt.NDArray[np.float32] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
     """KL(teacher || student) in nats per token over each window of `data`, so that students can be
-    compared in pairs.
+    compared in pairs, and the student's plain perplexity, from one pass.
 
-    teacher None: `student` is a probe and its own softmax mixers are the teacher. Returns mean, stderr,
-    per_sequence (a list, one mean per window).
+    teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
+    [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
+    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens.
     """
     scorer = KLScorer(student, teacher)
-    parts = tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False)
-    values = np.concatenate([scorer.kl(data.tokens, part) for part in parts])
-    return {"mean": float(values.mean()), "stderr": _stderr(values), "per_sequence": values.tolist()}
+    values, sums, predicted = [], 0.0, 0
+    for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
+        divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden)
+        count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
+        values.append(divergence)
+        sums += float((nll * count).sum())
+        predicted += int(count.sum())
+    per_sequence = np.concatenate(values)
+    return {
+        "mean": float(per_sequence.mean()),
+        "stderr": _stderr(per_sequence),
+        "per_sequence": per_sequence.tolist(),
+        "ppl": math.exp(min(sums / predicted, 700.0)),
+        "tokens": predicted,
+    }
+
+
+def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
+    """Hidden states after the final norm at every token of the windows, float32 [tokens, hidden_size]."""
+    out = np.zeros((len(data.tokens), model.config["hidden_size"]), np.float32)
+    for part in slices(data.windows, SLICE_TOKENS):
+        model.forward_windows(data.tokens, part, out)
+    return out
 
 
 def paired(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """The table of op cases: what test_ops.py checks, and what a benchmark may time.
 
-A case is an op of `hybridattn._core.ops` with its arguments: float32 arrays made from a seed, and options. The
-sizes are the awkward ones: one token, lengths that are no multiple of a tile, uneven sequences, grouped heads,
-windows below and above the length, decays of 1 and of nearly 0.
+A case is an op of `hybridattn._core.ops` with its arguments: float32 arrays made from a seed, and options.
+The sizes are the awkward ones: one token, lengths that are no multiple of a tile, uneven sequences, grouped
+heads, windows below and above the length, decays of 1 and of nearly 0.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@
 enum { FEW = 96, COLUMNS = 96 };
 
 static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
-                    const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc, int threads)
+                    const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc,
+                    int threads)
 {
     rntm_t runtime;
     bli_rntm_init(&runtime);

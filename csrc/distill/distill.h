@@ -16,6 +16,10 @@ typedef struct {
 ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha_arena *arena, ha_batch *batch);
 /* The end of the group of windows that starts at `from`: as many as hold at most `rows` tokens together, at least one. */
 int ha_windows_group(const ha_windows *w, int from, int64_t rows);
+/* rows [tokens of windows from .. to, d] out of a stream of the same width */
+void ha_windows_gather(const ha_windows *w, int from, int to, size_t d, const float *stream, float *rows);
+/* target [rows]: the token after each, -1 at the end of a sequence */
+void ha_next_tokens(const ha_batch *batch, int32_t *target);
 
 /* scorer.c; `teacher` NULL: the model itself with every gate 1. Results are means over a window's tokens, in nats. */
 typedef struct {
@@ -24,8 +28,10 @@ typedef struct {
     const ha_interrupt *check;
 } ha_scorer;
 
-/* kl [count] = KL(T || H) with gates [num_layers] */
-ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl);
+/* kl [count] = KL(T || H) with gates [num_layers]; nll [count], unless NULL, = H's mean -log p(next token).
+ * teacher_hidden [stream length, hidden_size]: T's final hidden states if they are at hand, else NULL. */
+ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, const float *teacher_hidden, double *kl,
+                      double *nll);
 /* The same for hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
  * flipped [n_layers][count] for layers [n_layers], ascending. Candidates share the prefix up to their layer. */
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *gates, int n_layers, const int *layers,

@@ -23,38 +23,67 @@ static ha_status teacher_hidden(const ha_scorer *s, const ha_batch *batch, float
     return ha_model_hidden(t, s->teacher ? NULL : ones, batch, NULL, *hidden, s->arena, s->check);
 }
 
-static void mean_by_sequence(const ha_batch *batch, int n_seq, const double *loss, double *mean)
+/* mean [n_seq] of loss [rows] over each sequence, less `unpredicted` rows at its end (whose loss is 0) */
+static void mean_by_sequence(const ha_batch *batch, int unpredicted, const double *loss, double *mean)
 {
-    for (int i = 0; i < n_seq; i++) {
+    for (int i = 0; i < batch->n_seq; i++) {
         double sum = 0.0;
         for (int r = batch->offset[i]; r < batch->offset[i + 1]; r++)
             sum += loss[r];
-        mean[i] = sum / (batch->offset[i + 1] - batch->offset[i]);
+        mean[i] = sum / (batch->offset[i + 1] - batch->offset[i] - unpredicted);
     }
 }
 
 /* KL of each row between the teacher's hidden states and those of `students`, averaged by sequence into
- * mean[i] + first: arrays of the whole window list. dhidden (one student only): gradient of the sum over rows. */
+ * mean[i] + first: arrays of the whole window list. nll likewise, unless NULL, for one student. dhidden (one student
+ * only): gradient of the sum over rows. */
 static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *teacher, int students,
-                       const float *const *hidden, double *const *mean, int first, float *dhidden)
+                       const float *const *hidden, double *const *mean, double *nll, int first, float *dhidden)
 {
     const ha_model *m = s->model;
     size_t mark = ha_arena_mark(s->arena);
-    double **loss;
+    double **loss, *row_nll = NULL;
+    int32_t *target = NULL;
     HA_PUSH(loss, s->arena, (size_t)students);
     for (int i = 0; i < students; i++)
         HA_PUSH(loss[i], s->arena, (size_t)batch->rows);
-    HA_TRY(ha_head_kl(batch->rows, m->config.hidden_size, m->config.vocab_size, teacher, ha_model_head(teacher_of(s)),
-                      students, hidden, ha_model_head(m), 1.0f, loss, dhidden, NULL, s->check, s->arena));
+    if (nll) {
+        HA_PUSH(row_nll, s->arena, (size_t)batch->rows);
+        HA_PUSH(target, s->arena, (size_t)batch->rows);
+        ha_next_tokens(batch, target);
+    }
+    HA_TRY(ha_head_kl(batch->rows, m->config.hidden_size, m->config.vocab_size, teacher, ha_model_head(teacher_of(s)), students,
+                      hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, NULL, s->check, s->arena));
     for (int i = 0; i < students; i++)
-        mean_by_sequence(batch, batch->n_seq, loss[i], mean[i] + first);
+        mean_by_sequence(batch, 0, loss[i], mean[i] + first);
+    if (nll)
+        mean_by_sequence(batch, 1, row_nll, nll + first);
     ha_arena_release(s->arena, mark);
     return HA_OK;
 }
 
-ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl)
+ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, const float *teacher_hidden_stream,
+                      double *kl, double *nll)
 {
-    return ha_score_flip(s, w, gates, 0, NULL, kl, NULL);
+    const size_t d = (size_t)s->model->config.hidden_size;
+    for (int from = 0, to; from < w->count; from = to) {
+        size_t mark = ha_arena_mark(s->arena);
+        ha_batch batch;
+        float *teacher, *hidden;
+        to = ha_windows_group(w, from, GROUP_ROWS);
+        HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
+        if (teacher_hidden_stream) {
+            HA_PUSH(teacher, s->arena, (size_t)batch.rows * d);
+            ha_windows_gather(w, from, to, d, teacher_hidden_stream, teacher);
+        } else {
+            HA_TRY(teacher_hidden(s, &batch, &teacher));
+        }
+        HA_PUSH(hidden, s->arena, (size_t)batch.rows * d);
+        HA_TRY(ha_model_hidden(s->model, gates, &batch, NULL, hidden, s->arena, s->check));
+        HA_TRY(kl_of(s, &batch, teacher, 1, (const float *const[]){hidden}, (double *const[]){kl}, nll, from, NULL));
+        ha_arena_release(s->arena, mark);
+    }
+    return HA_OK;
 }
 
 /* Runs states [from, to) through layer l with one gate, in slices of whole states; states lie [state][rows, hidden]. */
@@ -117,7 +146,7 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, int from, i
         states[i - skip] = hidden + size * (size_t)i;
         mean[i - skip] = i == 0 ? base : flipped + (ptrdiff_t)(i - 1) * w->count;
     }
-    return kl_of(s, &one, teacher, known - skip, states, mean, from, NULL);
+    return kl_of(s, &one, teacher, known - skip, states, mean, NULL, from, NULL);
 }
 
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *gates, int n_layers, const int *layers,
@@ -125,7 +154,7 @@ ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *ga
 {
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
-        to = ha_windows_group(w, from, n_layers ? GROUP_ROWS / 2 : GROUP_ROWS);
+        to = ha_windows_group(w, from, GROUP_ROWS / 2);
         HA_TRY(flip_group(s, w, from, to, gates, n_layers, layers, base, flipped));
         ha_arena_release(s->arena, mark);
     }
@@ -150,7 +179,7 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         HA_PUSH(dgates, s->arena, (size_t)layers * (size_t)batch.n_seq);
         const float *student[1] = {tape.hidden};
         double *mean[1] = {kl};
-        HA_TRY(kl_of(s, &batch, teacher, 1, student, mean, from, dhidden));
+        HA_TRY(kl_of(s, &batch, teacher, 1, student, mean, NULL, from, dhidden));
         HA_TRY(ha_tape_backward(m, &tape, dhidden, dgates));
         for (int l = 0; l < layers; l++)
             for (int i = 0; i < batch.n_seq; i++)

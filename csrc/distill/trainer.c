@@ -81,12 +81,9 @@ void ha_trainer_free(ha_trainer *t)
 static ha_status teacher_rows(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch,
                               const float *cached, ha_arena *arena, const ha_interrupt *check, float *hidden)
 {
-    const size_t d = (size_t)t->student->config.hidden_size;
     if (!cached)
         return ha_model_hidden(t->teacher, NULL, batch, NULL, hidden, arena, check);
-    for (int i = from; i < to; i++)
-        memcpy(hidden + (size_t)batch->offset[i - from] * d, cached + (size_t)w->window[2 * i] * d,
-               (size_t)(w->window[2 * i + 1] - w->window[2 * i]) * d * sizeof *hidden);
+    ha_windows_gather(w, from, to, (size_t)t->student->config.hidden_size, cached, hidden);
     return HA_OK;
 }
 
@@ -110,13 +107,11 @@ static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from
         const float *student[1] = {tape.hidden};
         double *losses[1] = {row_loss};
         HA_TRY(ha_head_kl(rows, d, vocabulary, target, ha_model_head(teacher), 1, student, ha_model_head(m), scale, losses,
-                          dhidden, dhead, check, arena));
+                          NULL, NULL, dhidden, dhead, check, arena));
     } else {
         int32_t *target;
         HA_PUSH(target, arena, (size_t)rows);
-        for (int s = 0; s < batch->n_seq; s++)
-            for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
-                target[r] = r + 1 < batch->offset[s + 1] ? batch->token[r + 1] : -1;
+        ha_next_tokens(batch, target);
         HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
         HA_TRY(ha_head_cross_entropy(rows, d, vocabulary, tape.hidden, ha_model_head(m), target, scale, row_loss, dhidden,
                                      dhead, check, arena));

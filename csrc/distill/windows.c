@@ -40,6 +40,22 @@ int ha_windows_group(const ha_windows *w, int from, int64_t rows)
     return to;
 }
 
+void ha_next_tokens(const ha_batch *batch, int32_t *target)
+{
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
+            target[r] = r + 1 < batch->offset[s + 1] ? batch->token[r + 1] : -1;
+}
+
+void ha_windows_gather(const ha_windows *w, int from, int to, size_t d, const float *stream, float *rows)
+{
+    for (int i = from; i < to; i++) {
+        size_t n = (size_t)length_of(w, i) * d;
+        __builtin_memcpy(rows, stream + (size_t)w->window[2 * i] * d, n * sizeof *rows);
+        rows += n;
+    }
+}
+
 ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena, const ha_interrupt *check)
 {
     const size_t d = (size_t)model->config.hidden_size;

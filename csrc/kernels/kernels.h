@@ -62,8 +62,9 @@ typedef struct {
     void (*scale_rows)(int rows, int cols, float *x, ptrdiff_t ldx, const float *factor);
 
     /* losses on one row of v logits ---------------------------------------------------------------------------- */
-    /* KL(softmax(t) || softmax(s)); s becomes scale * (softmax(s) - softmax(t)) when scale != 0; t is overwritten. */
-    double (*kl_row)(int v, float *s, float *t, float scale);
+    /* KL(softmax(t) || softmax(s)), and *log_sum = log sum exp(s); s becomes scale * (softmax(s) - softmax(t)) when
+     * scale != 0, and is overwritten like t otherwise. */
+    double (*kl_row)(int v, float *s, float *t, float scale, double *log_sum);
     /* -log softmax(s)[target]; s becomes scale * (softmax(s) - onehot) when scale != 0 */
     double (*cross_entropy_row)(int v, float *s, int target, float scale);
 

@@ -137,7 +137,7 @@ INLINE float row_max(size_t n, const float *x)
 }
 
 /* KL = sum_i p_i ((t_i - s_i) - (lse_t - lse_s)), p = softmax(t); the sums of a row are kept in short float runs. */
-static double k_kl_row(int vocabulary, float *s, float *t, float scale)
+static double k_kl_row(int vocabulary, float *s, float *t, float scale, double *log_sum)
 {
     size_t n = (size_t)vocabulary;
     float max_s = row_max(n, s), max_t = row_max(n, t);
@@ -166,6 +166,7 @@ static double k_kl_row(int vocabulary, float *s, float *t, float scale)
         vf fs = v_set(scale / (float)z_s), ft = v_set(scale / (float)z_t);
         MAP(n, { STORE(s, LOAD(s) * fs - LOAD(t) * ft); });
     }
+    *log_sum = (double)max_s + log(z_s);
     return cross / z_t - log(z_t) + log(z_s);
 }
 

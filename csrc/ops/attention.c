@@ -47,7 +47,10 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
                                const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    if (batch->rows == batch->n_seq)
+    int single = 1;
+    for (int s = 0; s < batch->n_seq; s++)
+        single &= batch->offset[s + 1] - batch->offset[s] == 1;
+    if (single)
         return ha_attention_decode(a, batch, q, ldq, keys, out, ldo, lse, max, work);
     size_t mark = ha_arena_mark(work);
     const int d = a->dim, kv = a->kv_heads, group = a->heads / a->kv_heads;

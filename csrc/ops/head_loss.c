@@ -56,7 +56,7 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
 
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
                      int students, const float *const *hidden, const float *head, float scale, double *const *loss,
-                     float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work)
+                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     size_t mark = ha_arena_mark(work), piece = (size_t)min(rows, PIECE) * (size_t)vocabulary;
@@ -81,7 +81,12 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                     __builtin_memcpy(own, t, (size_t)vocabulary * sizeof *t);
                     t = own;
                 }
-                loss[s][from + r] = kernel->kl_row(vocabulary, logits + (ptrdiff_t)r * vocabulary, t, dhidden ? scale : 0.0f);
+                float *row = logits + (ptrdiff_t)r * vocabulary;
+                int32_t next = nll ? target[from + r] : -1;
+                double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
+                loss[s][from + r] = kernel->kl_row(vocabulary, row, t, dhidden ? scale : 0.0f, &log_sum);
+                if (nll)
+                    nll[from + r] = next < 0 ? 0.0 : log_sum - wanted;
             }
             if (dhidden)
                 backward(n, d, vocabulary, h, head, logits, dhidden + (ptrdiff_t)from * d, dhead);

@@ -136,10 +136,10 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
                                 const int32_t *target /* -1: no loss */, float scale, double *loss, float *dhidden,
                                 float *dhead, const ha_interrupt *check, ha_arena *work);
 /* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
- * gradients only for a single student. */
+ * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1. */
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
                      int students, const float *const *hidden, const float *head, float scale, double *const *loss,
-                     float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work);
+                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work);
 
 /* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);

@@ -50,6 +50,19 @@ static int check(PyArrayObject *array, const char *name, int ndim, const npy_int
     return 0;
 }
 
+/* Narrowing to int32 must keep every value: 2^32 + 1 is not token 1. */
+static int check_narrowing(PyArrayObject *wide, PyArrayObject *narrow, const char *name)
+{
+    PyObject *same = PyObject_RichCompare((PyObject *)wide, (PyObject *)narrow, Py_EQ);
+    PyObject *all = same ? PyObject_CallMethod(same, "all", NULL) : NULL;
+    int ok = all ? PyObject_IsTrue(all) : -1;
+    Py_XDECREF(same);
+    Py_XDECREF(all);
+    if (ok == 0)
+        PyErr_Format(PyExc_ValueError, "%s has values that do not fit in int32", name);
+    return ok > 0 ? 0 : -1;
+}
+
 PyArrayObject *ha_array_arg(PyObject *object, const char *name, int type, int ndim, const npy_intp *shape)
 {
     PyArrayObject *any = (PyArrayObject *)PyArray_FROM_O(object);
@@ -67,6 +80,8 @@ PyArrayObject *ha_array_arg(PyObject *object, const char *name, int type, int nd
         return NULL;
     }
     PyArrayObject *array = (PyArrayObject *)PyArray_FromArray(any, descr, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    if (array && type == NPY_INT32 && PyArray_ITEMSIZE(any) > 4 && check_narrowing(any, array, name) < 0)
+        Py_CLEAR(array);
     Py_DECREF(any);
     if (array && check(array, name, ndim, shape) < 0)
         Py_CLEAR(array);

@@ -28,7 +28,8 @@ static int match(ha_call *call, PyArrayObject *array, const char *name, const ch
     for (const char *at = shape; next_axis(&at, &times);)
         ndim++;
     if (PyArray_NDIM(array) != ndim) {
-        PyErr_Format(PyExc_ValueError, "%s has %d dimensions, expected %d: [%s]", name, PyArray_NDIM(array), ndim, shape);
+        PyErr_Format(PyExc_ValueError, "%s has %d dimensions, expected %d: [%s]", name, PyArray_NDIM(array), ndim,
+                     shape);
         return -1;
     }
     const char *at = shape;
@@ -36,15 +37,16 @@ static int match(ha_call *call, PyArrayObject *array, const char *name, const ch
         int *size = &call->size[next_axis(&at, &times) - 'A'];
         npy_intp length = PyArray_DIM(array, i);
         if (length < 1 || length > INT_MAX || length % times) {
-            PyErr_Format(PyExc_ValueError, "%s has length %zd along axis %d of [%s], allowed are multiples of %d from %d on",
-                         name, (Py_ssize_t)length, i, shape, times, times);
+            PyErr_Format(PyExc_ValueError,
+                         "%s has length %zd along axis %d of [%s], allowed are multiples of %d from %d on", name,
+                         (Py_ssize_t)length, i, shape, times, times);
             return -1;
         }
         if (*size == 0)
             *size = (int)length / times;
         if (length != (npy_intp)*size * times) {
-            PyErr_Format(PyExc_ValueError, "%s has length %zd along axis %d of [%s], expected %zd", name, (Py_ssize_t)length, i,
-                         shape, (Py_ssize_t)*size * times);
+            PyErr_Format(PyExc_ValueError, "%s has length %zd along axis %d of [%s], expected %zd", name,
+                         (Py_ssize_t)length, i, shape, (Py_ssize_t)*size * times);
             return -1;
         }
     }
@@ -72,7 +74,8 @@ const void *ha_call_in(ha_call *call, PyObject *object, const char *name, const 
     return hold(call, array);
 }
 
-const int32_t *ha_call_in_int(ha_call *call, PyObject *object, const char *name, const char *shape, int64_t min, int64_t max)
+const int32_t *ha_call_in_int(ha_call *call, PyObject *object, const char *name, const char *shape, int64_t min,
+                              int64_t max)
 {
     if (call->failed)
         return NULL;
@@ -112,7 +115,8 @@ void ha_call_batch(ha_call *call, PyObject *lengths, const char *name, int rows,
 {
     if (call->failed)
         return;
-    PyObject *items = lengths && lengths != Py_None ? PySequence_Fast(lengths, "lengths must be a sequence of ints") : NULL;
+    PyObject *items =
+        lengths && lengths != Py_None ? PySequence_Fast(lengths, "lengths must be a sequence of ints") : NULL;
     if (!items && PyErr_Occurred()) {
         call->failed = 1;
         return;
@@ -127,8 +131,8 @@ void ha_call_batch(ha_call *call, PyObject *lengths, const char *name, int rows,
         if (length == -1 && PyErr_Occurred())
             call->failed = 1;
         else
-            ha_call_require(call, length >= 1 && length <= rows - sum, "%s[%zd] is %lld, allowed are 1 to the %lld rows left",
-                            name, s, length, rows - sum);
+            ha_call_require(call, length >= 1 && length <= rows - sum,
+                            "%s[%zd] is %lld, allowed are 1 to the %lld rows left", name, s, length, rows - sum);
         if (call->failed)
             break;
         offset[s] = (int32_t)sum;
@@ -275,7 +279,8 @@ int ha_add_submodule(PyObject *module, const char *name, const char *doc, PyMeth
     int failed = !sub || PyModule_SetDocString(sub, doc) < 0;
     for (int i = 0; !failed && tables[i]; i++)
         failed = PyModule_AddFunctions(sub, tables[i]) < 0;
-    failed = failed || PyModule_AddObjectRef(module, name, sub) < 0 || PyDict_SetItem(PyImport_GetModuleDict(), full, sub) < 0;
+    failed = failed || PyModule_AddObjectRef(module, name, sub) < 0 ||
+             PyDict_SetItem(PyImport_GetModuleDict(), full, sub) < 0;
     Py_XDECREF(full);
     Py_XDECREF(sub);
     return failed ? -1 : 0;

@@ -29,7 +29,8 @@ ha_call ha_call_begin(int type);
 /* The data of an array argument of that shape; None gives NULL where `optional`. */
 const void *ha_call_in(ha_call *call, PyObject *object, const char *name, const char *shape, int optional);
 /* Whole numbers min .. max - 1 as int32. */
-const int32_t *ha_call_in_int(ha_call *call, PyObject *object, const char *name, const char *shape, int64_t min, int64_t max);
+const int32_t *ha_call_in_int(ha_call *call, PyObject *object, const char *name, const char *shape, int64_t min,
+                              int64_t max);
 /* The data of an array that the call changes: writable, contiguous, of the call's type. */
 void *ha_call_in_place(ha_call *call, PyObject *object, const char *name, const char *shape);
 /* The data of a new zeroed array, the next item of the result; an array of float64 whatever the type; a None. */
@@ -50,6 +51,9 @@ PyObject *ha_call_end(ha_call *call, ha_status status);
 /* A sub-module hybridattn._core.<name> with the functions of `tables` (ended by NULL), importable by its full name. */
 int ha_add_submodule(PyObject *module, const char *name, const char *doc, PyMethodDef *const *tables);
 
-#define HA_FUNCTION(name, doc) {#name, (PyCFunction)(void (*)(void))(name), METH_VARARGS | METH_KEYWORDS, doc}
+#define HA_FUNCTION(name, doc)                                                        \
+    {                                                                                 \
+#name, (PyCFunction)(void (*)(void))(name), METH_VARARGS | METH_KEYWORDS, doc \
+    }
 
 #endif

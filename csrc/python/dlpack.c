@@ -1,8 +1,8 @@
 /* DLPack both ways, on the CPU: the exchange of memory with NumPy, PyTorch, JAX and others without a copy.
  *
- * The structures are those of the public specification, https://dmlc.github.io/dlpack/latest/c_api.html: the unversioned
- * one that everybody takes, and the versioned one that can say "read-only". A capsule is renamed when it is consumed;
- * one that nobody consumed frees what it holds. */
+ * The structures are those of the public specification, https://dmlc.github.io/dlpack/latest/c_api.html: the
+ * unversioned one that everybody takes, and the versioned one that can say "read-only". A capsule is renamed when it is
+ * consumed; one that nobody consumed frees what it holds. */
 #include "python/tensor.h"
 
 #include <string.h>
@@ -99,11 +99,15 @@ static PyObject *export_tensor(ha_tensor *tensor, int versioned, uint64_t flags)
         e->strides[i] = tensor->strides[i] / item;
     }
     e->owner = Py_NewRef(tensor);
-    dl_tensor view = {.data = tensor->data, .device = {DL_CPU, 0}, .ndim = tensor->ndim,
+    dl_tensor view = {.data = tensor->data,
+                      .device = {DL_CPU, 0},
+                      .ndim = tensor->ndim,
                       .dtype = {tensor->dtype == HA_BF16 ? DL_BFLOAT : DL_FLOAT, (uint8_t)(8 * item), 1},
-                      .shape = e->shape, .strides = e->strides};
+                      .shape = e->shape,
+                      .strides = e->strides};
     if (versioned)
-        e->head.versioned = (dl_versioned){.major = 1, .context = e, .deleter = delete_versioned, .flags = flags, .tensor = view};
+        e->head.versioned =
+            (dl_versioned){.major = 1, .context = e, .deleter = delete_versioned, .flags = flags, .tensor = view};
     else
         e->head.plain = (dl_managed){.tensor = view, .context = e, .deleter = delete_plain};
     PyObject *capsule = PyCapsule_New(&e->head, versioned ? VERSIONED : PLAIN, free_unconsumed);
@@ -121,10 +125,15 @@ PyObject *ha_tensor_dlpack(PyObject *object, PyObject *args, PyObject *kwargs)
     long major = 0, minor = 0, type = DL_CPU, id = 0;
     if (stream != Py_None)
         return PyErr_Format(PyExc_ValueError, "stream is %R, allowed is None: a Tensor lives on the CPU", stream);
-    if (version != Py_None && (!PyTuple_Check(version) || !PyArg_ParseTuple(version, "ll;max_version must be two ints", &major, &minor)))
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "max_version is %R, expected (major, minor) or None", version);
-    if (device != Py_None && (!PyTuple_Check(device) || !PyArg_ParseTuple(device, "ll;dl_device must be two ints", &type, &id)))
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "dl_device is %R, expected (type, id) or None", device);
+    if (version != Py_None &&
+        (!PyTuple_Check(version) || !PyArg_ParseTuple(version, "ll;max_version must be two ints", &major, &minor)))
+        return PyErr_Occurred()
+                   ? NULL
+                   : PyErr_Format(PyExc_TypeError, "max_version is %R, expected (major, minor) or None", version);
+    if (device != Py_None &&
+        (!PyTuple_Check(device) || !PyArg_ParseTuple(device, "ll;dl_device must be two ints", &type, &id)))
+        return PyErr_Occurred() ? NULL
+                                : PyErr_Format(PyExc_TypeError, "dl_device is %R, expected (type, id) or None", device);
     if (type != DL_CPU || id != 0)
         return PyErr_Format(PyExc_BufferError, "dl_device is %R, allowed is (1, 0), the CPU", device);
     int copied = copy == Py_None ? 0 : PyObject_IsTrue(copy);
@@ -140,7 +149,8 @@ PyObject *ha_tensor_dlpack(PyObject *object, PyObject *args, PyObject *kwargs)
     if (tensor->readonly && major < 1)
         PyErr_SetString(PyExc_BufferError, "this Tensor is read-only, which DLPack can say from max_version=(1, 0) on");
     else
-        capsule = export_tensor(tensor, major >= 1, (tensor->readonly ? DL_READ_ONLY : 0u) | (copied ? DL_IS_COPY : 0u));
+        capsule =
+            export_tensor(tensor, major >= 1, (tensor->readonly ? DL_READ_ONLY : 0u) | (copied ? DL_IS_COPY : 0u));
     Py_DECREF(tensor);
     return capsule;
 }
@@ -217,7 +227,8 @@ static int accept(const dl_tensor *t, ha_dtype *dtype, Py_ssize_t *shape)
     else if (d.lanes == 1 && d.code == DL_BFLOAT && d.bits == 16)
         *dtype = HA_BF16;
     else {
-        PyErr_Format(PyExc_BufferError, "tensor has DLPack type code %d with %d bits, allowed are " HA_TENSOR_DTYPES, d.code, d.bits);
+        PyErr_Format(PyExc_BufferError, "tensor has DLPack type code %d with %d bits, allowed are " HA_TENSOR_DTYPES,
+                     d.code, d.bits);
         return -1;
     }
     if (t->ndim < 0 || t->ndim > HA_TENSOR_DIMS) {
@@ -232,7 +243,8 @@ static int accept(const dl_tensor *t, ha_dtype *dtype, Py_ssize_t *shape)
     }
     uintptr_t address = (uintptr_t)t->data + (uintptr_t)t->byte_offset;
     if ((!contiguous && count) || (count && address % ha_dtype_size(*dtype))) {
-        PyErr_SetString(PyExc_BufferError, "tensor must be row-major, without gaps and aligned; a contiguous copy of it is");
+        PyErr_SetString(PyExc_BufferError,
+                        "tensor must be row-major, without gaps and aligned; a contiguous copy of it is");
         return -1;
     }
     return 0;

@@ -3,8 +3,10 @@
 
 static const char doc[] =
     "The operations of the core, one by one, on float32 arrays: new arrays out, the GIL released.\n\n"
-    "T is the number of tokens of all sequences, one after the other; `lengths` cuts it into sequences (default: one).\n"
-    "H heads, KV key heads (query head h reads key head h // (H // KV)). Every `name_vjp` takes the arguments of `name`\n"
+    "T is the number of tokens of all sequences, one after the other; `lengths` cuts it into sequences (default: "
+    "one).\n"
+    "H heads, KV key heads (query head h reads key head h // (H // KV)). Every `name_vjp` takes the arguments of "
+    "`name`\n"
     "and the gradients of its results, and returns the gradients of its arrays; it repeats the forward pass it needs.\n"
     "hybridattn._core.reference has the same functions as plain loops in float64, without gradients.";
 

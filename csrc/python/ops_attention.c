@@ -11,9 +11,14 @@
 /* scale None: dim^-1/2 */
 static ha_attention attention_of(ha_call *call, PyObject *scale, int causal, int window, int sinks)
 {
-    ha_attention a = {.heads = ha_size(call, 'H'), .kv_heads = ha_size(call, 'K'), .dim = ha_size(call, 'd'),
-                      .causal = causal, .window = window, .sinks = sinks};
-    ha_call_require(call, call->failed || a.heads % a.kv_heads == 0, "k has %d heads, allowed are divisors of q's %d", a.kv_heads, a.heads);
+    ha_attention a = {.heads = ha_size(call, 'H'),
+                      .kv_heads = ha_size(call, 'K'),
+                      .dim = ha_size(call, 'd'),
+                      .causal = causal,
+                      .window = window,
+                      .sinks = sinks};
+    ha_call_require(call, call->failed || a.heads % a.kv_heads == 0, "k has %d heads, allowed are divisors of q's %d",
+                    a.kv_heads, a.heads);
     ha_call_require(call, window >= 0 && window <= 1 << 30, "window is %d, allowed are 0 (none) to 2^30", window);
     ha_call_require(call, sinks >= 0 && sinks <= 1 << 30, "sinks is %d, allowed are 0 to 2^30", sinks);
     double factor = scale == Py_None ? 1.0 / sqrt(a.dim ? a.dim : 1) : PyFloat_AsDouble(scale);
@@ -23,27 +28,32 @@ static ha_attention attention_of(ha_call *call, PyObject *scale, int causal, int
     return a;
 }
 
-static ha_status forward(const ha_attention *a, const ha_batch *batch, const int32_t *key_offset, const float *q, const float *k,
-                         const float *v, float *out, float *lse, float *max, ha_arena *arena)
+static ha_status forward(const ha_attention *a, const ha_batch *batch, const int32_t *key_offset, const float *q,
+                         const float *k, const float *v, float *out, float *lse, float *max, ha_arena *arena)
 {
     ha_keys *keys;
     HA_PUSH(keys, arena, (size_t)batch->n_seq);
     const ptrdiff_t row = (ptrdiff_t)a->kv_heads * a->dim, wide = (ptrdiff_t)a->heads * a->dim;
     for (int s = 0; s < batch->n_seq; s++) {
         int length = key_offset[s + 1] - key_offset[s];
-        keys[s] = (ha_keys){.k = k + key_offset[s] * row, .v = v + key_offset[s] * row, .row = row, .head_stride = a->dim,
-                            .length = length, .past = length - (batch->offset[s + 1] - batch->offset[s])};
+        keys[s] = (ha_keys){.k = k + key_offset[s] * row,
+                            .v = v + key_offset[s] * row,
+                            .row = row,
+                            .head_stride = a->dim,
+                            .length = length,
+                            .past = length - (batch->offset[s + 1] - batch->offset[s])};
     }
     return ha_attention_forward(a, batch, q, wide, keys, out, wide, lse, max, arena);
 }
 
 static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "lengths", "key_lengths", "scale", "causal", "window", "sinks", "return_stats", NULL};
+    static char *names[] = {"q",      "k",      "v",     "lengths",      "key_lengths", "scale",
+                            "causal", "window", "sinks", "return_stats", NULL};
     PyObject *q_arg, *k_arg, *v_arg, *lengths = Py_None, *key_lengths = Py_None, *scale = Py_None;
     int causal = 1, window = 0, sinks = 0, stats = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOpiip:softmax_attention", names, &q_arg, &k_arg, &v_arg, &lengths,
-                                     &key_lengths, &scale, &causal, &window, &sinks, &stats))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOpiip:softmax_attention", names, &q_arg, &k_arg, &v_arg,
+                                     &lengths, &key_lengths, &scale, &causal, &window, &sinks, &stats))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *q = ha_call_in(&call, q_arg, "q", "T H d", 0), *k = ha_call_in(&call, k_arg, "k", "L K d", 0);
@@ -52,11 +62,13 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     ha_batch batch = {0}, keys = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     ha_call_batch(&call, key_lengths == Py_None ? lengths : key_lengths, "key_lengths", SIZE('L'), &keys);
-    ha_call_require(&call, batch.n_seq == keys.n_seq, "key_lengths has %d entries, expected %d", keys.n_seq, batch.n_seq);
+    ha_call_require(&call, batch.n_seq == keys.n_seq, "key_lengths has %d entries, expected %d", keys.n_seq,
+                    batch.n_seq);
     for (int s = 0; !call.failed && s < batch.n_seq; s++)
-        ha_call_require(&call, keys.offset[s + 1] - keys.offset[s] >= batch.offset[s + 1] - batch.offset[s],
-                        "key_lengths[%d] is %d, allowed are lengths[%d] = %d or more: the queries are the last tokens of the keys",
-                        s, keys.offset[s + 1] - keys.offset[s], s, batch.offset[s + 1] - batch.offset[s]);
+        ha_call_require(
+            &call, keys.offset[s + 1] - keys.offset[s] >= batch.offset[s + 1] - batch.offset[s],
+            "key_lengths[%d] is %d, allowed are lengths[%d] = %d or more: the queries are the last tokens of the keys",
+            s, keys.offset[s + 1] - keys.offset[s], s, batch.offset[s + 1] - batch.offset[s]);
     float *out = ha_call_out(&call, "T H d");
     float *lse = stats ? ha_call_out(&call, "T H") : NULL, *max = stats ? ha_call_out(&call, "T H") : NULL;
     ha_status status = HA_OK;
@@ -89,7 +101,8 @@ static void copy_columns(int rows, ptrdiff_t columns, const float *from, ptrdiff
 }
 
 static ha_status backward(const ha_attention *a, const ha_batch *batch, const float *q, const float *k, const float *v,
-                          const float *dout, const float *dlse, const float *dmax, float *dq, float *dk, float *dv, ha_arena *arena)
+                          const float *dout, const float *dlse, const float *dmax, float *dq, float *dk, float *dv,
+                          ha_arena *arena)
 {
     const int rows = batch->rows;
     const size_t heads = (size_t)rows * (size_t)a->heads;
@@ -108,8 +121,8 @@ static ha_status backward(const ha_attention *a, const ha_batch *batch, const fl
     copy_columns(rows, x.q_columns, q, x.q_columns, x.data, x.width);
     copy_columns(rows, x.kv_columns, k, x.kv_columns, x.k, x.width);
     copy_columns(rows, x.kv_columns, v, x.kv_columns, x.v, x.width);
-    HA_TRY(ha_attention_backward(a, batch, x.data, x.k, x.v, x.width, lse, delta, dmax ? max : NULL, dmax, dout, x.q_columns,
-                                 dx.data, dx.k, dx.v, dx.width, arena));
+    HA_TRY(ha_attention_backward(a, batch, x.data, x.k, x.v, x.width, lse, delta, dmax ? max : NULL, dmax, dout,
+                                 x.q_columns, dx.data, dx.k, dx.v, dx.width, arena));
     copy_columns(rows, x.q_columns, dx.data, x.width, dq, x.q_columns);
     copy_columns(rows, x.kv_columns, dx.k, x.width, dk, x.kv_columns);
     copy_columns(rows, x.kv_columns, dx.v, x.width, dv, x.kv_columns);
@@ -118,16 +131,19 @@ static ha_status backward(const ha_attention *a, const ha_batch *batch, const fl
 
 static PyObject *softmax_attention_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "dout", "dlse", "dmax", "lengths", "scale", "causal", "window", "sinks", NULL};
-    PyObject *q_arg, *k_arg, *v_arg, *dout_arg, *dlse_arg = Py_None, *dmax_arg = Py_None, *lengths = Py_None, *scale = Py_None;
+    static char *names[] = {"q",       "k",     "v",      "dout",   "dlse",  "dmax",
+                            "lengths", "scale", "causal", "window", "sinks", NULL};
+    PyObject *q_arg, *k_arg, *v_arg, *dout_arg, *dlse_arg = Py_None, *dmax_arg = Py_None, *lengths = Py_None,
+                                                *scale = Py_None;
     int causal = 1, window = 0, sinks = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OO$OOpii:softmax_attention_vjp", names, &q_arg, &k_arg, &v_arg, &dout_arg,
-                                     &dlse_arg, &dmax_arg, &lengths, &scale, &causal, &window, &sinks))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OO$OOpii:softmax_attention_vjp", names, &q_arg, &k_arg, &v_arg,
+                                     &dout_arg, &dlse_arg, &dmax_arg, &lengths, &scale, &causal, &window, &sinks))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *q = ha_call_in(&call, q_arg, "q", "T H d", 0), *k = ha_call_in(&call, k_arg, "k", "T K d", 0);
     const float *v = ha_call_in(&call, v_arg, "v", "T K d", 0), *dout = ha_call_in(&call, dout_arg, "dout", "T H d", 0);
-    const float *dlse = ha_call_in(&call, dlse_arg, "dlse", "T H", 1), *dmax = ha_call_in(&call, dmax_arg, "dmax", "T H", 1);
+    const float *dlse = ha_call_in(&call, dlse_arg, "dlse", "T H", 1),
+                *dmax = ha_call_in(&call, dmax_arg, "dmax", "T H", 1);
     const ha_attention a = attention_of(&call, scale, causal, window, sinks);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
@@ -139,16 +155,21 @@ static PyObject *softmax_attention_vjp(PyObject *module, PyObject *args, PyObjec
 }
 
 PyMethodDef ha_ops_attention[] = {
-    HA_FUNCTION(softmax_attention,
-                "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
-                "return_stats=False)\n--\n\n"
-                "softmax(scale q k^T) v: q [T,H,d], k, v [L,KV,d] -> [T,H,d]; scale None is d^-1/2. Query i sees key j when j <= i\n"
-                "(causal) and, with a window, when also |i - j| < window or j < sinks. A sequence with more keys than queries\n"
-                "(key_lengths) continues one: its queries are the last tokens. return_stats adds the log-sum-exp and the largest\n"
-                "logit, each [T,H]."),
-    HA_FUNCTION(softmax_attention_vjp,
-                "softmax_attention_vjp(q, k, v, dout, dlse=None, dmax=None, *, lengths=None, scale=None, causal=True, window=0, "
-                "sinks=0)\n--\n\n"
-                "dout [T,H,d], and dlse, dmax [T,H] of return_stats -> dq, dk, dv. Keys are those of the queries' own tokens."),
+    HA_FUNCTION(
+        softmax_attention,
+        "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
+        "return_stats=False)\n--\n\n"
+        "softmax(scale q k^T) v: q [T,H,d], k, v [L,KV,d] -> [T,H,d]; scale None is d^-1/2. Query i sees key j when j "
+        "<= i\n"
+        "(causal) and, with a window, when also |i - j| < window or j < sinks. A sequence with more keys than queries\n"
+        "(key_lengths) continues one: its queries are the last tokens. return_stats adds the log-sum-exp and the "
+        "largest\n"
+        "logit, each [T,H]."),
+    HA_FUNCTION(
+        softmax_attention_vjp,
+        "softmax_attention_vjp(q, k, v, dout, dlse=None, dmax=None, *, lengths=None, scale=None, causal=True, "
+        "window=0, "
+        "sinks=0)\n--\n\n"
+        "dout [T,H,d], and dlse, dmax [T,H] of return_stats -> dq, dk, dv. Keys are those of the queries' own tokens."),
     {0},
 };

@@ -12,11 +12,12 @@ static PyObject *head_cross_entropy(PyObject *args, PyObject *kwargs, int vjp)
     static char *names[2][5] = {{"hidden", "head", "targets", NULL}, {"hidden", "head", "targets", "dloss", NULL}};
     PyObject *hidden_arg, *head_arg, *target_arg;
     double dloss = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOO|d:cross_entropy_vjp" : "OOO:cross_entropy", names[vjp], &hidden_arg,
-                                     &head_arg, &target_arg, &dloss))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOO|d:cross_entropy_vjp" : "OOO:cross_entropy", names[vjp],
+                                     &hidden_arg, &head_arg, &target_arg, &dloss))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0), *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    const float *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0),
+                *head = ha_call_in(&call, head_arg, "head", "V d", 0);
     const int32_t *target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = vjp ? NULL : ha_call_out_double(&call, "T");
     float *dhidden = vjp ? ha_call_out(&call, "T d") : NULL, *dhead = vjp ? ha_call_out(&call, "V d") : NULL;
@@ -24,8 +25,8 @@ static PyObject *head_cross_entropy(PyObject *args, PyObject *kwargs, int vjp)
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
-        status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, (float)dloss, loss, dhidden,
-                                              dhead, &signals, call.arena)
+        status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, (float)dloss, loss,
+                                              dhidden, dhead, &signals, call.arena)
                       : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
@@ -43,26 +44,30 @@ static PyObject *cross_entropy_vjp(PyObject *module, PyObject *args, PyObject *k
 
 static PyObject *head_kl(PyObject *args, PyObject *kwargs, int vjp)
 {
-    static char *names[2][6] = {{"teacher_hidden", "hidden", "teacher_head", "head", NULL},
+    static char *names[2][6] = {{"teacher_hidden", "hidden", "teacher_head", "head", "targets", NULL},
                                 {"teacher_hidden", "hidden", "teacher_head", "head", "dloss", NULL}};
-    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg;
+    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None;
     double dloss = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOOO|d:kl_divergence_vjp" : "OOOO:kl_divergence", names[vjp], &teacher_arg,
-                                     &hidden_arg, &teacher_head_arg, &head_arg, &dloss))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOOO|d:kl_divergence_vjp" : "OOOO|O:kl_divergence",
+                                     names[vjp], &teacher_arg, &hidden_arg, &teacher_head_arg, &head_arg,
+                                     vjp ? (void *)&dloss : (void *)&target_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *teacher = ha_call_in(&call, teacher_arg, "teacher_hidden", "T d", 0);
     const float *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0);
     const float *teacher_head = ha_call_in(&call, teacher_head_arg, "teacher_head", "V d", 0);
     const float *head = ha_call_in(&call, head_arg, "head", "V d", 0);
-    double *loss = vjp ? NULL : ha_call_out_double(&call, "T");
+    const int32_t *target = NULL;
+    if (target_arg != Py_None)
+        target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
+    double *loss = vjp ? NULL : ha_call_out_double(&call, "T"), *nll = target ? ha_call_out_double(&call, "T") : NULL;
     float *dhidden = vjp ? ha_call_out(&call, "T d") : NULL, *dhead = vjp ? ha_call_out(&call, "V d") : NULL;
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
-        status = loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, 1, &hidden, head, (float)dloss, &loss,
-                                   dhidden, dhead, &signals, call.arena)
+        status = loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, 1, &hidden, head,
+                                   (float)dloss, &loss, target, nll, dhidden, dhead, &signals, call.arena)
                       : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
@@ -83,10 +88,12 @@ static PyObject *align(PyObject *args, PyObject *kwargs, int vjp)
     static char *names[2][4] = {{"target", "y", NULL}, {"target", "y", "dloss", NULL}};
     PyObject *target_arg, *y_arg;
     double dloss = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OO|d:align_loss_vjp" : "OO:align_loss", names[vjp], &target_arg, &y_arg, &dloss))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OO|d:align_loss_vjp" : "OO:align_loss", names[vjp],
+                                     &target_arg, &y_arg, &dloss))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *target = ha_call_in(&call, target_arg, "target", "T d", 0), *y = ha_call_in(&call, y_arg, "y", "T d", 0);
+    const float *target = ha_call_in(&call, target_arg, "target", "T d", 0),
+                *y = ha_call_in(&call, y_arg, "y", "T d", 0);
     double *loss = vjp ? NULL : ha_call_out_double(&call, "T");
     float *dy = vjp ? ha_call_out(&call, "T d") : NULL;
     ha_status status = HA_OK;
@@ -115,8 +122,8 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
     PyObject *p_arg, *g_arg, *m_arg, *v_arg;
     double lr, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0.0, clip = 1.0;
     long long step;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOdL|$(dd)ddd:adamw", names, &p_arg, &g_arg, &m_arg, &v_arg, &lr, &step,
-                                     &beta1, &beta2, &eps, &decay, &clip))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOdL|$(dd)ddd:adamw", names, &p_arg, &g_arg, &m_arg, &v_arg, &lr,
+                                     &step, &beta1, &beta2, &eps, &decay, &clip))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     ha_call_require(&call, step >= 1, "step is %lld, allowed is 1 or more", step);
@@ -131,18 +138,24 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 PyMethodDef ha_ops_losses[] = {
-    HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets)\n--\n\n-log softmax(hidden head^T)[target], in nats: "
-                "hidden [T,d], head [V,d], targets [T] ints (-1: loss 0) -> float64 [T]. Logits of all tokens never exist at once."),
+    HA_FUNCTION(cross_entropy,
+                "cross_entropy(hidden, head, targets)\n--\n\n-log softmax(hidden head^T)[target], in nats: "
+                "hidden [T,d], head [V,d], targets [T] ints (-1: loss 0) -> float64 [T]. Logits of all tokens never "
+                "exist at once."),
     HA_FUNCTION(cross_entropy_vjp, "cross_entropy_vjp(hidden, head, targets, dloss=1.0)\n--\n\n"
-                "dloss, the same for every token -> dhidden, dhead."),
-    HA_FUNCTION(kl_divergence, "kl_divergence(teacher_hidden, hidden, teacher_head, head)\n--\n\nKL(teacher || student) of the "
-                "softmax over the vocabulary, in nats: hidden [T,d], head [V,d] -> float64 [T]."),
+                                   "dloss, the same for every token -> dhidden, dhead."),
+    HA_FUNCTION(kl_divergence, "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None)\n--\n\n"
+                               "KL(teacher || student) of the softmax over the vocabulary, in nats: hidden [T,d], head "
+                               "[V,d] -> float64 [T];\nwith targets [T] also the student's cross_entropy."),
     HA_FUNCTION(kl_divergence_vjp, "kl_divergence_vjp(teacher_hidden, hidden, teacher_head, head, dloss=1.0)\n--\n\n"
-                "dloss, the same for every token -> dhidden, dhead (of the student)."),
+                                   "dloss, the same for every token -> dhidden, dhead (of the student)."),
     HA_FUNCTION(align_loss, "align_loss(target, y)\n--\n\n|y - target| / sqrt(d): target, y [T,d] -> float64 [T]."),
-    HA_FUNCTION(align_loss_vjp, "align_loss_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every token -> dy; 0 where "
+    HA_FUNCTION(align_loss_vjp,
+                "align_loss_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every token -> dy; 0 where "
                 "y = target."),
-    HA_FUNCTION(adamw, "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\n"
-                "One AdamW step in place on arrays [N]; step counts from 1. g is multiplied with clip, and zero afterwards."),
+    HA_FUNCTION(
+        adamw,
+        "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\n"
+        "One AdamW step in place on arrays [N]; step counts from 1. g is multiplied with clip, and zero afterwards."),
     {0},
 };

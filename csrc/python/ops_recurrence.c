@@ -42,15 +42,15 @@ static size_t delta_state(const ha_gated_delta *d)
 }
 
 /* z and states: NULL, or room for what the backward pass needs. */
-static ha_status delta_forward(const ha_gated_delta *d, const ha_batch *batch, const delta_inputs *in, float *final, float *out,
-                               float *z, float *states, ha_arena *arena)
+static ha_status delta_forward(const ha_gated_delta *d, const ha_batch *batch, const delta_inputs *in, float *final,
+                               float *out, float *z, float *states, ha_arena *arena)
 {
     float **from, **to;
     HA_TRY(by_sequence(batch->n_seq, delta_state(d), (float *)in->initial, &from, arena));
     HA_TRY(by_sequence(batch->n_seq, delta_state(d), final, &to, arena));
     const ptrdiff_t wide_k = (ptrdiff_t)d->heads * d->dk, wide_v = (ptrdiff_t)d->heads * d->dv;
-    return ha_gated_delta_forward(d, batch, in->q, in->k, wide_k, in->v, wide_v, in->g, in->beta, from, to, out, wide_v, z, states,
-                                  arena);
+    return ha_gated_delta_forward(d, batch, in->q, in->k, wide_k, in->v, wide_v, in->g, in->beta, from, to, out, wide_v,
+                                  z, states, arena);
 }
 
 static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -58,8 +58,8 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
     PyObject *object[5], *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2], &object[3],
-                                     &object[4], &lengths, &initial, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
+                                     &object[3], &object[4], &lengths, &initial, &return_state))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     delta_inputs in = delta_arguments(&call, object);
@@ -74,8 +74,8 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     return ha_call_end(&call, status);
 }
 
-static ha_status delta_backward(const ha_gated_delta *d, const ha_batch *batch, const delta_inputs *in, const float *dout,
-                                float *dstate, float *const gradient[5], ha_arena *arena)
+static ha_status delta_backward(const ha_gated_delta *d, const ha_batch *batch, const delta_inputs *in,
+                                const float *dout, float *dstate, float *const gradient[5], ha_arena *arena)
 {
     const size_t wide = (size_t)batch->rows * (size_t)d->heads * (size_t)d->dv;
     const ptrdiff_t ldk = (ptrdiff_t)d->heads * d->dk, ldv = (ptrdiff_t)d->heads * d->dv;
@@ -85,16 +85,17 @@ static ha_status delta_backward(const ha_gated_delta *d, const ha_batch *batch, 
     HA_PUSH(states, arena, ha_gated_delta_states(d, batch));
     HA_TRY(by_sequence(batch->n_seq, delta_state(d), dstate, &ds, arena));
     HA_TRY(delta_forward(d, batch, in, NULL, out, z, states, arena));
-    return ha_gated_delta_backward(d, batch, in->q, in->k, ldk, in->v, ldv, in->g, in->beta, out, ldv, z, states, dout, ldv, ds,
-                                   gradient[0], gradient[1], ldk, gradient[2], ldv, gradient[3], gradient[4], arena);
+    return ha_gated_delta_backward(d, batch, in->q, in->k, ldk, in->v, ldv, in->g, in->beta, out, ldv, z, states, dout,
+                                   ldv, ds, gradient[0], gradient[1], ldk, gradient[2], ldv, gradient[3], gradient[4],
+                                   arena);
 }
 
 static PyObject *gated_delta_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q", "k", "v", "g", "beta", "dout", "dstate", "lengths", "initial_state", NULL};
     PyObject *object[5], *dout_arg, *dstate_arg = Py_None, *lengths = Py_None, *initial = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|O$OO:gated_delta_vjp", names, &object[0], &object[1], &object[2], &object[3],
-                                     &object[4], &dout_arg, &dstate_arg, &lengths, &initial))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|O$OO:gated_delta_vjp", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &dout_arg, &dstate_arg, &lengths, &initial))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     delta_inputs in = delta_arguments(&call, object);
@@ -128,16 +129,19 @@ static linear_inputs linear_arguments(ha_call *call, PyObject *const *object, in
     in.f = ha_call_in(call, object[0], "f", "T H F", 0);
     in.e = ha_call_in(call, object[1], "e", "T K F", 0);
     in.v = ha_call_in(call, object[2], "v", "T K d", 0);
-    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0, "e has %d heads, allowed are divisors of f's %d",
-                    ha_size(call, 'K'), ha_size(call, 'H'));
+    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0,
+                    "e has %d heads, allowed are divisors of f's %d", ha_size(call, 'K'), ha_size(call, 'H'));
     ha_call_require(call, lag >= 0 && lag <= 1 << 30, "lag is %d, allowed are 0 to 2^30", lag);
     return in;
 }
 
 static ha_linear_attention linear_shape(const ha_call *call, int lag)
 {
-    return (ha_linear_attention){.heads = ha_size(call, 'H'), .kv_heads = ha_size(call, 'K'), .features = ha_size(call, 'F'),
-                                 .dim = ha_size(call, 'd'), .lag = lag};
+    return (ha_linear_attention){.heads = ha_size(call, 'H'),
+                                 .kv_heads = ha_size(call, 'K'),
+                                 .features = ha_size(call, 'F'),
+                                 .dim = ha_size(call, 'd'),
+                                 .lag = lag};
 }
 
 static size_t linear_state(const ha_linear_attention *a)
@@ -145,8 +149,8 @@ static size_t linear_state(const ha_linear_attention *a)
     return (size_t)a->kv_heads * (size_t)a->features * (size_t)(a->dim + 1);
 }
 
-static ha_status linear_forward(const ha_linear_attention *a, const ha_batch *batch, const linear_inputs *in, float *state,
-                                float *num, float *den, float *states, ha_arena *arena)
+static ha_status linear_forward(const ha_linear_attention *a, const ha_batch *batch, const linear_inputs *in,
+                                float *state, float *num, float *den, float *states, ha_arena *arena)
 {
     const float **e, **v;
     float **pointers;
@@ -158,8 +162,8 @@ static ha_status linear_forward(const ha_linear_attention *a, const ha_batch *ba
         v[s] = in->v + batch->offset[s] * ldv;
     }
     HA_TRY(by_sequence(batch->n_seq, linear_state(a), state, &pointers, arena));
-    return ha_linear_attention_forward(a, batch, in->f, (ptrdiff_t)a->heads * a->features, e, lde, v, ldv, pointers, num,
-                                       (ptrdiff_t)a->heads * a->dim, den, states, arena);
+    return ha_linear_attention_forward(a, batch, in->f, (ptrdiff_t)a->heads * a->features, e, lde, v, ldv, pointers,
+                                       num, (ptrdiff_t)a->heads * a->dim, den, states, arena);
 }
 
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -167,17 +171,19 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
     static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
     PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
     int lag = 0, return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1], &object[2], &lag,
-                                     &lengths, &initial_arg, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1],
+                                     &object[2], &lag, &lengths, &initial_arg, &return_state))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const linear_inputs in = linear_arguments(&call, object, lag);
-    ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state), "lag is %d, allowed with a state is 0", lag);
+    ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
+                    "lag is %d, allowed with a state is 0", lag);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     call.size['P' - 'A'] = SIZE('F') * (SIZE('d') + 1);
     const float *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
-    float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"), *state = return_state ? ha_call_out(&call, "S K P") : NULL;
+    float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"),
+          *state = return_state ? ha_call_out(&call, "S K P") : NULL;
     const ha_linear_attention a = linear_shape(&call, lag);
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
@@ -197,12 +203,13 @@ static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject
     static char *names[] = {"f", "e", "v", "dnum", "dden", "lag", "lengths", NULL};
     PyObject *object[3], *dnum_arg, *dden_arg, *lengths = Py_None;
     int lag = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$iO:linear_attention_vjp", names, &object[0], &object[1], &object[2],
-                                     &dnum_arg, &dden_arg, &lag, &lengths))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$iO:linear_attention_vjp", names, &object[0], &object[1],
+                                     &object[2], &dnum_arg, &dden_arg, &lag, &lengths))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const linear_inputs in = linear_arguments(&call, object, lag);
-    const float *dnum = ha_call_in(&call, dnum_arg, "dnum", "T H d", 0), *dden = ha_call_in(&call, dden_arg, "dden", "T H", 0);
+    const float *dnum = ha_call_in(&call, dnum_arg, "dnum", "T H d", 0),
+                *dden = ha_call_in(&call, dden_arg, "dden", "T H", 0);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     float *df = ha_call_out(&call, "T H F"), *de = ha_call_out(&call, "T K F"), *dv = ha_call_out(&call, "T K d");
@@ -215,28 +222,32 @@ static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject
         float *num = ha_arena_push(call.arena, rows * (size_t)ldn, sizeof *num);
         float *den = ha_arena_push(call.arena, rows * (size_t)a.heads, sizeof *den);
         float *states = ha_arena_push(call.arena, ha_linear_attention_states(&a, &batch), sizeof *states);
-        status = num && den && states ? linear_forward(&a, &batch, &in, NULL, num, den, states, call.arena) : HA_NO_MEMORY;
+        status =
+            num && den && states ? linear_forward(&a, &batch, &in, NULL, num, den, states, call.arena) : HA_NO_MEMORY;
         if (status == HA_OK)
-            status = ha_linear_attention_backward(&a, &batch, in.f, ldf, in.e, lde, in.v, ldv, states, dnum, ldn, dden, df, ldf, de,
-                                                  lde, dv, ldv, call.arena);
+            status = ha_linear_attention_backward(&a, &batch, in.f, ldf, in.e, lde, in.v, ldv, states, dnum, ldn, dden,
+                                                  df, ldf, de, lde, dv, ldv, call.arena);
     }
     return ha_call_end(&call, status);
 }
 
 PyMethodDef ha_ops_recurrence[] = {
-    HA_FUNCTION(gated_delta,
-                "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-                "Gated delta rule (Yang, Kautz and Hatamizadeh 2024), per head with a state S [dk,dv]:\n"
-                "S_t = exp(g_t) S_{t-1} + beta_t k_t (v_t - exp(g_t) S_{t-1}^T k_t)^T, o_t = S_t^T q_t.\n"
-                "q, k [T,H,dk], v [T,H,dv], g <= 0 and beta [T,H] -> [T,H,dv]; states [sequences,H,dk,dv], None: zero."),
+    HA_FUNCTION(
+        gated_delta,
+        "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+        "Gated delta rule (Yang, Kautz and Hatamizadeh 2024), per head with a state S [dk,dv]:\n"
+        "S_t = exp(g_t) S_{t-1} + beta_t k_t (v_t - exp(g_t) S_{t-1}^T k_t)^T, o_t = S_t^T q_t.\n"
+        "q, k [T,H,dk], v [T,H,dv], g <= 0 and beta [T,H] -> [T,H,dv]; states [sequences,H,dk,dv], None: zero."),
     HA_FUNCTION(gated_delta_vjp,
                 "gated_delta_vjp(q, k, v, g, beta, dout, dstate=None, *, lengths=None, initial_state=None)\n--\n\n"
                 "dout [T,H,dv], and dstate of the final state -> dq, dk, dv, dg, dbeta, dinitial_state."),
-    HA_FUNCTION(linear_attention,
-                "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-                "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag: f [T,H,F], e [T,KV,F],\n"
-                "v [T,KV,d] -> num [T,H,d], den [T,H]. A state [sequences,KV,F*(d+1)] is the sum of e_j v_j^T [F,d], then of e_j [F]."),
-    HA_FUNCTION(linear_attention_vjp,
-                "linear_attention_vjp(f, e, v, dnum, dden, *, lag=0, lengths=None)\n--\n\ndnum [T,H,d], dden [T,H] -> df, de, dv."),
+    HA_FUNCTION(
+        linear_attention,
+        "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+        "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag: f [T,H,F], e [T,KV,F],\n"
+        "v [T,KV,d] -> num [T,H,d], den [T,H]. A state [sequences,KV,F*(d+1)] is the sum of e_j v_j^T [F,d], then of "
+        "e_j [F]."),
+    HA_FUNCTION(linear_attention_vjp, "linear_attention_vjp(f, e, v, dnum, dden, *, lag=0, lengths=None)\n--\n\ndnum "
+                                      "[T,H,d], dden [T,H] -> df, de, dv."),
     {0},
 };

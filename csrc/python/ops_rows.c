@@ -32,11 +32,13 @@ static PyObject *linear_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
     const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1), *dy = ha_call_in(&call, dy_arg, "dy", "T O", 0);
-    float *dx = ha_call_out(&call, "T I"), *dw = ha_call_out(&call, "O I"), *dbias = bias ? ha_call_out(&call, "O") : NULL;
+    float *dx = ha_call_out(&call, "T I"), *dw = ha_call_out(&call, "O I"),
+          *dbias = bias ? ha_call_out(&call, "O") : NULL;
     if (!bias)
         ha_call_out_none(&call);
     if (ha_call_run(&call))
-        ha_linear_backward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), w, dy, SIZE('O'), 0.0f, dx, SIZE('I'), dw, dbias);
+        ha_linear_backward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), w, dy, SIZE('O'), 0.0f, dx, SIZE('I'),
+                           dw, dbias);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -82,12 +84,13 @@ static PyObject *rotate(PyObject *args, PyObject *kwargs, int vjp)
     double factor = 1.0;
     int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOd:rope_vjp", vjp_names, &x_arg, &freq_arg, &dy_arg,
                                                &positions, &lengths, &factor)
-                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", forward_names, &x_arg, &freq_arg, &positions,
-                                               &lengths, &factor);
+                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", forward_names, &x_arg, &freq_arg,
+                                               &positions, &lengths, &factor);
     if (!ok)
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0), *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
+    const float *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0),
+                *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     if (vjp)
         x = ha_call_in(&call, dy_arg, "dy", "T H 2h", 0);
     ha_batch batch = {0};
@@ -220,19 +223,27 @@ static PyObject *hedgehog_vjp(PyObject *module, PyObject *args, PyObject *kwargs
 }
 
 PyMethodDef ha_ops_rows[] = {
-    HA_FUNCTION(linear, "linear(x, weight, bias=None)\n--\n\nx W^T + bias: x [T,in], weight [out,in], bias [out] -> [T,out]."),
-    HA_FUNCTION(linear_vjp, "linear_vjp(x, weight, dy, bias=None)\n--\n\ndy [T,out] -> dx, dweight, dbias (None without bias)."),
-    HA_FUNCTION(rms_norm, "rms_norm(x, weight, *, eps=1e-6)\n--\n\nx weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d]."),
+    HA_FUNCTION(linear,
+                "linear(x, weight, bias=None)\n--\n\nx W^T + bias: x [T,in], weight [out,in], bias [out] -> [T,out]."),
+    HA_FUNCTION(linear_vjp,
+                "linear_vjp(x, weight, dy, bias=None)\n--\n\ndy [T,out] -> dx, dweight, dbias (None without bias)."),
+    HA_FUNCTION(
+        rms_norm,
+        "rms_norm(x, weight, *, eps=1e-6)\n--\n\nx weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d]."),
     HA_FUNCTION(rms_norm_vjp, "rms_norm_vjp(x, weight, dy, *, eps=1e-6)\n--\n\ndy [T,d] -> dx, dweight."),
-    HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\n"
-                "Rotates pairs (i, i + d/2) of x [T,H,d] by position * inv_freq[i], inv_freq [d/2], and scales with factor.\n"
-                "positions [T]; default: from 0 in every sequence."),
-    HA_FUNCTION(rope_vjp, "rope_vjp(x, inv_freq, dy, *, positions=None, lengths=None, factor=1.0)\n--\n\ndy [T,H,d] -> dx."),
+    HA_FUNCTION(
+        rope,
+        "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\n"
+        "Rotates pairs (i, i + d/2) of x [T,H,d] by position * inv_freq[i], inv_freq [d/2], and scales with factor.\n"
+        "positions [T]; default: from 0 in every sequence."),
+    HA_FUNCTION(rope_vjp,
+                "rope_vjp(x, inv_freq, dy, *, positions=None, lengths=None, factor=1.0)\n--\n\ndy [T,H,d] -> dx."),
     HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nsilu(gate) * up: gate_up [T,2f] = [gate, up] -> [T,f]."),
     HA_FUNCTION(swiglu_vjp, "swiglu_vjp(gate_up, dy)\n--\n\ndy [T,f] -> dgate_up [T,2f]."),
     HA_FUNCTION(embed, "embed(tokens, table)\n--\n\ntable[tokens]: tokens [T] ints, table [V,d] -> [T,d]."),
     HA_FUNCTION(embed_vjp, "embed_vjp(tokens, table, dx)\n--\n\ndx [T,d] -> dtable [V,d]."),
-    HA_FUNCTION(hedgehog, "hedgehog(x, weight)\n--\n\nFeature map softmax([W x, -W x]) per head (Zhang et al. 2024): x [T,H,d], "
+    HA_FUNCTION(hedgehog,
+                "hedgehog(x, weight)\n--\n\nFeature map softmax([W x, -W x]) per head (Zhang et al. 2024): x [T,H,d], "
                 "weight [H,d,d] -> [T,H,2d]."),
     HA_FUNCTION(hedgehog_vjp, "hedgehog_vjp(x, weight, dy)\n--\n\ndy [T,H,2d] -> dx, dweight."),
     {0},

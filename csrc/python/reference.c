@@ -44,10 +44,12 @@ static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"x", "inv_freq", "positions", "lengths", "factor", NULL};
     PyObject *x_arg, *freq_arg, *positions = Py_None, *lengths = Py_None;
     double factor = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", names, &x_arg, &freq_arg, &positions, &lengths, &factor))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", names, &x_arg, &freq_arg, &positions, &lengths,
+                                     &factor))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0), *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
+    const double *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0),
+                 *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     if (positions != Py_None)
@@ -103,18 +105,19 @@ static PyObject *hedgehog(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static void require_groups(ha_call *call)
 {
-    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0, "%d heads share %d key heads, allowed are divisors",
-                    ha_size(call, 'H'), ha_size(call, 'K'));
+    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0,
+                    "%d heads share %d key heads, allowed are divisors", ha_size(call, 'H'), ha_size(call, 'K'));
 }
 
 static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "lengths", "key_lengths", "scale", "causal", "window", "sinks", "return_stats", NULL};
+    static char *names[] = {"q",      "k",      "v",     "lengths",      "key_lengths", "scale",
+                            "causal", "window", "sinks", "return_stats", NULL};
     PyObject *q_arg, *k_arg, *v_arg, *lengths = Py_None, *key_lengths = Py_None, *scale = Py_None;
     ref_attention a = {.causal = 1};
     int stats = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOpiip:softmax_attention", names, &q_arg, &k_arg, &v_arg, &lengths,
-                                     &key_lengths, &scale, &a.causal, &a.window, &a.sinks, &stats))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOpiip:softmax_attention", names, &q_arg, &k_arg, &v_arg,
+                                     &lengths, &key_lengths, &scale, &a.causal, &a.window, &a.sinks, &stats))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *q = ha_call_in(&call, q_arg, "q", "T H d", 0), *k = ha_call_in(&call, k_arg, "k", "L K d", 0);
@@ -126,7 +129,8 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     ha_batch batch = {0}, keys = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     ha_call_batch(&call, key_lengths == Py_None ? lengths : key_lengths, "key_lengths", SIZE('L'), &keys);
-    ha_call_require(&call, batch.n_seq == keys.n_seq, "key_lengths has %d entries, expected %d", keys.n_seq, batch.n_seq);
+    ha_call_require(&call, batch.n_seq == keys.n_seq, "key_lengths has %d entries, expected %d", keys.n_seq,
+                    batch.n_seq);
     for (int s = 0; !call.failed && s < batch.n_seq; s++)
         ha_call_require(&call, keys.offset[s + 1] - keys.offset[s] >= batch.offset[s + 1] - batch.offset[s],
                         "key_lengths[%d] is below lengths[%d]", s, s);
@@ -142,8 +146,8 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
     PyObject *object[5], *lengths = Py_None, *initial_arg = Py_None;
     int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2], &object[3],
-                                     &object[4], &lengths, &initial_arg, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
+                                     &object[3], &object[4], &lengths, &initial_arg, &return_state))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *q = ha_call_in(&call, object[0], "q", "T H k", 0), *k = ha_call_in(&call, object[1], "k", "T H k", 0);
@@ -169,8 +173,8 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
     static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
     PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
     int lag = 0, return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1], &object[2], &lag,
-                                     &lengths, &initial_arg, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1],
+                                     &object[2], &lag, &lengths, &initial_arg, &return_state))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *f = ha_call_in(&call, object[0], "f", "T H F", 0), *e = ha_call_in(&call, object[1], "e", "T K F", 0);
@@ -199,7 +203,8 @@ static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:cross_entropy", names, &hidden_arg, &head_arg, &target_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0), *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0),
+                 *head = ha_call_in(&call, head_arg, "head", "V d", 0);
     const int32_t *target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = ha_call_out(&call, "T");
     if (ha_call_run(&call))
@@ -209,18 +214,25 @@ static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwarg
 
 static PyObject *kl_divergence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"teacher_hidden", "hidden", "teacher_head", "head", NULL};
-    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:kl_divergence", names, &teacher_arg, &hidden_arg, &teacher_head_arg, &head_arg))
+    static char *names[] = {"teacher_hidden", "hidden", "teacher_head", "head", "targets", NULL};
+    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O:kl_divergence", names, &teacher_arg, &hidden_arg,
+                                     &teacher_head_arg, &head_arg, &target_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *teacher = ha_call_in(&call, teacher_arg, "teacher_hidden", "T d", 0);
     const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0);
     const double *teacher_head = ha_call_in(&call, teacher_head_arg, "teacher_head", "V d", 0);
     const double *head = ha_call_in(&call, head_arg, "head", "V d", 0);
-    double *loss = ha_call_out(&call, "T");
-    if (ha_call_run(&call))
+    const int32_t *target = NULL;
+    if (target_arg != Py_None)
+        target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
+    double *loss = ha_call_out(&call, "T"), *nll = target ? ha_call_out(&call, "T") : NULL;
+    if (ha_call_run(&call)) {
         ref_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, hidden, head, loss);
+        if (nll)
+            ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, nll);
+    }
     return ha_call_end(&call, HA_OK);
 }
 
@@ -231,7 +243,8 @@ static PyObject *align_loss(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:align_loss", names, &target_arg, &y_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *target = ha_call_in(&call, target_arg, "target", "T d", 0), *y = ha_call_in(&call, y_arg, "y", "T d", 0);
+    const double *target = ha_call_in(&call, target_arg, "target", "T d", 0),
+                 *y = ha_call_in(&call, y_arg, "y", "T d", 0);
     double *loss = ha_call_out(&call, "T");
     if (ha_call_run(&call))
         ref_align_loss(SIZE('T'), SIZE('d'), target, y, loss);
@@ -244,8 +257,8 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
     PyObject *p_arg, *g_arg, *m_arg, *v_arg;
     ref_adamw_options o = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0};
     long long step;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOdL|$(dd)ddd:adamw", names, &p_arg, &g_arg, &m_arg, &v_arg, &o.lr, &step,
-                                     &o.beta1, &o.beta2, &o.eps, &o.decay, &o.clip))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOdL|$(dd)ddd:adamw", names, &p_arg, &g_arg, &m_arg, &v_arg,
+                                     &o.lr, &step, &o.beta1, &o.beta2, &o.eps, &o.decay, &o.clip))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     o.step = step;
@@ -258,12 +271,13 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "gate", "b", "a", "A_log", "dt_bias", "norm", "inv_freq", "silu", "norm_eps", "lengths", NULL};
+    static char *names[] = {"q",       "k",    "v",        "gate", "b",        "a",       "A_log",
+                            "dt_bias", "norm", "inv_freq", "silu", "norm_eps", "lengths", NULL};
     PyObject *object[9], *freq_arg = Py_None, *lengths = Py_None;
     ref_gated_delta_mixer m = {.silu = 1, .norm_eps = 1e-6};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OpdO:mix_gated_delta", names, &object[0], &object[1], &object[2],
-                                     &object[3], &object[4], &object[5], &object[6], &object[7], &object[8], &freq_arg, &m.silu,
-                                     &m.norm_eps, &lengths))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OpdO:mix_gated_delta", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &object[8],
+                                     &freq_arg, &m.silu, &m.norm_eps, &lengths))
         return NULL;
     static const char *const shape[9] = {"T H 2h", "T H 2h", "T H 2h", "T H 2h", "T H", "T H", "H", "H", "2h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -277,17 +291,20 @@ static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwa
     double *y = ha_call_out(&call, "T H 2h");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
-        status = ref_mix_gated_delta(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], y, call.arena);
+        status = ref_mix_gated_delta(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], y,
+                                     call.arena);
     return ha_call_end(&call, status);
 }
 
 static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "feature_q", "feature_k", "gate", "inv_freq", "window", "sinks", "rope_features", "lengths", NULL};
+    static char *names[] = {"q",        "k",      "v",     "feature_q",     "feature_k", "gate",
+                            "inv_freq", "window", "sinks", "rope_features", "lengths",   NULL};
     PyObject *object[7], *lengths = Py_None;
     ref_window_mixer m = {.window = 64, .sinks = 4, .rope_features = 1};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$iipO:mix_window_linear", names, &object[0], &object[1], &object[2],
-                                     &object[3], &object[4], &object[5], &object[6], &m.window, &m.sinks, &m.rope_features, &lengths))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$iipO:mix_window_linear", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &object[6], &m.window, &m.sinks,
+                                     &m.rope_features, &lengths))
         return NULL;
     static const char *const shape[7] = {"T H 2h", "T K 2h", "T K 2h", "H 2h 2h", "K 2h 2h", "H", "h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -313,30 +330,41 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nAs ops.swiglu."),
     HA_FUNCTION(embed, "embed(tokens, table)\n--\n\nAs ops.embed."),
     HA_FUNCTION(hedgehog, "hedgehog(x, weight)\n--\n\nAs ops.hedgehog."),
-    HA_FUNCTION(softmax_attention,
-                "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
-                "return_stats=False)\n--\n\nAs ops.softmax_attention."),
-    HA_FUNCTION(gated_delta, "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-                             "As ops.gated_delta."),
-    HA_FUNCTION(linear_attention, "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-                                  "As ops.linear_attention."),
+    HA_FUNCTION(
+        softmax_attention,
+        "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
+        "return_stats=False)\n--\n\nAs ops.softmax_attention."),
+    HA_FUNCTION(gated_delta,
+                "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+                "As ops.gated_delta."),
+    HA_FUNCTION(linear_attention,
+                "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+                "As ops.linear_attention."),
     HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets)\n--\n\nAs ops.cross_entropy."),
-    HA_FUNCTION(kl_divergence, "kl_divergence(teacher_hidden, hidden, teacher_head, head)\n--\n\nAs ops.kl_divergence."),
+    HA_FUNCTION(kl_divergence,
+                "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None)\n--\n\nAs ops.kl_divergence."),
     HA_FUNCTION(align_loss, "align_loss(target, y)\n--\n\nAs ops.align_loss."),
-    HA_FUNCTION(adamw, "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\nAs ops.adamw."),
-    HA_FUNCTION(mix_gated_delta,
-                "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, silu=True, norm_eps=1e-6, lengths=None)\n"
-                "--\n\nThe gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
-                "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d]."),
-    HA_FUNCTION(mix_window_linear,
-                "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, window=64, sinks=4, rope_features=True, "
-                "lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], feature_q [H,d,d],\n"
-                "feature_k [KV,d,d], gate [H], inv_freq [d/2] -> [T,H,d]."),
+    HA_FUNCTION(
+        adamw,
+        "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\nAs ops.adamw."),
+    HA_FUNCTION(
+        mix_gated_delta,
+        "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, silu=True, norm_eps=1e-6, "
+        "lengths=None)\n"
+        "--\n\nThe gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
+        "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d]."),
+    HA_FUNCTION(
+        mix_window_linear,
+        "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, window=64, sinks=4, rope_features=True, "
+        "lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], feature_q "
+        "[H,d,d],\n"
+        "feature_k [KV,d,d], gate [H], inv_freq [d/2] -> [T,H,d]."),
     {0},
 };
 
 int ha_add_reference(PyObject *module)
 {
     PyMethodDef *const tables[] = {methods, NULL};
-    return ha_add_submodule(module, "reference", "The operations of the core as plain loops in float64, without gradients.", tables);
+    return ha_add_submodule(module, "reference",
+                            "The operations of the core as plain loops in float64, without gradients.", tables);
 }

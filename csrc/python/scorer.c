@@ -69,32 +69,51 @@ static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
     return PyArray_SimpleNew(ndim, shape, NPY_FLOAT64);
 }
 
-static PyObject *kl(scorer_object *self, PyObject *args, PyObject *kwargs)
+/* kl(...) and, with_nll, evaluate(...) */
+static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
-    static char *names[] = {"tokens", "windows", "gates", NULL};
-    PyObject *tokens, *windows, *gates_object = Py_None, *out = NULL;
+    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", NULL};
+    PyObject *tokens, *windows, *gates_object = Py_None, *hidden_object = Py_None, *mean = NULL, *nll = NULL, *result = NULL;
     windows_arg w;
-    PyArrayObject *gates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:kl", names, &tokens, &windows, &gates_object))
+    PyArrayObject *gates = NULL, *hidden = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates_object, &hidden_object))
         return NULL;
-    if (ha_windows_parse(self->model, tokens, windows, 1, &w) < 0)
+    if (ha_windows_parse(self->model, tokens, windows, 1 + with_nll, &w) < 0)
         return NULL;
-    if (ha_gates_parse(self->model, gates_object, &gates) == 0 && (out = new_doubles(1, w.view.count, 0))) {
+    const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->model->config.hidden_size};
+    if (ha_gates_parse(self->model, gates_object, &gates) < 0 ||
+        (hidden_object != Py_None && !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, shape))))
+        goto done;
+    mean = new_doubles(1, w.view.count, 0);
+    nll = with_nll ? new_doubles(1, w.view.count, 0) : NULL;
+    if (mean && (nll || !with_nll)) {
         ha_scorer core = core_of(self);
         ha_status status;
         HA_BEGIN_CORE(self->model)
         size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_kl(&core, &w.view, gates_of(self, gates), PyArray_DATA((PyArrayObject *)out));
+        status = ha_score_kl(&core, &w.view, gates_of(self, gates), hidden ? PyArray_DATA(hidden) : NULL,
+                             PyArray_DATA((PyArrayObject *)mean), nll ? PyArray_DATA((PyArrayObject *)nll) : NULL);
         ha_arena_release(core.arena, mark);
         HA_END_CORE(self->model)
-        if (status != HA_OK) {
-            Py_CLEAR(out);
-            ha_raise(status);
-        }
+        result = status != HA_OK ? ha_raise(status) : nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
     }
+done:
+    Py_XDECREF(mean);
+    Py_XDECREF(nll);
     Py_XDECREF(gates);
+    Py_XDECREF(hidden);
     ha_windows_clear(&w);
-    return out;
+    return result;
+}
+
+static PyObject *kl(scorer_object *self, PyObject *args, PyObject *kwargs)
+{
+    return run(self, args, kwargs, "OO|OO:kl", 0);
+}
+
+static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
+{
+    return run(self, args, kwargs, "OO|OO:evaluate", 1);
 }
 
 /* A list of layer numbers: ascending, each with both mixers. Returns their count or -1; *out is to be freed. */
@@ -189,9 +208,13 @@ static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kw
 
 static PyMethodDef methods[] = {
     {"kl", (PyCFunction)(void (*)(void))kl, METH_VARARGS | METH_KEYWORDS,
-     "kl($self, tokens, windows, gates=None)\n--\n\n"
+     "kl($self, tokens, windows, gates=None, teacher_hidden=None)\n--\n\n"
      "Mean KL(teacher || model) of each window, nats per token, float64 [m].\n\n"
-     "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None."},
+     "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None.\n"
+     "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its pass."},
+    {"evaluate", (PyCFunction)(void (*)(void))evaluate, METH_VARARGS | METH_KEYWORDS,
+     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None)\n--\n\n"
+     "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats."},
     {"flip", (PyCFunction)(void (*)(void))flip, METH_VARARGS | METH_KEYWORDS,
      "flip($self, tokens, windows, gates, layers)\n--\n\n"
      "KL of the hybrid with these gates, [m], and of those with gate l replaced by 1 - gate, [len(layers), m].\n\n"

@@ -115,7 +115,7 @@ static int shape_of(PyObject *object, Py_ssize_t *shape)
     return (int)ndim;
 }
 
-static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"shape", "dtype", NULL};
     PyObject *object;
@@ -134,8 +134,7 @@ ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
     ha_tensor *to = ha_tensor_new(Py_TYPE(from), dtype, from->ndim, from->shape, NULL, NULL, 0);
     if (!to)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    float block[BLOCK];
+    Py_BEGIN_ALLOW_THREADS float block[BLOCK];
     const char *src = from->data;
     char *dst = to->data;
     for (Py_ssize_t at = 0; at < from->count; at += BLOCK) {
@@ -143,8 +142,7 @@ ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
         ha_to_f32(from->dtype, src + (size_t)at * ha_dtype_size(from->dtype), block, n);
         ha_from_f32(dtype, block, dst + (size_t)at * ha_dtype_size(dtype), n);
     }
-    Py_END_ALLOW_THREADS
-    return to;
+    Py_END_ALLOW_THREADS return to;
 }
 
 static PyObject *to(PyObject *self, PyObject *name)
@@ -152,95 +150,9 @@ static PyObject *to(PyObject *self, PyObject *name)
     ha_dtype dtype;
     const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
     if (!text)
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "dtype is %R, allowed are " HA_TENSOR_DTYPES, name);
+        return PyErr_Occurred() ? NULL
+                                : PyErr_Format(PyExc_TypeError, "dtype is %R, allowed are " HA_TENSOR_DTYPES, name);
     return dtype_of(text, &dtype) < 0 ? NULL : (PyObject *)ha_tensor_to((ha_tensor *)self, dtype);
-}
-
-/* bfloat16 as ml_dtypes has it; its bits as uint16 where that package is absent. A new reference. */
-static PyArray_Descr *bfloat16_descr(void)
-{
-    PyArray_Descr *descr = NULL;
-    PyObject *module = PyImport_ImportModule("ml_dtypes");
-    PyObject *scalar = module ? PyObject_GetAttrString(module, "bfloat16") : NULL;
-    Py_XDECREF(module);
-    if (scalar) {
-        PyArray_DescrConverter(scalar, &descr);
-        Py_DECREF(scalar);
-    } else if (PyErr_ExceptionMatches(PyExc_ImportError)) {
-        PyErr_Clear();
-        descr = PyArray_DescrFromType(NPY_UINT16);
-    }
-    return descr;
-}
-
-static PyObject *numpy(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    ha_tensor *self = (ha_tensor *)object;
-    PyArray_Descr *descr = self->dtype == HA_BF16 ? bfloat16_descr()
-                                                  : PyArray_DescrFromType(self->dtype == HA_F16 ? NPY_HALF : NPY_FLOAT32);
-    if (!descr)
-        return NULL;
-    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, descr, self->ndim, self->shape, self->strides, self->data,
-                                           self->readonly ? NPY_ARRAY_CARRAY_RO : NPY_ARRAY_CARRAY, NULL);
-    if (array && PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(object)) < 0)
-        Py_CLEAR(array);
-    return array;
-}
-
-/* __array__(dtype=None, copy=None), as NumPy 2 asks for it: copy True always, None where needed, False never. */
-static PyObject *as_array(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"dtype", "copy", NULL};
-    PyArray_Descr *wanted = NULL;
-    PyObject *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O&O:__array__", names, PyArray_DescrConverter2, &wanted, &copy))
-        return NULL;
-    int always = copy == Py_None ? 0 : PyObject_IsTrue(copy), never = copy != Py_None && always == 0;
-    PyArrayObject *array = always < 0 ? NULL : (PyArrayObject *)numpy(self, NULL);
-    PyObject *result = (PyObject *)array;
-    if (array && wanted && !PyArray_EquivTypes(PyArray_DESCR(array), wanted)) {
-        if (never) {
-            PyErr_Format(PyExc_ValueError, "a Tensor of %s becomes an array of %R by copying only, and copy is False",
-                         ha_dtype_name(((ha_tensor *)self)->dtype), (PyObject *)wanted);
-            result = NULL;
-        } else { /* through float32: where ml_dtypes is absent the array holds bits, not numbers */
-            ha_tensor *plain = ha_tensor_to((ha_tensor *)self, HA_F32);
-            PyObject *numbers = plain ? numpy((PyObject *)plain, NULL) : NULL;
-            result = numbers ? PyArray_CastToType((PyArrayObject *)numbers, (PyArray_Descr *)Py_NewRef(wanted), 0) : NULL;
-            Py_XDECREF(numbers);
-            Py_XDECREF(plain);
-        }
-        Py_DECREF(array);
-    } else if (array && always) {
-        result = PyArray_NewCopy(array, NPY_CORDER);
-        Py_DECREF(array);
-    }
-    Py_XDECREF(wanted);
-    return result;
-}
-
-static PyObject *from_numpy(PyObject *class, PyObject *object)
-{
-    if (!PyArray_Check(object))
-        return PyErr_Format(PyExc_TypeError, "array is a %s, expected numpy.ndarray", Py_TYPE(object)->tp_name);
-    PyArrayObject *array = (PyArrayObject *)object;
-    PyArray_Descr *descr = PyArray_DESCR(array);
-    const char *scalar = strrchr(descr->typeobj->tp_name, '.');
-    ha_dtype dtype;
-    if (PyArray_TYPE(array) == NPY_FLOAT32)
-        dtype = HA_F32;
-    else if (PyArray_TYPE(array) == NPY_HALF)
-        dtype = HA_F16;
-    else if (PyTypeNum_ISUSERDEF(PyArray_TYPE(array)) && !strcmp(scalar ? scalar + 1 : descr->typeobj->tp_name, "bfloat16"))
-        dtype = HA_BF16;
-    else
-        return PyErr_Format(PyExc_TypeError, "array has dtype %R, allowed are " HA_TENSOR_DTYPES, (PyObject *)descr);
-    if (!PyArray_IS_C_CONTIGUOUS(array) || !PyArray_ISALIGNED(array) || !PyArray_ISNOTSWAPPED(array))
-        return PyErr_Format(PyExc_ValueError, "array must be C-contiguous, aligned and of native byte order; "
-                                              "numpy.ascontiguousarray(array) makes a copy that is");
-    return (PyObject *)ha_tensor_new((PyTypeObject *)class, dtype, PyArray_NDIM(array), PyArray_DIMS(array),
-                                     PyArray_DATA(array), object, !PyArray_ISWRITEABLE(array));
 }
 
 static PyObject *from_dlpack(PyObject *class, PyObject *object)
@@ -255,7 +167,8 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
     *view = (Py_buffer){0};
     if (self->dtype == HA_BF16 && flags & PyBUF_FORMAT) {
         /* An integer format would make np.asarray, which asks for buffers first, return bits in place of numbers. */
-        PyErr_SetString(PyExc_BufferError, "bfloat16 has no buffer format: use numpy(), or numpy().view('uint16') for its bits");
+        PyErr_SetString(PyExc_BufferError,
+                        "bfloat16 has no buffer format: use numpy(), or numpy().view('uint16') for its bits");
         return -1;
     }
     if (self->readonly && flags & PyBUF_WRITABLE) {
@@ -263,8 +176,12 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
         return -1;
     }
     Py_ssize_t item = (Py_ssize_t)ha_dtype_size(self->dtype);
-    *view = (Py_buffer){.obj = Py_NewRef(object), .buf = self->data, .len = self->count * item, .itemsize = item,
-                        .readonly = self->readonly, .ndim = self->ndim,
+    *view = (Py_buffer){.obj = Py_NewRef(object),
+                        .buf = self->data,
+                        .len = self->count * item,
+                        .itemsize = item,
+                        .readonly = self->readonly,
+                        .ndim = self->ndim,
                         .format = flags & PyBUF_FORMAT ? (char *)format[self->dtype] : NULL,
                         .shape = flags & PyBUF_ND ? self->shape : NULL,
                         .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? self->strides : NULL};
@@ -308,7 +225,8 @@ static PyObject *repr(PyObject *object)
 {
     ha_tensor *self = (ha_tensor *)object;
     PyObject *shape = get_shape(object, NULL);
-    PyObject *text = shape ? PyUnicode_FromFormat("Tensor(shape=%R, dtype='%s')", shape, ha_dtype_name(self->dtype)) : NULL;
+    PyObject *text =
+        shape ? PyUnicode_FromFormat("Tensor(shape=%R, dtype='%s')", shape, ha_dtype_name(self->dtype)) : NULL;
     Py_XDECREF(shape);
     return text;
 }
@@ -332,23 +250,30 @@ static PyGetSetDef getset[] = {
 
 #define WITH_KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
 static PyMethodDef methods[] = {
-    {"numpy", numpy, METH_NOARGS, "numpy($self)\n--\n\nAn ndarray over the same memory, which keeps this tensor alive. bfloat16 "
+    {"numpy", ha_tensor_numpy, METH_NOARGS,
+     "numpy($self)\n--\n\nAn ndarray over the same memory, which keeps this tensor alive. bfloat16 "
      "is ml_dtypes.bfloat16, or uint16 (its bits) where ml_dtypes is not installed."},
-    {"to", to, METH_O, "to($self, dtype, /)\n--\n\nA copy converted to 'float32', 'bfloat16' or 'float16', to nearest even."},
-    {"from_numpy", from_numpy, METH_O | METH_CLASS, "from_numpy($type, array, /)\n--\n\nA tensor over an array's memory, "
+    {"to", to, METH_O,
+     "to($self, dtype, /)\n--\n\nA copy converted to 'float32', 'bfloat16' or 'float16', to nearest even."},
+    {"from_numpy", ha_tensor_from_numpy, METH_O | METH_CLASS,
+     "from_numpy($type, array, /)\n--\n\nA tensor over an array's memory, "
      "writable if the array is. float32, float16 or ml_dtypes.bfloat16, C-contiguous."},
-    {"from_dlpack", from_dlpack, METH_O | METH_CLASS, "from_dlpack($type, tensor, /)\n--\n\nA tensor over the memory of any object "
+    {"from_dlpack", from_dlpack, METH_O | METH_CLASS,
+     "from_dlpack($type, tensor, /)\n--\n\nA tensor over the memory of any object "
      "with __dlpack__ on the CPU. float32, float16 or bfloat16, row-major without gaps; else BufferError."},
-    {"__array__", WITH_KEYWORDS(as_array), METH_VARARGS | METH_KEYWORDS, "__array__($self, dtype=None, copy=None)\n--\n\nFor NumPy."},
+    {"__array__", WITH_KEYWORDS(ha_tensor_as_array), METH_VARARGS | METH_KEYWORDS,
+     "__array__($self, dtype=None, copy=None)\n--\n\nFor NumPy."},
     {"__dlpack__", WITH_KEYWORDS(ha_tensor_dlpack), METH_VARARGS | METH_KEYWORDS,
-     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule over the same memory."},
+     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA DLPack capsule over the "
+     "same memory."},
     {"__dlpack_device__", ha_tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(1, 0): the CPU."},
     {0},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Tensor(shape, dtype='float32')\n--\n\nMemory with a shape (an int or ints) and a dtype ('float32', 'bfloat16', "
-                "'float16'), zeroed. Shares it with NumPy, the buffer protocol and DLPack without a copy."},
+    {Py_tp_doc,
+     "Tensor(shape, dtype='float32')\n--\n\nMemory with a shape (an int or ints) and a dtype ('float32', 'bfloat16', "
+     "'float16'), zeroed. Shares it with NumPy, the buffer protocol and DLPack without a copy."},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

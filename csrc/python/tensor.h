@@ -9,8 +9,7 @@ enum { HA_TENSOR_DIMS = 8 };
 #define HA_TENSOR_DTYPES "float32, bfloat16, float16"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *owner; /* keeps `data` alive; NULL: the tensor owns it */
+    PyObject_HEAD PyObject *owner; /* keeps `data` alive; NULL: the tensor owns it */
     void *data;
     ha_dtype dtype;
     int ndim, readonly;
@@ -22,6 +21,11 @@ ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_
                          PyObject *owner, int readonly);
 /* A copy with memory of its own, converted to `dtype`. */
 ha_tensor *ha_tensor_to(const ha_tensor *tensor, ha_dtype dtype);
+
+/* tensor_numpy.c: the methods numpy, __array__ and from_numpy. */
+PyObject *ha_tensor_numpy(PyObject *self, PyObject *unused);
+PyObject *ha_tensor_as_array(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *ha_tensor_from_numpy(PyObject *type, PyObject *object);
 
 /* dlpack.c: the methods __dlpack__, __dlpack_device__ and from_dlpack (https://dmlc.github.io/dlpack/latest/). */
 PyObject *ha_tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs);

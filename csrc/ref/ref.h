@@ -17,8 +17,8 @@ double ref_dot(int n, const double *x, const double *y);
 double ref_sigmoid(double x);
 void ref_linear(int rows, int in, int out, const double *x, const double *w, const double *bias, double *y);
 void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y);
-void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor, const double *x,
-              double *y);
+void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor,
+              const double *x, double *y);
 void ref_swiglu(int rows, int f, const double *gate_up, double *y);
 void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
 void ref_hedgehog(int rows, int heads, int dim, const double *x, const double *w, double *y);
@@ -46,14 +46,14 @@ typedef struct {
 } ref_linear_shape;
 
 /* state: [n_seq, kv_heads, features * dim + features] or NULL */
-void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e, const double *v,
-                          double *state, double *num, double *den);
+void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e,
+                          const double *v, double *state, double *num, double *den);
 
 /* ref_losses.c; loss [rows] */
 void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const int32_t *target,
                        double *loss);
-void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head, const double *hidden,
-            const double *head, double *loss);
+void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head,
+            const double *hidden, const double *head, double *loss);
 void ref_align_loss(int rows, int d, const double *target, const double *y, double *loss);
 typedef struct {
     double lr, beta1, beta2, eps, decay, clip;
@@ -71,8 +71,9 @@ typedef struct {
 
 /* q, k, v, gate [rows, heads, dim]; b, a [rows, heads]; a_log, dt_bias [heads]; norm [dim] */
 ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const double *q, const double *k,
-                              const double *v, const double *gate, const double *b, const double *a, const double *a_log,
-                              const double *dt_bias, const double *norm, double *y, ha_arena *work);
+                              const double *v, const double *gate, const double *b, const double *a,
+                              const double *a_log, const double *dt_bias, const double *norm, double *y,
+                              ha_arena *work);
 
 typedef struct {
     int heads, kv_heads, dim, window, sinks, rope_features;

@@ -46,8 +46,8 @@ void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const 
             for (int h = 0; h < a->heads; h++) {
                 ptrdiff_t at = (ptrdiff_t)r * a->heads + h;
                 ptrdiff_t keys = ((ptrdiff_t)key_offset[s] * a->kv_heads + h / (a->heads / a->kv_heads)) * a->dim;
-                one_query(a, past + r - batch->offset[s], length, q + at * a->dim, k + keys, v + keys, out + at * a->dim,
-                          lse ? lse + at : NULL, max ? max + at : NULL);
+                one_query(a, past + r - batch->offset[s], length, q + at * a->dim, k + keys, v + keys,
+                          out + at * a->dim, lse ? lse + at : NULL, max ? max + at : NULL);
             }
     }
 }

@@ -25,12 +25,13 @@ void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, co
 }
 
 /* sum_v p_v (log p_v - log q_v), p of the teacher and q of the student */
-void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head, const double *hidden,
-            const double *head, double *loss)
+void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head,
+            const double *hidden, const double *head, double *loss)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
         const double *t = teacher_hidden + r * d, *s = hidden + r * d;
-        double lse_t = log_sum_exp(d, vocabulary, t, teacher_head), lse_s = log_sum_exp(d, vocabulary, s, head), sum = 0.0;
+        double lse_t = log_sum_exp(d, vocabulary, t, teacher_head), lse_s = log_sum_exp(d, vocabulary, s, head),
+               sum = 0.0;
         for (ptrdiff_t v = 0; v < vocabulary; v++) {
             double log_p = ref_dot(d, t, teacher_head + v * d) - lse_t, log_q = ref_dot(d, s, head + v * d) - lse_s;
             sum += exp(log_p) * (log_p - log_q);
@@ -57,7 +58,8 @@ void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, doubl
         double grad = o->clip * g[i];
         m[i] = o->beta1 * m[i] + (1.0 - o->beta1) * grad;
         v[i] = o->beta2 * v[i] + (1.0 - o->beta2) * grad * grad;
-        double mean = m[i] / (1.0 - pow(o->beta1, (double)o->step)), square = v[i] / (1.0 - pow(o->beta2, (double)o->step));
+        double mean = m[i] / (1.0 - pow(o->beta1, (double)o->step)),
+               square = v[i] / (1.0 - pow(o->beta2, (double)o->step));
         p[i] -= o->lr * (mean / (sqrt(square) + o->eps) + o->decay * p[i]);
         g[i] = 0.0;
     }

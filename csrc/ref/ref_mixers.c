@@ -24,8 +24,8 @@ static void unit_length(const ref_gated_delta_mixer *m, int rows, const double *
 /* Gated DeltaNet: y = rms_norm(o) silu(gate), o the gated delta rule on q, k of unit length, beta = sigmoid(b) and
  * g = -exp(A_log) softplus(a + dt_bias) */
 ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const double *q, const double *k,
-                              const double *v, const double *gate, const double *b, const double *a, const double *a_log,
-                              const double *dt_bias, const double *norm, double *y, ha_arena *work)
+                              const double *v, const double *gate, const double *b, const double *a,
+                              const double *a_log, const double *dt_bias, const double *norm, double *y, ha_arena *work)
 {
     const int rows = batch->rows, H = m->heads, D = m->dim;
     const size_t wide = (size_t)rows * (size_t)(H * D), narrow = (size_t)rows * (size_t)H;
@@ -52,7 +52,8 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, unit_k, unit_k);
     }
     const ref_delta shape = {H, D, D};
-    ref_gated_delta(&shape, batch, unit_q, unit_k, values, g, beta, state, values); /* a token's v is read before its o is written */
+    ref_gated_delta(&shape, batch, unit_q, unit_k, values, g, beta, state,
+                    values); /* a token's v is read before its o is written */
     ref_rms_norm(rows * H, D, values, norm, m->norm_eps, y);
     for (size_t i = 0; i < wide; i++)
         y[i] *= silu(gate[i]);
@@ -100,9 +101,10 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
     for (int s = 0; s < batch->n_seq; s++)
         for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
             for (int h = 0; h < H; h++) {
-                ptrdiff_t at = ((ptrdiff_t)r * H + h) * D, first = ((ptrdiff_t)batch->offset[s] * KV + h / (H / KV)) * D;
-                window_query(m, r - batch->offset[s], turned_q + at, turned_k + first, v + first, fq + 2 * at, fk + 2 * first, gate[h],
-                             y + at);
+                ptrdiff_t at = ((ptrdiff_t)r * H + h) * D,
+                          first = ((ptrdiff_t)batch->offset[s] * KV + h / (H / KV)) * D;
+                window_query(m, r - batch->offset[s], turned_q + at, turned_k + first, v + first, fq + 2 * at,
+                             fk + 2 * first, gate[h], y + at);
             }
     return HA_OK;
 }

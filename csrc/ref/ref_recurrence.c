@@ -3,9 +3,9 @@
 
 #include <math.h>
 
-/* One token and head, column by column of S [dk,dv]: S = exp(g) S + k u^T with u = beta (v - exp(g) S^T k), o = S^T q */
-static void delta_token(int dk, int dv, const double *q, const double *k, const double *v, double g, double beta, double *state,
-                        double *out)
+/* One token and head, by columns of S [dk,dv]: S = exp(g) S + k u^T with u = beta (v - exp(g) S^T k), o = S^T q */
+static void delta_token(int dk, int dv, const double *q, const double *k, const double *v, double g, double beta,
+                        double *state, double *out)
 {
     const double decay = exp(g);
     for (int x = 0; x < dv; x++) {
@@ -28,7 +28,8 @@ void ref_gated_delta(const ref_delta *d, const ha_batch *batch, const double *q,
             for (int h = 0; h < d->heads; h++) {
                 ptrdiff_t at = (ptrdiff_t)r * d->heads + h;
                 double *own = state + ((ptrdiff_t)s * d->heads + h) * d->dk * d->dv;
-                delta_token(d->dk, d->dv, q + at * d->dk, k + at * d->dk, v + at * d->dv, g[at], beta[at], own, out + at * d->dv);
+                delta_token(d->dk, d->dv, q + at * d->dk, k + at * d->dk, v + at * d->dv, g[at], beta[at], own,
+                            out + at * d->dv);
             }
 }
 
@@ -51,8 +52,8 @@ static void linear_query(const ref_linear_shape *a, int keys, const double *f, c
     }
 }
 
-void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e, const double *v,
-                          double *state, double *num, double *den)
+void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e,
+                          const double *v, double *state, double *num, double *den)
 {
     const int F = a->features, D = a->dim;
     for (int s = 0; s < batch->n_seq; s++) {
@@ -63,14 +64,16 @@ void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, cons
             for (ptrdiff_t r = 0; r < rows; r++) {
                 ptrdiff_t at = (start + r) * a->heads + h;
                 int seen = r - a->lag + 1 > 0 ? (int)r - a->lag + 1 : 0;
-                linear_query(a, seen, f + at * F, keys, values, state ? state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1) : NULL,
-                             num + at * D, den + at);
+                linear_query(a, seen, f + at * F, keys, values,
+                             state ? state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1) : NULL, num + at * D,
+                             den + at);
             }
         }
         for (int kv = 0; state && kv < a->kv_heads; kv++)
             for (ptrdiff_t r = start; r < start + rows; r++)
                 for (int i = 0; i < F; i++) {
-                    double *own = state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1), x = e[(r * a->kv_heads + kv) * F + i];
+                    double *own = state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1),
+                           x = e[(r * a->kv_heads + kv) * F + i];
                     for (int c = 0; c < D; c++)
                         own[i * D + c] += x * v[(r * a->kv_heads + kv) * D + c];
                     own[F * D + i] += x;

@@ -33,8 +33,8 @@ void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps,
 }
 
 /* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i */
-void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor, const double *x,
-              double *y)
+void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor,
+              const double *x, double *y)
 {
     for (ptrdiff_t r = 0; r < rows; r++)
         for (int h = 0; h < heads; h++)

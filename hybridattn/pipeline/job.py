@@ -13,6 +13,9 @@ from ..recipe import Recipe
 from .store import Store, fingerprint
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from ..data import TokenData
     from ..model import Model
     from ..plan import Plan
@@ -43,6 +46,7 @@ class Job:
         self.tokens: dict[str, int | None] = {}
         self._models: dict[str, Model] = {}
         self._hybrid_name = ""
+        self._hidden: dict[str, npt.NDArray[np.float32]] = {}
 
     def digests_of(self, prefix: str) -> list[str]:
         """Digests of the stages whose names begin so."""
@@ -172,6 +176,15 @@ class Job:
     def heldout_text(self, length: int) -> TokenData:
         """The evaluation tokens, the same ones at every length, in windows of `length`."""
         return self._tokens("held-out", self.recipe.evaluate.tokens, length)
+
+    def teacher_hidden(self, data: TokenData) -> npt.NDArray[np.float32]:
+        """The teacher's final hidden states on evaluation text: one pass for all models that are compared."""
+        from ..evaluate import final_hidden
+
+        key = data.fingerprint()
+        if key not in self._hidden:
+            self._hidden[key] = final_hidden(self.teacher, data)
+        return self._hidden[key]
 
 
 def tokenizer_of(model: Model) -> Tokenizer:

@@ -45,7 +45,7 @@ def build(recipe: Recipe, num_layers: int) -> list[Stage]:
 # How many tokens of a forward pass of the teacher take as long as one token of each kind of work: from 700
 # tokens/s forward, 350 align, 130 distill of a 135M model on two cores. Only the time estimate uses them.
 ALIGN, DISTILL, FINETUNE = 2.0, 5.4, 4.0
-EVALUATE = 3.3  # perplexity and KL: two passes of the model, one of the teacher
+EVALUATE = 1.3  # one pass of the model, and the head of the teacher
 GATE = 6.0  # both mixers of every layer, forward and backward
 FLIP = 1.1  # per layer of a suffix, half the layers on average
 DECODE = 10.0  # one token at a time is bound by reading the weights

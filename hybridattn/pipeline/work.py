@@ -201,16 +201,12 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for length in job.recipe.evaluate.lengths:
         data = job.heldout_text(length)
-        perplexity = evaluation.perplexity(model, data)
-        if model_id == "teacher":
-            kl: dict[str, Any] = {"mean": 0.0, "stderr": 0.0, "per_sequence": [0.0] * len(data)}
-        else:
-            kl = evaluation.kl(model, job.teacher, data)
+        kl = evaluation.kl(model, job.teacher, data, teacher_hidden=job.teacher_hidden(data))
         rows[str(length)] = {
             "kl": float(kl["mean"]),
             "kl_stderr": finite(kl["stderr"]),
             "per_sequence": finite_list(kl["per_sequence"]),
-            "perplexity": float(perplexity["ppl"]),
+            "perplexity": float(kl["ppl"]),
             "tokens": data.num_tokens,
         }
     return rows

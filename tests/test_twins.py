@@ -1,0 +1,178 @@
+"""Whole small models against their twins in float64, put together from `_core.reference`: hidden states, loss
+and the gradient of every parameter against finite differences, for each mixer and its options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybridattn import _core
+from hybridattn._core import reference as ref
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+VOCABULARY, LENGTHS = 19, [70, 3, 2, 24]
+CONFIG = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 20,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 11,
+    "norm_eps": 1e-2,  # large: a norm would magnify the rounding of an output that is nearly 0
+    "rope_inv_freq": [1.0, 0.4, 0.1, 0.02],
+    "rope_attention_factor": 1.0,
+    "sliding_window": 0,
+    "attention_bias": False,
+    "output_bias": False,
+    "mlp_bias": False,
+    "tie_embeddings": True,
+}
+BIASES = {"attention_bias": True, "output_bias": True, "mlp_bias": True, "tie_embeddings": False}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """One kind of mixer in both layers."""
+
+    name: str
+    kind: str
+    options: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return CONFIG | self.changes
+
+    def model(self) -> _core.Model:
+        """Random weights of the size that makes every part matter."""
+        model = _core.Model(self.config, [[{"kind": self.kind} | self.options]] * CONFIG["num_layers"])
+        rng = np.random.default_rng(3)
+        for name, tensor in model.parameters().items():
+            w = tensor.numpy()
+            w[...] = rng.standard_normal(w.shape) * (1.3 * w.shape[-1] ** -0.5 if w.ndim > 1 else 0.3)
+            if "norm" in name:
+                w += 1
+        return model
+
+
+TWINS = [
+    Twin("softmax", "softmax"),
+    Twin("softmax_biases", "softmax", changes=BIASES),
+    Twin("softmax_sliding", "softmax", changes={"sliding_window": 7}),
+    Twin("gated_delta", "gated_delta"),
+    Twin("gated_delta_biases", "gated_delta", changes=BIASES | {"num_kv_heads": 4}),
+    Twin("gated_delta_rope", "gated_delta", {"rope": 1}),
+    Twin("gated_delta_linear", "gated_delta", {"silu": 0}),
+    Twin("window_linear", "window_linear", {"window": 5, "sinks": 2}),
+    Twin("window_linear_biases", "window_linear", {"window": 6, "sinks": 1}, BIASES | {"num_kv_heads": 1}),
+    Twin("window_linear_raw", "window_linear", {"window": 5, "sinks": 2, "rope_features": 0}),
+    Twin("window_linear_no_sinks", "window_linear", {"window": 1, "sinks": 0}),
+    Twin("window_linear_wide", "window_linear", {"window": 64, "sinks": 4}),
+]
+by_name = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
+
+
+def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
+    """The mixer between the norm and the residual: x [T,D] -> [T,D]."""
+    config, dim = twin.config, twin.config["head_dim"]
+
+    def project(name: str) -> np.ndarray:
+        return ref.linear(x, weights[f"{prefix}{name}_proj.weight"], weights.get(f"{prefix}{name}_proj.bias"))
+
+    def heads(name: str) -> np.ndarray:
+        return project(name).reshape(len(x), -1, dim)
+
+    q, k, v = (heads(n) for n in "qkv")
+    own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+    inv_freq = np.array(config["rope_inv_freq"], np.float32)
+    if twin.kind == "softmax":
+        q, k = (ref.rope(a, inv_freq, lengths=lengths) for a in (q, k))
+        y = ref.softmax_attention(q, k, v, lengths=lengths, window=config["sliding_window"])
+    elif twin.kind == "gated_delta":
+        operands = q, k, v, heads("g"), project("b"), project("a"), own["A_log"], own["dt_bias"]
+        y = ref.mix_gated_delta(
+            *operands,
+            own["norm.weight"],
+            inv_freq=inv_freq if twin.options.get("rope") else None,
+            silu=twin.options.get("silu", 1),
+            norm_eps=config["norm_eps"],
+            lengths=lengths,
+        )
+    else:
+        maps = own["feature_q.weight"], own["feature_k.weight"], own["gate"]
+        y = ref.mix_window_linear(q, k, v, *maps, inv_freq, lengths=lengths, **twin.options)
+    return ref.linear(y.reshape(len(x), -1), own["o_proj.weight"], own.get("o_proj.bias"))
+
+
+def hidden(twin: Twin, weights: dict[str, np.ndarray], tokens: np.ndarray, lengths: list[int]) -> np.ndarray:
+    eps = twin.config["norm_eps"]
+    x = ref.embed(tokens, weights["embed.weight"])
+    for i in range(CONFIG["num_layers"]):
+        layer = f"layers.{i}."
+        normed = ref.rms_norm(x, weights[layer + "mixer_norm.weight"], eps=eps)
+        x = x + mix(twin, weights, f"{layer}{twin.kind}.", normed, lengths)
+        normed = ref.rms_norm(x, weights[layer + "mlp_norm.weight"], eps=eps)
+        gate, up, down = (
+            (weights[f"{layer}mlp.{n}_proj.weight"], weights.get(f"{layer}mlp.{n}_proj.bias"))
+            for n in ("gate", "up", "down")
+        )
+        gate_up = np.concatenate([ref.linear(normed, *gate), ref.linear(normed, *up)], -1)
+        x = x + ref.linear(ref.swiglu(gate_up), *down)
+    return ref.rms_norm(x, weights["final_norm.weight"], eps=eps)
+
+
+def loss(twin: Twin, weights: dict[str, np.ndarray], tokens: np.ndarray, lengths: list[int]) -> float:
+    """Mean cross-entropy of the next token."""
+    targets = np.append(tokens[1:], -1)
+    targets[np.cumsum(lengths) - 1] = -1
+    head = weights.get("lm_head.weight", weights["embed.weight"])
+    losses = ref.cross_entropy(hidden(twin, weights, tokens, lengths), head, targets)
+    return losses.sum() / (targets >= 0).sum()
+
+
+def stream() -> tuple[np.ndarray, np.ndarray]:
+    """tokens [n] and windows [m,2] of LENGTHS, one after the other."""
+    ends = np.cumsum(LENGTHS)
+    tokens = np.random.default_rng(1).integers(0, VOCABULARY, ends[-1]).astype(np.int32)
+    return tokens, np.stack([ends - LENGTHS, ends], -1).astype(np.int64)
+
+
+def doubles(model: _core.Model) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy().astype(np.float64) for name, tensor in model.parameters().items()}
+
+
+@by_name
+def test_hidden_states(twin):
+    model = twin.model()
+    tokens, windows = stream()
+    expected = hidden(twin, doubles(model), tokens, LENGTHS)
+    out = np.empty(expected.shape, np.float32)
+    model.forward_windows(tokens, windows, out)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+@by_name
+def test_gradients(twin):
+    model = twin.model()
+    tokens, windows = stream()
+    weights = doubles(model)
+    distiller = _core.Distiller(model, None, "finetune", clip=1e9, micro_batch=3)
+    [[got]] = distiller.run(tokens, windows[None], np.zeros((1, 2), np.float32), 0, 1)
+    assert got == pytest.approx(loss(twin, weights, tokens, LENGTHS), rel=1e-6)
+    rng = np.random.default_rng(2)
+    for name, moment in distiller.moments()["m"].items():
+        gradient = moment.numpy().astype(np.float64) / 0.1  # AdamW's first moment after one step: (1 - .9) g
+        direction = rng.standard_normal(gradient.shape)
+        step = 1e-7  # small: the largest logit of window_linear jumps from key to key
+        up, down = (
+            loss(twin, weights | {name: weights[name] + sign * step * direction}, tokens, LENGTHS)
+            for sign in (1, -1)
+        )
+        difference, allowed = (up - down) / (2 * step), 5e-5 * np.linalg.norm(gradient) + 1e-6
+        assert difference == pytest.approx((gradient * direction).sum(), rel=0, abs=allowed), name
