@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import CapsuleType, Self, disjoint_base
+from typing_extensions import CapsuleType, disjoint_base
 
 _F32 = npt.NDArray[np.float32]
 _F64 = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import json
 import os
-import sys
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,9 +46,9 @@ class AlignPart:
     """RADLADS step 1: every layer gets a linear mixer that imitates its softmax mixer."""
 
     tokens: int = 32_768
-    seq_len: int = 512
-    batch_size: int = 4
-    lr: float = 1e-3
+    seq_len: int = 2_048  # longer than step 2's: a linear part trained on short text hurts on long
+    batch_size: int = 1
+    lr: float = 1e-2
     lr_final: float = 1e-5
     layerwise: bool = False  # one layer at a time: the memory of one layer, slower
 
@@ -82,7 +82,7 @@ class DistillPart:
 
     tokens: int = 8_192
     seq_len: int = 512
-    batch_size: int = 2
+    batch_size: int = 1
     lr_mixers: float = 1e-4
     lr_rest: float = 1e-5
     schedule: str = "constant"
@@ -259,10 +259,6 @@ _NOT_NEGATIVE = [
 
 def parse_toml(text: str, origin: str) -> dict[str, Any]:
     """TOML text to a dict; ConfigError with the parser's line number."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -11,8 +11,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """One thread. Tiny models have nothing to share, and on a busy machine threads that wait for each other cost
-    far more than they win.
+    """One thread. Tiny models have nothing to share, and on a busy machine threads that wait for each other
+    cost far more than they win.
     """
     from hybridattn import get_num_threads, set_num_threads
 

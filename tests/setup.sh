@@ -58,8 +58,8 @@ system_packages() {
         "$PYTHON" csrc/find_blis.py >/dev/null || exit 1
         [ ${#missing[@]} = 0 ] || die "$PYTHON and ${CC:-gcc} still lack: ${missing[*]}. Try PYTHON=/usr/bin/python3"
     fi
-    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-        die "$($PYTHON --version) is too old: hybridattn needs 3.10 or newer. Set PYTHON=python3.X"
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$($PYTHON --version) is too old: hybridattn needs 3.11 or newer. Set PYTHON=python3.X"
 }
 
 make_venv() {

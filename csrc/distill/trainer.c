@@ -158,37 +158,47 @@ static float clip_factor(const ha_trainer *t, double norm)
     return clip > 0.0 && norm > clip ? (float)(clip / (norm + 1e-6)) : 1.0f;
 }
 
-/* Clips and steps segments [from, to) as one problem; returns the norm before clipping. */
-static ha_status update(ha_trainer *t, int from, int to, ha_arena *arena, double *norm)
+/* The end of the run of segments from `from` on that are clipped together: everything, or one layer when aligning. */
+static int group_end(const ha_trainer *t, int from)
+{
+    const ha_param *list = t->student->params.list;
+    int to = t->segments;
+    if (t->options.stage == HA_STAGE_ALIGN)
+        for (to = from + 1; to < t->segments && list[t->segment_param[to]].layer == list[t->segment_param[from]].layer;)
+            to++;
+    return to;
+}
+
+/* All norms are known to be finite before the first weight changes. */
+static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, double *grad_norm)
 {
     ha_model *m = t->student;
     const ha_train_options *o = &t->options;
-    *norm = sqrt(ha_sum_squares(to - from, t->segment + from, m->grads, arena));
-    if (!isfinite(*norm))
-        return ha_fail(HA_BAD_VALUE, "the gradient at step %lld is not finite: lower the learning rate", (long long)t->steps + 1);
-    return ha_adamw(to - from, t->segment + from, m->weights, m->grads, t->m, t->v, clip_factor(t, *norm), o->beta1, o->beta2,
-                    o->eps, t->steps + 1, arena);
+    double *norm, total = 0.0;
+    HA_PUSH(norm, arena, (size_t)t->segments);
+    for (int from = 0; from < t->segments; from = group_end(t, from)) {
+        double squares = ha_sum_squares(group_end(t, from) - from, t->segment + from, m->grads, arena);
+        if (!isfinite(squares))
+            return ha_fail(HA_BAD_VALUE, "the gradient at step %lld is not finite: lower the learning rate",
+                           (long long)t->steps + 1);
+        norm[from] = sqrt(squares);
+        total += squares;
+    }
+    for (int i = 0; i < t->segments; i++)
+        t->segment[i].lr = lr[m->params.list[t->segment_param[i]].group];
+    for (int from = 0; from < t->segments; from = group_end(t, from))
+        HA_TRY(ha_adamw(group_end(t, from) - from, t->segment + from, m->weights, m->grads, t->m, t->v, clip_factor(t, norm[from]),
+                        o->beta1, o->beta2, o->eps, t->steps + 1, arena));
+    *grad_norm = sqrt(total);
+    t->steps++;
+    return HA_OK;
 }
 
 static ha_status step(ha_trainer *t, const ha_windows *w, const float lr[2], const float *cached, ha_arena *arena,
                       const ha_interrupt *check, double *loss, double *grad_norm)
 {
-    const ha_param *list = t->student->params.list;
     HA_TRY(accumulate(t, w, cached, arena, check, loss));
-    for (int i = 0; i < t->segments; i++)
-        t->segment[i].lr = lr[list[t->segment_param[i]].group];
-    double total = 0.0, norm = 0.0;
-    for (int from = 0, to; from < t->segments; from = to) {
-        to = t->segments;
-        if (t->options.stage == HA_STAGE_ALIGN)
-            for (to = from + 1; to < t->segments && list[t->segment_param[to]].layer == list[t->segment_param[from]].layer;)
-                to++;
-        HA_TRY(update(t, from, to, arena, &norm));
-        total += norm * norm;
-    }
-    *grad_norm = sqrt(total);
-    t->steps++;
-    return HA_OK;
+    return update(t, lr, arena, grad_norm);
 }
 
 ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2], const float *teacher_hidden,

@@ -61,7 +61,8 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     return ha_params_add(params, prefix, "gate", HA_GROUP_MIXER, layer, 1, 0, 1, c->num_heads, 0, 0, &mixer->at[SLOT_GATE]);
 }
 
-/* Features start as scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. */
+/* Features start as scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. The gate starts low: the mass
+ * of the far keys grows with their number, and from e^0 it drowns the window in long texts (docs/log.md). */
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     const ha_config *c = mixer->config;
@@ -76,7 +77,8 @@ static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights,
             for (int i = 0; i < d; i++)
                 w[((ptrdiff_t)h * d + i) * d + i] = start;
     }
-    memset(weights + mixer->at[SLOT_GATE], 0, (size_t)c->num_heads * sizeof *weights);
+    for (int h = 0; h < c->num_heads; h++)
+        weights[mixer->at[SLOT_GATE] + (size_t)h] = -4.0f;
 }
 
 static int is_sink(const ha_window_layout *l, const ha_batch *batch, int row)
