@@ -8,6 +8,16 @@
 #define MAP_NORESERVE 0
 #endif
 
+/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that overruns are seen. */
+#if defined __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+enum { GAP = HA_ALIGN };
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+enum { GAP = 0 };
+#endif
+
 static void *map(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -44,6 +54,7 @@ ha_status ha_arena_open(ha_arena *arena)
         arena->base = map(size);
         if (arena->base) {
             arena->size = size;
+            ASAN_POISON_MEMORY_REGION(arena->base, size);
             return HA_OK;
         }
     }
@@ -52,9 +63,18 @@ ha_status ha_arena_open(ha_arena *arena)
 
 void ha_arena_close(ha_arena *arena)
 {
-    if (arena->base)
+    if (arena->base) {
+        ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->size);
         munmap(arena->base, arena->size);
+    }
     *arena = (ha_arena){0};
+}
+
+void ha_arena_release(ha_arena *arena, size_t mark)
+{
+    if (mark < arena->used)
+        ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->used - mark);
+    arena->used = mark;
 }
 
 void ha_arena_trim(ha_arena *arena)
@@ -71,13 +91,15 @@ void *ha_arena_push(ha_arena *arena, size_t count, size_t size)
         ha_fail(HA_NO_MEMORY, "a temporary of %zu items of %zu bytes does not fit in memory", count, size);
         return NULL;
     }
-    bytes = (bytes + HA_ALIGN - 1) / HA_ALIGN * HA_ALIGN;
+    size_t wanted = bytes;
+    bytes = (bytes + HA_ALIGN - 1) / HA_ALIGN * HA_ALIGN + GAP;
     if (bytes > arena->size - arena->used) {
         ha_fail(HA_NO_MEMORY, "activations need %zu MiB and %zu MiB are available: use fewer or shorter sequences",
                 (arena->used + bytes) >> 20, arena->size >> 20);
         return NULL;
     }
     void *p = arena->base + arena->used;
+    ASAN_UNPOISON_MEMORY_REGION(p, wanted);
     arena->used += bytes;
     if (arena->used > arena->peak)
         arena->peak = arena->used;

@@ -34,17 +34,14 @@ static inline size_t ha_arena_mark(const ha_arena *arena)
     return arena->used;
 }
 
-static inline void ha_arena_release(ha_arena *arena, size_t mark)
-{
-    arena->used = mark;
-}
+void ha_arena_release(ha_arena *arena, size_t mark);
 
 /* Push or return from the calling function with HA_NO_MEMORY. */
-#define HA_PUSH(pointer, arena, count)                                    \
-    do {                                                                  \
-        (pointer) = ha_arena_push((arena), (count), sizeof *(pointer));   \
-        if (!(pointer))                                                   \
-            return HA_NO_MEMORY;                                          \
+#define HA_PUSH(pointer, arena, count)                                  \
+    do {                                                                \
+        (pointer) = ha_arena_push((arena), (count), sizeof *(pointer)); \
+        if (!(pointer))                                                 \
+            return HA_NO_MEMORY;                                        \
     } while (0)
 
 #endif

@@ -4,7 +4,8 @@
 
 #include "distill/distill.h"
 
-static ha_status align_layer(const ha_model *m, int l, ha_pass *pass, const float *h, const float *target, float scale, double *loss)
+static ha_status align_layer(const ha_model *m, int l, ha_pass *pass, const float *h, const float *target, float scale,
+                             double *loss)
 {
     const ha_mixer *linear = &m->layer[l].linear;
     const ha_batch *batch = pass->batch;

@@ -30,8 +30,8 @@ typedef struct {
 
 /* kl [count] = KL(T || H) with gates [num_layers]; nll [count], unless NULL, = H's mean -log p(next token).
  * teacher_hidden [stream length, hidden_size]: T's final hidden states if they are at hand, else NULL. */
-ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, const float *teacher_hidden, double *kl,
-                      double *nll);
+ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, const float *teacher_hidden,
+                      double *kl, double *nll);
 /* The same for hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
  * flipped [n_layers][count] for layers [n_layers], ascending. Candidates share the prefix up to their layer. */
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *gates, int n_layers, const int *layers,
@@ -39,14 +39,16 @@ ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *ga
 /* kl [count] and gradient [num_layers][count] = d kl / d gate */
 ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient);
 /* hidden [stream length, hidden_size]: final hidden states of the windows' tokens at their places in the stream */
-ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena, const ha_interrupt *check);
+ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
+                            const ha_interrupt *check);
 
 typedef enum { HA_STAGE_ALIGN, HA_STAGE_DISTILL, HA_STAGE_FINETUNE } ha_stage;
 
 typedef struct {
     ha_stage stage;
-    float beta1, beta2, eps, weight_decay, clip; /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
-    int micro_batch;                             /* windows that go through the model together */
+    float beta1, beta2, eps, weight_decay,
+        clip;        /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
+    int micro_batch; /* windows that go through the model together */
 } ha_train_options;
 
 typedef struct ha_trainer ha_trainer;

@@ -52,8 +52,9 @@ static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *t
         HA_PUSH(target, s->arena, (size_t)batch->rows);
         ha_next_tokens(batch, target);
     }
-    HA_TRY(ha_head_kl(batch->rows, m->config.hidden_size, m->config.vocab_size, teacher, ha_model_head(teacher_of(s)), students,
-                      hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, NULL, s->check, s->arena));
+    HA_TRY(ha_head_kl(batch->rows, m->config.hidden_size, m->config.vocab_size, teacher, ha_model_head(teacher_of(s)),
+                      students, hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, NULL, s->check,
+                      s->arena));
     for (int i = 0; i < students; i++)
         mean_by_sequence(batch, 0, loss[i], mean[i] + first);
     if (nll)
@@ -101,7 +102,8 @@ static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass
         batch.rows = n * rows;
         batch.n_seq = n * n_seq;
         part.batch = &batch;
-        HA_TRY(ha_layer_forward(s->model, l, (ha_layer_run){gate, 0}, &part, x + (size_t)i * (size_t)rows * d, NULL, NULL));
+        HA_TRY(ha_layer_forward(s->model, l, (ha_layer_run){gate, 0}, &part, x + (size_t)i * (size_t)rows * d, NULL,
+                                NULL));
     }
     return HA_OK;
 }

@@ -30,7 +30,8 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
         return ha_fail(HA_NO_MEMORY, "out of memory for a trainer");
     for (int l = 0; l < layers; l++) {
         const ha_layer *layer = &t->student->layer[l];
-        t->train_layer[l] = t->options.stage == HA_STAGE_ALIGN && layer->softmax.kind && layer->linear.kind && (!train_layer || train_layer[l]);
+        t->train_layer[l] = t->options.stage == HA_STAGE_ALIGN && layer->softmax.kind && layer->linear.kind &&
+                            (!train_layer || train_layer[l]);
     }
     for (int i = 0; i < params->count; i++) {
         const ha_param *p = &params->list[i];
@@ -38,7 +39,8 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
             continue;
         t->trains[i] = 1;
         t->segment_param[t->segments] = i;
-        t->segment[t->segments++] = (ha_segment){.offset = p->offset, .count = p->count, .decay = p->ndim > 1 ? t->options.weight_decay : 0.0f};
+        t->segment[t->segments++] =
+            (ha_segment){.offset = p->offset, .count = p->count, .decay = p->ndim > 1 ? t->options.weight_decay : 0.0f};
     }
     t->m = ha_block_alloc(params->total * sizeof *t->m);
     t->v = ha_block_alloc(params->total * sizeof *t->v);
@@ -87,8 +89,9 @@ static ha_status teacher_rows(const ha_trainer *t, const ha_windows *w, int from
     return HA_OK;
 }
 
-static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch, float scale,
-                              const float *cached, ha_arena *arena, const ha_interrupt *check, double *loss)
+static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch,
+                              float scale, const float *cached, ha_arena *arena, const ha_interrupt *check,
+                              double *loss)
 {
     ha_model *m = t->student;
     const int rows = batch->rows, d = m->config.hidden_size, vocabulary = m->config.vocab_size;
@@ -106,15 +109,15 @@ static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from
         HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
         const float *student[1] = {tape.hidden};
         double *losses[1] = {row_loss};
-        HA_TRY(ha_head_kl(rows, d, vocabulary, target, ha_model_head(teacher), 1, student, ha_model_head(m), scale, losses,
-                          NULL, NULL, dhidden, dhead, check, arena));
+        HA_TRY(ha_head_kl(rows, d, vocabulary, target, ha_model_head(teacher), 1, student, ha_model_head(m), scale,
+                          losses, NULL, NULL, dhidden, dhead, check, arena));
     } else {
         int32_t *target;
         HA_PUSH(target, arena, (size_t)rows);
         ha_next_tokens(batch, target);
         HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
-        HA_TRY(ha_head_cross_entropy(rows, d, vocabulary, tape.hidden, ha_model_head(m), target, scale, row_loss, dhidden,
-                                     dhead, check, arena));
+        HA_TRY(ha_head_cross_entropy(rows, d, vocabulary, tape.hidden, ha_model_head(m), target, scale, row_loss,
+                                     dhidden, dhead, check, arena));
     }
     for (int r = 0; r < rows; r++)
         *loss += row_loss[r];
@@ -146,7 +149,8 @@ static ha_status accumulate(ha_trainer *t, const ha_windows *w, const float *cac
     for (int i = 0; i < n_losses; i++) {
         loss[i] /= (double)terms;
         if (!isfinite(loss[i]))
-            return ha_fail(HA_BAD_VALUE, "the loss at step %lld is not finite: lower the learning rate or check the weights",
+            return ha_fail(HA_BAD_VALUE,
+                           "the loss at step %lld is not finite: lower the learning rate or check the weights",
                            (long long)t->steps + 1);
     }
     return HA_OK;
@@ -187,8 +191,8 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
     for (int i = 0; i < t->segments; i++)
         t->segment[i].lr = lr[m->params.list[t->segment_param[i]].group];
     for (int from = 0; from < t->segments; from = group_end(t, from))
-        HA_TRY(ha_adamw(group_end(t, from) - from, t->segment + from, m->weights, m->grads, t->m, t->v, clip_factor(t, norm[from]),
-                        o->beta1, o->beta2, o->eps, t->steps + 1, arena));
+        HA_TRY(ha_adamw(group_end(t, from) - from, t->segment + from, m->weights, m->grads, t->m, t->v,
+                        clip_factor(t, norm[from]), o->beta1, o->beta2, o->eps, t->steps + 1, arena));
     *grad_norm = sqrt(total);
     t->steps++;
     return HA_OK;

@@ -56,7 +56,8 @@ void ha_windows_gather(const ha_windows *w, int from, int to, size_t d, const fl
     }
 }
 
-ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena, const ha_interrupt *check)
+ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
+                            const ha_interrupt *check)
 {
     const size_t d = (size_t)model->config.hidden_size;
     for (int from = 0, to; from < w->count; from = to) {

@@ -1,18 +1,18 @@
 /* Loops over n items: dot products, activations, AdamW. MAP writes the vector body once, for whole vectors and the tail. */
-#define MAP(n, BODY)                       \
-    do {                                   \
-        size_t i = 0;                      \
-        for (; i + W <= (n); i += W) {     \
-            enum { part = 0 };             \
-            const size_t left = W;         \
-            (void)left;                    \
-            BODY                           \
-        }                                  \
-        if (i < (n)) {                     \
-            enum { part = 1 };             \
-            const size_t left = (n) - i;   \
-            BODY                           \
-        }                                  \
+#define MAP(n, BODY)                   \
+    do {                               \
+        size_t i = 0;                  \
+        for (; i + W <= (n); i += W) { \
+            enum { part = 0 };         \
+            const size_t left = W;     \
+            (void)left;                \
+            BODY                       \
+        }                              \
+        if (i < (n)) {                 \
+            enum { part = 1 };         \
+            const size_t left = (n)-i; \
+            BODY                       \
+        }                              \
     } while (0)
 #define LOAD(p) (part ? v_load_part((p) + i, left, 0.0f) : v_load((p) + i))
 #define STORE(p, v) (part ? v_store_part((p) + i, (v), left) : v_store((p) + i, (v)))
@@ -86,7 +86,8 @@ static void k_silu_mul(size_t n, const float *a, const float *b, float *y)
     });
 }
 
-static void k_silu_mul_backward(size_t n, const float *a, const float *b, const float *dy, float *da, float *db, float *y)
+static void k_silu_mul_backward(size_t n, const float *a, const float *b, const float *dy, float *da, float *db,
+                                float *y)
 {
     MAP(n, {
         vf u = LOAD(a);

@@ -41,8 +41,8 @@ INLINE void tile_rows(int mr, const int nv, int k, float alpha, const float *a, 
 {
     for (; mr >= MR; mr -= MR, a += MR * rsa, c += MR * ldc)
         tile(MR, nv, k, alpha, a, rsa, csa, b, ldb, accumulate, c, ldc);
-#define REST(N)                                                                \
-    for (; mr >= N; mr -= N, a += N * rsa, c += N * ldc)                       \
+#define REST(N)                                          \
+    for (; mr >= N; mr -= N, a += N * rsa, c += N * ldc) \
         tile(N, nv, k, alpha, a, rsa, csa, b, ldb, accumulate, c, ldc);
 #if MR > 8
     REST(8)

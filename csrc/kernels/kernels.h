@@ -37,7 +37,8 @@ typedef struct {
     /* y = silu(a) * b */
     void (*silu_mul)(size_t n, const float *a, const float *b, float *y);
     /* da = dy * b * silu'(a), db = dy * silu(a); da, db may be a, b. y (if not NULL) = silu(a) * b, read before. */
-    void (*silu_mul_backward)(size_t n, const float *a, const float *b, const float *dy, float *da, float *db, float *y);
+    void (*silu_mul_backward)(size_t n, const float *a, const float *b, const float *dy, float *da, float *db,
+                              float *y);
 
     /* rows ----------------------------------------------------------------------------------------------------- */
     /* y = x * w / rms(x); returns 1 / rms(x) */

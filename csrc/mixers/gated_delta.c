@@ -22,7 +22,8 @@ typedef struct {
 static layout layout_of(const ha_config *c)
 {
     int inner = c->num_heads * c->head_dim;
-    return (layout){c->num_heads, c->head_dim, inner, 4 * inner + 2 * c->num_heads, 3 * inner, 4 * inner, 4 * inner + c->num_heads};
+    return (layout){
+        c->num_heads, c->head_dim, inner, 4 * inner + 2 * c->num_heads, 3 * inner, 4 * inner, 4 * inner + c->num_heads};
 }
 
 typedef struct {
@@ -60,11 +61,14 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
 {
     const ha_config *c = mixer->config;
     const int heads = c->num_heads;
-    const ha_joined joined[] = {{"g_proj.weight", heads * c->head_dim}, {"b_proj.weight", heads}, {"a_proj.weight", heads}};
+    const ha_joined joined[] = {
+        {"g_proj.weight", heads * c->head_dim}, {"b_proj.weight", heads}, {"a_proj.weight", heads}};
     HA_TRY(ha_declare_projections(mixer, prefix, layer, heads, 1, joined, 3, params));
     HA_TRY(ha_params_add(params, prefix, "A_log", HA_GROUP_MIXER, layer, 1, 0, 1, heads, 0, 0, &mixer->at[SLOT_A_LOG]));
-    HA_TRY(ha_params_add(params, prefix, "dt_bias", HA_GROUP_MIXER, layer, 1, 0, 1, heads, 0, 0, &mixer->at[SLOT_DT_BIAS]));
-    return ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, c->head_dim, 0, 0, &mixer->at[SLOT_NORM]);
+    HA_TRY(ha_params_add(params, prefix, "dt_bias", HA_GROUP_MIXER, layer, 1, 0, 1, heads, 0, 0,
+                         &mixer->at[SLOT_DT_BIAS]));
+    return ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, c->head_dim, 0, 0,
+                         &mixer->at[SLOT_NORM]);
 }
 
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
@@ -98,7 +102,8 @@ static float softplus(float x)
     return x > 20.0f ? x : log1pf(expf(x));
 }
 
-static ha_status prepare(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const float *projected, operands *to)
+static ha_status prepare(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const float *projected,
+                         operands *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
@@ -147,7 +152,8 @@ static void gate_output(const ha_mixer *mixer, const ha_pass *pass, const layout
     for (int r = 0; r < pass->batch->rows; r++) {
         float *to = y + (ptrdiff_t)r * l->inner;
         for (int h = 0; h < l->heads; h++)
-            kernel->rms_norm(l->dim, p->o + (ptrdiff_t)r * l->inner + (ptrdiff_t)h * l->dim, norm, mixer->config->norm_eps, to + (ptrdiff_t)h * l->dim);
+            kernel->rms_norm(l->dim, p->o + (ptrdiff_t)r * l->inner + (ptrdiff_t)h * l->dim, norm,
+                             mixer->config->norm_eps, to + (ptrdiff_t)h * l->dim);
         kernel->silu_mul((size_t)l->inner, p->projected + (ptrdiff_t)r * l->width + l->gate, to, to);
     }
 }
@@ -166,8 +172,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     operands in;
     float **states, *y;
     /* One GEMM for all projections; the q, k, v biases, if any, belong to the first three parts. */
-    ha_linear_forward(batch->rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV), NULL,
-                      0.0f, p.projected, l.width);
+    ha_linear_forward(batch->rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
+                      ha_weight(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, p.projected, l.width);
     const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);
     for (int r = 0; bias && r < batch->rows; r++)
         ha_kernels_get()->axpy((size_t)(3 * l.inner), 1.0f, bias, p.projected + (ptrdiff_t)r * l.width);
@@ -176,8 +182,9 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     for (int s = 0; s < batch->n_seq; s++)
         states[s] = state ? state[s].data : NULL;
     ha_gated_delta shape = shape_of(c);
-    HA_TRY(ha_gated_delta_forward(&shape, batch, in.q, in.k, l.inner, in.v, l.inner, in.g, in.beta, state ? states : NULL,
-                                  state ? states : NULL, p.o, l.inner, keep ? p.z : NULL, keep ? p.states : NULL, pass->arena));
+    HA_TRY(ha_gated_delta_forward(&shape, batch, in.q, in.k, l.inner, in.v, l.inner, in.g, in.beta,
+                                  state ? states : NULL, state ? states : NULL, p.o, l.inner, keep ? p.z : NULL,
+                                  keep ? p.states : NULL, pass->arena));
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
     gate_output(mixer, pass, &l, &p, y);
     ha_project_out(mixer, pass, y, scale, out);
@@ -199,12 +206,14 @@ static ha_status gate_output_backward(const ha_mixer *mixer, const ha_pass *pass
     for (int r = 0; r < rows; r++) {
         float *n = normed + (ptrdiff_t)r * inner;
         for (int h = 0; h < l->heads; h++)
-            kernel->rms_norm(l->dim, p->o + (ptrdiff_t)r * inner + (ptrdiff_t)h * l->dim, norm, mixer->config->norm_eps, n + (ptrdiff_t)h * l->dim);
-        kernel->silu_mul_backward((size_t)inner, p->projected + (ptrdiff_t)r * l->width + l->gate, n, dy + (ptrdiff_t)r * inner,
-                                  dprojected + (ptrdiff_t)r * l->width + l->gate, n, NULL);
+            kernel->rms_norm(l->dim, p->o + (ptrdiff_t)r * inner + (ptrdiff_t)h * l->dim, norm, mixer->config->norm_eps,
+                             n + (ptrdiff_t)h * l->dim);
+        kernel->silu_mul_backward((size_t)inner, p->projected + (ptrdiff_t)r * l->width + l->gate, n,
+                                  dy + (ptrdiff_t)r * inner, dprojected + (ptrdiff_t)r * l->width + l->gate, n, NULL);
         memset(d_o + (ptrdiff_t)r * inner, 0, (size_t)inner * sizeof *d_o);
     }
-    HA_TRY(ha_rms_norm_backward(rows * l->heads, l->dim, p->o, l->dim, norm, mixer->config->norm_eps, normed, l->dim, d_o, l->dim, dnorm, pass->arena));
+    HA_TRY(ha_rms_norm_backward(rows * l->heads, l->dim, p->o, l->dim, norm, mixer->config->norm_eps, normed, l->dim,
+                                d_o, l->dim, dnorm, pass->arena));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }
@@ -245,7 +254,8 @@ static ha_status prepare_backward(const ha_mixer *mixer, const ha_pass *pass, co
                 for (int h = 0; h < heads; h++) {
                     const float *a = activated + (ptrdiff_t)h * dim;
                     float inverse = 1.0f / sqrtf(kernel->dot((size_t)dim, a, a) + TINY);
-                    length_backward(dim, y[i] + (ptrdiff_t)h * dim, inverse, i == 0 ? 1.0f / sqrtf((float)dim) : 1.0f, dy[i] + (ptrdiff_t)h * dim);
+                    length_backward(dim, y[i] + (ptrdiff_t)h * dim, inverse, i == 0 ? 1.0f / sqrtf((float)dim) : 1.0f,
+                                    dy[i] + (ptrdiff_t)h * dim);
                 }
             }
             if (mixer->option[OPTION_SILU])
@@ -264,7 +274,8 @@ static ha_status prepare_backward(const ha_mixer *mixer, const ha_pass *pass, co
     for (int h = 0; da_log && h < heads; h++) {
         double a = 0.0, b = 0.0;
         for (int r = 0; r < rows; r++) {
-            a += (double)d->g[(ptrdiff_t)r * heads + h] * (double)in->g[(ptrdiff_t)r * heads + h]; /* d g / d A_log = g */
+            a += (double)d->g[(ptrdiff_t)r * heads + h] *
+                 (double)in->g[(ptrdiff_t)r * heads + h]; /* d g / d A_log = g */
             b += (double)dprojected[(ptrdiff_t)r * l->width + l->decay + h];
         }
         da_log[h] += (float)a;
@@ -299,8 +310,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_TRY(prepare(mixer, pass, &l, p.projected, &in));
         HA_TRY(gate_output_backward(mixer, pass, &l, &p, dy, d_o, dprojected));
         ha_gated_delta shape = shape_of(c);
-        HA_TRY(ha_gated_delta_backward(&shape, batch, in.q, in.k, l.inner, in.v, l.inner, in.g, in.beta, p.o, l.inner, p.z,
-                                       p.states, d_o, l.inner, NULL, d.q, d.k, l.inner, d.v, l.inner, d.g, d.beta, pass->arena));
+        HA_TRY(ha_gated_delta_backward(&shape, batch, in.q, in.k, l.inner, in.v, l.inner, in.g, in.beta, p.o, l.inner,
+                                       p.z, p.states, d_o, l.inner, NULL, d.q, d.k, l.inner, d.v, l.inner, d.g, d.beta,
+                                       pass->arena));
         HA_TRY(prepare_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
         ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
                            dprojected, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), NULL);

@@ -42,7 +42,7 @@ typedef struct ha_mixer ha_mixer;
 typedef struct {
     const char *name, *summary;
     ha_option option[HA_MAX_OPTIONS]; /* ends at the first without a name */
-    int grows; /* decode state grows with the tokens */
+    int grows;                        /* decode state grows with the tokens */
 
     /* Adds the parameters to the table, under `prefix`, and fills mixer->at. */
     ha_status (*declare)(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);

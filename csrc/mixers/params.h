@@ -19,7 +19,7 @@ typedef struct {
     size_t offset, count;
     int ndim, shape[HA_MAX_DIMS];
     ha_group group;
-    int layer; /* -1: belongs to no layer */
+    int layer;  /* -1: belongs to no layer */
     int aligns; /* trained in step 1 */
 } ha_param;
 

@@ -12,26 +12,33 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     const struct {
         const char *weight, *bias;
         int rows;
-    } main[] = {{"q_proj.weight", "q_proj.bias", q}, {"k_proj.weight", "k_proj.bias", kv}, {"v_proj.weight", "v_proj.bias", kv}};
+    } main[] = {{"q_proj.weight", "q_proj.bias", q},
+                {"k_proj.weight", "k_proj.bias", kv},
+                {"v_proj.weight", "v_proj.bias", kv}};
     size_t at;
     mixer->projections_align = aligns;
     for (int i = 0; i < HA_MAX_SLOTS; i++)
         mixer->at[i] = HA_NONE;
     for (int i = 0; i < 3; i++) {
-        HA_TRY(ha_params_add(params, prefix, main[i].weight, HA_GROUP_MIXER, layer, aligns, i > 0, 2, main[i].rows, d, 0, &at));
+        HA_TRY(ha_params_add(params, prefix, main[i].weight, HA_GROUP_MIXER, layer, aligns, i > 0, 2, main[i].rows, d,
+                             0, &at));
         if (i == 0)
             mixer->at[HA_SLOT_QKV] = at;
     }
     for (int i = 0; i < n_joined; i++)
-        HA_TRY(ha_params_add(params, prefix, joined[i].name, HA_GROUP_MIXER, layer, aligns, 1, 2, joined[i].rows, d, 0, &at));
+        HA_TRY(ha_params_add(params, prefix, joined[i].name, HA_GROUP_MIXER, layer, aligns, 1, 2, joined[i].rows, d, 0,
+                             &at));
     for (int i = 0; c->attention_bias && i < 3; i++) {
-        HA_TRY(ha_params_add(params, prefix, main[i].bias, HA_GROUP_MIXER, layer, aligns, i > 0, 1, main[i].rows, 0, 0, &at));
+        HA_TRY(ha_params_add(params, prefix, main[i].bias, HA_GROUP_MIXER, layer, aligns, i > 0, 1, main[i].rows, 0, 0,
+                             &at));
         if (i == 0)
             mixer->at[HA_SLOT_QKV_BIAS] = at;
     }
-    HA_TRY(ha_params_add(params, prefix, "o_proj.weight", HA_GROUP_MIXER, layer, aligns, 0, 2, d, q, 0, &mixer->at[HA_SLOT_O]));
+    HA_TRY(ha_params_add(params, prefix, "o_proj.weight", HA_GROUP_MIXER, layer, aligns, 0, 2, d, q, 0,
+                         &mixer->at[HA_SLOT_O]));
     if (c->output_bias)
-        HA_TRY(ha_params_add(params, prefix, "o_proj.bias", HA_GROUP_MIXER, layer, aligns, 0, 1, d, 0, 0, &mixer->at[HA_SLOT_O_BIAS]));
+        HA_TRY(ha_params_add(params, prefix, "o_proj.bias", HA_GROUP_MIXER, layer, aligns, 0, 1, d, 0, 0,
+                             &mixer->at[HA_SLOT_O_BIAS]));
     return HA_OK;
 }
 
@@ -56,7 +63,8 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
             copy_heads(to + (size_t)(c->num_heads + kv * kv_heads) * block, kv_heads,
                        from + (size_t)(c->num_heads + kv * c->num_kv_heads) * block, c->num_kv_heads, block);
     }
-    memcpy(weights + mixer->at[HA_SLOT_O], weights + softmax->at[HA_SLOT_O], d * dim * (size_t)c->num_heads * sizeof *weights);
+    memcpy(weights + mixer->at[HA_SLOT_O], weights + softmax->at[HA_SLOT_O],
+           d * dim * (size_t)c->num_heads * sizeof *weights);
     if (c->output_bias)
         memcpy(weights + mixer->at[HA_SLOT_O_BIAS], weights + softmax->at[HA_SLOT_O_BIAS], d * sizeof *weights);
 }
@@ -69,8 +77,8 @@ void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, 
                       ha_weight(mixer, pass, HA_SLOT_O_BIAS), 1.0f, out, d);
 }
 
-void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale,
-                             const float *dout, float *dy, double *gate)
+void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, const float *dout,
+                             float *dy, double *gate)
 {
     const ha_config *c = mixer->config;
     const int width = c->num_heads * c->head_dim, d = c->hidden_size, rows = pass->batch->rows;

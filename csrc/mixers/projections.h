@@ -21,7 +21,7 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out);
 
 /* Backward of ha_project_out: dy [rows, width] = scale * dout Wo, weight gradients, and the gate's (see mixer.h). */
-void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale,
-                             const float *dout, float *dy, double *gate);
+void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, const float *dout,
+                             float *dy, double *gate);
 
 #endif

@@ -36,8 +36,12 @@ static size_t state_floats(const ha_mixer *mixer, int capacity)
 
 static ha_attention shape_of(const ha_config *c)
 {
-    return (ha_attention){.heads = c->num_heads, .kv_heads = c->num_kv_heads, .dim = c->head_dim, .causal = 1,
-                          .window = c->sliding_window, .scale = 1.0f / __builtin_sqrtf((float)c->head_dim)};
+    return (ha_attention){.heads = c->num_heads,
+                          .kv_heads = c->num_kv_heads,
+                          .dim = c->head_dim,
+                          .causal = 1,
+                          .window = c->sliding_window,
+                          .scale = 1.0f / __builtin_sqrtf((float)c->head_dim)};
 }
 
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
@@ -52,9 +56,14 @@ static ha_keys append(const ha_config *c, const ha_batch *batch, int s, const fl
     int past = state->length, n = batch->offset[s + 1] - batch->offset[s];
     for (int i = 0; i < n; i++)
         memcpy(state->data + (size_t)(past + i) * 2 * kv,
-               qkv + (size_t)(batch->offset[s] + i) * width + (size_t)(c->num_heads * c->head_dim), 2 * kv * sizeof *qkv);
-    return (ha_keys){.k = state->data, .v = state->data + kv, .row = (ptrdiff_t)(2 * kv), .head_stride = c->head_dim,
-                     .length = past + n, .past = past};
+               qkv + (size_t)(batch->offset[s] + i) * width + (size_t)(c->num_heads * c->head_dim),
+               2 * kv * sizeof *qkv);
+    return (ha_keys){.k = state->data,
+                     .v = state->data + kv,
+                     .row = (ptrdiff_t)(2 * kv),
+                     .head_stride = c->head_dim,
+                     .length = past + n,
+                     .past = past};
 }
 
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
@@ -62,7 +71,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
 {
     const ha_config *c = mixer->config;
     const ha_batch *batch = pass->batch;
-    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim, kv = c->num_kv_heads * dim;
+    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim,
+              kv = c->num_kv_heads * dim;
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
@@ -75,7 +85,10 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     for (int s = 0; s < batch->n_seq; s++) {
         const float *own = p.qkv + (ptrdiff_t)batch->offset[s] * width + q;
         keys[s] = state ? append(c, batch, s, p.qkv, &state[s])
-                        : (ha_keys){.k = own, .v = own + kv, .row = width, .head_stride = dim,
+                        : (ha_keys){.k = own,
+                                    .v = own + kv,
+                                    .row = width,
+                                    .head_stride = dim,
                                     .length = batch->offset[s + 1] - batch->offset[s]};
     }
     ha_attention shape = shape_of(c);
@@ -90,7 +103,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
 {
     const ha_config *c = mixer->config;
     const ha_batch *batch = pass->batch;
-    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim, kv = c->num_kv_heads * dim;
+    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim,
+              kv = c->num_kv_heads * dim;
     size_t mark = ha_arena_mark(pass->arena);
     saved_parts p = parts(c, batch, saved);
     float *dy, *dqkv, *delta;
@@ -101,11 +115,11 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     if (scale != 0.0f) {
         ha_attention shape = shape_of(c);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
-        HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL, dy,
-                                     q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
+        HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL,
+                                     dy, q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
         ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, -1.0f, dqkv, width);
-        ha_linear_backward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV), dqkv,
-                           width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV),
+        ha_linear_backward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
+                           dqkv, width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV),
                            ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
     }
     ha_arena_release(pass->arena, mark);

@@ -17,11 +17,17 @@
 ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
-    return (ha_window_layout){.heads = c->num_heads, .kv_heads = c->num_kv_heads, .dim = c->head_dim,
-                              .q = c->num_heads * c->head_dim, .kv = c->num_kv_heads * c->head_dim,
-                              .width = (c->num_heads + 2 * c->num_kv_heads) * c->head_dim, .feature = 2 * c->head_dim,
-                              .window = mixer->option[OPTION_WINDOW], .sinks = mixer->option[OPTION_SINKS],
-                              .rope_features = mixer->option[OPTION_ROPE_FEATURES], .scale = 1.0f / sqrtf((float)c->head_dim)};
+    return (ha_window_layout){.heads = c->num_heads,
+                              .kv_heads = c->num_kv_heads,
+                              .dim = c->head_dim,
+                              .q = c->num_heads * c->head_dim,
+                              .kv = c->num_kv_heads * c->head_dim,
+                              .width = (c->num_heads + 2 * c->num_kv_heads) * c->head_dim,
+                              .feature = 2 * c->head_dim,
+                              .window = mixer->option[OPTION_WINDOW],
+                              .sinks = mixer->option[OPTION_SINKS],
+                              .rope_features = mixer->option[OPTION_ROPE_FEATURES],
+                              .scale = 1.0f / sqrtf((float)c->head_dim)};
 }
 
 typedef struct {
@@ -56,9 +62,12 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
 {
     const ha_config *c = mixer->config;
     HA_TRY(ha_declare_projections(mixer, prefix, layer, c->num_kv_heads, 0, NULL, 0, params));
-    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_heads, c->head_dim, c->head_dim, &mixer->at[SLOT_FEATURE_Q]));
-    HA_TRY(ha_params_add(params, prefix, "feature_k.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_kv_heads, c->head_dim, c->head_dim, &mixer->at[SLOT_FEATURE_K]));
-    return ha_params_add(params, prefix, "gate", HA_GROUP_MIXER, layer, 1, 0, 1, c->num_heads, 0, 0, &mixer->at[SLOT_GATE]);
+    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_heads, c->head_dim,
+                         c->head_dim, &mixer->at[SLOT_FEATURE_Q]));
+    HA_TRY(ha_params_add(params, prefix, "feature_k.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_kv_heads,
+                         c->head_dim, c->head_dim, &mixer->at[SLOT_FEATURE_K]));
+    return ha_params_add(params, prefix, "gate", HA_GROUP_MIXER, layer, 1, 0, 1, c->num_heads, 0, 0,
+                         &mixer->at[SLOT_GATE]);
 }
 
 /* Features start as scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. The gate starts low: the mass
@@ -108,16 +117,18 @@ static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_la
         }
 }
 
-static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const float *qkv, saved_parts *p)
+static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const float *qkv,
+                          saved_parts *p)
 {
     const ha_batch *batch = pass->batch;
-    HA_TRY(ha_hedgehog_forward(batch->rows, l->heads, l->dim, qkv, l->width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p->fq,
-                               l->heads * l->feature, pass->arena));
-    HA_TRY(ha_hedgehog_forward(batch->rows, l->kv_heads, l->dim, qkv + l->q, l->width, ha_weight(mixer, pass, SLOT_FEATURE_K),
-                               p->fk, l->kv_heads * l->feature, pass->arena));
+    HA_TRY(ha_hedgehog_forward(batch->rows, l->heads, l->dim, qkv, l->width, ha_weight(mixer, pass, SLOT_FEATURE_Q),
+                               p->fq, l->heads * l->feature, pass->arena));
+    HA_TRY(ha_hedgehog_forward(batch->rows, l->kv_heads, l->dim, qkv + l->q, l->width,
+                               ha_weight(mixer, pass, SLOT_FEATURE_K), p->fk, l->kv_heads * l->feature, pass->arena));
     for (int r = 0; r < batch->rows; r++)
         if (is_sink(l, batch, r))
-            memset(p->fk + (ptrdiff_t)r * l->kv_heads * l->feature, 0, (size_t)(l->kv_heads * l->feature) * sizeof *p->fk);
+            memset(p->fk + (ptrdiff_t)r * l->kv_heads * l->feature, 0,
+                   (size_t)(l->kv_heads * l->feature) * sizeof *p->fk);
     return HA_OK;
 }
 
@@ -153,13 +164,14 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
         for (int s = 0; s < batch->n_seq; s++) {
             ptrdiff_t row = batch->offset[s];
             const float *k = p.qkv + row * l.width + l.q;
-            keys[s] = (ha_keys){.k = k, .v = k + l.kv, .row = l.width, .head_stride = l.dim, .length = batch->offset[s + 1] - (int)row};
+            keys[s] = (ha_keys){
+                .k = k, .v = k + l.kv, .row = l.width, .head_stride = l.dim, .length = batch->offset[s + 1] - (int)row};
             e[s] = p.fk + row * l.kv_heads * l.feature;
             v[s] = k + l.kv;
         }
         HA_TRY(ha_attention_forward(&near, batch, p.qkv, l.width, keys, p.near, l.q, p.lse, p.max, pass->arena));
-        HA_TRY(ha_linear_attention_forward(&rest, batch, p.fq, l.heads * l.feature, e, l.kv_heads * l.feature, v, l.width,
-                                           NULL, p.far, l.q, p.den, p.states, pass->arena));
+        HA_TRY(ha_linear_attention_forward(&rest, batch, p.fq, l.heads * l.feature, e, l.kv_heads * l.feature, v,
+                                           l.width, NULL, p.far, l.q, p.den, p.states, pass->arena));
     }
     float *y;
     HA_PUSH(y, pass->arena, (size_t)rows * (size_t)l.q);
@@ -239,26 +251,29 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                          dqkv + l.q, dqkv + l.q + l.kv, l.width, pass->arena));
         else
             memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
-        HA_TRY(ha_linear_attention_backward(&rest, batch, p.fq, fq, p.fk, fk, v, l.width, p.states, dfar, l.q, dden, dfq, fq,
-                                            dfk, fk, dv, l.kv, pass->arena));
+        HA_TRY(ha_linear_attention_backward(&rest, batch, p.fq, fq, p.fk, fk, v, l.width, p.states, dfar, l.q, dden,
+                                            dfq, fq, dfk, fk, dv, l.kv, pass->arena));
         for (int r = 0; r < rows; r++) {
             if (is_sink(&l, batch, r))
                 memset(dfk + (ptrdiff_t)r * fk, 0, (size_t)fk * sizeof *dfk);
-            ha_kernels_get()->axpy((size_t)l.kv, 1.0f, dv + (ptrdiff_t)r * l.kv, dqkv + (ptrdiff_t)r * l.width + l.q + l.kv);
+            ha_kernels_get()->axpy((size_t)l.kv, 1.0f, dv + (ptrdiff_t)r * l.kv,
+                                   dqkv + (ptrdiff_t)r * l.width + l.q + l.kv);
         }
         const int turned = l.heads + l.kv_heads;
         if (!l.rope_features) { /* phi saw unrotated q and k: turn both back first */
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, p.qkv, l.width);
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
         }
-        HA_TRY(ha_hedgehog_backward(rows, l.heads, l.dim, p.qkv, l.width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p.fq, fq, dfq,
-                                    fq, dqkv, l.width, ha_grad(mixer, pass, SLOT_FEATURE_Q), pass->arena));
-        HA_TRY(ha_hedgehog_backward(rows, l.kv_heads, l.dim, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_FEATURE_K), p.fk,
-                                    fk, dfk, fk, dqkv + l.q, l.width, ha_grad(mixer, pass, SLOT_FEATURE_K), pass->arena));
+        HA_TRY(ha_hedgehog_backward(rows, l.heads, l.dim, p.qkv, l.width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p.fq,
+                                    fq, dfq, fq, dqkv, l.width, ha_grad(mixer, pass, SLOT_FEATURE_Q), pass->arena));
+        HA_TRY(ha_hedgehog_backward(rows, l.kv_heads, l.dim, p.qkv + l.q, l.width,
+                                    ha_weight(mixer, pass, SLOT_FEATURE_K), p.fk, fk, dfk, fk, dqkv + l.q, l.width,
+                                    ha_grad(mixer, pass, SLOT_FEATURE_K), pass->arena));
         if (l.rope_features && projections)
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV), dqkv,
-                           l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
+                           dqkv, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV),
+                           ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

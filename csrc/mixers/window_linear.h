@@ -9,7 +9,8 @@ enum { SLOT_FEATURE_Q = HA_SLOT_OWN, SLOT_FEATURE_K, SLOT_GATE };
 enum { OPTION_WINDOW, OPTION_SINKS, OPTION_ROPE_FEATURES };
 
 typedef struct {
-    int heads, kv_heads, dim, q, kv, width, feature; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv, feature = 2 dim */
+    int heads, kv_heads, dim, q, kv, width,
+        feature; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv, feature = 2 dim */
     int window, sinks, rope_features;
     float scale;
 } ha_window_layout;
@@ -18,23 +19,29 @@ ha_window_layout ha_window_layout_of(const ha_mixer *mixer);
 
 static inline ha_attention ha_window_attention(const ha_window_layout *l)
 {
-    return (ha_attention){.heads = l->heads, .kv_heads = l->kv_heads, .dim = l->dim, .causal = 1, .window = l->window,
-                          .sinks = l->sinks, .scale = l->scale};
+    return (ha_attention){.heads = l->heads,
+                          .kv_heads = l->kv_heads,
+                          .dim = l->dim,
+                          .causal = 1,
+                          .window = l->window,
+                          .sinks = l->sinks,
+                          .scale = l->scale};
 }
 
 static inline ha_linear_attention ha_window_rest(const ha_window_layout *l, int lag)
 {
-    return (ha_linear_attention){.heads = l->heads, .kv_heads = l->kv_heads, .features = l->feature, .dim = l->dim, .lag = lag};
+    return (ha_linear_attention){
+        .heads = l->heads, .kv_heads = l->kv_heads, .features = l->feature, .dim = l->dim, .lag = lag};
 }
 
 /* What a pass has computed before it needs the past: rows of the batch. */
 typedef struct {
-    const float *qkv;    /* [rows, width], rotated */
-    const float *fq;     /* [rows, heads, feature] */
-    const float *fk;     /* [rows, kv_heads, feature], zero for sinks */
-    float *near;         /* [rows, q] softmax over window and sinks */
-    float *far, *den;    /* [rows, q], [rows, heads] linear part over the rest */
-    float *lse, *max;    /* [rows, heads] */
+    const float *qkv; /* [rows, width], rotated */
+    const float *fq;  /* [rows, heads, feature] */
+    const float *fk;  /* [rows, kv_heads, feature], zero for sinks */
+    float *near;      /* [rows, q] softmax over window and sinks */
+    float *far, *den; /* [rows, q], [rows, heads] linear part over the rest */
+    float *lse, *max; /* [rows, heads] */
 } ha_window_parts;
 
 size_t ha_window_state_floats(const ha_mixer *mixer, int capacity);

@@ -47,10 +47,12 @@ static void store(const ha_window_layout *l, const view *v, int position, const 
 }
 
 /* One token: the key that leaves the window joins the sums, its slot takes the new key, and the softmax sees every slot. */
-static ha_status one_token(const ha_window_layout *l, const ha_pass *pass, const ha_window_parts *p, int seq, ha_state *state)
+static ha_status one_token(const ha_window_layout *l, const ha_pass *pass, const ha_window_parts *p, int seq,
+                           ha_state *state)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int row = pass->batch->offset[seq], position = state->length, F = l->feature, D = l->dim, group = l->heads / l->kv_heads;
+    const int row = pass->batch->offset[seq], position = state->length, F = l->feature, D = l->dim,
+              group = l->heads / l->kv_heads;
     view v = view_of(l, state->data);
     int leaving = position - l->window;
     if (leaving >= l->sinks) {
@@ -61,7 +63,8 @@ static ha_status one_token(const ha_window_layout *l, const ha_pass *pass, const
             kernel->axpy((size_t)F, 1.0f, fk + h * F, sums + F * D);
         }
     }
-    store(l, &v, position, p->qkv + (size_t)row * (size_t)l->width + l->q, p->fk + (size_t)row * (size_t)(l->kv_heads * F));
+    store(l, &v, position, p->qkv + (size_t)row * (size_t)l->width + l->q,
+          p->fk + (size_t)row * (size_t)(l->kv_heads * F));
     for (int h = 0; h < l->heads; h++) {
         const float *fq = p->fq + ((size_t)row * (size_t)l->heads + (size_t)h) * (size_t)F;
         const float *sums = v.sums + (size_t)(h / group) * (size_t)(F * (D + 1));
@@ -71,7 +74,8 @@ static ha_status one_token(const ha_window_layout *l, const ha_pass *pass, const
     int held = position + 1 < l->sinks + l->window ? position + 1 : l->sinks + l->window;
     const int32_t offset[2] = {0, 1};
     const ha_batch one = {.rows = 1, .n_seq = 1, .offset = offset};
-    const ha_keys keys = {.k = v.rows, .v = v.rows + l->kv, .row = 2 * l->kv, .head_stride = D, .length = held, .past = held - 1};
+    const ha_keys keys = {
+        .k = v.rows, .v = v.rows + l->kv, .row = 2 * l->kv, .head_stride = D, .length = held, .past = held - 1};
     ha_attention all = ha_window_attention(l);
     all.causal = all.window = all.sinks = 0; /* what is held is what may be seen; the order of keys does not matter */
     return ha_attention_decode(&all, &one, p->qkv + (size_t)row * (size_t)l->width, l->width, &keys,
@@ -81,7 +85,8 @@ static ha_status one_token(const ha_window_layout *l, const ha_pass *pass, const
 
 /* Several tokens: held keys and new ones laid out in order act as one shorter sequence (sinks keep their numbers, the
  * rest keep their distances), and the keys that leave the window meet the queries row by row. */
-static ha_status many_tokens(const ha_window_layout *l, const ha_pass *pass, const ha_window_parts *p, int seq, ha_state *state)
+static ha_status many_tokens(const ha_window_layout *l, const ha_pass *pass, const ha_window_parts *p, int seq,
+                             ha_state *state)
 {
     const int row = pass->batch->offset[seq], n = pass->batch->offset[seq + 1] - row, past = state->length;
     const size_t pair = 2 * (size_t)l->kv, fk_row = (size_t)(l->kv_heads * l->feature);
@@ -97,7 +102,8 @@ static ha_status many_tokens(const ha_window_layout *l, const ha_pass *pass, con
         memcpy(rows + (size_t)i * pair, row_at(l, &v, position), pair * sizeof *rows);
     }
     for (int i = 0; i < n; i++)
-        memcpy(rows + (size_t)(held + i) * pair, p->qkv + (size_t)(row + i) * (size_t)l->width + l->q, pair * sizeof *rows);
+        memcpy(rows + (size_t)(held + i) * pair, p->qkv + (size_t)(row + i) * (size_t)l->width + l->q,
+               pair * sizeof *rows);
     for (int i = 0; i < n; i++) {
         int position = past + i - l->window;
         float *key = far_keys + (size_t)i * fk_row, *value = far_values + (size_t)i * (size_t)l->kv;
@@ -109,24 +115,27 @@ static ha_status many_tokens(const ha_window_layout *l, const ha_pass *pass, con
             memcpy(value, row_at(l, &v, position) + l->kv, (size_t)l->kv * sizeof *value);
         } else {
             memcpy(key, p->fk + (size_t)(row + position - past) * fk_row, fk_row * sizeof *key);
-            memcpy(value, p->qkv + (size_t)(row + position - past) * (size_t)l->width + l->q + l->kv, (size_t)l->kv * sizeof *value);
+            memcpy(value, p->qkv + (size_t)(row + position - past) * (size_t)l->width + l->q + l->kv,
+                   (size_t)l->kv * sizeof *value);
         }
     }
     const int32_t offset[2] = {0, n};
     const ha_batch one = {.rows = n, .n_seq = 1, .offset = offset};
-    const ha_keys keys = {.k = rows, .v = rows + l->kv, .row = (ptrdiff_t)pair, .head_stride = l->dim, .length = held + n, .past = held};
+    const ha_keys keys = {
+        .k = rows, .v = rows + l->kv, .row = (ptrdiff_t)pair, .head_stride = l->dim, .length = held + n, .past = held};
     const ha_attention near = ha_window_attention(l);
     const ha_linear_attention rest = ha_window_rest(l, 0);
     size_t at = (size_t)row * (size_t)l->heads;
     HA_TRY(ha_attention_forward(&near, &one, p->qkv + (size_t)row * (size_t)l->width, l->width, &keys,
                                 p->near + (size_t)row * (size_t)l->q, l->q, p->lse + at, p->max + at, pass->arena));
     HA_TRY(ha_linear_attention_forward(&rest, &one, p->fq + at * (size_t)l->feature, l->heads * l->feature,
-                                       (const float *const[]){far_keys}, (ptrdiff_t)fk_row, (const float *const[]){far_values},
-                                       l->kv, (float *const[]){v.sums}, p->far + (size_t)row * (size_t)l->q, l->q, p->den + at,
-                                       NULL, pass->arena));
+                                       (const float *const[]){far_keys}, (ptrdiff_t)fk_row,
+                                       (const float *const[]){far_values}, l->kv, (float *const[]){v.sums},
+                                       p->far + (size_t)row * (size_t)l->q, l->q, p->den + at, NULL, pass->arena));
     for (int i = 0; i < n; i++)
         if (past + i < l->sinks || i >= n - l->window)
-            store(l, &v, past + i, p->qkv + (size_t)(row + i) * (size_t)l->width + l->q, p->fk + (size_t)(row + i) * fk_row);
+            store(l, &v, past + i, p->qkv + (size_t)(row + i) * (size_t)l->width + l->q,
+                  p->fk + (size_t)(row + i) * fk_row);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

@@ -16,7 +16,8 @@ static size_t wide(const ha_batch *batch, int columns)
     return (size_t)batch->rows * (size_t)columns;
 }
 
-static saved_parts parts(const ha_model *m, const ha_layer *layer, ha_layer_run run, const ha_batch *batch, float *saved)
+static saved_parts parts(const ha_model *m, const ha_layer *layer, ha_layer_run run, const ha_batch *batch,
+                         float *saved)
 {
     saved_parts p;
     const size_t x = wide(batch, m->config.hidden_size);
@@ -43,7 +44,8 @@ static ha_status mlp_forward(const ha_model *m, const ha_layer *layer, const ha_
     HA_PUSH(h, pass->arena, wide(pass->batch, d));
     HA_PUSH(act, pass->arena, wide(pass->batch, f));
     ha_rms_norm_forward(rows, d, x, d, w + layer->mlp_norm, c->norm_eps, h, d);
-    ha_linear_forward(rows, d, 2 * f, 1.0f, h, d, w + layer->gate_up, c->mlp_bias ? w + layer->gate_up_bias : NULL, 0.0f, gate_up, 2 * f);
+    ha_linear_forward(rows, d, 2 * f, 1.0f, h, d, w + layer->gate_up, c->mlp_bias ? w + layer->gate_up_bias : NULL,
+                      0.0f, gate_up, 2 * f);
     ha_swiglu_forward(rows, f, gate_up, act);
     ha_linear_forward(rows, f, d, 1.0f, act, f, w + layer->down, c->mlp_bias ? w + layer->down_bias : NULL, 1.0f, x, d);
     return HA_OK;
@@ -90,7 +92,8 @@ ha_status ha_layer_finish(const ha_model *m, int l, const ha_pass *pass, const f
     return HA_OK;
 }
 
-static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha_pass *pass, const saved_parts *p, float *dx)
+static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha_pass *pass, const saved_parts *p,
+                              float *dx)
 {
     const ha_config *c = &m->config;
     const int rows = pass->batch->rows, d = c->hidden_size, f = c->intermediate_size;
@@ -104,12 +107,14 @@ static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha
     ha_linear_backward(rows, f, d, 1.0f, NULL, f, w + layer->down, dx, d, 0.0f, dact, f, NULL, NULL);
     ha_swiglu_backward(rows, f, p->gate_up, dact, g ? act : NULL);
     if (g) {
-        ha_linear_backward(rows, f, d, 1.0f, act, f, NULL, dx, d, 0.0f, NULL, f, g + layer->down, c->mlp_bias ? g + layer->down_bias : NULL);
+        ha_linear_backward(rows, f, d, 1.0f, act, f, NULL, dx, d, 0.0f, NULL, f, g + layer->down,
+                           c->mlp_bias ? g + layer->down_bias : NULL);
         ha_rms_norm_forward(rows, d, p->middle, d, w + layer->mlp_norm, c->norm_eps, h, d);
     }
     ha_linear_backward(rows, d, 2 * f, 1.0f, h, d, w + layer->gate_up, p->gate_up, 2 * f, 0.0f, dh, d,
                        g ? g + layer->gate_up : NULL, g && c->mlp_bias ? g + layer->gate_up_bias : NULL);
-    HA_TRY(ha_rms_norm_backward(rows, d, p->middle, d, w + layer->mlp_norm, c->norm_eps, dh, d, dx, d, g ? g + layer->mlp_norm : NULL, pass->arena));
+    HA_TRY(ha_rms_norm_backward(rows, d, p->middle, d, w + layer->mlp_norm, c->norm_eps, dh, d, dx, d,
+                                g ? g + layer->mlp_norm : NULL, pass->arena));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

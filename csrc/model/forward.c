@@ -10,12 +10,18 @@ ha_status ha_pass_begin(const ha_model *m, const ha_batch *batch, float *grads, 
     HA_PUSH(cosine, arena, (size_t)batch->rows * (size_t)half);
     HA_PUSH(sine, arena, (size_t)batch->rows * (size_t)half);
     ha_rope_table(batch->rows, half, batch->position, m->config.rope_inv_freq, m->config.rope_factor, cosine, sine);
-    *pass = (ha_pass){.batch = batch, .cos = cosine, .sin = sine, .weights = m->weights, .grads = grads, .arena = arena, .check = check};
+    *pass = (ha_pass){.batch = batch,
+                      .cos = cosine,
+                      .sin = sine,
+                      .weights = m->weights,
+                      .grads = grads,
+                      .arena = arena,
+                      .check = check};
     return HA_OK;
 }
 
-static ha_status all_layers(const ha_model *m, const float *gates, const ha_batch *batch, ha_cache *cache, float *hidden,
-                            ha_arena *arena, const ha_interrupt *check)
+static ha_status all_layers(const ha_model *m, const float *gates, const ha_batch *batch, ha_cache *cache,
+                            float *hidden, ha_arena *arena, const ha_interrupt *check)
 {
     const int d = m->config.hidden_size;
     ha_pass pass;

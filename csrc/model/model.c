@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ha_status add(ha_model *m, const char *prefix, const char *name, int layer, int join, int rows, int cols, size_t *at)
+static ha_status add(ha_model *m, const char *prefix, const char *name, int layer, int join, int rows, int cols,
+                     size_t *at)
 {
     return ha_params_add(&m->params, prefix, name, HA_GROUP_REST, layer, 0, join, cols ? 2 : 1, rows, cols, 0, at);
 }

@@ -16,8 +16,8 @@ typedef struct {
     float *rope_inv_freq; /* owned copy behind config.rope_inv_freq */
     ha_params params;
     ha_layer *layer;
-    float *gates;            /* [num_layers], for passes that bring none of their own */
-    float *weights, *grads;  /* [params.total]; grads are made when training starts */
+    float *gates;           /* [num_layers], for passes that bring none of their own */
+    float *weights, *grads; /* [params.total]; grads are made when training starts */
     size_t embed, final_norm, head;
 } ha_model;
 
@@ -62,8 +62,8 @@ ha_status ha_layer_forward(const ha_model *model, int l, ha_layer_run run, const
 /* The rest of layer l once its mixer's output is known: x += mixed; x += mlp(norm(x)). */
 ha_status ha_layer_finish(const ha_model *model, int l, const ha_pass *pass, const float *mixed, float *x);
 /* dx [rows, hidden] becomes the gradient of the layer's input; dgate [n_seq], unless NULL, is d / d gate by sequence. */
-ha_status ha_layer_backward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *saved, float *dx,
-                            double *dgate);
+ha_status ha_layer_backward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *saved,
+                            float *dx, double *dgate);
 
 /* forward.c: a pass's shared part: rope tables for the batch, pushed on the arena */
 ha_status ha_pass_begin(const ha_model *model, const ha_batch *batch, float *grads, ha_arena *arena,

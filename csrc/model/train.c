@@ -34,13 +34,14 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
     float *dx, *g = pass->grads;
     HA_PUSH(dx, pass->arena, (size_t)rows * (size_t)d);
     memset(dx, 0, (size_t)rows * (size_t)d * sizeof *dx);
-    HA_TRY(ha_rms_norm_backward(rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, dhidden, d, dx, d,
-                                g ? g + m->final_norm : NULL, pass->arena));
+    HA_TRY(ha_rms_norm_backward(rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, dhidden, d, dx,
+                                d, g ? g + m->final_norm : NULL, pass->arena));
     for (int l = m->config.num_layers - 1; l >= 0; l--) {
         ha_layer_run run = {ha_gate_of(m, tape->gates, l), tape->both};
         if (ha_interrupted(pass->check))
             return HA_INTERRUPTED;
-        HA_TRY(ha_layer_backward(m, l, run, pass, tape->saved[l], dx, dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
+        HA_TRY(ha_layer_backward(m, l, run, pass, tape->saved[l], dx,
+                                 dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
     }
     if (g)
         ha_embed_backward(rows, d, batch->token, dx, g + m->embed);

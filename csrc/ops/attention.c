@@ -76,7 +76,7 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
             for (int h = 0; h < kv; h++)
                 kernel->transpose(keys[s].length, d, keys[s].k + h * keys[s].head_stride, keys[s].row,
                                   kt[s] + (ptrdiff_t)h * d * keys[s].length, keys[s].length);
-        /* Longest tiles first: the last ones of a causal sequence see the most keys. */
+                /* Longest tiles first: the last ones of a causal sequence see the most keys. */
 #pragma omp for schedule(dynamic, 1)
         for (int t = 0; t < tiles * a->heads; t++) {
             int h = t % a->heads, tile = tiles - 1 - t / a->heads, s = batch->n_seq - 1;

@@ -45,7 +45,9 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
         mask_tile(a, first, m, start, end, s, KEY_TILE);
         for (int r = 0; p->dmax && r < m; r++) {
             /* a single key: the forward pass may have taken the decode path, whose bits are others */
-            column[r] = p->length == 1 ? 0 : found[r] ? -1 : column_of_max(s + r * KEY_TILE, n, p->max[(ptrdiff_t)(first + r) * heads]);
+            column[r] = p->length == 1 ? 0
+                        : found[r]     ? -1
+                                       : column_of_max(s + r * KEY_TILE, n, p->max[(ptrdiff_t)(first + r) * heads]);
             found[r] |= column[r] >= 0;
         }
         kernel->gemm(m, n, d, 1.0f, dout, p->lddo, 1, p->vt + start, p->length, 0, ds, KEY_TILE);
@@ -93,11 +95,22 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
             for (int h = 0; h < heads; h++) {
                 ptrdiff_t row = batch->offset[s], length = batch->offset[s + 1] - row, g = h / group;
                 ptrdiff_t t = row * kv * d + g * d * length, per_head = row * heads * d + h * length * d;
-                problem p = {.q = q + row * ld + (ptrdiff_t)h * d, .k = k + row * ld + g * d, .v = v + row * ld + g * d,
-                             .kt = kt + t, .vt = vt + t, .lse = lse + row * heads + h, .delta = delta + row * heads + h,
-                             .max = max ? max + row * heads + h : NULL, .dmax = dmax ? dmax + row * heads + h : NULL,
-                             .dout = dout + row * lddo + (ptrdiff_t)h * d, .dq = dq + row * ldd + (ptrdiff_t)h * d,
-                             .dk = dk_head + per_head, .dv = dv_head + per_head, .ld = ld, .lddo = lddo, .ldd = ldd,
+                problem p = {.q = q + row * ld + (ptrdiff_t)h * d,
+                             .k = k + row * ld + g * d,
+                             .v = v + row * ld + g * d,
+                             .kt = kt + t,
+                             .vt = vt + t,
+                             .lse = lse + row * heads + h,
+                             .delta = delta + row * heads + h,
+                             .max = max ? max + row * heads + h : NULL,
+                             .dmax = dmax ? dmax + row * heads + h : NULL,
+                             .dout = dout + row * lddo + (ptrdiff_t)h * d,
+                             .dq = dq + row * ldd + (ptrdiff_t)h * d,
+                             .dk = dk_head + per_head,
+                             .dv = dv_head + per_head,
+                             .ld = ld,
+                             .lddo = lddo,
+                             .ldd = ldd,
                              .length = (int)length};
                 memset(p.dk, 0, sizeof *p.dk * (size_t)(length * d));
                 memset(p.dv, 0, sizeof *p.dv * (size_t)(length * d));
@@ -109,7 +122,8 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
             ptrdiff_t row = batch->offset[s], length = batch->offset[s + 1] - row;
             for (int g = 0; g < kv; g++)
                 for (ptrdiff_t r = 0; r < length; r++) {
-                    float *to_k = dk + (row + r) * ldd + (ptrdiff_t)g * d, *to_v = dv + (row + r) * ldd + (ptrdiff_t)g * d;
+                    float *to_k = dk + (row + r) * ldd + (ptrdiff_t)g * d,
+                          *to_v = dv + (row + r) * ldd + (ptrdiff_t)g * d;
                     for (int i = 0; i < group; i++) {
                         ptrdiff_t at = row * heads * d + ((ptrdiff_t)(g * group + i) * length + r) * d;
                         if (i == 0) {

@@ -15,8 +15,8 @@ typedef struct {
 } piece;
 
 /* acc [group, dim], max and sum [group] of one piece */
-static void one_piece(const ha_attention *a, const ha_keys *keys, const piece *p, const float *q, float *acc, float *max,
-                      float *sum)
+static void one_piece(const ha_attention *a, const ha_keys *keys, const piece *p, const float *q, float *acc,
+                      float *max, float *sum)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int d = a->dim, group = a->heads / a->kv_heads, n = p->to - p->from;
@@ -35,7 +35,8 @@ static void one_piece(const ha_attention *a, const ha_keys *keys, const piece *p
 }
 
 ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
-                              const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max_out, ha_arena *work)
+                              const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max_out,
+                              ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     size_t mark = ha_arena_mark(work);

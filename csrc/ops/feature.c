@@ -21,7 +21,8 @@ ha_status ha_hedgehog_forward(int rows, int heads, int dim, const float *x, ptrd
         for (int h = 0; h < heads; h++) {
             float *u = scratch + (ptrdiff_t)ha_thread_index() * TILE * dim;
             int from = t * TILE, m = rows - from < TILE ? rows - from : TILE;
-            kernel->gemm(m, dim, dim, 1.0f, x + from * ldx + (ptrdiff_t)h * dim, ldx, 1, wt + (size_t)h * square, dim, 0, u, dim);
+            kernel->gemm(m, dim, dim, 1.0f, x + from * ldx + (ptrdiff_t)h * dim, ldx, 1, wt + (size_t)h * square, dim,
+                         0, u, dim);
             for (int r = 0; r < m; r++)
                 kernel->softmax_pair(dim, u + (ptrdiff_t)r * dim, y + (from + r) * ldy + (ptrdiff_t)h * 2 * dim);
         }
@@ -46,9 +47,11 @@ ha_status ha_hedgehog_backward(int rows, int heads, int dim, const float *x, ptr
             for (int r = 0; r < m; r++)
                 kernel->softmax_pair_backward(dim, y + (from + r) * ldy + (ptrdiff_t)h * 2 * dim,
                                               dy + (from + r) * lddy + (ptrdiff_t)h * 2 * dim, du + (ptrdiff_t)r * dim);
-            kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1, dx + from * lddx + (ptrdiff_t)h * dim, lddx);
+            kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1,
+                         dx + from * lddx + (ptrdiff_t)h * dim, lddx);
             if (dw)
-                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, x + from * ldx + (ptrdiff_t)h * dim, ldx, 1, dw + (size_t)h * square, dim);
+                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, x + from * ldx + (ptrdiff_t)h * dim, ldx, 1,
+                             dw + (size_t)h * square, dim);
         }
     }
     ha_arena_release(work, mark);

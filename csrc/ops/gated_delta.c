@@ -29,7 +29,8 @@ static void solve(const ha_chunk *c, int n, int dv, int heads, const float *beta
             kernel->gemm(end - i0, dv, i0, -1.0f, c->kk + i0 * C, C, 1, u, dv, 1, z + (ptrdiff_t)i0 * dv, dv);
         for (int i = i0; i < end; i++) {
             if (i > i0)
-                kernel->gemm(1, dv, i - i0, -1.0f, c->kk + i * C + i0, C, 1, u + (ptrdiff_t)i0 * dv, dv, 1, z + (ptrdiff_t)i * dv, dv);
+                kernel->gemm(1, dv, i - i0, -1.0f, c->kk + i * C + i0, C, 1, u + (ptrdiff_t)i0 * dv, dv, 1,
+                             z + (ptrdiff_t)i * dv, dv);
             float b = beta[(ptrdiff_t)i * heads];
             for (int x = 0; x < dv; x++)
                 u[(ptrdiff_t)i * dv + x] = b * z[(ptrdiff_t)i * dv + x];
@@ -38,9 +39,9 @@ static void solve(const ha_chunk *c, int n, int dv, int heads, const float *beta
 }
 
 /* Advances state [dk,dv] over n rows; z, u [C,dv]; scratch [C dk]. */
-static void chunk_forward(const ha_gated_delta *d, int n, const float *q, const float *k, ptrdiff_t ldqk, const float *v,
-                          ptrdiff_t ldv, const float *g, const float *beta, float *state, float *out, ptrdiff_t ldo,
-                          ha_chunk *c, float *z, float *u, float *scratch)
+static void chunk_forward(const ha_gated_delta *d, int n, const float *q, const float *k, ptrdiff_t ldqk,
+                          const float *v, ptrdiff_t ldv, const float *g, const float *beta, float *state, float *out,
+                          ptrdiff_t ldo, ha_chunk *c, float *z, float *u, float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int dk = d->dk, dv = d->dv;
@@ -122,7 +123,8 @@ ha_status ha_gated_delta_forward(const ha_gated_delta *d, const ha_batch *batch,
                     token_forward(d, qr, kr, vr, g[row * heads + h], beta[row * heads + h], state, to, u);
                     continue;
                 }
-                chunk_forward(d, n, qr, kr, ldqk, vr, ldv, g + row * heads + h, beta + row * heads + h, state, to, ldo, c, zc, u, kt);
+                chunk_forward(d, n, qr, kr, ldqk, vr, ldv, g + row * heads + h, beta + row * heads + h, state, to, ldo,
+                              c, zc, u, kt);
                 for (int i = 0; z && i < n; i++)
                     memcpy(z + ((row + i) * heads + h) * dv, zc + (ptrdiff_t)i * dv, sizeof *z * (size_t)dv);
             }

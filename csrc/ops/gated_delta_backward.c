@@ -40,10 +40,12 @@ static void solve_transposed(const ha_chunk *c, int n, int dv, int heads, const 
     for (int i0 = (n - 1) / BLOCK * BLOCK; i0 >= 0; i0 -= BLOCK) {
         int end = i0 + BLOCK < n ? i0 + BLOCK : n;
         if (end < n)
-            kernel->gemm(end - i0, dv, n - end, -1.0f, c->kk + end * C + i0, 1, C, dvalue + end * ld, ld, 1, r + (ptrdiff_t)i0 * dv, dv);
+            kernel->gemm(end - i0, dv, n - end, -1.0f, c->kk + end * C + i0, 1, C, dvalue + end * ld, ld, 1,
+                         r + (ptrdiff_t)i0 * dv, dv);
         for (int i = end - 1; i >= i0; i--) {
             if (i + 1 < end)
-                kernel->gemm(1, dv, end - i - 1, -1.0f, c->kk + (i + 1) * C + i, 1, C, dvalue + (i + 1) * ld, ld, 1, r + (ptrdiff_t)i * dv, dv);
+                kernel->gemm(1, dv, end - i - 1, -1.0f, c->kk + (i + 1) * C + i, 1, C, dvalue + (i + 1) * ld, ld, 1,
+                             r + (ptrdiff_t)i * dv, dv);
             float b = beta[(ptrdiff_t)i * heads];
             for (int x = 0; x < dv; x++)
                 dvalue[i * ld + x] = b * r[(ptrdiff_t)i * dv + x];
@@ -92,7 +94,8 @@ static void chunk_backward(const ha_gated_delta *d, int n, const rows_of_head *x
         sum += (double)kernel->dot((size_t)dv, x->dout + i * lddo, x->out + i * ldo);
         sum -= (double)kernel->dot((size_t)dv, x->dv + i * lddv, x->v + i * ldv);
         x->dg[(ptrdiff_t)i * heads] = (float)sum;
-        x->dbeta[(ptrdiff_t)i * heads] = kernel->dot((size_t)dv, r + (ptrdiff_t)i * dv, x->z + (ptrdiff_t)i * heads * dv);
+        x->dbeta[(ptrdiff_t)i * heads] =
+            kernel->dot((size_t)dv, r + (ptrdiff_t)i * dv, x->z + (ptrdiff_t)i * heads * dv);
     }
 
     for (int i = 0; i < n; i++)
@@ -139,7 +142,8 @@ ha_status ha_gated_delta_backward(const ha_gated_delta *d, const ha_batch *batch
     for (int s = 0; s < batch->n_seq; s++)
         for (int h = 0; h < heads; h++) {
             scratchpad *t = (scratchpad *)(scratch + per_thread * (size_t)ha_thread_index());
-            float *ds = carried + size * (size_t)ha_thread_index(), *kept = dstate && dstate[s] ? dstate[s] + (size_t)h * size : NULL;
+            float *ds = carried + size * (size_t)ha_thread_index(),
+                  *kept = dstate && dstate[s] ? dstate[s] + (size_t)h * size : NULL;
             if (kept)
                 memcpy(ds, kept, size * sizeof *ds);
             else
@@ -149,13 +153,19 @@ ha_status ha_gated_delta_backward(const ha_gated_delta *d, const ha_batch *batch
                 ptrdiff_t row = start + chunk * C, at = row * heads + h;
                 int n = rows - chunk * C < C ? (int)(rows - chunk * C) : C;
                 const float *state = states + first[s] + ((size_t)chunk * (size_t)heads + (size_t)h) * size;
-                rows_of_head x = {
-                    .q = q + row * ldqk + (ptrdiff_t)h * d->dk, .k = k + row * ldqk + (ptrdiff_t)h * d->dk,
-                    .v = v + row * ldv + (ptrdiff_t)h * d->dv, .g = g + at, .beta = beta + at,
-                    .out = out + row * ldo + (ptrdiff_t)h * d->dv, .z = z + at * d->dv,
-                    .dout = dout + row * lddo + (ptrdiff_t)h * d->dv, .dq = dq + row * lddqk + (ptrdiff_t)h * d->dk,
-                    .dk = dk + row * lddqk + (ptrdiff_t)h * d->dk, .dv = dv + row * lddv + (ptrdiff_t)h * d->dv,
-                    .dg = dg + at, .dbeta = dbeta + at};
+                rows_of_head x = {.q = q + row * ldqk + (ptrdiff_t)h * d->dk,
+                                  .k = k + row * ldqk + (ptrdiff_t)h * d->dk,
+                                  .v = v + row * ldv + (ptrdiff_t)h * d->dv,
+                                  .g = g + at,
+                                  .beta = beta + at,
+                                  .out = out + row * ldo + (ptrdiff_t)h * d->dv,
+                                  .z = z + at * d->dv,
+                                  .dout = dout + row * lddo + (ptrdiff_t)h * d->dv,
+                                  .dq = dq + row * lddqk + (ptrdiff_t)h * d->dk,
+                                  .dk = dk + row * lddqk + (ptrdiff_t)h * d->dk,
+                                  .dv = dv + row * lddv + (ptrdiff_t)h * d->dv,
+                                  .dg = dg + at,
+                                  .dbeta = dbeta + at};
                 chunk_backward(d, n, &x, ldqk, ldv, ldo, lddo, lddqk, lddv, state, state + (size_t)heads * size, ds, t);
             }
             if (kept)

@@ -56,7 +56,8 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
 
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
                      int students, const float *const *hidden, const float *head, float scale, double *const *loss,
-                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work)
+                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check,
+                     ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     size_t mark = ha_arena_mark(work), piece = (size_t)min(rows, PIECE) * (size_t)vocabulary;

@@ -61,7 +61,8 @@ static void add_outer(const ha_linear_attention *a, int n, const float *e, ptrdi
 }
 
 /* Turns each sequence's chunk sums into sums of all chunks before (or after) it, starting from `start`. */
-static void accumulate(const ha_linear_attention *a, const ha_batch *batch, float *states, float *const *start, int reverse)
+static void accumulate(const ha_linear_attention *a, const ha_batch *batch, float *states, float *const *start,
+                       int reverse)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const size_t size = (size_t)a->kv_heads * state_size(a);
@@ -167,7 +168,8 @@ static void chunk_backward(const ha_linear_attention *a, int n, const float *f, 
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int F = a->features, D = a->dim, group = a->heads / a->kv_heads;
-    float *et = scratch, *vt = et + (ptrdiff_t)F * C, *turned = vt + (ptrdiff_t)D * C, *p = turned + (ptrdiff_t)F * D, *w = p + C * C;
+    float *et = scratch, *vt = et + (ptrdiff_t)F * C, *turned = vt + (ptrdiff_t)D * C, *p = turned + (ptrdiff_t)F * D,
+          *w = p + C * C;
     const float *z = before + (ptrdiff_t)F * D, *dz = after + (ptrdiff_t)F * D;
     kernel->transpose(n, F, e, lde, et, C);
     kernel->transpose(n, D, v, ldv, vt, C);
@@ -195,8 +197,8 @@ static void chunk_backward(const ha_linear_attention *a, int n, const float *f, 
 ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_batch *batch, const float *f,
                                        ptrdiff_t ldf, const float *e, ptrdiff_t lde, const float *v, ptrdiff_t ldv,
                                        const float *states, const float *dnum, ptrdiff_t lddn, const float *dden,
-                                       float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv,
-                                       ptrdiff_t lddv, ha_arena *work)
+                                       float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv, ptrdiff_t lddv,
+                                       ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     size_t mark = ha_arena_mark(work), size = state_size(a);

@@ -20,7 +20,8 @@ void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, p
                        const float *bias, float beta, float *y, ptrdiff_t ldy);
 /* dx = beta dx + alpha dy W; dw += alpha dy^T x; dbias += alpha sum of dy over rows. Any of dx, dw, dbias may be NULL. */
 void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, const float *w,
-                        const float *dy, ptrdiff_t lddy, float beta, float *dx, ptrdiff_t lddx, float *dw, float *dbias);
+                        const float *dy, ptrdiff_t lddy, float beta, float *dx, ptrdiff_t lddx, float *dw,
+                        float *dbias);
 
 /* norm.c: RMSNorm over rows of width d (Zhang and Sennrich 2019); x, y [rows,d], w [d] */
 void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps, float *y,
@@ -117,8 +118,8 @@ ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_bat
 ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_batch *batch, const float *f,
                                        ptrdiff_t ldf, const float *e, ptrdiff_t lde, const float *v, ptrdiff_t ldv,
                                        const float *states, const float *dnum, ptrdiff_t lddn, const float *dden,
-                                       float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv,
-                                       ptrdiff_t lddv, ha_arena *work);
+                                       float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv, ptrdiff_t lddv,
+                                       ha_arena *work);
 
 /* feature.c: the Hedgehog feature map (Zhang et al. 2024), y = softmax([W_h x, -W_h x]) per head;
  * x [rows, heads, dim], w [heads, dim, dim], y [rows, heads, 2 dim] */
@@ -139,7 +140,8 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
  * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1. */
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
                      int students, const float *const *hidden, const float *head, float scale, double *const *loss,
-                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check, ha_arena *work);
+                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check,
+                     ha_arena *work);
 
 /* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);

@@ -37,7 +37,8 @@ double ha_sum_squares(int n, const ha_segment *segment, const float *x, ha_arena
     block *blocks;
     int count;
     double *partial, sum = 0.0;
-    if (cut(n, segment, &blocks, &count, work) != HA_OK || !(partial = ha_arena_push(work, (size_t)count, sizeof *partial)))
+    if (cut(n, segment, &blocks, &count, work) != HA_OK ||
+        !(partial = ha_arena_push(work, (size_t)count, sizeof *partial)))
         return NAN;
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int b = 0; b < count; b++)
@@ -56,12 +57,14 @@ ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *
     block *blocks;
     int count;
     HA_TRY(cut(n, segment, &blocks, &count, work));
-    float bias1 = (float)(1.0 - pow((double)beta1, (double)step)), bias2 = (float)(1.0 - pow((double)beta2, (double)step));
+    float bias1 = (float)(1.0 - pow((double)beta1, (double)step)),
+          bias2 = (float)(1.0 - pow((double)beta2, (double)step));
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int b = 0; b < count; b++) {
         const ha_segment *s = segment + blocks[b].segment;
         size_t at = blocks[b].offset;
-        kernel->adamw(blocks[b].count, p + at, g + at, m + at, v + at, clip, s->lr, beta1, beta2, eps, s->decay, bias1, bias2);
+        kernel->adamw(blocks[b].count, p + at, g + at, m + at, v + at, clip, s->lr, beta1, beta2, eps, s->decay, bias1,
+                      bias2);
     }
     ha_arena_release(work, mark);
     return HA_OK;

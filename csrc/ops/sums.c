@@ -23,5 +23,6 @@ void ha_dot_per_head(int rows, int heads, int dim, const float *x, ptrdiff_t ldx
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
     for (int r = 0; r < rows; r++)
         for (int h = 0; h < heads; h++)
-            delta[(ptrdiff_t)r * heads + h] = kernel->dot((size_t)dim, x + r * ldx + (ptrdiff_t)h * dim, y + r * ldy + (ptrdiff_t)h * dim);
+            delta[(ptrdiff_t)r * heads + h] =
+                kernel->dot((size_t)dim, x + r * ldx + (ptrdiff_t)h * dim, y + r * ldy + (ptrdiff_t)h * dim);
 }

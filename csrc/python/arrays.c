@@ -74,7 +74,8 @@ PyArrayObject *ha_array_arg(PyObject *object, const char *name, int type, int nd
              (type == NPY_FLOAT32 && PyArray_CanCastArrayTo(any, descr, NPY_SAME_KIND_CASTING)) ||
              (type == NPY_BOOL && PyTypeNum_ISINTEGER(PyArray_TYPE(any)));
     if (!ok) {
-        PyErr_Format(PyExc_TypeError, "%s has dtype %R, expected %s", name, (PyObject *)PyArray_DESCR(any), type_name(type));
+        PyErr_Format(PyExc_TypeError, "%s has dtype %R, expected %s", name, (PyObject *)PyArray_DESCR(any),
+                     type_name(type));
         Py_DECREF(descr);
         Py_DECREF(any);
         return NULL;
@@ -90,7 +91,8 @@ PyArrayObject *ha_array_arg(PyObject *object, const char *name, int type, int nd
 
 PyArrayObject *ha_array_out(PyObject *object, const char *name, int type, int ndim, const npy_intp *shape)
 {
-    if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != type || !PyArray_ISCARRAY((PyArrayObject *)object)) {
+    if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != type ||
+        !PyArray_ISCARRAY((PyArrayObject *)object)) {
         PyErr_Format(PyExc_TypeError, "%s must be a writable C-contiguous %s array", name, type_name(type));
         return NULL;
     }

@@ -190,7 +190,8 @@ static int load(cache_object *self, PyObject *saved, PyArrayObject *lengths)
 static PyObject *load_state(cache_object *self, PyObject *saved)
 {
     if (!PyMapping_Check(saved))
-        return PyErr_Format(PyExc_TypeError, "state is a %s, expected what Cache.state() gives", Py_TYPE(saved)->tp_name);
+        return PyErr_Format(PyExc_TypeError, "state is a %s, expected what Cache.state() gives",
+                            Py_TYPE(saved)->tp_name);
     PyObject *value = PyMapping_GetItemString(saved, "lengths");
     const npy_intp shape[1] = {ha_cache_sequences(self->cache)};
     if (!value)
@@ -207,22 +208,28 @@ static PyObject *load_state(cache_object *self, PyObject *saved)
 }
 
 static PyMethodDef methods[] = {
-    {"fork", (PyCFunction)fork_cache, METH_NOARGS, "fork($self)\n--\n\nAn independent copy: continue one prefix in several ways."},
+    {"fork", (PyCFunction)fork_cache, METH_NOARGS,
+     "fork($self)\n--\n\nAn independent copy: continue one prefix in several ways."},
     {"reset", (PyCFunction)reset, METH_NOARGS, "reset($self)\n--\n\nBack to empty sequences; memory is kept."},
-    {"state", (PyCFunction)get_state, METH_NOARGS, "state($self)\n--\n\nEverything in it as a dict of arrays, to save."},
-    {"load_state", (PyCFunction)load_state, METH_O, "load_state($self, state, /)\n--\n\nRestores what state() gave, of a cache of the same shape; on an error the cache is empty."},
+    {"state", (PyCFunction)get_state, METH_NOARGS,
+     "state($self)\n--\n\nEverything in it as a dict of arrays, to save."},
+    {"load_state", (PyCFunction)load_state, METH_O,
+     "load_state($self, state, /)\n--\n\nRestores what state() gave, of a cache of the same shape; on an error the "
+     "cache is empty."},
     {0},
 };
 
 static PyGetSetDef getset[] = {
     {"lengths", (getter)get_lengths, NULL, "int64 [batch]: tokens that each sequence has seen.", NULL},
     {"nbytes", (getter)get_nbytes, NULL, "Bytes of memory held, room for growth included.", NULL},
-    {"bytes_per_token", (getter)get_bytes_per_token, NULL, "Bytes that one more token adds to a sequence; linear layers add none.", NULL},
+    {"bytes_per_token", (getter)get_bytes_per_token, NULL,
+     "Bytes that one more token adds to a sequence; linear layers add none.", NULL},
     {0},
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "Cache(model, batch=1)\n--\n\nDecode state of `batch` sequences: keys and values for softmax layers, a state of fixed size for\n"
+    {Py_tp_doc, "Cache(model, batch=1)\n--\n\nDecode state of `batch` sequences: keys and values for softmax layers, a "
+                "state of fixed size for\n"
                 "linear ones. The model's gates at this moment decide which mixers run."},
     {Py_tp_new, cache_new},
     {Py_tp_dealloc, dealloc},
@@ -232,7 +239,8 @@ static PyType_Slot type_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec type_spec = {"hybridattn._core.Cache", sizeof(cache_object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, type_slots};
+static PyType_Spec type_spec = {"hybridattn._core.Cache", sizeof(cache_object), 0,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, type_slots};
 
 int ha_add_cache(PyObject *module, module_state *state)
 {

@@ -2,8 +2,7 @@
 #include "python/objects.h"
 
 typedef struct {
-    PyObject_HEAD
-    model_object *student, *teacher;
+    PyObject_HEAD model_object *student, *teacher;
     ha_trainer *trainer;
     ha_stage stage;
 } distiller_object;
@@ -82,13 +81,14 @@ static int check_options(const ha_train_options *o)
 
 static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"student", "teacher", "stage", "betas", "eps", "weight_decay", "clip", "micro_batch", "layers", NULL};
+    static char *names[] = {"student",      "teacher", "stage",       "betas",  "eps",
+                            "weight_decay", "clip",    "micro_batch", "layers", NULL};
     PyObject *student, *teacher = Py_None, *layers = Py_None;
     const char *stage_name = "align";
     ha_train_options o = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f, .micro_batch = 1};
     uint8_t *flags = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiO:Distiller", names, &student, &teacher, &stage_name, &o.beta1,
-                                     &o.beta2, &o.eps, &o.weight_decay, &o.clip, &o.micro_batch, &layers))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiO:Distiller", names, &student, &teacher, &stage_name,
+                                     &o.beta1, &o.beta2, &o.eps, &o.weight_decay, &o.clip, &o.micro_batch, &layers))
         return NULL;
     module_state *state = ha_state_of(type);
     model_object *s = state ? ha_model_arg(state, student, "student") : NULL;
@@ -97,7 +97,8 @@ static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return NULL;
     if (o.stage == HA_STAGE_DISTILL && !t)
         return PyErr_Format(PyExc_ValueError, "stage distill needs a teacher");
-    if (t && (t->model->config.vocab_size != s->model->config.vocab_size || t->model->config.hidden_size != s->model->config.hidden_size))
+    if (t && (t->model->config.vocab_size != s->model->config.vocab_size ||
+              t->model->config.hidden_size != s->model->config.hidden_size))
         return PyErr_Format(PyExc_ValueError, "teacher and student differ: vocab_size %d and %d, hidden_size %d and %d",
                             t->model->config.vocab_size, s->model->config.vocab_size, t->model->config.hidden_size,
                             s->model->config.hidden_size);
@@ -150,7 +151,8 @@ static int report(PyObject *callback, int64_t step, const double *loss, int n, d
             mean += loss[i];
             terms++;
         }
-    PyObject *result = PyObject_CallFunction(callback, "LddL", (long long)step, terms ? mean / terms : 0.0, norm, (long long)tokens);
+    PyObject *result =
+        PyObject_CallFunction(callback, "LddL", (long long)step, terms ? mean / terms : 0.0, norm, (long long)tokens);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
@@ -169,7 +171,8 @@ static int steps(distiller_object *self, const windows_arg *w, PyArrayObject *lr
         double *loss = (double *)PyArray_DATA(losses) + (i - start) * columns, norm = 0.0;
         ha_status status;
         HA_BEGIN_CORE(self->student)
-        status = ha_trainer_step(self->trainer, &part, by_group, hidden ? PyArray_DATA(hidden) : NULL, &self->student->arena, &check, loss, &norm);
+        status = ha_trainer_step(self->trainer, &part, by_group, hidden ? PyArray_DATA(hidden) : NULL,
+                                 &self->student->arena, &check, loss, &norm);
         HA_END_CORE(self->student)
         if (status != HA_OK) {
             ha_raise(status);
@@ -193,7 +196,8 @@ static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
     windows_arg w;
     PyArrayObject *lr = NULL, *hidden = NULL, *losses = NULL;
     const ha_config *c = &self->student->model->config;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OO:run", names, &tokens, &windows, &lr_object, &start, &stop, &hidden_object, &callback))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OO:run", names, &tokens, &windows, &lr_object, &start, &stop,
+                                     &hidden_object, &callback))
         return NULL;
     if (ha_windows_parse(self->student, tokens, windows, self->stage == HA_STAGE_FINETUNE ? 2 : 1, &w) < 0)
         return NULL;
@@ -201,7 +205,8 @@ static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "windows must have shape [steps, batch, 2]");
         goto fail;
     }
-    npy_intp total = PyArray_DIM(w.windows, 0), lr_shape[2] = {total, 2}, hidden_shape[2] = {PyArray_DIM(w.tokens, 0), c->hidden_size};
+    npy_intp total = PyArray_DIM(w.windows, 0), lr_shape[2] = {total, 2},
+             hidden_shape[2] = {PyArray_DIM(w.tokens, 0), c->hidden_size};
     if (start < 0 || stop < start || stop > total) {
         PyErr_Format(PyExc_ValueError, "steps %lld to %lld, allowed are 0 to %zd", start, stop, (Py_ssize_t)total);
         goto fail;
@@ -213,7 +218,8 @@ static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
     npy_intp out_shape[2] = {(npy_intp)(stop - start), self->stage == HA_STAGE_ALIGN ? c->num_layers : 1};
     if (!(lr = ha_array_arg(lr_object, "lr", NPY_FLOAT32, 2, lr_shape)))
         goto fail;
-    if (hidden_object != Py_None && !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, hidden_shape)))
+    if (hidden_object != Py_None &&
+        !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, hidden_shape)))
         goto fail;
     losses = (PyArrayObject *)PyArray_ZEROS(2, out_shape, NPY_FLOAT64, 0);
     if (losses && steps(self, &w, lr, hidden, start, stop, losses, callback) < 0)
@@ -237,7 +243,8 @@ static PyObject *moments(distiller_object *self, PyObject *unused)
             if (!ha_trainer_trains(self->trainer, i))
                 continue;
             const ha_param *p = &params->list[i];
-            PyObject *view = ha_tensor_view(state, (PyObject *)self, ha_trainer_moment(self->trainer, second) + p->offset, p->ndim, p->shape);
+            PyObject *view = ha_tensor_view(state, (PyObject *)self,
+                                            ha_trainer_moment(self->trainer, second) + p->offset, p->ndim, p->shape);
             if (!view || PyDict_SetItemString(views, p->name, view) < 0)
                 Py_CLEAR(views);
             Py_XDECREF(view);
@@ -287,11 +294,15 @@ static int set_step(distiller_object *self, PyObject *value, void *closure)
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))run, METH_VARARGS | METH_KEYWORDS,
      "run($self, tokens, windows, lr, start, stop, teacher_hidden=None, callback=None)\n--\n\n"
-     "Optimizer steps start .. stop - 1; returns losses, float64 [stop - start, 1], mean per token, or [.., num_layers] when aligning.\n\n"
+     "Optimizer steps start .. stop - 1; returns losses, float64 [stop - start, 1], mean per token, or [.., "
+     "num_layers] when aligning.\n\n"
      "tokens: int32 [n]; windows: int64 [steps, batch, 2]; lr: float32 [steps, 2], of the mixers and of the rest.\n"
-     "teacher_hidden: float32 [n, hidden_size] as Model.forward_windows writes it. callback(step, loss, grad_norm, tokens) after\n"
+     "teacher_hidden: float32 [n, hidden_size] as Model.forward_windows writes it. callback(step, loss, grad_norm, "
+     "tokens) after\n"
      "each step. Ctrl-C is honoured inside a step and leaves model and `step` as after the last whole one."},
-    {"moments", (PyCFunction)moments, METH_NOARGS, "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, writable views."},
+    {"moments", (PyCFunction)moments, METH_NOARGS,
+     "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, "
+     "writable views."},
     {"trainable", (PyCFunction)trainable, METH_NOARGS, "trainable($self)\n--\n\nNames of the trained parameters."},
     {0},
 };
@@ -302,9 +313,12 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, clip=1.0, micro_batch=1, layers=None)\n--\n\n"
-                "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its softmax mixers,\n"
-                "'distill' minimises KL(teacher || student), 'finetune' the next-token cross-entropy; AdamW, gradients clipped to norm\n"
+    {Py_tp_doc, "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
+                "clip=1.0, micro_batch=1, layers=None)\n--\n\n"
+                "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
+                "softmax mixers,\n"
+                "'distill' minimises KL(teacher || student), 'finetune' the next-token cross-entropy; AdamW, gradients "
+                "clipped to norm\n"
                 "`clip` (layer by layer when aligning), `micro_batch` sequences in memory at a time."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},
@@ -314,7 +328,8 @@ static PyType_Slot type_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec type_spec = {"hybridattn._core.Distiller", sizeof(distiller_object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, type_slots};
+static PyType_Spec type_spec = {"hybridattn._core.Distiller", sizeof(distiller_object), 0,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, type_slots};
 
 int ha_add_distiller(PyObject *module, module_state *state)
 {

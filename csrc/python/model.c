@@ -100,7 +100,8 @@ static void dealloc(model_object *self)
 }
 
 /* hidden states of packed sequences, [rows, hidden]; a cache continues its sequences instead of starting new ones */
-static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *cache, float *hidden, const ha_interrupt *check)
+static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *cache, float *hidden,
+                               const ha_interrupt *check)
 {
     if (!cache) {
         ha_windows w = {p->token, p->window, p->n_seq};
@@ -124,7 +125,8 @@ static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *ca
 /* Rows of all sequences, or only the last of each, to an array [B,T,width] or [B,width]: hidden states or logits. */
 static ha_status unpack(model_object *self, const packed *p, const float *hidden, int last, int logits, float *out)
 {
-    const size_t d = (size_t)self->model->config.hidden_size, width = logits ? (size_t)self->model->config.vocab_size : d;
+    const size_t d = (size_t)self->model->config.hidden_size,
+                 width = logits ? (size_t)self->model->config.vocab_size : d;
     if (last) {
         float *rows;
         HA_PUSH(rows, &self->arena, (size_t)p->n_seq * d);
@@ -160,7 +162,8 @@ static cache_object *cache_arg(model_object *self, PyObject *object, int n_seq)
         return NULL;
     }
     if (ha_cache_sequences(cache->cache) != n_seq) {
-        PyErr_Format(PyExc_ValueError, "tokens has %d sequences and the cache %d", n_seq, ha_cache_sequences(cache->cache));
+        PyErr_Format(PyExc_ValueError, "tokens has %d sequences and the cache %d", n_seq,
+                     ha_cache_sequences(cache->cache));
         return NULL;
     }
     return cache;
@@ -173,7 +176,8 @@ static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObj
     if (!ha_model_ready(self) || ha_pack(self, tokens, mask, &p) < 0)
         return NULL;
     const ha_config *c = &self->model->config;
-    npy_intp shape[3] = {p.n_seq, last ? (logits ? c->vocab_size : c->hidden_size) : p.width, logits ? c->vocab_size : c->hidden_size};
+    npy_intp shape[3] = {p.n_seq, last ? (logits ? c->vocab_size : c->hidden_size) : p.width,
+                         logits ? c->vocab_size : c->hidden_size};
     if (cache != Py_None && !(state = cache_arg(self, cache, p.n_seq))) {
         ha_pack_clear(&p);
         return NULL;
@@ -233,8 +237,8 @@ static ha_status packed_nll(model_object *self, const packed *p, float *out, con
         for (int64_t r = p->window[2 * s]; r < p->window[2 * s + 1]; r++)
             target[r] = r + 1 < p->window[2 * s + 1] ? p->token[r + 1] : -1;
     HA_TRY(ha_windows_hidden(m, &w, hidden, &self->arena, check));
-    HA_TRY(ha_head_cross_entropy(p->rows, m->config.hidden_size, m->config.vocab_size, hidden, ha_model_head(m), target, 0.0f,
-                                 loss, NULL, NULL, check, &self->arena));
+    HA_TRY(ha_head_cross_entropy(p->rows, m->config.hidden_size, m->config.vocab_size, hidden, ha_model_head(m), target,
+                                 0.0f, loss, NULL, NULL, check, &self->arena));
     for (int s = 0; s < p->n_seq; s++)
         for (int64_t i = 0; i + 1 < p->window[2 * s + 1] - p->window[2 * s]; i++)
             out[(size_t)s * (size_t)(p->width - 1) + (size_t)(p->first[s] + i)] = (float)loss[p->window[2 * s] + i];
@@ -351,9 +355,11 @@ static int add_cost(PyObject *dict, const ha_mixer *mixer, double context)
 {
     if (!mixer->kind)
         return 0;
-    size_t fixed = mixer->kind->grows ? 0 : mixer->kind->state(mixer, 0), growing = mixer->kind->grows ? mixer->kind->state(mixer, 1) : 0;
-    PyObject *entry = Py_BuildValue("{s:d,s:n,s:n}", "flops_per_token", mixer->kind->flops(mixer, context), "state_bytes",
-                                    (Py_ssize_t)(fixed * sizeof(float)), "bytes_per_token", (Py_ssize_t)(growing * sizeof(float)));
+    size_t fixed = mixer->kind->grows ? 0 : mixer->kind->state(mixer, 0),
+           growing = mixer->kind->grows ? mixer->kind->state(mixer, 1) : 0;
+    PyObject *entry =
+        Py_BuildValue("{s:d,s:n,s:n}", "flops_per_token", mixer->kind->flops(mixer, context), "state_bytes",
+                      (Py_ssize_t)(fixed * sizeof(float)), "bytes_per_token", (Py_ssize_t)(growing * sizeof(float)));
     int status = entry ? PyDict_SetItemString(dict, mixer->kind->name, entry) : -1;
     Py_XDECREF(entry);
     return status;
@@ -417,29 +423,38 @@ static PyObject *get_layers(model_object *self, void *closure)
 static PyMethodDef methods[] = {
     {"logits", (PyCFunction)(void (*)(void))logits, METH_VARARGS | METH_KEYWORDS,
      "logits($self, tokens, mask=None, cache=None, last=False)\n--\n\n"
-     "Next-token logits, float32 [B, T, vocab_size], or [B, vocab_size] of each sequence's last token with last=True.\n\n"
-     "tokens: int [B, T]; mask: bool [B, T], False where padded, before or after the tokens; such rows come back as 0.\n"
+     "Next-token logits, float32 [B, T, vocab_size], or [B, vocab_size] of each sequence's last token with "
+     "last=True.\n\n"
+     "tokens: int [B, T]; mask: bool [B, T], False where padded, before or after the tokens; such rows come back as "
+     "0.\n"
      "cache: a Cache of B sequences that these tokens continue."},
     {"hidden", (PyCFunction)(void (*)(void))hidden, METH_VARARGS | METH_KEYWORDS,
-     "hidden($self, tokens, mask=None, cache=None)\n--\n\nHidden states after the final norm, float32 [B, T, hidden_size]; arguments as in logits."},
+     "hidden($self, tokens, mask=None, cache=None)\n--\n\nHidden states after the final norm, float32 [B, T, "
+     "hidden_size]; arguments as in logits."},
     {"nll", (PyCFunction)(void (*)(void))nll, METH_VARARGS | METH_KEYWORDS,
-     "nll($self, tokens, mask=None)\n--\n\n-log p(token t + 1 | tokens up to t) in nats, float32 [B, T - 1]; 0 where padded. Logits never exist at once."},
+     "nll($self, tokens, mask=None)\n--\n\n-log p(token t + 1 | tokens up to t) in nats, float32 [B, T - 1]; 0 where "
+     "padded. Logits never exist at once."},
     {"forward_windows", (PyCFunction)(void (*)(void))forward_windows, METH_VARARGS | METH_KEYWORDS,
      "forward_windows($self, tokens, windows, out)\n--\n\n"
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
-    {"parameters", (PyCFunction)parameters, METH_NOARGS, "parameters($self)\n--\n\nName -> Tensor, writable views of the weights, in arena order."},
+    {"parameters", (PyCFunction)parameters, METH_NOARGS,
+     "parameters($self)\n--\n\nName -> Tensor, writable views of the weights, in arena order."},
     {"parameter_info", (PyCFunction)parameter_info, METH_NOARGS,
-     "parameter_info($self)\n--\n\nList of (name, shape, group); group is 'mixer' or 'rest', the learning-rate groups of distillation."},
+     "parameter_info($self)\n--\n\nList of (name, shape, group); group is 'mixer' or 'rest', the learning-rate groups "
+     "of distillation."},
     {"init_mixers", (PyCFunction)(void (*)(void))init_mixers, METH_VARARGS | METH_KEYWORDS,
-     "init_mixers($self, seed=0)\n--\n\nAttention weight transfer (RADLADS, arXiv 2505.03005) in every layer with both mixers; seed draws what softmax has not."},
+     "init_mixers($self, seed=0)\n--\n\nAttention weight transfer (RADLADS, arXiv 2505.03005) in every layer with both "
+     "mixers; seed draws what softmax has not."},
     {"cost", (PyCFunction)(void (*)(void))cost, METH_VARARGS | METH_KEYWORDS,
-     "cost($self, context=1024.0)\n--\n\nFor each layer: mixer kind -> forward FLOP per token at that context, fixed state bytes, bytes per token."},
+     "cost($self, context=1024.0)\n--\n\nFor each layer: mixer kind -> forward FLOP per token at that context, fixed "
+     "state bytes, bytes per token."},
     {0},
 };
 
 static PyGetSetDef getset[] = {
-    {"gates", (getter)get_gates, NULL, "float32 [num_layers], writable view: 1 softmax, 0 linear, for layers with both mixers.", NULL},
+    {"gates", (getter)get_gates, NULL,
+     "float32 [num_layers], writable view: 1 softmax, 0 linear, for layers with both mixers.", NULL},
     {"num_parameters", (getter)get_num_parameters, NULL, "Number of weights.", NULL},
     {"config", (getter)get_config, NULL, "The numbers the model was made from.", NULL},
     {"layers", (getter)get_layers, NULL, "The mixer specs of each layer.", NULL},

@@ -28,8 +28,9 @@ module_state *ha_state_of(PyTypeObject *type)
 static PyObject *show_config(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:i}", "version", HA_VERSION, "blis_version", ha_blas_version(), "blis_kernels",
-                         ha_blas_arch(), "blis_source", HA_BLIS_SOURCE, "isa", ha_kernels_get()->isa, "threads", ha_threads());
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:i}", "version", HA_VERSION, "blis_version", ha_blas_version(),
+                         "blis_kernels", ha_blas_arch(), "blis_source", HA_BLIS_SOURCE, "isa", ha_kernels_get()->isa,
+                         "threads", ha_threads());
 }
 
 static PyObject *options_of(const ha_mixer_kind *kind)
@@ -37,7 +38,8 @@ static PyObject *options_of(const ha_mixer_kind *kind)
     PyObject *options = PyDict_New();
     for (int i = 0; options && i < HA_MAX_OPTIONS && kind->option[i].name; i++) {
         const ha_option *o = &kind->option[i];
-        PyObject *entry = Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", o->value, "min", o->min, "max", o->max, "what", o->what);
+        PyObject *entry =
+            Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", o->value, "min", o->min, "max", o->max, "what", o->what);
         if (!entry || PyDict_SetItemString(options, o->name, entry) < 0)
             Py_CLEAR(options);
         Py_XDECREF(entry);
@@ -51,7 +53,8 @@ static PyObject *mixers(PyObject *module, PyObject *unused)
     PyObject *result = PyDict_New();
     for (int i = 0; result && ha_mixer_kinds[i]; i++) {
         PyObject *options = options_of(ha_mixer_kinds[i]);
-        PyObject *entry = options ? Py_BuildValue("{s:s,s:N}", "summary", ha_mixer_kinds[i]->summary, "options", options) : NULL;
+        PyObject *entry =
+            options ? Py_BuildValue("{s:s,s:N}", "summary", ha_mixer_kinds[i]->summary, "options", options) : NULL;
         if (!entry || PyDict_SetItemString(result, ha_mixer_kinds[i]->name, entry) < 0)
             Py_CLEAR(result);
         Py_XDECREF(entry);
@@ -77,9 +80,11 @@ static PyObject *get_num_threads(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"show_config", show_config, METH_NOARGS, "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
+    {"show_config", show_config, METH_NOARGS,
+     "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
     {"mixers", mixers, METH_NOARGS, "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options'}."},
-    {"set_num_threads", set_num_threads, METH_O, "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
+    {"set_num_threads", set_num_threads, METH_O,
+     "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
     {"get_num_threads", get_num_threads, METH_NOARGS, "get_num_threads()\n--\n\nThreads of every parallel region."},
     {0},
 };
@@ -90,7 +95,8 @@ static int execute(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     if (ha_add_tensor(module, state) < 0 || ha_add_model(module, state) < 0 || ha_add_cache(module, state) < 0 ||
-        ha_add_scorer(module, state) < 0 || ha_add_distiller(module, state) < 0 || ha_add_ops(module) < 0 || ha_add_reference(module) < 0)
+        ha_add_scorer(module, state) < 0 || ha_add_distiller(module, state) < 0 || ha_add_ops(module) < 0 ||
+        ha_add_reference(module) < 0)
         return -1;
     return 0;
 }

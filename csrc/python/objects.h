@@ -9,16 +9,14 @@
 
 /* One core call at a time works on a model: its arena and its weights are behind `lock`, taken without the GIL. */
 typedef struct {
-    PyObject_HEAD
-    ha_model *model;
+    PyObject_HEAD ha_model *model;
     ha_arena arena;
     PyThread_type_lock lock;
     PyObject *config, *layers;
 } model_object;
 
 typedef struct {
-    PyObject_HEAD
-    ha_cache *cache;
+    PyObject_HEAD ha_cache *cache;
     model_object *owner;
 } cache_object;
 
@@ -26,11 +24,9 @@ typedef struct {
 model_object *ha_model_arg(module_state *state, PyObject *object, const char *name);
 int ha_model_ready(model_object *self);
 
-#define HA_BEGIN_CORE(owner)      \
-    Py_BEGIN_ALLOW_THREADS        \
-    PyThread_acquire_lock((owner)->lock, WAIT_LOCK);
+#define HA_BEGIN_CORE(owner) Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock((owner)->lock, WAIT_LOCK);
 
-#define HA_END_CORE(owner)              \
+#define HA_END_CORE(owner)                \
     PyThread_release_lock((owner)->lock); \
     Py_END_ALLOW_THREADS
 
@@ -50,9 +46,9 @@ int ha_gates_parse(model_object *model, PyObject *object, PyArrayObject **out);
 /* pack.c: tokens [B,T] with an optional mask [B,T] as one stream without padding. */
 typedef struct {
     int n_seq, width;
-    int32_t *token;    /* [rows] */
-    int64_t *window;   /* [n_seq][2] into token */
-    int *first;        /* [n_seq] column of the first real token */
+    int32_t *token;  /* [rows] */
+    int64_t *window; /* [n_seq][2] into token */
+    int *first;      /* [n_seq] column of the first real token */
     int rows;
 } packed;
 

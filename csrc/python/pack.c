@@ -20,7 +20,9 @@ static int run_of(const npy_bool *mask, int width, int row, int *from, int *to)
         ++*to;
     for (int i = *to; i < width; i++)
         if (mask[i]) {
-            PyErr_Format(PyExc_ValueError, "mask row %d has a gap at column %d: padding may stand before or after the tokens only", row, *to);
+            PyErr_Format(PyExc_ValueError,
+                         "mask row %d has a gap at column %d: padding may stand before or after the tokens only", row,
+                         *to);
             return -1;
         }
     if (*from == *to) {
@@ -36,7 +38,8 @@ static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask,
     const int vocabulary = model->model->config.vocab_size;
     for (int s = 0; s < p->n_seq; s++) {
         int from = 0, to = p->width;
-        if (mask && run_of((const npy_bool *)PyArray_DATA(mask) + (size_t)s * (size_t)p->width, p->width, s, &from, &to) < 0)
+        if (mask &&
+            run_of((const npy_bool *)PyArray_DATA(mask) + (size_t)s * (size_t)p->width, p->width, s, &from, &to) < 0)
             return -1;
         p->first[s] = from;
         p->window[2 * s] = p->rows;
@@ -106,7 +109,8 @@ static int check_windows(const windows_arg *a, int vocabulary, int shortest)
     }
     for (npy_intp i = 0; i < n; i++)
         if (token[i] < 0 || token[i] >= vocabulary) {
-            PyErr_Format(PyExc_ValueError, "tokens[%zd] is %d, allowed are 0 to %d", (Py_ssize_t)i, token[i], vocabulary - 1);
+            PyErr_Format(PyExc_ValueError, "tokens[%zd] is %d, allowed are 0 to %d", (Py_ssize_t)i, token[i],
+                         vocabulary - 1);
             return -1;
         }
     return 0;
@@ -117,7 +121,8 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
     *out = (windows_arg){0};
     out->tokens = ha_array_arg(tokens, "tokens", NPY_INT32, 1, NULL);
     out->windows = out->tokens ? ha_array_arg(windows, "windows", NPY_INT64, -1, NULL) : NULL;
-    if (out->windows && (PyArray_NDIM(out->windows) < 2 || PyArray_DIM(out->windows, PyArray_NDIM(out->windows) - 1) != 2)) {
+    if (out->windows &&
+        (PyArray_NDIM(out->windows) < 2 || PyArray_DIM(out->windows, PyArray_NDIM(out->windows) - 1) != 2)) {
         PyErr_SetString(PyExc_ValueError, "windows must have (start, stop) pairs along its last axis");
         Py_CLEAR(out->windows);
     }
@@ -125,7 +130,8 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
         ha_windows_clear(out);
         return -1;
     }
-    out->view = (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows), (int)(PyArray_SIZE(out->windows) / 2)};
+    out->view =
+        (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows), (int)(PyArray_SIZE(out->windows) / 2)};
     return 0;
 }
 
@@ -140,7 +146,8 @@ int ha_gates_parse(model_object *model, PyObject *object, PyArrayObject **out)
         double g = (double)((float *)PyArray_DATA(gates))[i];
         if (!(g >= 0.0 && g <= 1.0)) {
             PyObject *value = PyFloat_FromDouble(g);
-            PyErr_Format(PyExc_ValueError, "gates[%zd] is %R, allowed are 0 (linear) to 1 (softmax)", (Py_ssize_t)i, value);
+            PyErr_Format(PyExc_ValueError, "gates[%zd] is %R, allowed are 0 (linear) to 1 (softmax)", (Py_ssize_t)i,
+                         value);
             Py_XDECREF(value);
             Py_CLEAR(gates);
         }

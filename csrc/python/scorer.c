@@ -2,8 +2,7 @@
 #include "python/objects.h"
 
 typedef struct {
-    PyObject_HEAD
-    model_object *model, *teacher;
+    PyObject_HEAD model_object *model, *teacher;
 } scorer_object;
 
 static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -19,10 +18,12 @@ static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return NULL;
     const ha_config *a = &m->model->config, *b = t ? &t->model->config : a;
     if (a->vocab_size != b->vocab_size)
-        return PyErr_Format(PyExc_ValueError, "the teacher has vocab_size %d and the model %d", b->vocab_size, a->vocab_size);
+        return PyErr_Format(PyExc_ValueError, "the teacher has vocab_size %d and the model %d", b->vocab_size,
+                            a->vocab_size);
     for (int l = 0; !t && l < a->num_layers; l++)
         if (!m->model->layer[l].softmax.kind)
-            return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe", l);
+            return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe",
+                                l);
     scorer_object *self = (scorer_object *)type->tp_alloc(type, 0);
     if (self) {
         Py_INCREF(m);
@@ -73,7 +74,8 @@ static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
 static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
     static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", NULL};
-    PyObject *tokens, *windows, *gates_object = Py_None, *hidden_object = Py_None, *mean = NULL, *nll = NULL, *result = NULL;
+    PyObject *tokens, *windows, *gates_object = Py_None, *hidden_object = Py_None, *mean = NULL, *nll = NULL,
+                                *result = NULL;
     windows_arg w;
     PyArrayObject *gates = NULL, *hidden = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates_object, &hidden_object))
@@ -130,7 +132,8 @@ static int parse_layers(scorer_object *self, PyObject *object, int **out)
     for (Py_ssize_t i = 0; *out && i < n; i++) {
         long l = PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
         if (!PyErr_Occurred() && (l < 0 || l >= m->config.num_layers || (i > 0 && l <= (*out)[i - 1])))
-            PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are ascending numbers from 0 to %d", i, l, m->config.num_layers - 1);
+            PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are ascending numbers from 0 to %d", i, l,
+                         m->config.num_layers - 1);
         else if (!PyErr_Occurred() && !(m->layer[l].softmax.kind && m->layer[l].linear.kind))
             PyErr_Format(PyExc_ValueError, "layer %ld has only one mixer: flip needs a probe", l);
         if (PyErr_Occurred()) {
@@ -151,7 +154,8 @@ static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
     PyArrayObject *gates = NULL;
     windows_arg w;
     int *layers = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:flip", names, &tokens, &windows, &gates_object, &layers_object))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:flip", names, &tokens, &windows, &gates_object,
+                                     &layers_object))
         return NULL;
     if (ha_windows_parse(self->model, tokens, windows, 1, &w) < 0)
         return NULL;
@@ -211,7 +215,8 @@ static PyMethodDef methods[] = {
      "kl($self, tokens, windows, gates=None, teacher_hidden=None)\n--\n\n"
      "Mean KL(teacher || model) of each window, nats per token, float64 [m].\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None.\n"
-     "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its pass."},
+     "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its "
+     "pass."},
     {"evaluate", (PyCFunction)(void (*)(void))evaluate, METH_VARARGS | METH_KEYWORDS,
      "evaluate($self, tokens, windows, gates=None, teacher_hidden=None)\n--\n\n"
      "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats."},
@@ -220,12 +225,14 @@ static PyMethodDef methods[] = {
      "KL of the hybrid with these gates, [m], and of those with gate l replaced by 1 - gate, [len(layers), m].\n\n"
      "Candidates share the computation below their layer and run side by side above it."},
     {"gate_gradient", (PyCFunction)(void (*)(void))gate_gradient, METH_VARARGS | METH_KEYWORDS,
-     "gate_gradient($self, tokens, windows, gates)\n--\n\nKL [m] and its derivative by every gate [m, num_layers], from one backward pass."},
+     "gate_gradient($self, tokens, windows, gates)\n--\n\nKL [m] and its derivative by every gate [m, num_layers], "
+     "from one backward pass."},
     {0},
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "KLScorer(model, teacher=None)\n--\n\nWhat the model loses against its teacher when layers are linear (arXiv 2512.20569).\n\n"
+    {Py_tp_doc, "KLScorer(model, teacher=None)\n--\n\nWhat the model loses against its teacher when layers are linear "
+                "(arXiv 2512.20569).\n\n"
                 "Without a teacher the model, a probe, is its own: every gate at 1."},
     {Py_tp_new, scorer_new},
     {Py_tp_dealloc, dealloc},
@@ -234,7 +241,8 @@ static PyType_Slot type_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec type_spec = {"hybridattn._core.KLScorer", sizeof(scorer_object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, type_slots};
+static PyType_Spec type_spec = {"hybridattn._core.KLScorer", sizeof(scorer_object), 0,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, type_slots};
 
 int ha_add_scorer(PyObject *module, module_state *state)
 {

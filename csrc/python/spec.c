@@ -13,7 +13,8 @@ static int get_int(PyObject *dict, const char *name, int low, int high, int *out
     int bad = !PyLong_Check(value) || (n == -1 && PyErr_Occurred()) || n < low || n > high;
     if (bad) {
         PyErr_Clear();
-        PyErr_Format(PyExc_ValueError, "config %s is %R, allowed are whole numbers from %d to %d", name, value, low, high);
+        PyErr_Format(PyExc_ValueError, "config %s is %R, allowed are whole numbers from %d to %d", name, value, low,
+                     high);
     }
     Py_DECREF(value);
     *out = (int)n;
@@ -65,19 +66,24 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
         PyErr_SetString(PyExc_TypeError, "config must be a mapping of names to numbers");
         return -1;
     }
-    if (get_int(config, "vocab_size", 1, most, &c->vocab_size) < 0 || get_int(config, "hidden_size", 1, most, &c->hidden_size) < 0 ||
-        get_int(config, "num_layers", 1, 10000, &c->num_layers) < 0 || get_int(config, "num_heads", 1, 65536, &c->num_heads) < 0 ||
+    if (get_int(config, "vocab_size", 1, most, &c->vocab_size) < 0 ||
+        get_int(config, "hidden_size", 1, most, &c->hidden_size) < 0 ||
+        get_int(config, "num_layers", 1, 10000, &c->num_layers) < 0 ||
+        get_int(config, "num_heads", 1, 65536, &c->num_heads) < 0 ||
         get_int(config, "num_kv_heads", 1, 65536, &c->num_kv_heads) < 0 ||
         get_int(config, "head_dim", 2, HA_MAX_HEAD_DIM, &c->head_dim) < 0 ||
         get_int(config, "intermediate_size", 1, most, &c->intermediate_size) < 0 ||
         get_float(config, "norm_eps", 0.0, 1.0, &c->norm_eps) < 0 ||
         get_float(config, "rope_attention_factor", 0.0, 1000.0, &c->rope_factor) < 0 ||
         get_int(config, "sliding_window", 0, INT32_MAX, &c->sliding_window) < 0 ||
-        get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 || get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
-        get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 || get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0)
+        get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 ||
+        get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
+        get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 ||
+        get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0)
         return -1;
     if (c->num_heads % c->num_kv_heads) {
-        PyErr_Format(PyExc_ValueError, "config num_heads is %d, allowed are multiples of num_kv_heads = %d", c->num_heads, c->num_kv_heads);
+        PyErr_Format(PyExc_ValueError, "config num_heads is %d, allowed are multiples of num_kv_heads = %d",
+                     c->num_heads, c->num_kv_heads);
         return -1;
     }
     if (c->head_dim % 2) {
@@ -106,7 +112,8 @@ static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kin
         long n = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
         if (!PyLong_Check(value) || PyErr_Occurred() || n < o->min || n > o->max) {
             PyErr_Clear();
-            PyErr_Format(PyExc_ValueError, "layers[%d]: %s option %s is %R, allowed are %d to %d", layer, kind->name, name, value, o->min, o->max);
+            PyErr_Format(PyExc_ValueError, "layers[%d]: %s option %s is %R, allowed are %d to %d", layer, kind->name,
+                         name, value, o->min, o->max);
             return -1;
         }
         option[i] = (int)n;
@@ -123,12 +130,14 @@ static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
     const ha_mixer_kind *kind = name ? ha_mixer_find(name) : NULL;
     Py_ssize_t at = 0;
     if (!kind) {
-        PyErr_Format(PyExc_ValueError, "layers[%d]: no mixer of kind %R; hybridattn.mixers() lists the kinds", layer, kind_name ? kind_name : dict);
+        PyErr_Format(PyExc_ValueError, "layers[%d]: no mixer of kind %R; hybridattn.mixers() lists the kinds", layer,
+                     kind_name ? kind_name : dict);
         return -1;
     }
     int option[HA_MAX_OPTIONS] = {0}, softmax = kind == ha_mixer_kinds[0];
     if (softmax ? out->has_softmax : out->linear != NULL) {
-        PyErr_Format(PyExc_ValueError, "layers[%d]: two %s mixers, allowed is one", layer, softmax ? "softmax" : "linear");
+        PyErr_Format(PyExc_ValueError, "layers[%d]: two %s mixers, allowed is one", layer,
+                     softmax ? "softmax" : "linear");
         return -1;
     }
     for (int i = 0; i < HA_MAX_OPTIONS && kind->option[i].name; i++)

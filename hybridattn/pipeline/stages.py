@@ -42,9 +42,9 @@ def build(recipe: Recipe, num_layers: int) -> list[Stage]:
     return stages
 
 
-# How many tokens of a forward pass of the teacher take as long as one token of each kind of work: from 700
-# tokens/s forward, 350 align, 130 distill of a 135M model on two cores. Only the time estimate uses them.
-ALIGN, DISTILL, FINETUNE = 2.0, 5.4, 4.0
+# How many tokens of a forward pass of the teacher take as long as one token of each kind of work, from a run
+# of the demo on two cores. Only the time estimate uses them.
+ALIGN, DISTILL, FINETUNE = 1.7, 4.3, 4.0
 EVALUATE = 1.3  # one pass of the model, and the head of the teacher
 GATE = 6.0  # both mixers of every layer, forward and backward
 FLIP = 1.1  # per layer of a suffix, half the layers on average

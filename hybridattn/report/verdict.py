@@ -182,7 +182,7 @@ def _trade(results: dict[str, Any]) -> str:
         far, far_base = cell(chosen, when, context), cell(teacher, "before", context)
         if context > train and far and far_base:
             text.append(
-                f"At {n.count(context)} tokens, longer than anything it was distilled on, the KL divergence "
+                f"At {n.count(context)} tokens, longer than the windows of step 2, the KL divergence "
                 f"is {n.kl(far['kl'])} and perplexity goes from {n.perplexity(far_base['perplexity'])} to "
                 f"{n.perplexity(far['perplexity'])}."
             )
