@@ -125,7 +125,7 @@ def test_the_verbs_in_turn(capsys, folder):
     code, out, _ = call(capsys, "plan", folder / "scores.json", "--layers", 1, "--out", plan, "--json")
     assert code == 0 and json.loads(out)["softmax_layers"] == scores["order"][:1]
     code, out, _ = call(capsys, "distill", probe, "--plan", plan, "--text", text, "--tokens", 256, *common,
-                        "--finetune-tokens", 128, "--out", hybrid, "--quiet")  # fmt: skip
+                        "--batch-size", 2, "--finetune-tokens", 128, "--out", hybrid, "--quiet")  # fmt: skip
     trained = json.loads(out)
     assert code == 0 and trained["steps"] == 4 and trained["finetune"]["steps"] == 2
     code, out, _ = call(capsys, "evaluate", hybrid, "--text", text, "--teacher", folder / "teacher", *common)

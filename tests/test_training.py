@@ -26,7 +26,8 @@ def data():
 
 @pytest.fixture(scope="module", params=tiny.MIXERS, ids=lambda mixer: mixer["kind"])
 def aligned(request, data):
-    return radlads.align(tiny.teacher(), request.param, data, steps=40, batch_size=4, lr=3e-3, progress=False)
+    lr = {"window_linear": 3e-2, "gated_delta": 3e-3}[request.param["kind"]]
+    return radlads.align(tiny.teacher(), request.param, data, steps=40, batch_size=4, lr=lr, progress=False)
 
 
 def fell(curve, share):

@@ -64,7 +64,7 @@ static void chunk_forward(const ha_gated_delta *d, int n, const float *q, const 
     kernel->gemm(dk, dv, n, 1.0f, k, 1, ldqk, u, dv, 1, state, dv);
 }
 
-/* One token: the recurrence as written. Floor: the state crosses memory once, 8 dk*dv bytes a head. */
+/* One token: the recurrence as written, in passes over a state that stays in L1. */
 static void token_forward(const ha_gated_delta *d, const float *q, const float *k, const float *v, float g, float beta,
                           float *state, float *out, float *u)
 {
@@ -72,17 +72,11 @@ static void token_forward(const ha_gated_delta *d, const float *q, const float *
     const int dk = d->dk, dv = d->dv;
     float decay;
     kernel->exp(1, &g, &decay);
-    kernel->gemm(1, dv, dk, -decay, k, dk, 1, state, dv, 0, u, dv);
-    for (int x = 0; x < dv; x++)
-        u[x] = beta * (u[x] + v[x]);
-    memset(out, 0, sizeof *out * (size_t)dv);
-    for (int i = 0; i < dk; i++) {
-        float *row = state + (ptrdiff_t)i * dv;
-        for (int x = 0; x < dv; x++) {
-            row[x] = decay * row[x] + k[i] * u[x];
-            out[x] += q[i] * row[x];
-        }
-    }
+    kernel->scale_rows(1, dk * dv, state, 0, &decay);
+    kernel->gemm(1, dv, dk, -beta, k, dk, 1, state, dv, 0, u, dv);
+    kernel->axpy((size_t)dv, beta, v, u);
+    kernel->gemm(dk, dv, 1, 1.0f, k, 1, 1, u, dv, 1, state, dv);
+    kernel->gemm(1, dv, dk, 1.0f, q, dk, 1, state, dv, 0, out, dv);
 }
 
 ha_status ha_gated_delta_forward(const ha_gated_delta *d, const ha_batch *batch, const float *q, const float *k,
