@@ -14,9 +14,9 @@ import time
 import numpy as np
 
 import hybridattn as ha
-from hybridattn import hub, schedules
+from hybridattn import hub, radlads, schedules
 
-MIXERS = {"window_linear": 1e-2, "gated_delta": 1e-3}  # kind -> learning rate
+MIXERS = ("window_linear", "gated_delta")
 SEQ_LEN, LENGTHS, POINTS = 1024, (512, 2048), 4
 
 
@@ -24,7 +24,8 @@ def curve(teacher, kind, train, held_out, tokens):
     """List of {tokens, kl_512, kl_2048, loss, tokens_per_second}; the first is the start, before any step."""
     probe = teacher.to_probe({"kind": kind})
     steps = tokens // SEQ_LEN
-    lr = schedules.combine(schedules.cosine(steps, MIXERS[kind], 1e-5), schedules.constant(steps, 0.0))
+    rate = schedules.cosine(steps, radlads.ALIGN_LR.get(kind, 1e-3), 1e-5)
+    lr = schedules.combine(rate, schedules.constant(steps, 0.0))
     trainer = ha.Distiller(probe, None, "align")
     windows = train.batches(steps, 1, seed=0)
     hidden = {length: ha.evaluate.final_hidden(teacher, data) for length, data in held_out.items()}

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from .data import TokenData
     from .model import Model
 
-__all__ = ["Settings", "TrainResult", "align", "distill", "finetune"]
+# Step 1's learning rate: RADLADS' 1e-3, more where feature maps and gates alone are trained.
+ALIGN_LR = {"window_linear": 1e-2}
+
+__all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "distill", "finetune"]
 
 
 def align(
@@ -31,7 +34,7 @@ def align(
     steps: int,
     batch_size: int,
     *,
-    lr: float = 1e-3,
+    lr: float | None = None,
     lr_final: float = 1e-5,
     schedule: str = "cosine",
     layerwise: bool = False,
@@ -45,11 +48,14 @@ def align(
     with the training memory of one layer and the same result (gradients are clipped per layer), at the price
     of more forward passes.
 
-    steps, batch_size: optimizer steps, windows per step. settings: see `training.Settings`. The probe's
-    `train_result` holds the losses [steps, num_layers]. Raises ConfigError, DataError, CheckpointError.
+    steps, batch_size: optimizer steps, windows per step. lr: by default ALIGN_LR of the mixer's kind, else
+    1e-3. settings: see `training.Settings`. The probe's `train_result` holds the losses [steps, num_layers].
+    Raises ConfigError, DataError, CheckpointError.
     """
     options = Settings(**settings)
     probe = teacher.to_probe(mixer, seed=options.seed)
+    if lr is None:
+        lr = ALIGN_LR.get(mixer["kind"], 1e-3)
     layers = range(len(probe.layers))
     job = Job(
         model=probe,

@@ -48,7 +48,7 @@ class AlignPart:
     tokens: int = 32_768
     seq_len: int = 2_048  # longer than step 2's: a linear part trained on short text hurts on long
     batch_size: int = 1
-    lr: float = 1e-2
+    lr: float = 0.0  # 0: the mixer's own, radlads.ALIGN_LR
     lr_final: float = 1e-5
     layerwise: bool = False  # one layer at a time: the memory of one layer, slower
 
@@ -235,7 +235,6 @@ _POSITIVE = [
     ("align", "tokens"),
     ("align", "seq_len"),
     ("align", "batch_size"),
-    ("align", "lr"),
     ("score", "tokens"),
     ("score", "seq_len"),
     ("distill", "seq_len"),
@@ -246,6 +245,7 @@ _POSITIVE = [
     ("samples", "tokens"),
 ]
 _NOT_NEGATIVE = [
+    ("align", "lr"),
     ("align", "lr_final"),
     ("plan", "softmax_layers"),
     ("plan", "random_seeds"),

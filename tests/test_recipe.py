@@ -60,7 +60,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path):
         ("[align]\nlayerwise = 1", "align.layerwise is 1; it must be true or false"),
         ("[align]\ntokens = true", "align.tokens is True; it must be a whole number"),
         ("[align]\ntokens = 100", "align.tokens is 100, less than one step"),
-        ("[align]\nlr = -1.0", "align.lr is -1.0; it must be greater than 0"),
+        ("[align]\nlr = -1.0", "align.lr is -1.0; it must be 0 or more"),
         ("[evaluate]\nlengths = []", "evaluate.lengths is []"),
         ("[evaluate]\ntokens = 600", "evaluate.tokens is 600, less than the longest"),
         ("[score]\ntext = 'novel'", 'score.text is "novel"; allowed: recall, plain, mix'),

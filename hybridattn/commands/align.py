@@ -31,7 +31,10 @@ def parser() -> Parser:
         help="option of the mixer, such as window=64; may be repeated",
     )
     p.add_argument(
-        "--lr", type=float, default=AlignPart.lr, help="learning rate at the start (default: %(default)s)"
+        "--lr",
+        type=float,
+        default=AlignPart.lr,
+        help="learning rate at the start (default: the mixer's own, 0.01 for window_linear, else 0.001)",
     )
     p.add_argument(
         "--lr-final", type=float, default=AlignPart.lr_final, help="and at the end (default: %(default)s)"
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         data,
         steps=steps,
         batch_size=args.batch_size,
-        lr=args.lr,
+        lr=args.lr or None,
         lr_final=args.lr_final,
         seed=args.seed,
         layerwise=args.layerwise,

@@ -123,7 +123,7 @@ def align(job: Job) -> dict[str, Any]:
         data,
         steps=steps,
         batch_size=part.batch_size,
-        lr=part.lr,
+        lr=part.lr or None,
         lr_final=part.lr_final,
         seed=job.recipe.seed,
         layerwise=part.layerwise,
