@@ -1,6 +1,6 @@
 """Does held-out KL of the all-linear model fall with the tokens of step 1? For both linear mixers.
 
-    python benchmarks/align_curve.py [--tokens 49152] [--json FILE]
+    python benchmarks/align_curve.py [--tokens 32768] [--json FILE]
 
 SmolLM2-135M on Wikipedia passages (fetched on first use), read at 512 and 2048 tokens. One cosine schedule
 for each budget would train a new probe each time; here one run is read at several points of its schedule,
@@ -17,7 +17,7 @@ import hybridattn as ha
 from hybridattn import hub, radlads, schedules
 
 MIXERS = ("window_linear", "gated_delta")
-SEQ_LEN, LENGTHS, POINTS = 1024, (512, 2048), 4
+SEQ_LEN, LENGTHS, POINTS = 1024, (512, 2048), 3
 
 
 def curve(teacher, kind, train, held_out, tokens):
@@ -48,7 +48,7 @@ def curve(teacher, kind, train, held_out, tokens):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=49_152, help="tokens of step 1 for each mixer")
+    parser.add_argument("--tokens", type=int, default=32_768, help="tokens of step 1 for each mixer")
     parser.add_argument("--json", help="write the points here")
     args = parser.parse_args()
     teacher = ha.Model.from_pretrained("smollm2-135m")

@@ -52,7 +52,7 @@ def test_results_do_not_depend_on_the_number_of_threads(probe):
     before = hybridattn.get_num_threads()
     try:
         assert everything(probe, 1) == everything(probe, 2)
-        hybridattn.set_num_threads(3)  # more than two only where it is quick: BLIS's threads spin for each other
+        hybridattn.set_num_threads(3)  # briefly: more threads than cores spin for each other in BLIS
         three = probe.logits(TOKENS[None, :99]).tobytes()
         hybridattn.set_num_threads(1)
         assert three == probe.logits(TOKENS[None, :99]).tobytes()
