@@ -30,8 +30,8 @@ def latency(
 ) -> dict[str, Any]:
     """Time batch-1 prefill and decoding at each context length, on random tokens.
 
-    Returns prefill {length: seconds}, decode {length: seconds per token} (medians of `repeats` runs, of all
-    single steps), cache_bytes {length: bytes the cache holds then}, bytes_per_token (what one more token
+    Returns prefill {length: seconds}, decode {length: seconds per token} (the least of `repeats` runs, since
+    other work on the machine only adds; a run's decode time is the median of its steps), cache_bytes {length: bytes the cache holds then}, bytes_per_token (what one more token
     adds), and threads.
     """
     limit = model.model_config.max_positions
@@ -52,19 +52,21 @@ def latency(
     prefill_seconds, decode_seconds, cache_bytes = {}, {}, {}
     bytes_per_token = 0
     for length in sorted(set(lengths)):
-        whole, steps = [], []
+        whole, decoding = [], []
         for _ in range(repeats):
             cache = Cache(model)
             started = time.perf_counter()
             prefill(model, [tokens[:length].tolist()], cache, prefill_chunk)
             whole.append(time.perf_counter() - started)
             cache_bytes[length], bytes_per_token = int(cache.nbytes), int(cache.bytes_per_token)
+            steps = []
             for i in range(decode_tokens):
                 started = time.perf_counter()
                 model.logits(tokens[None, length + i : length + i + 1], cache=cache, last=True)
                 steps.append(time.perf_counter() - started)
-        prefill_seconds[length] = statistics.median(whole)
-        decode_seconds[length] = statistics.median(steps)
+            decoding.append(statistics.median(steps))
+        prefill_seconds[length] = min(whole)
+        decode_seconds[length] = min(decoding)
     return {
         "prefill": prefill_seconds,
         "decode": decode_seconds,

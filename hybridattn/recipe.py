@@ -105,7 +105,7 @@ class MeasurePart:
 
     lengths: tuple[int, ...] = (512, 2_048)
     decode_tokens: int = 16
-    repeats: int = 2
+    repeats: int = 3
 
 
 @dataclass(frozen=True)
