@@ -30,9 +30,9 @@ def latency(
 ) -> dict[str, Any]:
     """Time batch-1 prefill and decoding at each context length, on random tokens.
 
-    Returns prefill {length: seconds}, decode {length: seconds per token} (the least of `repeats` runs, since
-    other work on the machine only adds; a run's decode time is the median of its steps), cache_bytes {length: bytes the cache holds then}, bytes_per_token (what one more token
-    adds), and threads.
+    Returns prefill {length: seconds}, decode {length: seconds per token}, cache_bytes {length: bytes the
+    cache holds then}, bytes_per_token (what one more token adds), and threads. Times are the least of
+    `repeats` runs, since other work on the machine only adds; a run's decode time is the median of its steps.
     """
     limit = model.model_config.max_positions
     for name, value in (
