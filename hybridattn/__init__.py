@@ -58,6 +58,7 @@ _MODULES = (
     "errors",
     "evaluate",
     "generate",
+    "hub",
     "measure",
     "model",
     "plan",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from . import errors as errors
     from . import evaluate as evaluate
     from . import generate as generate
+    from . import hub as hub
     from . import measure as measure
     from . import model as model
     from . import plan as plan

@@ -75,7 +75,8 @@ def _expected(error: Exception) -> bool:
     """Errors that say what is wrong with what the user gave; anything else is a bug, with a traceback."""
     from .errors import HybridAttnError
 
-    return isinstance(error, (HybridAttnError, OSError, MemoryError))
+    # the core says in plain ValueErrors what it was given and what is allowed
+    return isinstance(error, (HybridAttnError, OSError, MemoryError)) or type(error) is ValueError
 
 
 def describe(error: Exception) -> str:

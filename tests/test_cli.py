@@ -115,6 +115,14 @@ def folder(tmp_path_factory, one_thread):
     return folder
 
 
+@pytest.mark.parametrize("command", ["align", "distill"])
+def test_the_model_to_read_is_not_written_over(capsys, folder, command):
+    source = folder / ("teacher" if command == "align" else "probe")
+    more = ["--plan", folder / "none.json"] if command == "distill" else []
+    code, _, err = call(capsys, command, source, "--text", folder / "text.txt", "--out", source, *more)
+    assert code == 1 and "is the model to read; give another folder" in err
+
+
 def test_the_verbs_in_turn(capsys, folder):
     text, probe, plan, hybrid = folder / "text.txt", folder / "probe", folder / "plan.json", folder / "hybrid"
     common = ["--seq-len", 32, "--json"]

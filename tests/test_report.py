@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -236,3 +237,11 @@ def test_json_has_no_nan(tmp_path, monkeypatch):
 def test_markdown_knows_every_block():
     with pytest.raises(TypeError):
         markdown.render([object()], None)
+
+
+def test_few_windows_ask_for_more_standard_errors():
+    from hybridattn.report.verdict import student_t
+
+    points = [student_t(n) for n in range(1, 40)]
+    assert student_t(0) == math.inf and points[0] == 12.71 and points == sorted(points, reverse=True)
+    assert 1.96 < points[-1] < 2.05

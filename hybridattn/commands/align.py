@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..recipe import AlignPart
-from .common import Parser, apply_threads, mixer_spec, show, training_summary, windows
+from .common import Parser, apply_threads, mixer_spec, refuse_overwrite, show, training_summary, windows
 
 EXAMPLE = "hybridattn align smollm2-135m --text wikipedia --tokens 50000 --out probe"
 
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from ..pipeline.store import finish_checkpoint
 
     apply_threads(args)
+    refuse_overwrite(args.teacher, args.out)
     teacher = Model.from_pretrained(args.teacher)
     data = windows(args.text, teacher, args.seq_len, args.tokens)
     steps = max(1, args.tokens // (args.seq_len * args.batch_size))

@@ -136,6 +136,14 @@ def apply_threads(args: argparse.Namespace) -> None:
         set_num_threads(args.threads)
 
 
+def refuse_overwrite(source: str, out: str) -> None:
+    """ConfigError when the result would be written over the model that it is made from."""
+    from ..errors import ConfigError
+
+    if Path(source).exists() and Path(source).resolve() == Path(out).resolve():
+        raise ConfigError(f"--out {out!r} is the model to read; give another folder")
+
+
 def load_texts(source: str, heldout: bool = False) -> list[str]:
     """Documents of a file or folder; "wikipedia" stands for the built-in text, training or held-out part."""
     from .. import hub

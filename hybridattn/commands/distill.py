@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..recipe import SCHEDULES, DistillPart
-from .common import Parser, apply_threads, positive, show, training_summary, windows
+from .common import Parser, apply_threads, positive, refuse_overwrite, show, training_summary, windows
 
 EXAMPLE = "hybridattn distill probe --plan plan.json --text wikipedia --tokens 100000 --out hybrid"
 
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
     from ..plan import Plan
 
     apply_threads(args)
+    refuse_overwrite(args.probe, args.out)
     plan = Plan.load(args.plan)
     probe = Model.from_pretrained(args.probe)
     hybrid, teacher = probe.to_hybrid(plan), probe.to_hybrid(range(len(probe.layers)))

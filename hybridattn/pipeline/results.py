@@ -111,8 +111,10 @@ def _stages(job: Job) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """Versions of this package and of what its numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("hybridattn", "numpy", "tokenizers"):
+    from .._core import show_config
+
+    found = {"python": platform.python_version(), "hybridattn": str(show_config()["version"])}
+    for package in ("numpy", "tokenizers"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

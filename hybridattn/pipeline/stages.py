@@ -101,7 +101,12 @@ def _evaluate(recipe: Recipe, model_id: str, when: str) -> Stage:
     name = f"evaluate/{when}/{model_id}"
 
     def inputs(job: Job) -> Any:
-        return {"model": job.model_digest(model_id, when), "evaluate": asdict(recipe.evaluate)}
+        files = job.results["fetch"]["digests"]  # the teacher's digest does not say which text it is read on
+        return {
+            "model": job.model_digest(model_id, when),
+            "evaluate": asdict(recipe.evaluate),
+            "text": [files["text"], files["heldout"]],
+        }
 
     tokens = recipe.evaluate.tokens * len(recipe.evaluate.lengths)
     cost = 1.0 if model_id == "teacher" else EVALUATE

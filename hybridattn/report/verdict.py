@@ -87,7 +87,8 @@ def comparisons(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The chosen set against each baseline at every length, before and after distillation, in pairs.
 
     difference: KL(baseline) - KL(chosen), above 0 when the chosen set is closer to the teacher. verdict:
-    "closer" or "farther" when the difference is more than two standard errors from 0, else "undecided".
+    "closer" or "farther" when Student's t at 95% for the number of windows (or sets) says so, else
+    "undecided".
     """
     rows = []
     for length in results["lengths"]["all"]:
@@ -101,7 +102,10 @@ def comparisons(results: dict[str, Any]) -> list[dict[str, Any]]:
                 if stderr is not None and other.get("sets", 1) > 1:
                     # another draw of random sets would differ too, not only another text
                     stderr = math.hypot(stderr, other["kl_stderr"])
-                certain = stderr is not None and abs(difference) > 2 * stderr
+                freedom = len(chosen.get("per_sequence") or []) - 1
+                if other.get("sets", 1) > 1:
+                    freedom = min(freedom, other["sets"] - 1)
+                certain = stderr is not None and abs(difference) > student_t(freedom) * stderr
                 rows.append(
                     {
                         "baseline": baseline,
@@ -115,6 +119,17 @@ def comparisons(results: dict[str, Any]) -> list[dict[str, Any]]:
                     }
                 )
     return rows
+
+
+# Two-sided 95% points of Student's t: a standard error from few windows is itself uncertain.
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+
+def student_t(freedom: int) -> float:
+    """The 95% point for `freedom` degrees of freedom; beyond the table an upper bound that tends to 1.96."""
+    if freedom < 1:
+        return math.inf
+    return _T95[freedom - 1] if freedom <= len(_T95) else 1.96 + 2.5 / freedom
 
 
 def _paired(chosen: dict[str, Any], other: dict[str, Any]) -> tuple[float, float | None]:
