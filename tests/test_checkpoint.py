@@ -108,10 +108,15 @@ def test_interrupted_model_is_usable_and_goes_on_itself(tmp_path, monkeypatch, d
 
 def test_a_signal_within_a_step_leaves_the_last_whole_step(tmp_path, monkeypatch, data):
     hybrid = tiny.teacher().to_probe(MIXER).to_hybrid([1])
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3, threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start)
-        with pytest.raises(KeyboardInterrupt):
-            distill(data, hybrid, steps=50_000, checkpoint=tmp_path)
+    # a process started in the background ignores SIGINT until it says otherwise
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            interrupt(patch, 3, threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start)
+            with pytest.raises(KeyboardInterrupt):
+                distill(data, hybrid, steps=50_000, checkpoint=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     with safe_open(tmp_path / checkpoint.FILE_NAME, framework="numpy") as file:
         done = json.loads(file.metadata()["position"])["step"]
         assert np.isfinite(file.get_tensor("losses")[:done]).all()
