@@ -49,7 +49,7 @@ ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
         if (!train_layer[l]) {
-            HA_TRY(ha_layer_forward(m, l, (ha_layer_run){1.0f, 0}, &pass, x, NULL, NULL));
+            HA_TRY(ha_layer_forward(m, l, (ha_layer_run){layer->softmax.kind ? 1.0f : 0.0f, 0}, &pass, x, NULL, NULL));
             continue;
         }
         ha_rms_norm_forward(rows, d, x, d, m->weights + layer->mixer_norm, m->config.norm_eps, h, d);

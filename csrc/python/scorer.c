@@ -17,9 +17,9 @@ static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (!m || (teacher != Py_None && !t))
         return NULL;
     const ha_config *a = &m->model->config, *b = t ? &t->model->config : a;
-    if (a->vocab_size != b->vocab_size)
-        return PyErr_Format(PyExc_ValueError, "the teacher has vocab_size %d and the model %d", b->vocab_size,
-                            a->vocab_size);
+    if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size)
+        return PyErr_Format(PyExc_ValueError, "teacher and model differ: vocab_size %d and %d, hidden_size %d and %d",
+                            b->vocab_size, a->vocab_size, b->hidden_size, a->hidden_size);
     for (int l = 0; !t && l < a->num_layers; l++)
         if (!m->model->layer[l].softmax.kind)
             return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe",
