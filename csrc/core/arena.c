@@ -8,14 +8,24 @@
 #define MAP_NORESERVE 0
 #endif
 
-/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that overruns are seen. */
+/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that overruns are seen. Poison
+ * costs an eighth of its range in real memory, hence the limit. */
 #if defined __SANITIZE_ADDRESS__
+#define UNDER_ASAN 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifdef UNDER_ASAN
 #include <sanitizer/asan_interface.h>
-enum { GAP = HA_ALIGN };
+#define GAP ((size_t)HA_ALIGN)
+#define MOST ((size_t)1 << 31)
 #else
 #define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-enum { GAP = 0 };
+#define GAP ((size_t)0)
+#define MOST SIZE_MAX
 #endif
 
 static void *map(size_t bytes)
@@ -50,7 +60,7 @@ ha_status ha_arena_open(ha_arena *arena)
     size_t physical = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 34;
     *arena = (ha_arena){0};
     /* Address space only: halve until an address-space limit (ulimit -v) lets it through. */
-    for (size_t size = physical; size >= (size_t)1 << 24; size /= 2) {
+    for (size_t size = physical < MOST ? physical : MOST; size >= (size_t)1 << 24; size /= 2) {
         arena->base = map(size);
         if (arena->base) {
             arena->size = size;
@@ -87,7 +97,7 @@ void ha_arena_trim(ha_arena *arena)
 void *ha_arena_push(ha_arena *arena, size_t count, size_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HA_ALIGN) {
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HA_ALIGN - GAP) {
         ha_fail(HA_NO_MEMORY, "a temporary of %zu items of %zu bytes does not fit in memory", count, size);
         return NULL;
     }

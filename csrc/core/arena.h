@@ -34,6 +34,7 @@ static inline size_t ha_arena_mark(const ha_arena *arena)
     return arena->used;
 }
 
+/* Back to the mark: what was pushed since is gone. A function that fails may leave its pushes to its caller's release. */
 void ha_arena_release(ha_arena *arena, size_t mark);
 
 /* Push or return from the calling function with HA_NO_MEMORY. */

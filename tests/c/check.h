@@ -22,6 +22,17 @@
 #define CHECK_UNDER_TSAN 0
 #endif
 
+#if defined __SANITIZE_ADDRESS__
+#define CHECK_UNDER_ASAN 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define CHECK_UNDER_ASAN 1
+#endif
+#endif
+#ifndef CHECK_UNDER_ASAN
+#define CHECK_UNDER_ASAN 0
+#endif
+
 static int check_passed, check_failed, check_bad; /* tests, tests, failed checks of the running test */
 
 #define CHECK_FAIL(...)                                 \

@@ -5,6 +5,12 @@
 #include "core/status.h"
 #include "core/thread.h"
 
+#if CHECK_UNDER_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define __asan_address_is_poisoned(address) 1
+#endif
+
 static void status_keeps_the_message(void)
 {
     CHECK_INT(ha_fail(HA_BAD_VALUE, "layer %d: %s", 3, "no"), HA_BAD_VALUE);
@@ -23,6 +29,34 @@ static void arena_is_a_stack(void)
     ha_arena_release(&arena, mark);
     CHECK(ha_arena_push(&arena, 1, 1) == (void *)a);
     CHECK(ha_arena_push(&arena, (size_t)1 << 62, 16) == NULL);
+    for (size_t i = 0; i < 4 * HA_ALIGN; i++) /* sizes that wrap when they are rounded up */
+        CHECK(ha_arena_push(&arena, SIZE_MAX - i, 1) == NULL);
+    ha_arena_close(&arena);
+}
+
+/* Usable is what is pushed and not released, to the byte; a gap of 64 bytes follows each push. */
+static void arena_is_poisoned(void)
+{
+    ha_arena arena;
+    CHECK_INT(ha_arena_open(&arena), HA_OK);
+    CHECK(__asan_address_is_poisoned(arena.base) && __asan_address_is_poisoned(arena.base + arena.size - 1));
+    char *a = ha_arena_push(&arena, 64, 1);
+    size_t mark = ha_arena_mark(&arena);
+    char *b = ha_arena_push(&arena, 7, 1);
+    for (int i = 0; i < 64; i++)
+        CHECK(__asan_address_is_poisoned(a + 64 + i));
+    CHECK(__asan_address_is_poisoned(b + 7));
+    memset(a, 1, 64);
+    memset(b, 1, 7);
+    ha_arena_release(&arena, mark);
+    CHECK(__asan_address_is_poisoned(b) && __asan_address_is_poisoned(b + 6));
+    a[63] = 2;
+    ha_arena_release(&arena, 0);
+    CHECK(__asan_address_is_poisoned(a));
+    ha_arena_trim(&arena);
+    CHECK(__asan_address_is_poisoned(a));
+    a = ha_arena_push(&arena, 64, 1);
+    memset(a, 1, 64);
     ha_arena_close(&arena);
 }
 
@@ -59,6 +93,8 @@ int main(void)
 {
     RUN(status_keeps_the_message);
     RUN(arena_is_a_stack);
+    if (CHECK_UNDER_ASAN)
+        RUN(arena_is_poisoned);
     RUN(random_numbers_repeat);
     RUN(threads_are_set);
     return REPORT();

@@ -1,251 +1,296 @@
-/* Operations on odd shapes: one and two threads give the same bits, pieces equal the whole, a full arena is an error. */
-#include <stdlib.h>
+/* Every operation, forward and backward, on sequences of 1, 63, 64, 65 and 130 rows: equal to its naive twin in double,
+ * gradients equal to difference quotients, the same bits on one and two threads, and an error when the arena is full. */
+#include "arrays.h"
+#include "ref/ref.h"
 
-#include "check.h"
-#include "hybridattn.h"
+static const int32_t offsets[] = {0, 65, 66, 129, 259, 323};
+static const ha_batch batch = {.rows = 323, .n_seq = 5, .offset = offsets};
+enum { ROWS = 323, SEQS = 5, HEADS = 4 };
+static const int dims[] = {8, 24, 64};
 
-static ha_arena arena;
-
-/* n numbers in [-scale, scale), of memory the sanitizer watches to the byte */
-static float *numbers(size_t n, float scale)
-{
-    static uint64_t seed = 1;
-    ha_rng rng = ha_rng_seed(seed++);
-    float *x = malloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = scale * (float)(2.0 * ha_rng_uniform(&rng) - 1.0);
-    return x;
-}
-
-static float *copy(const float *x, size_t n)
-{
-    float *y = malloc(n * sizeof *y);
-    memcpy(y, x, n * sizeof *y);
-    return y;
-}
-
-/* Runs `work` into `out` on one thread and on three, and compares bits. */
-#define SAME_ON_THREADS(out, n, work)        \
-    do {                                     \
-        ha_set_threads(1);                   \
-        work;                                \
-        float *first = copy(out, n);         \
-        memset(out, 0, (n) * sizeof *(out)); \
-        ha_set_threads(3);                   \
-        work;                                \
-        CHECK_SAME(first, out, n);           \
-        free(first);                         \
-        ha_set_threads(2);                   \
-    } while (0)
-
-static const int32_t offsets[] = {0, 1, 66, 129, 193};
-static const ha_batch batch = {.rows = 193, .n_seq = 4, .offset = offsets};
-enum { ROWS = 193, HEADS = 4, KV = 2, DIM = 24, Q = HEADS * DIM, K = KV * DIM };
+/* --- rows --- */
 
 static void linear(void)
 {
-    const int shapes[][3] = {{1, 7, 5}, {3, 64, 130}, {65, 33, 257}, {130, 96, 48}};
-    for (int i = 0; i < 4; i++) {
-        int rows = shapes[i][0], in = shapes[i][1], out = shapes[i][2];
-        size_t n = (size_t)(rows * out), m = (size_t)(rows * in), k = (size_t)(in * out);
-        float *x = numbers(m, 1), *w = numbers(k, 1), *b = numbers((size_t)out, 1), *y = numbers(n, 1),
-              *want = copy(y, n);
-        float *dx = numbers(m, 1), *dw = numbers(k, 1), *db = numbers((size_t)out, 1);
-        for (int r = 0; r < rows; r++)
-            for (int o = 0; o < out; o++) {
-                double sum = b[o];
-                for (int c = 0; c < in; c++)
-                    sum += (double)x[r * in + c] * w[o * in + c];
-                want[r * out + o] = (float)sum;
-            }
-        SAME_ON_THREADS(y, n, ha_linear_forward(rows, in, out, 1.0f, x, in, w, b, 0.0f, y, out));
-        CHECK_ALL_CLOSE(y, want, n, 1e-5);
-        SAME_ON_THREADS(dx, m, ha_linear_backward(rows, in, out, 0.5f, x, in, w, y, out, 0.0f, dx, in, NULL, NULL));
-        ha_linear_backward(rows, in, out, 0.5f, x, in, w, y, out, 0.0f, NULL, in, dw, db);
-        free(x), free(w), free(b), free(y), free(want), free(dx), free(dw), free(db);
+    const int shapes[][3] = {{1, 7, 5}, {3, 64, 130}, {63, 33, 257}, {65, 24, 8}, {130, 96, 48}};
+    for (int i = 0; i < 5; i++) {
+        const int rows = shapes[i][0], in = shapes[i][1], out = shapes[i][2], ldx = in + 3;
+        const size_t n = (size_t)(rows * out), m = (size_t)(rows * ldx), k = (size_t)(in * out);
+        float *x = numbers(m, 1), *w = numbers(k, 1), *b = numbers((size_t)out, 1), *y = zeros(n), *dy = numbers(n, 1);
+        float *dx = zeros((size_t)(rows * in)), *dw = zeros(k), *db = zeros((size_t)out);
+        double *want = keep(malloc(n * sizeof *want));
+        EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)), {y, n});
+        ref_linear(rows, in, out, columns(x, rows, ldx, 0, in), wide(w, k), wide(b, (size_t)out), want);
+        CHECK_TWIN(y, want, n);
+        EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, ldx, w, dy, out, 0.0f, dx, in, dw, db)),
+                 {dx, (size_t)(rows * in)}, {dw, k, 1}, {db, (size_t)out, 1});
+        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)), {y, n, dy});
+        CHECK_SLOPE(b, db, (size_t)out, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)),
+                    {y, n, dy});
+        x = numbers((size_t)(rows * in), 1); /* dx depends on w only */
+        CHECK_SLOPE(x, dx, (size_t)(rows * in), VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, w, b, 0.0f, y, out)),
+                    {y, n, dy});
+        drop();
+    }
+}
+
+static void norm_rope_swiglu_embed(void)
+{
+    for (int i = 0; i < 3; i++) {
+        const int d = dims[i], half = d / 2, width = HEADS * d;
+        const size_t n = (size_t)ROWS * (size_t)d, all = (size_t)ROWS * (size_t)width, angles = (size_t)(ROWS * half);
+        float *x = numbers(2 * n, 2), *w = numbers((size_t)d, 1), *y = zeros(n), *dy = numbers(n, 1), *dx = zeros(n);
+        float *dw = zeros((size_t)d), *want_y = zeros(n);
+        double *want = keep(malloc(all * sizeof *want));
+        EXERCISE(VOID(ha_rms_norm_forward(ROWS, d, x, d, w, 1e-5f, y, d)), {y, n});
+        ref_rms_norm(ROWS, d, wide(x, n), wide(w, (size_t)d), 1e-5, want);
+        CHECK_TWIN(y, want, n);
+        EXERCISE(ha_rms_norm_backward(ROWS, d, x, d, w, 1e-5f, dy, d, dx, d, dw, &arena), {dx, n, 1},
+                 {dw, (size_t)d, 1});
+        CHECK_SLOPE(x, dx, n, VOID(ha_rms_norm_forward(ROWS, d, x, d, w, 1e-5f, y, d)), {y, n, dy});
+        CHECK_SLOPE(w, dw, (size_t)d, VOID(ha_rms_norm_forward(ROWS, d, x, d, w, 1e-5f, y, d)), {y, n, dy});
+
+        float *gate_up = zeros(2 * n);
+        EXERCISE(VOID(ha_swiglu_forward(ROWS, d, x, y)), {y, n});
+        ref_swiglu(ROWS, d, wide(x, 2 * n), want);
+        CHECK_TWIN(y, want, n);
+        memcpy(want_y, y, n * sizeof *y);
+        EXERCISE(VOID((memcpy(gate_up, x, 2 * n * sizeof *x), ha_swiglu_backward(ROWS, d, gate_up, dy, y))),
+                 {gate_up, 2 * n}, {y, n});
+        CHECK_ALL_CLOSE(y, want_y, n, 1e-6);
+        CHECK_SLOPE(x, gate_up, 2 * n, VOID(ha_swiglu_forward(ROWS, d, x, y)), {y, n, dy});
+
+        int32_t position[ROWS], token[ROWS];
+        float *freq = numbers((size_t)half, 1), *cosine = zeros(angles), *sine = zeros(angles);
+        float *turned = zeros(all), *heads = numbers(all, 1);
+        for (int r = 0; r < ROWS; r++) {
+            position[r] = r % 130;
+            token[r] = r * r % 11; /* with repetitions, in no order */
+        }
+        EXERCISE(VOID(ha_rope_table(ROWS, half, position, freq, 1.0f, cosine, sine)), {cosine, angles}, {sine, angles});
+        EXERCISE(VOID((memcpy(turned, heads, all * sizeof *heads),
+                       ha_rope(ROWS, HEADS, half, cosine, sine, 1.0f, turned, width))),
+                 {turned, all});
+        ref_rope(ROWS, HEADS, half, position, wide(freq, (size_t)half), 1.0, wide(heads, all), want);
+        CHECK_TWIN(turned, want, all);
+        ha_rope(ROWS, HEADS, half, cosine, sine, -1.0f, turned, width); /* a rotation: the inverse is the transpose */
+        CHECK_ALL_CLOSE(turned, heads, all, 1e-6);
+
+        float *table = numbers((size_t)(11 * d), 1), *dtable = zeros((size_t)(11 * d));
+        EXERCISE(VOID(ha_embed_forward(ROWS, d, token, table, y)), {y, n});
+        EXERCISE(VOID(ha_embed_backward(ROWS, d, token, dy, dtable)), {dtable, (size_t)(11 * d), 1});
+        CHECK_SLOPE(table, dtable, (size_t)(11 * d), VOID(ha_embed_forward(ROWS, d, token, table, y)), {y, n, dy});
+        drop();
+    }
+}
+
+static void hedgehog(void)
+{
+    for (int i = 0; i < 3; i++) {
+        const int d = dims[i], width = HEADS * d;
+        const size_t n = (size_t)ROWS * (size_t)width, k = (size_t)(HEADS * d * d);
+        float *x = numbers(n, 1), *w = numbers(k, 2.0 / sqrt(d)), *y = zeros(2 * n), *dy = numbers(2 * n, 1);
+        float *dx = zeros(n), *dw = zeros(k);
+        double *want = keep(malloc(2 * n * sizeof *want));
+        EXERCISE(ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), {y, 2 * n});
+        ref_hedgehog(ROWS, HEADS, d, wide(x, n), wide(w, k), want);
+        CHECK_TWIN(y, want, 2 * n);
+        EXERCISE(ha_hedgehog_backward(ROWS, HEADS, d, x, width, w, y, 2 * width, dy, 2 * width, dx, width, dw, &arena),
+                 {dx, n, 1}, {dw, k, 1});
+        CHECK_SLOPE(x, dx, n, ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), {y, 2 * n, dy});
+        CHECK_SLOPE(w, dw, k, ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), {y, 2 * n, dy});
+        drop();
+    }
+}
+
+/* --- sequences --- */
+
+/* y [rows of `part`, width] must be the last rows of each sequence of `all` [ROWS, width]. */
+static void check_tails(const ha_batch *part, const float *y, const float *all, int width)
+{
+    for (int s = 0; s < SEQS; s++) {
+        int n = part->offset[s + 1] - part->offset[s];
+        CHECK_ALL_CLOSE(y + part->offset[s] * width, all + (offsets[s + 1] - n) * width, (size_t)(n * width), 1e-5);
+    }
+}
+
+static void softmax_attention_of(const ha_attention *a)
+{
+    const int q = HEADS * a->dim, k = a->kv_heads * a->dim, ld = q + 2 * k;
+    const size_t n = (size_t)(ROWS * q), all = (size_t)(ROWS * ld), h = ROWS * HEADS;
+    float *qkv = numbers(all, 1), *y = zeros(n), *lse = zeros(h), *max = zeros(h), *d = zeros(all), *delta = zeros(h);
+    float *dy = numbers(n, 1), *dlse = numbers(h, 1), *dmax = numbers(h, 1);
+    double *want = keep(malloc((n + 2 * h) * sizeof *want));
+    ha_keys keys[SEQS];
+    for (int s = 0; s < SEQS; s++) {
+        const float *own = qkv + offsets[s] * ld + q;
+        keys[s] = (ha_keys){own, own + k, ld, a->dim, offsets[s + 1] - offsets[s], 0};
+    }
+    const ref_attention twin = {HEADS, a->kv_heads, a->dim, a->causal, a->window, a->sinks, (double)a->scale};
+    EXERCISE(ha_attention_forward(a, &batch, qkv, ld, keys, y, q, lse, max, &arena), {y, n}, {lse, h}, {max, h});
+    ref_softmax_attention(&twin, &batch, offsets, columns(qkv, ROWS, ld, 0, q), columns(qkv, ROWS, ld, q, k),
+                          columns(qkv, ROWS, ld, q + k, k), want, want + n, want + n + h);
+    CHECK_TWIN(y, want, n);
+    CHECK_TWIN(lse, want + n, h);
+    CHECK_TWIN(max, want + n + h, h);
+    ha_dot_per_head(ROWS, HEADS, a->dim, dy, q, y, q, delta);
+    for (size_t i = 0; i < h; i++)
+        delta[i] -= dlse[i];
+    EXERCISE(ha_attention_backward(a, &batch, qkv, qkv + q, qkv + q + k, ld, lse, delta, max, dmax, dy, q, d, d + q,
+                                   d + q + k, ld, &arena),
+             {d, all});
+    float *kept_y = copy(y, n);
+    CHECK_SLOPE(qkv, d, all, ha_attention_forward(a, &batch, qkv, ld, keys, y, q, lse, max, &arena), {y, n, dy},
+                {lse, h, dlse}, {max, h, dmax});
+    /* the later half of each sequence as a prompt goes on, and the last row as a decoding step */
+    for (int step = 0; step < 2; step++) {
+        int32_t offset[SEQS + 1] = {0};
+        float *queries = zeros(n), *part = zeros(n);
+        for (int s = 0; s < SEQS; s++) {
+            int tail = step ? 1 : (keys[s].length + 1) / 2;
+            for (int r = 0; r < tail; r++)
+                memcpy(queries + (offset[s] + r) * q, qkv + (offsets[s + 1] - tail + r) * ld, (size_t)q * sizeof *qkv);
+            keys[s].past = keys[s].length - tail;
+            offset[s + 1] = offset[s] + tail;
+        }
+        const ha_batch tails = {.rows = offset[SEQS], .n_seq = SEQS, .offset = offset};
+        EXERCISE(ha_attention_forward(a, &tails, queries, q, keys, part, q, NULL, NULL, &arena),
+                 {part, (size_t)(tails.rows * q)});
+        check_tails(&tails, part, kept_y, q);
     }
 }
 
 static void softmax_attention(void)
 {
-    const ha_attention kinds[] = {{HEADS, KV, DIM, 1, 0, 0, 0.2f},
-                                  {HEADS, KV, DIM, 1, 7, 3, 0.2f},
-                                  {HEADS, KV, DIM, 1, 500, 5, 0.2f},
-                                  {HEADS, KV, DIM, 0, 9, 0, 0.2f},
-                                  {HEADS, KV, DIM, 1, 2, 70, 0.2f}};
-    const int ld = Q + 2 * K;
-    const size_t n = (size_t)ROWS * Q, all = (size_t)ROWS * (size_t)ld, h = (size_t)ROWS * HEADS;
-    for (int i = 0; i < 5; i++) {
-        const ha_attention *a = &kinds[i];
-        float *qkv = numbers(all, 2), *y = numbers(n, 1), *lse = numbers(h, 1), *max = numbers(h, 1),
-              *dy = numbers(n, 1);
-        float *delta = numbers(h, 1), *dmax = numbers(h, 1), *d = numbers(all, 1);
-        ha_keys keys[4];
-        for (int s = 0; s < 4; s++) {
-            const float *k = qkv + offsets[s] * ld + Q;
-            keys[s] = (ha_keys){k, k + K, ld, DIM, offsets[s + 1] - offsets[s], 0};
-        }
-        SAME_ON_THREADS(y, n, CHECK_INT(ha_attention_forward(a, &batch, qkv, ld, keys, y, Q, lse, max, &arena), HA_OK));
-        ha_dot_per_head(ROWS, HEADS, DIM, dy, Q, y, Q, delta);
-        SAME_ON_THREADS(d, all,
-                        CHECK_INT(ha_attention_backward(a, &batch, qkv, qkv + Q, qkv + Q + K, ld, lse, delta, max, dmax,
-                                                        dy, Q, d, d + Q, d + Q + K, ld, &arena),
-                                  HA_OK));
-        /* the last row of each sequence again, as a decoding step */
-        const int32_t ones[] = {0, 1, 2, 3, 4};
-        const ha_batch last = {.rows = 4, .n_seq = 4, .offset = ones};
-        float *q = numbers(4 * Q, 1), *step = numbers(4 * Q, 1);
-        for (int s = 0; s < 4; s++) {
-            memcpy(q + s * Q, qkv + (offsets[s + 1] - 1) * ld, Q * sizeof *q);
-            keys[s].past = keys[s].length - 1;
-        }
-        SAME_ON_THREADS(step, 4 * Q,
-                        CHECK_INT(ha_attention_decode(a, &last, q, Q, keys, step, Q, NULL, NULL, &arena), HA_OK));
-        for (int s = 0; a->causal && s < 4; s++)
-            CHECK_ALL_CLOSE(step + s * Q, y + (offsets[s + 1] - 1) * Q, Q, 1e-5);
-        free(qkv), free(y), free(lse), free(max), free(dy), free(delta), free(dmax), free(d), free(q), free(step);
+    const int masks[][3] = {{1, 0, 0}, {1, 7, 3}, {1, 500, 5}, {0, 9, 0}, {1, 2, 70}, {0, 0, 0}}, kv[] = {1, 2, 4};
+    for (int i = 0; i < 18; i++) {
+        const int *mask = masks[i % 6], dim = dims[i / 6];
+        const ha_attention a = {HEADS, kv[(i + i / 6) % 3], dim, mask[0], mask[1], mask[2], 1.0f / sqrtf((float)dim)};
+        softmax_attention_of(&a);
+        drop();
     }
 }
 
-static void gated_delta(void)
+static void gated_delta_of(int dk, int dv)
 {
-    const ha_gated_delta d = {HEADS, DIM, 8};
-    const size_t qk = (size_t)ROWS * Q, vs = (size_t)ROWS * HEADS * 8, h = (size_t)ROWS * HEADS, size = HEADS * DIM * 8;
-    float *q = numbers(qk, .3f), *k = numbers(qk, .3f), *v = numbers(vs, 1), *g = numbers(h, 1),
-          *beta = numbers(h, .5f);
-    float *y = numbers(vs, 1), *z = numbers(vs, 1), *saved = numbers(ha_gated_delta_states(&d, &batch), 1),
-          *dy = numbers(vs, 1);
-    float *dq = numbers(qk, 1), *dk = numbers(qk, 1), *dv = numbers(vs, 1), *dg = numbers(h, 1), *db = numbers(h, 1);
-    float *whole = calloc(size, sizeof *whole), *state = calloc(size, sizeof *state);
+    const ha_gated_delta d = {HEADS, dk, dv};
+    const int Q = HEADS * dk, V = HEADS * dv;
+    const size_t n = (size_t)(ROWS * Q), m = (size_t)(ROWS * V), h = ROWS * HEADS, size = (size_t)(HEADS * dk * dv);
+    const size_t saves = ha_gated_delta_states(&d, &batch), all = SEQS * size;
+    float *q = numbers(n, 1.7 / sqrt(dk)), *k = numbers(n, 1.7 / sqrt(dk)), *v = numbers(m, 1), *g = numbers(h, 1);
+    float *beta = numbers(h, .5), *start = numbers(all, .3), *dy = numbers(m, 1), *dend = numbers(all, 1);
+    float *y = zeros(m), *z = zeros(m), *saved = zeros(saves), *end = zeros(all), *dq = zeros(n), *dk_ = zeros(n);
+    float *dv_ = zeros(m), *dg = zeros(h), *dbeta = zeros(h), *dstart = zeros(all);
+    float *in[SEQS], *out[SEQS], *dstate[SEQS];
+    double *want = keep(malloc(m * sizeof *want)), *want_end = wide(start, all);
     for (size_t i = 0; i < h; i++) {
         g[i] = i % 17 == 0 ? -1000.0f : -fabsf(g[i]); /* now and then a token forgets everything */
         beta[i] += .5f;
     }
-    SAME_ON_THREADS(y, vs,
-                    CHECK_INT(ha_gated_delta_forward(&d, &batch, q, k, Q, v, HEADS * 8, g, beta, NULL, NULL, y,
-                                                     HEADS * 8, z, saved, &arena),
-                              HA_OK));
-    SAME_ON_THREADS(
-        dq, qk,
-        CHECK_INT(ha_gated_delta_backward(&d, &batch, q, k, Q, v, HEADS * 8, g, beta, y, HEADS * 8, z, saved, dy,
-                                          HEADS * 8, NULL, dq, dk, Q, dv, HEADS * 8, dg, db, &arena),
-                  HA_OK));
-    for (size_t i = 0; i < h; i++)
-        if (!isfinite(dg[i]) || !isfinite(db[i]))
-            CHECK_FAIL("gradient %zu is %g, %g", i, dg[i], db[i]);
-    /* the last sequence in two pieces and a single token, through the state */
-    const int pieces[] = {0, 30, 63, 64};
-    float *part = numbers(64 * HEADS * 8, 1);
+    for (int s = 0; s < SEQS; s++) {
+        in[s] = start + (size_t)s * size;
+        out[s] = end + (size_t)s * size;
+        dstate[s] = dstart + (size_t)s * size;
+    }
+#define FORWARD ha_gated_delta_forward(&d, &batch, q, k, Q, v, V, g, beta, in, out, y, V, z, saved, &arena)
+    EXERCISE(FORWARD, {y, m}, {z, m}, {saved, saves}, {end, all});
+    const ref_delta twin = {HEADS, dk, dv};
+    ref_gated_delta(&twin, &batch, wide(q, n), wide(k, n), wide(v, m), wide(g, h), wide(beta, h), want_end, want);
+    CHECK_TWIN(y, want, m);
+    CHECK_TWIN(end, want_end, all);
+    EXERCISE((memcpy(dstart, dend, all * sizeof *dend),
+              ha_gated_delta_backward(&d, &batch, q, k, Q, v, V, g, beta, y, V, z, saved, dy, V, dstate, dq, dk_, Q,
+                                      dv_, V, dg, dbeta, &arena)),
+             {dq, n}, {dk_, n}, {dv_, m}, {dg, h}, {dbeta, h}, {dstart, all});
+    float *const x[] = {q, k, v, g, beta, start}, *const dx[] = {dq, dk_, dv_, dg, dbeta, dstart};
+    const size_t sizes[] = {n, n, m, h, h, all};
+    for (int i = 0; i < 6; i++)
+        CHECK_SLOPE(x[i], dx[i], sizes[i], FORWARD, {y, m, dy}, {end, all, dend});
+#undef FORWARD
+    /* the last sequence in pieces, through the state; the last piece is a token */
+    const int pieces[] = {259, 289, 322, 323};
+    float *part = zeros(m), *state = copy(in[SEQS - 1], size), *const states[] = {state};
     for (int i = 0; i < 3; i++) {
         const int32_t offset[] = {0, pieces[i + 1] - pieces[i]};
         const ha_batch one = {.rows = offset[1], .n_seq = 1, .offset = offset};
-        ptrdiff_t row = 129 + pieces[i];
-        CHECK_INT(ha_gated_delta_forward(&d, &one, q + row * Q, k + row * Q, Q, v + row * HEADS * 8, HEADS * 8,
-                                         g + row * HEADS, beta + row * HEADS, (float *const[]){state},
-                                         (float *const[]){state}, part + pieces[i] * HEADS * 8, HEADS * 8, NULL, NULL,
-                                         &arena),
+        const ptrdiff_t r = pieces[i];
+        CHECK_INT(ha_gated_delta_forward(&d, &one, q + r * Q, k + r * Q, Q, v + r * V, V, g + r * HEADS,
+                                         beta + r * HEADS, states, states, part + r * V, V, NULL, NULL, &arena),
                   HA_OK);
     }
-    CHECK_ALL_CLOSE(part, y + 129 * HEADS * 8, 64 * HEADS * 8, 1e-5);
-    free(q), free(k), free(v), free(g), free(beta), free(y), free(z), free(saved), free(dy), free(dq), free(dk),
-        free(dv), free(dg), free(db);
-    free(whole), free(state), free(part);
+    CHECK_TWIN(part + 259 * V, want + 259 * V, 64 * (size_t)V);
+    CHECK_TWIN(state, want_end + 4 * size, size);
+}
+
+static void gated_delta(void)
+{
+    gated_delta_of(8, 24);
+    drop();
+    gated_delta_of(24, 8);
+    drop();
+    gated_delta_of(64, 64);
+    drop();
+}
+
+static void linear_attention_of(int kv, int dim, int lag)
+{
+    const int features = 2 * dim, F = HEADS * features, E = kv * features, V = kv * dim, N = HEADS * dim;
+    const ha_linear_attention a = {HEADS, kv, features, dim, lag};
+    const size_t fs = (size_t)(ROWS * F), es = (size_t)(ROWS * E), vs = (size_t)(ROWS * V), ns = (size_t)(ROWS * N);
+    const size_t h = ROWS * HEADS, saves = ha_linear_attention_states(&a, &batch), size = (size_t)(E * (dim + 1));
+    const double small = 1.0 / sqrt(features);
+    float *f = numbers(fs, small), *e = numbers(es, small), *v = numbers(vs, 1), *dnum = numbers(ns, 1);
+    float *dden = numbers(h, 1), *num = zeros(ns), *den = zeros(h), *saved = zeros(saves), *df = zeros(fs);
+    float *de = zeros(es), *dv = zeros(vs), *start = numbers(SEQS * size, .3), *end = zeros(SEQS * size), *state[SEQS];
+    const float *ep[SEQS], *vp[SEQS];
+    double *want = keep(malloc((ns + h) * sizeof *want)), *want_end = wide(start, SEQS * size);
+    for (int s = 0; s < SEQS; s++) {
+        ep[s] = e + offsets[s] * E;
+        vp[s] = v + offsets[s] * V;
+        state[s] = end + (size_t)s * size;
+    }
+    const ref_linear_shape twin = {HEADS, kv, features, dim, lag};
+#define FORWARD ha_linear_attention_forward(&a, &batch, f, F, ep, E, vp, V, NULL, num, N, den, saved, &arena)
+    EXERCISE(FORWARD, {num, ns}, {den, h}, {saved, saves});
+    ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), NULL, want, want + ns);
+    CHECK_TWIN(num, want, ns);
+    CHECK_TWIN(den, want + ns, h);
+    EXERCISE(
+        ha_linear_attention_backward(&a, &batch, f, F, e, E, v, V, saved, dnum, N, dden, df, F, de, E, dv, V, &arena),
+        {df, fs}, {de, es}, {dv, vs});
+    float *const x[] = {f, e, v}, *const dx[] = {df, de, dv};
+    const size_t sizes[] = {fs, es, vs};
+    for (int i = 0; lag < 130 && i < 3; i++)
+        CHECK_SLOPE(x[i], dx[i], sizes[i], FORWARD, {num, ns, dnum}, {den, h, dden});
+#undef FORWARD
+    if (lag)
+        return;
+    EXERCISE((memcpy(end, start, SEQS * size * sizeof *end),
+              ha_linear_attention_forward(&a, &batch, f, F, ep, E, vp, V, state, num, N, den, NULL, &arena)),
+             {num, ns}, {den, h}, {end, SEQS * size});
+    ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), want_end, want, want + ns);
+    CHECK_TWIN(num, want, ns);
+    CHECK_TWIN(end, want_end, SEQS * size);
 }
 
 static void linear_attention(void)
 {
-    const int F = 2 * DIM;
-    const size_t n = (size_t)ROWS * Q, fs = (size_t)ROWS * HEADS * (size_t)F, es = (size_t)ROWS * KV * (size_t)F,
-                 vs = (size_t)ROWS * K, h = (size_t)ROWS * HEADS;
-    for (int lag = 0; lag < 80; lag += 5 + 59 * (lag > 0)) { /* 0, 5, 69: longer than a sequence too */
-        const ha_linear_attention a = {HEADS, KV, F, DIM, lag};
-        float *f = numbers(fs, 1), *e = numbers(es, 1), *v = numbers(vs, 1), *num = numbers(n, 1), *den = numbers(h, 1);
-        float *saved = numbers(ha_linear_attention_states(&a, &batch) + 1, 1), *dnum = numbers(n, 1),
-              *dden = numbers(h, 1);
-        float *df = numbers(fs, 1), *de = numbers(es, 1), *dv = numbers(vs, 1);
-        const float *ep[4], *vp[4];
-        for (int s = 0; s < 4; s++) {
-            ep[s] = e + offsets[s] * KV * F;
-            vp[s] = v + offsets[s] * K;
-        }
-        SAME_ON_THREADS(num, n,
-                        CHECK_INT(ha_linear_attention_forward(&a, &batch, f, HEADS * F, ep, KV * F, vp, K, NULL, num, Q,
-                                                              den, saved, &arena),
-                                  HA_OK));
-        SAME_ON_THREADS(df, fs,
-                        CHECK_INT(ha_linear_attention_backward(&a, &batch, f, HEADS * F, e, KV * F, v, K, saved, dnum,
-                                                               Q, dden, df, HEADS * F, de, KV * F, dv, K, &arena),
-                                  HA_OK));
-        free(f), free(e), free(v), free(num), free(den), free(saved), free(dnum), free(dden), free(df), free(de),
-            free(dv);
+    const int kv[] = {4, 2, 1}, lags[] = {0, 5, 69, 200}; /* longer than some sequences, and than all */
+    for (int i = 0; i < 12; i++) {
+        linear_attention_of(kv[i % 3], dims[i % 3], lags[i / 3]);
+        drop();
     }
-}
-
-static void losses(void)
-{
-    enum { R = 70, D = 24, V = 101 };
-    float *t = numbers(R * D, 1), *s = numbers(R * D, 1), *head = numbers(V * D, 1), *dh = numbers(R * D, 1),
-          *dw = calloc(V * D, sizeof *dw);
-    double kl[R], nll[R], ce[R], *loss[1] = {kl};
-    int32_t target[R];
-    for (int r = 0; r < R; r++)
-        target[r] = r % 9 ? r : -1;
-    SAME_ON_THREADS(dh, R * D,
-                    CHECK_INT(ha_head_kl(R, D, V, t, head, 1, (const float *const[]){s}, head, 1.0f, loss, target, nll,
-                                         dh, dw, NULL, &arena),
-                              HA_OK));
-    CHECK_INT(ha_head_cross_entropy(R, D, V, s, head, target, 1.0f, ce, dh, dw, NULL, &arena), HA_OK);
-    for (int r = 0; r < R; r++) {
-        CHECK(kl[r] >= 0.0 && isfinite(kl[r]));
-        CHECK_CLOSE(nll[r], ce[r], 1e-6);
-    }
-    ha_align_loss(R, D, t, t, 1.0f, kl, dh);
-    CHECK(kl[0] == 0.0 && dh[0] == 0.0f);
-    free(t), free(s), free(head), free(dh), free(dw);
-}
-
-static void optimizer(void)
-{
-    enum { N = 70000 };
-    const ha_segment parts[] = {{0, 65537, 0.1f, 0.0f}, {65540, 100, 0.0f, 0.0f}};
-    float *p = numbers(N, 1), *before = copy(p, N), *g = numbers(N, 1), *m = calloc(N, sizeof *m),
-          *v = calloc(N, sizeof *v);
-    CHECK(ha_sum_squares(2, parts, g, &arena) > 0.0);
-    float gap = g[65538];
-    CHECK_INT(ha_adamw(2, parts, p, g, m, v, 1.0f, 0.9f, 0.95f, 1e-8f, 1, &arena), HA_OK);
-    CHECK_CLOSE(fabsf(p[0] - before[0]), 0.1, 1e-4); /* the first step is lr in the gradient's direction */
-    CHECK(g[0] == 0.0f && g[65538] == gap && p[65538] == before[65538] && p[65540] == before[65540]);
-    free(p), free(before), free(g), free(m), free(v);
-}
-
-static void a_full_arena_is_an_error(void)
-{
-    ha_arena small;
-    CHECK_INT(ha_arena_open(&small), HA_OK);
-    size_t mapped = small.size;
-    small.size = 1 << 12;
-    const ha_attention a = {HEADS, KV, DIM, 1, 0, 0, 1.0f};
-    float *x = numbers((size_t)ROWS * (Q + 2 * K), 1), *y = numbers((size_t)ROWS * Q, 1);
-    ha_keys keys[4];
-    for (int s = 0; s < 4; s++)
-        keys[s] = (ha_keys){x, x + K, Q + 2 * K, DIM, offsets[s + 1] - offsets[s], 0};
-    CHECK_INT(ha_attention_forward(&a, &batch, x, Q + 2 * K, keys, y, Q, NULL, NULL, &small), HA_NO_MEMORY);
-    CHECK(strstr(ha_error_message(), "use fewer or shorter sequences") != NULL);
-    small.size = mapped;
-    ha_arena_close(&small);
-    free(x), free(y);
 }
 
 int main(void)
 {
     CHECK_INT(ha_arena_open(&arena), HA_OK);
     RUN(linear);
+    RUN(norm_rope_swiglu_embed);
+    RUN(hedgehog);
     RUN(softmax_attention);
     RUN(gated_delta);
     RUN(linear_attention);
-    RUN(losses);
-    RUN(optimizer);
-    RUN(a_full_arena_is_an_error);
     ha_arena_close(&arena);
     return REPORT();
 }

@@ -1,0 +1,169 @@
+/* Losses on more rows than one piece holds, and the optimizer: as test_ops.c. */
+#include "arrays.h"
+#include "ref/ref.h"
+
+enum { ROWS = 323, D = 24, V = 101 };
+
+/* Losses as float, so that CHECK_SLOPE can read them. */
+static ha_status narrow(ha_status status, const double *loss, float *y)
+{
+    for (int r = 0; r < ROWS; r++)
+        y[r] = (float)loss[r];
+    return status;
+}
+
+/* Asked for the second time it says stop. */
+static int second_time(void *count)
+{
+    return ++*(int *)count == 2;
+}
+
+static float *constant(float value)
+{
+    float *x = zeros(ROWS);
+    for (int r = 0; r < ROWS; r++)
+        x[r] = value;
+    return x;
+}
+
+static void cross_entropy(void)
+{
+    const size_t n = ROWS * D, m = V * D;
+    float *x = numbers(n, 1), *w = numbers(m, 1), *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f);
+    double loss[ROWS], want[ROWS];
+    int32_t target[ROWS], most[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        target[r] = r % 9 ? r % V : -1;
+        most[r] = V - 1;
+    }
+#define LOSS(dx, dw) narrow(ha_head_cross_entropy(ROWS, D, V, x, w, target, .5f, loss, dx, dw, NULL, &arena), loss, y)
+    EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
+#undef LOSS
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, w, most, 1.0f, loss, NULL, NULL, NULL, &arena), HA_OK);
+    ref_cross_entropy(ROWS, D, V, wide(x, n), wide(w, m), most, want);
+    narrow(HA_OK, loss, y);
+    CHECK_TWIN(y, want, ROWS);
+    int asked = 0;
+    const ha_interrupt check = {second_time, &asked};
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, w, target, 1.0f, loss, dx, NULL, &check, &arena), HA_INTERRUPTED);
+    ha_arena_release(&arena, 0);
+    drop();
+}
+
+static void kl_divergence(void)
+{
+    const size_t n = ROWS * D, m = V * D;
+    float *t = numbers(n, 1), *tw = numbers(m, 1), *x = numbers(n, 1), *other = numbers(n, 1), *w = numbers(m, 1);
+    float *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f);
+    const float *const students[] = {other, x}, *const last[] = {x};
+    double kl[ROWS], both[2][ROWS], nll[ROWS], ce[ROWS], want[ROWS], *one[] = {kl}, *two[] = {both[0], both[1]};
+    int32_t target[ROWS];
+    for (int r = 0; r < ROWS; r++)
+        target[r] = r % 9 ? r % V : -1;
+#define LOSS(dx, dw) \
+    narrow(ha_head_kl(ROWS, D, V, t, tw, 1, last, w, .5f, one, NULL, NULL, dx, dw, NULL, &arena), kl, y)
+    EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
+    CHECK_INT(LOSS(NULL, NULL), HA_OK);
+#undef LOSS
+    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(x, n), wide(w, m), want);
+    CHECK_TWIN(y, want, ROWS);
+    /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
+    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, tw, 2, students, w, .5f, two, target, nll, NULL, NULL, NULL, &arena),
+                    both[0], y),
+             {y, ROWS});
+    CHECK_SAME(both[1], kl, ROWS);
+    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(other, n), wide(w, m), want);
+    CHECK_TWIN(y, want, ROWS);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, w, target, 1.0f, ce, NULL, NULL, NULL, &arena), HA_OK);
+    for (int r = 0; r < ROWS; r++)
+        CHECK_CLOSE(nll[r], ce[r], 1e-6);
+    int asked = 0;
+    const ha_interrupt check = {second_time, &asked};
+    CHECK_INT(ha_head_kl(ROWS, D, V, t, tw, 2, students, w, 1.0f, two, NULL, NULL, NULL, NULL, &check, &arena),
+              HA_INTERRUPTED);
+    ha_arena_release(&arena, 0);
+    drop();
+}
+
+static void align_loss(void)
+{
+    const size_t n = ROWS * D;
+    float *t = numbers(n, 1), *x = numbers(n, 1), *dx = zeros(n), *y = zeros(ROWS), *dy = constant(.5f);
+    double loss[ROWS], want[ROWS];
+    EXERCISE((ha_align_loss(ROWS, D, t, x, .5f, loss, dx), narrow(HA_OK, loss, y)), {y, ROWS}, {dx, n});
+    ref_align_loss(ROWS, D, wide(t, n), wide(x, n), want);
+    CHECK_TWIN(y, want, ROWS);
+    CHECK_SLOPE(x, dx, n, (ha_align_loss(ROWS, D, t, x, .5f, loss, NULL), narrow(HA_OK, loss, y)), {y, ROWS, dy});
+    ha_align_loss(ROWS, D, t, t, 1.0f, loss, dx);
+    for (int r = 0; r < ROWS; r++)
+        CHECK(loss[r] == 0.0 && dx[r * D] == 0.0f); /* no distance: no gradient, and no division by it */
+    drop();
+}
+
+static void sums(void)
+{
+    const int32_t offsets[] = {0, 65, 66, 129, 259, 323};
+    const ha_batch batch = {.rows = ROWS, .n_seq = 5, .offset = offsets};
+    float *x = numbers(ROWS * D, 1), *y = numbers(ROWS * D, 1), *per_head = zeros(ROWS * 3);
+    double per_sequence[5], *xd = wide(x, ROWS * D), *yd = wide(y, ROWS * D);
+    EXERCISE(VOID(ha_dot_per_head(ROWS, 3, 8, x, D, y, D, per_head)), {per_head, ROWS * 3});
+    for (int i = 0; i < ROWS * 3; i++)
+        CHECK_CLOSE(per_head[i], ref_dot(8, xd + i * 8, yd + i * 8), 1e-5);
+    ha_dot_per_sequence(&batch, D, x, D, y, D, per_sequence);
+    for (int s = 0; s < 5; s++)
+        CHECK_CLOSE(per_sequence[s],
+                    ref_dot((offsets[s + 1] - offsets[s]) * D, xd + offsets[s] * D, yd + offsets[s] * D), 1e-5);
+    drop();
+}
+
+/* Two pieces of the parameters with a gap between them and behind, the first longer than a block. */
+static void optimizer(void)
+{
+    enum { N = 70000, FIRST = 65539, SECOND = 65600, COUNT = 100 };
+    const ha_segment parts[] = {{0, FIRST, 1e-2f, .1f}, {SECOND, COUNT, 1e-3f, 0.0f}};
+    float *p0 = numbers(N, 1), *g0 = numbers(N, 1), *m0 = numbers(N, 1), *v0 = numbers(N, 1);
+    float *p = copy(p0, N), *g = copy(g0, N), *m = copy(m0, N), *v = zeros(N);
+    for (int i = 0; i < N; i++)
+        v0[i] = fabsf(v0[i]);
+    ha_set_threads(1);
+    double squares = ha_sum_squares(2, parts, g, &arena), *gd = wide(g, N);
+    ha_set_threads(2);
+    CHECK(squares == ha_sum_squares(2, parts, g, &arena));
+    CHECK_CLOSE(squares, ref_dot(FIRST, gd, gd) + ref_dot(COUNT, gd + SECOND, gd + SECOND), 1e-6);
+    const size_t size = arena.size;
+    arena.size = 0;
+    CHECK(isnan(ha_sum_squares(2, parts, g, &arena)));
+    arena.size = size;
+    EXERCISE((memcpy(p, p0, N * sizeof *p), memcpy(g, g0, N * sizeof *p), memcpy(m, m0, N * sizeof *p),
+              memcpy(v, v0, N * sizeof *p), ha_adamw(2, parts, p, g, m, v, .7f, .9f, .95f, 1e-8f, 3, &arena)),
+             {p, N}, {g, N}, {m, N}, {v, N});
+    double *pd = wide(p0, N), *md = wide(m0, N), *vd = wide(v0, N);
+    for (int i = 0; i < 2; i++) {
+        const ref_adamw_options o = {(double)parts[i].lr, .9, .95, 1e-8, (double)parts[i].decay, .7, 3};
+        const size_t at = parts[i].offset;
+        ref_adamw(parts[i].count, &o, pd + at, gd + at, md + at, vd + at);
+    }
+    CHECK_TWIN(p, pd, N); /* the gaps too: there pd still is what p was */
+    CHECK_TWIN(m, md, N);
+    CHECK_TWIN(v, vd, N);
+    CHECK(g[0] == 0.0f && g[FIRST - 1] == 0.0f && g[SECOND + COUNT - 1] == 0.0f);
+    CHECK_SAME(g + FIRST, g0 + FIRST, SECOND - FIRST);
+    CHECK_SAME(p + SECOND + COUNT, p0 + SECOND + COUNT, N - SECOND - COUNT);
+    drop();
+}
+
+int main(void)
+{
+    CHECK_INT(ha_arena_open(&arena), HA_OK);
+    RUN(cross_entropy);
+    RUN(kl_divergence);
+    RUN(align_loss);
+    RUN(sums);
+    RUN(optimizer);
+    ha_arena_close(&arena);
+    return REPORT();
+}

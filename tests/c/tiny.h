@@ -1,0 +1,88 @@
+/* A tiny llama-like model with both mixers in every layer, a stream of tokens for it, and INTERRUPT_EVERYWHERE. */
+#ifndef HA_TEST_TINY_H
+#define HA_TEST_TINY_H
+
+#include "arrays.h"
+
+enum { LAYERS = 3, D = 32, V = 61, N = 300 };
+
+static int32_t stream[N];
+static const char *const kinds[] = {"gated_delta", "window_linear"};
+
+/* Both mixers in every layer; `plain`: no biases and a head of its own, else the opposite. */
+static inline ha_model *make(const char *kind, int plain, uint64_t seed)
+{
+    static const float inv_freq[] = {1.0f, 0.1f, 0.01f, 0.001f};
+    const ha_config config = {.vocab_size = V,
+                              .hidden_size = D,
+                              .num_layers = LAYERS,
+                              .num_heads = 4,
+                              .num_kv_heads = 2,
+                              .head_dim = 8,
+                              .intermediate_size = 40,
+                              .norm_eps = 1e-5f,
+                              .rope_inv_freq = inv_freq,
+                              .rope_factor = 1.0f,
+                              .attention_bias = !plain,
+                              .output_bias = !plain,
+                              .mlp_bias = !plain,
+                              .tie_embeddings = !plain};
+    ha_layer_spec spec[LAYERS] = {0};
+    ha_model *m = NULL;
+    ha_rng rng = ha_rng_seed(seed);
+    for (int l = 0; l < LAYERS; l++) {
+        spec[l].has_softmax = 1;
+        spec[l].linear = ha_mixer_find(kind);
+        for (int i = 0; i < HA_MAX_OPTIONS; i++)
+            spec[l].option[i] = spec[l].linear->option[i].value;
+        if (strcmp(kind, "window_linear") == 0)
+            spec[l].option[0] = 9; /* the window: shorter than the sequences */
+    }
+    CHECK_INT(ha_model_new(&config, spec, &m), HA_OK);
+    for (int i = 0; i < m->params.count; i++)
+        for (size_t j = 0; j < m->params.list[i].count; j++)
+            m->weights[m->params.list[i].offset + j] = (m->params.list[i].ndim == 1) + 0.25f * ha_rng_normal(&rng);
+    ha_model_init_mixers(m, seed);
+    return m;
+}
+
+static const int64_t pairs[] = {0, 70, 70, 71, 100, 165, 200, 233};
+static const ha_windows windows = {stream, pairs, 4};
+
+/* --- interrupts --- */
+
+static int polls;
+
+static inline int poll_at(void *when)
+{
+    return polls++ == *(int *)when;
+}
+
+/* Runs `call`, which takes `check`, stopped at its first question, its second, ... until one run is not stopped; `after`
+ * follows each stop. The arena is empty again, or emptied. */
+#define INTERRUPT_EVERYWHERE(call, after)                                        \
+    do {                                                                         \
+        int when_ = 0, status_ = HA_INTERRUPTED;                                 \
+        const ha_interrupt check_here = {poll_at, &when_}, *check = &check_here; \
+        for (; status_ == HA_INTERRUPTED; when_++) {                             \
+            polls = 0;                                                           \
+            status_ = (call);                                                    \
+            ha_arena_release(&arena, 0);                                         \
+            if (status_ == HA_INTERRUPTED) {                                     \
+                after;                                                           \
+            }                                                                    \
+        }                                                                        \
+        CHECK_INT(status_, HA_OK);                                               \
+        CHECK(when_ > LAYERS);                                                   \
+    } while (0)
+
+static inline void set_up(void)
+{
+    ha_rng rng = ha_rng_seed(1);
+    for (int i = 0; i < N; i++)
+        stream[i] = (int32_t)(ha_rng_next(&rng) % V);
+    ha_set_threads(2);
+    CHECK_INT(ha_arena_open(&arena), HA_OK);
+}
+
+#endif
