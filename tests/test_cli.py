@@ -37,8 +37,10 @@ def test_help_lists_the_commands(capsys):
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
-    code = ("import sys; from hybridattn import cli; cli.main(['run', '--help']); "
-            "print([m for m in ('matplotlib', 'tokenizers', 'safetensors', 'tqdm') if m in sys.modules])")
+    code = (
+        "import sys; from hybridattn import cli; cli.main(['run', '--help']); "
+        "print([m for m in ('matplotlib', 'tokenizers', 'safetensors', 'tqdm') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
 
@@ -155,7 +157,19 @@ def test_tables_are_for_people(capsys, folder):
 
 
 def test_a_mixer_option_must_be_a_number(capsys, folder):
-    code, _, err = call(capsys, "align", folder / "teacher", "--text", folder / "text.txt", "--option",
-    "window=big",
-                        "--out", folder / "no", "--tokens", 512, "--seq-len", 32)
+    code, _, err = call(
+        capsys,
+        "align",
+        folder / "teacher",
+        "--text",
+        folder / "text.txt",
+        "--option",
+        "window=big",
+        "--out",
+        folder / "no",
+        "--tokens",
+        512,
+        "--seq-len",
+        32,
+    )
     assert code == 1 and "write it as NAME=NUMBER" in err and not (folder / "no").exists()

@@ -144,7 +144,7 @@ def test_c_rules_can_fail(path, text):
         ("hybridattn.h", '#include "distill/distill.h"\n#include "core/arena.h"'),
         ("core/blas.c", "#include <blis.h>\nbli_sgemm(a);"),
         ("core/thread.c", "#include <omp.h>\nomp_set_num_threads(2);"),
-        ("ops/x.c", "/* exit(1) */ // abort()\nfail(\"printf(%d)\", 2); snprintf(b, 3, 0);"),
+        ("ops/x.c", '/* exit(1) */ // abort()\nfail("printf(%d)", 2); snprintf(b, 3, 0);'),
         ("core/x.c", "p = malloc(3); free(p);\n#pragma omp parallel"),
     ],
 )

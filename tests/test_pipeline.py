@@ -108,8 +108,14 @@ def test_a_change_runs_what_depends_on_it_and_no_more(first, inputs):
     _, ran = go(inputs, out, samples={"tokens": 7}, evaluate={"tokens": 320}, distill={"lr_rest": 2e-5})
     assert {name.split("/")[0] for name in ran} == {"distill", "evaluate", "sample"} and len(ran) == 3 + 3 + 3
     # one baseline less: nothing to do at all
-    _, ran = go(inputs, out, samples={"tokens": 7}, evaluate={"tokens": 320},
-                distill={"lr_rest": 2e-5, "models": ["chosen", "uniform"]}, plan={"random_seeds": 1})
+    _, ran = go(
+        inputs,
+        out,
+        samples={"tokens": 7},
+        evaluate={"tokens": 320},
+        distill={"lr_rest": 2e-5, "models": ["chosen", "uniform"]},
+        plan={"random_seeds": 1},
+    )
     assert ran == ["plan", "sample/random-0"]  # its last state is now the one before distillation
     changed, ran = go(inputs, out, align={"tokens": 640})
     assert ran[0] == "align" and {"score/kl_gate", "distill/chosen", "sample/teacher"} <= set(ran)

@@ -20,8 +20,15 @@ def test_the_built_in_recipe_is_valid():
 
 
 def test_toml_round_trip(tmp_path):
-    recipe = Recipe.from_dict({"seed": 3, "mixer": {"kind": "gated_delta", "rope": True}, "align": {"lr": 1},
-                               "score": {"methods": "kl_gate"}, "samples": {"prompt": 'a "quote"\nand é'}})
+    recipe = Recipe.from_dict(
+        {
+            "seed": 3,
+            "mixer": {"kind": "gated_delta", "rope": True},
+            "align": {"lr": 1},
+            "score": {"methods": "kl_gate"},
+            "samples": {"prompt": 'a "quote"\nand é'},
+        }
+    )
     again = load(tmp_path, recipe.to_toml())
     assert again == recipe
     assert again.mixer == {"kind": "gated_delta", "rope": 1}

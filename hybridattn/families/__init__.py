@@ -13,10 +13,14 @@ from typing import Any
 
 from ..config import ModelConfig, refuse
 from ..errors import ConfigError
-from . import llama
+from . import llama, mistral, qwen2
 
-_FAMILIES = {"llama": llama}
-_ARCHITECTURES = {"LlamaForCausalLM": "llama"}
+_FAMILIES = {"llama": llama, "mistral": mistral, "qwen2": qwen2}
+_ARCHITECTURES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
+}
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:

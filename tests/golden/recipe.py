@@ -12,6 +12,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE / "models"
+FAMILY_MODELS = HERE / "families"
 
 _COMMON = dict(
     architectures=["LlamaForCausalLM"],
@@ -113,6 +114,24 @@ CONFIGS: dict[str, tuple[dict, dict]] = {
         ),
         dict(dtype="float32", shards=1),
     ),
+}
+
+# name -> what differs from the defaults of the family's transformers class; for make_families.py
+_SMALL = dict(
+    vocab_size=120,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=40,
+    max_position_embeddings=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=None,
+)
+FAMILIES: dict[str, dict] = {
+    "qwen2": dict(_SMALL, model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
+    "mistral": dict(_SMALL, model_type="mistral", sliding_window=12, head_dim=8),
 }
 
 # The mixers of the hybrid goldens, hybrid_<name>.npz
