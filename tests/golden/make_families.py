@@ -1,4 +1,4 @@
-"""Writes tests/golden/families: `python tests/golden/make_families.py [NAME ...]`; torch and transformers needed.
+"""Writes golden/families: `python tests/golden/make_families.py [NAME ...]`, with torch and transformers.
 
 For each family a random model of a few thousand weights as transformers writes it, and its logits and hidden
 states in float32.
