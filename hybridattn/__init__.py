@@ -55,6 +55,7 @@ _HOME = {
 _MODULES = (
     "checkpoint",
     "data",
+    "elastic",
     "errors",
     "evaluate",
     "generate",
@@ -72,6 +73,7 @@ __all__ = ["__version__", *_MODULES, *_HOME]
 if TYPE_CHECKING:  # the same for type checkers
     from . import checkpoint as checkpoint
     from . import data as data
+    from . import elastic as elastic
     from . import errors as errors
     from . import evaluate as evaluate
     from . import generate as generate

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ._core import Cache
 from .config import refuse
+from .elastic import Policy, switched
 from .errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class Options:
     the fewest tokens that hold this share of the probability. stop: texts and token ids that end the
     continuation, beside the model's own end-of-text tokens; a stop text is not part of the result. seed: row
     i of a batch draws from generator (seed, i). prefill_chunk: tokens of the prompt per forward pass; bounds
-    memory, does not change the result.
+    memory, does not change the result. softmax_layers: of a model with both mixers, how many layers (or
+    which) are softmax, or a policy (model, tokens) -> number such as `elastic.by_length`; tokens: those of
+    the longest prompt and max_new_tokens.
     """
 
     max_new_tokens: int = 128
@@ -42,6 +45,7 @@ class Options:
     stop: str | int | Sequence[str | int] = ()
     seed: int = 0
     prefill_chunk: int = 512
+    softmax_layers: int | Sequence[int] | Policy | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("max_new_tokens", 1), ("top_k", 0), ("seed", 0), ("prefill_chunk", 1)):
@@ -187,7 +191,7 @@ def _encode(tokenizer: Tokenizer | None, prompt: Prompt) -> list[int]:
 def _steps(model: Model, rows: list[_Row], options: Options) -> Iterator[None]:
     """Feed every row one token per iteration until all have stopped."""
     rngs = [np.random.default_rng([options.seed, i]) for i in range(len(rows))]
-    cache = Cache(model, batch=len(rows))
+    cache = _cache(model, rows, options)
     logits = prefill(model, [row.prompt for row in rows], cache, options.prefill_chunk)
     for count in range(1, options.max_new_tokens + 1):
         chosen = np.zeros((len(rows), 1), np.int32)
@@ -200,6 +204,17 @@ def _steps(model: Model, rows: list[_Row], options: Options) -> Iterator[None]:
             return
         # a row that has stopped goes on with token 0; nothing of it is read
         logits = model.logits(chosen, cache=cache, last=True)
+
+
+def _cache(model: Model, rows: list[_Row], options: Options) -> Cache:
+    """An empty cache; it keeps the choice of softmax layers it is made under."""
+    choice = options.softmax_layers
+    if choice is None:
+        return Cache(model, batch=len(rows))
+    if callable(choice):
+        choice = choice(model, max(len(row.prompt) for row in rows) + options.max_new_tokens)
+    with switched(model, choice):
+        return Cache(model, batch=len(rows))
 
 
 def prefill(

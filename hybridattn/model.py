@@ -8,16 +8,18 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
 from . import _core, hub
 from .config import ModelConfig, refuse
+from .elastic import chosen, gates_for
 from .errors import ConfigError, PlanError
-from .families import config_from_hf, hf_name
+from .families import hf_name
 from .files import atomic_write
+from .hybrid_config import Spec, read_config, to_hf
 from .plan import Plan
 from .tokenizer import Tokenizer
 from .weights import WeightSource, load_into, open_weights, save_safetensors
@@ -25,12 +27,7 @@ from .weights import WeightSource, load_into, open_weights, save_safetensors
 if TYPE_CHECKING:
     from .radlads import TrainResult
 
-Spec = dict[str, Any]
-
 SAVE_DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-HYBRID_TYPE = "hybridattn"
-_LAYER_TYPE = {"softmax": "full_attention"}
-_OURS = (HYBRID_TYPE, "base_model_type", "architectures", "layer_types")
 
 
 class Model(_core.Model):
@@ -44,6 +41,7 @@ class Model(_core.Model):
     tokenizer: Tokenizer | None
     plan: Plan | None
     train_result: TrainResult | None
+    softmax_order: tuple[int, ...] | None  # see `elastic.make`
 
     def __init__(
         self,
@@ -60,35 +58,49 @@ class Model(_core.Model):
         self.tokenizer = tokenizer
         self.plan = None
         self.train_result = None
+        self.softmax_order = None
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> Model:
+    def from_pretrained(
+        cls, path: str | os.PathLike[str], softmax_layers: int | Sequence[int] | None = None
+    ) -> Model:
         """Load a Hugging Face folder, a folder written by `save_pretrained`, a .gguf file, or what
         `hub.resolve` knows by name. Weights become float32.
+
+        softmax_layers: of a checkpoint that holds both mixers, load the hybrid with that many softmax layers
+        (the first of its saved order) or with these.
 
         Raises ConfigError or WeightError naming the file and field, DataError for a damaged tokenizer.
         """
         source = hub.resolve(path)
-        if source.suffix == ".gguf":
-            from .gguf_file import open_gguf
+        model = cls._from_gguf(source) if source.suffix == ".gguf" else cls._from_folder(source)
+        return model if softmax_layers is None else model.to_hybrid(chosen(model, softmax_layers))
 
-            gguf = open_gguf(source)
-            model = cls(gguf.config, tokenizer=Tokenizer.from_gguf(source))
-            with gguf.source:
-                model._load(gguf.source)
-            return model
-        config, layers, gates, plan = _read_config(source / "config.json")
-        has_tokenizer = (source / "tokenizer.json").is_file()
-        tokenizer = Tokenizer.from_folder(source) if has_tokenizer else None
+    @classmethod
+    def _from_gguf(cls, path: Path) -> Model:
+        from .gguf_file import open_gguf
+
+        gguf = open_gguf(path)
+        model = cls(gguf.config, tokenizer=Tokenizer.from_gguf(path))
+        with gguf.source:
+            model._load(gguf.source)
+        return model
+
+    @classmethod
+    def _from_folder(cls, folder: Path) -> Model:
+        config, section = read_config(folder / "config.json")
+        has_tokenizer = (folder / "tokenizer.json").is_file()
+        tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
         try:
-            model = cls(config, layers, tokenizer)
+            model = cls(config, section.layers, tokenizer)
         except ConfigError as error:
-            raise ConfigError(f"{source / 'config.json'}: {error}") from None
-        with open_weights(source) as weights:
+            raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+        with open_weights(folder) as weights:
             model._load(weights)
-        model.plan = plan
-        if gates is not None:
-            model.gates[:] = gates
+        model.plan = section.plan
+        model.softmax_order = section.softmax_order
+        if section.gates is not None:
+            model.gates[:] = section.gates
         return model
 
     def _load(self, source: WeightSource) -> None:
@@ -107,7 +119,7 @@ class Model(_core.Model):
         """
         if dtype not in SAVE_DTYPES:
             raise refuse("dtype", dtype, ", ".join(SAVE_DTYPES))
-        config = self._hf_config(dtype)
+        config = to_hf(self, dtype)
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         (target / "config.json").unlink(missing_ok=True)
@@ -119,35 +131,6 @@ class Model(_core.Model):
         if self.tokenizer is not None:
             self.tokenizer.save(target)
         atomic_write(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-
-    def _hf_config(self, dtype: str) -> dict[str, Any]:
-        """The config.json to write."""
-        if not self.model_config.hf:
-            raise ConfigError(
-                "model_config.hf is empty; allowed: the Hugging Face config that the model was made from"
-            )
-        hf = {**self.model_config.hf, "torch_dtype": dtype}
-        if "dtype" in hf:
-            hf["dtype"] = dtype
-        if all([spec["kind"] for spec in specs] == ["softmax"] for specs in self.layers):
-            return hf
-        section: dict[str, Any] = {"format": 1, "layers": self.layers}
-        if any(len(specs) > 1 for specs in self.layers):
-            section["gates"] = [float(gate) for gate in self.gates]
-        if self.plan is not None:
-            section["plan"] = self.plan.to_dict()
-        section["base_architectures"] = hf.get("architectures")
-        return {
-            **hf,
-            "model_type": HYBRID_TYPE,
-            "base_model_type": hf["model_type"],
-            "architectures": ["HybridAttnForCausalLM"],
-            "layer_types": [
-                "mixed" if len(specs) > 1 else _LAYER_TYPE.get(specs[0]["kind"], "linear_attention")
-                for specs in self.layers
-            ],
-            HYBRID_TYPE: section,
-        }
 
     def to_probe(self, mixer: Mapping[str, Any], seed: int = 0) -> Model:
         """A model with this one's softmax mixers and, beside each, a linear mixer started from it (weight
@@ -192,11 +175,18 @@ class Model(_core.Model):
         hybrid.plan = plan
         return hybrid
 
+    def set_softmax_layers(self, softmax_layers: int | Sequence[int]) -> None:
+        """Choose at run time which layers of a model with both mixers are softmax: the first so many of
+        `softmax_order` (see `elastic.make`), or these. Caches made before keep their own choice.
+        """
+        self.gates[:] = gates_for(self, softmax_layers)
+
     def copy(self) -> Model:
         """The same model with memory of its own."""
         twin = self._derive(self.layers)
         twin.gates[:] = self.gates
         twin.plan = self.plan
+        twin.softmax_order = self.softmax_order
         return twin
 
     def _derive(self, layers: list[list[Spec]]) -> Model:
@@ -246,47 +236,3 @@ def _complete(spec: Mapping[str, Any]) -> Spec:
     """
     options = _core.mixers().get(str(spec.get("kind")), {}).get("options", {})
     return {"kind": spec.get("kind"), **{name: option["default"] for name, option in options.items()}, **spec}
-
-
-def _read_config(path: Path) -> tuple[ModelConfig, list[list[Spec]] | None, list[float] | None, Plan | None]:
-    """Configuration, mixers, gates and plan of a config.json; the last three are None for a plain model."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; a model folder holds config.json and model.safetensors"
-        ) from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a JSON file: {error}") from None
-    try:
-        if not isinstance(content, dict) or content.get("model_type") != HYBRID_TYPE:
-            return config_from_hf(content), None, None, None
-        return _split_hybrid(content)
-    except (ConfigError, PlanError) as error:
-        raise type(error)(f"{path}: {error}") from None
-
-
-def _split_hybrid(
-    content: dict[str, Any],
-) -> tuple[ModelConfig, list[list[Spec]], list[float] | None, Plan | None]:
-    """Undo what `_hf_config` did."""
-    hf = {key: value for key, value in content.items() if key not in _OURS}
-    section = content.get(HYBRID_TYPE)
-    if not isinstance(section, dict) or section.get("format") != 1:
-        raise refuse(HYBRID_TYPE, section, "an object with format 1")
-    hf["model_type"] = content.get("base_model_type")
-    if section.get("base_architectures") is not None:
-        hf["architectures"] = section["base_architectures"]
-    config = config_from_hf(hf)
-    layers, gates, plan = section.get("layers"), section.get("gates"), section.get("plan")
-    if not _is_list(layers, list, config.num_layers) or not all(_is_list(specs, dict) for specs in layers):
-        raise refuse(f"{HYBRID_TYPE}.layers", layers, f"{config.num_layers} lists of mixer specs")
-    if gates is not None and not _is_list(gates, (int, float), config.num_layers):
-        raise refuse(f"{HYBRID_TYPE}.gates", gates, f"{config.num_layers} numbers")
-    return config, layers, gates, None if plan is None else Plan.from_dict(plan, f"{HYBRID_TYPE}.plan")
-
-
-def _is_list(value: Any, kind: type | tuple[type, ...], length: int | None = None) -> TypeGuard[list[Any]]:
-    """Whether JSON data is a list of `kind`, of that length."""
-    fits = isinstance(value, list) and all(isinstance(item, kind) for item in value)
-    return fits and length in (None, len(value))

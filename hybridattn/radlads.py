@@ -7,13 +7,14 @@ Step 0, the transfer of the softmax weights, is `Model.to_probe`, which `align` 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import schedules
 from ._core import Distiller
 from .config import refuse
 from .data import digest
+from .elastic import sampler
 from .teacher_cache import open_cache, weights_fingerprint
 from .training import Job, Settings, TrainResult, run
 
@@ -91,6 +92,7 @@ def distill(
     lr_final: float | None = None,
     schedule: str = "constant",
     cache_teacher: str | os.PathLike[str] | None = None,
+    elastic: bool | Sequence[int] = False,
     **settings: Any,
 ) -> TrainResult:
     """Step 2: train all of `hybrid`, in place, on KL(teacher || hybrid) of the next-token distributions, nats
@@ -99,8 +101,9 @@ def distill(
     Mixers (softmax ones too) learn at `lr_mixers`, everything else at `lr_rest`. A schedule that anneals goes
     to `lr_final`, by default lr_rest: with "stable_cosine_stable" only the mixers anneal, as in RADLADS.
     cache_teacher: a .npy path; the teacher's final hidden states are computed once into it, and reused by
-    every run with the same teacher, text and windows. settings: see `training.Settings`. Raises ConfigError,
-    DataError, CheckpointError.
+    every run with the same teacher, text and windows. elastic: every step trains with another number of
+    softmax layers, drawn from these (True: from all), of a model made by `elastic.make`; gates are put
+    back afterwards. settings: see `training.Settings`. Raises ConfigError, DataError, CheckpointError.
     """
     options = Settings(**settings)
     for key in ("vocab_size", "hidden_size"):
@@ -115,7 +118,15 @@ def distill(
         job.facts["teacher"] = weights_fingerprint(teacher)
     if cache_teacher is not None:
         job.teacher_hidden = open_cache(cache_teacher, teacher, data.tokens, job.windows, options.progress)
-    hybrid.train_result = run(job, options)
+    if elastic is not False:
+        job.before = sampler(hybrid, elastic, options.seed)
+        job.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
+        job.facts["softmax_order"] = list(hybrid.softmax_order or ())
+    gates = hybrid.gates.copy()
+    try:
+        hybrid.train_result = run(job, options)
+    finally:
+        hybrid.gates[:] = gates
     return hybrid.train_result
 
 

@@ -99,8 +99,8 @@ class Job:
     len(windows) steps each.
 
     windows int64 [steps, batch, 2]; lr float32 [steps, 2]; columns: width of the loss table; make(layers):
-    the C trainer of a phase; teacher_hidden: see `_core.Distiller.run`; facts: what a checkpoint must agree
-    with.
+    the C trainer of a phase; teacher_hidden: see `_core.Distiller.run`; before(t): called before step t,
+    which is then run by itself; facts: what a checkpoint must agree with.
     """
 
     model: Model
@@ -112,6 +112,7 @@ class Job:
     make: Callable[[list[int] | None], Distiller]
     phases: list[list[int] | None] = field(default_factory=lambda: [None])
     teacher_hidden: npt.NDArray[np.float32] | None = None
+    before: Callable[[int], None] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -179,6 +180,9 @@ class _Run:
                 self.job.steps - distiller.step, last_save + settings.checkpoint_steps - distiller.step
             )
             started, first = time.monotonic(), distiller.step
+            if self.job.before is not None:
+                self.job.before(first)
+                size = 1
             self._slice(distiller, first, first + min(size, left))
             per_step = (time.monotonic() - started) / (distiller.step - first)
             size = max(1, int(_SLICE_SECONDS / max(per_step, 1e-6)))

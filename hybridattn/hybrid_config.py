@@ -1,0 +1,118 @@
+"""The config.json of a model with linear mixers: the Hugging Face config it came from and a `hybridattn`
+section.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from .config import ModelConfig, refuse
+from .elastic import order_of
+from .errors import ConfigError, PlanError
+from .families import config_from_hf
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from .model import Model
+
+Spec = dict[str, Any]
+
+HYBRID_TYPE = "hybridattn"
+_LAYER_TYPE = {"softmax": "full_attention"}
+_OURS = (HYBRID_TYPE, "base_model_type", "architectures", "layer_types")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a config.json says beyond the Hugging Face config; all None for a plain model."""
+
+    layers: list[list[Spec]] | None = None
+    gates: list[float] | None = None
+    plan: Plan | None = None
+    softmax_order: tuple[int, ...] | None = None
+
+
+def to_hf(model: Model, dtype: str) -> dict[str, Any]:
+    """The config.json to write. ConfigError for a model that was not made from a Hugging Face config."""
+    if not model.model_config.hf:
+        raise ConfigError(
+            "model_config.hf is empty; allowed: the Hugging Face config that the model was made from"
+        )
+    hf = {**model.model_config.hf, "torch_dtype": dtype}
+    if "dtype" in hf:
+        hf["dtype"] = dtype
+    if all([spec["kind"] for spec in specs] == ["softmax"] for specs in model.layers):
+        return hf
+    section: dict[str, Any] = {"format": 1, "layers": model.layers}
+    if any(len(specs) > 1 for specs in model.layers):
+        section["gates"] = [float(gate) for gate in model.gates]
+    if model.plan is not None:
+        section["plan"] = model.plan.to_dict()
+    if model.softmax_order is not None:
+        section["softmax_order"] = list(model.softmax_order)
+    section["base_architectures"] = hf.get("architectures")
+    return {
+        **hf,
+        "model_type": HYBRID_TYPE,
+        "base_model_type": hf["model_type"],
+        "architectures": ["HybridAttnForCausalLM"],
+        "layer_types": [
+            "mixed" if len(specs) > 1 else _LAYER_TYPE.get(specs[0]["kind"], "linear_attention")
+            for specs in model.layers
+        ],
+        HYBRID_TYPE: section,
+    }
+
+
+def read_config(path: Path) -> tuple[ModelConfig, Section]:
+    """The configuration and the section of a config.json. Raises ConfigError or PlanError naming the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; a model folder holds config.json and model.safetensors"
+        ) from None
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a JSON file: {error}") from None
+    try:
+        if not isinstance(content, dict) or content.get("model_type") != HYBRID_TYPE:
+            return config_from_hf(content), Section()
+        return _split(content)
+    except (ConfigError, PlanError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _split(content: dict[str, Any]) -> tuple[ModelConfig, Section]:
+    """Undo what `to_hf` did."""
+    hf = {key: value for key, value in content.items() if key not in _OURS}
+    section = content.get(HYBRID_TYPE)
+    if not isinstance(section, dict) or section.get("format") != 1:
+        raise refuse(HYBRID_TYPE, section, "an object with format 1")
+    hf["model_type"] = content.get("base_model_type")
+    if section.get("base_architectures") is not None:
+        hf["architectures"] = section["base_architectures"]
+    config = config_from_hf(hf)
+    count = config.num_layers
+    layers, gates, order = section.get("layers"), section.get("gates"), section.get("softmax_order")
+    if not _is_list(layers, list, count) or not all(_is_list(specs, dict) for specs in layers):
+        raise refuse(f"{HYBRID_TYPE}.layers", layers, f"{count} lists of mixer specs")
+    if gates is not None and not _is_list(gates, (int, float), count):
+        raise refuse(f"{HYBRID_TYPE}.gates", gates, f"{count} numbers")
+    if order is not None and not _is_list(order, int, count):
+        raise refuse(f"{HYBRID_TYPE}.softmax_order", order, f"{count} numbers of layers")
+    plan = section.get("plan")
+    return config, Section(
+        layers,
+        gates,
+        None if plan is None else Plan.from_dict(plan, f"{HYBRID_TYPE}.plan"),
+        None if order is None else order_of(order, count),
+    )
+
+
+def _is_list(value: Any, kind: type | tuple[type, ...], length: int | None = None) -> TypeGuard[list[Any]]:
+    """Whether JSON data is a list of `kind`, of that length."""
+    fits = isinstance(value, list) and all(isinstance(item, kind) for item in value)
+    return fits and length in (None, len(value))
