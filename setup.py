@@ -16,6 +16,7 @@ again only when a file they include has changed.
 import hashlib
 import os
 import re
+import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,9 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "csrc"))
-from find_blis import BlisNotFound, find  # noqa: E402
+from find_blis import BlisNotFound, compiler, find  # noqa: E402
+
+os.environ.setdefault("CC", shlex.join(compiler()))  # one compiler finds BLIS and builds
 
 # Contraction into FMA is wanted; everything else stays IEEE. -ffast-math is not: at link time it turns on
 # flush-to-zero for the whole process. -march=native is not: one binary runs everywhere (see csrc/kernels).

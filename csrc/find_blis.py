@@ -27,7 +27,7 @@ from pathlib import Path
 CURE = """BLIS was not found: looked at HYBRIDATTN_BLIS_PREFIX, `pkg-config blis`, and <blis.h> with -lblis.
 Install it with
 
-    sudo apt-get install libblis-openmp-dev
+    sudo apt-get update && sudo apt-get install libblis-openmp-dev
 
 (Fedora: sudo dnf install blis-devel), or build BLIS yourself, with
 `./configure --enable-threading=openmp --prefix=DIR auto && make install`, and set
@@ -56,8 +56,14 @@ class Blis:
 
 
 def compiler() -> list[str]:
-    """The C compiler the extension will be built with, as a command prefix."""
-    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    """The C compiler the extension is built with, as a command prefix: CC, else Python's own, else what is
+    there.
+    """
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    names = (sysconfig.get_config_var("CC") or "cc", "gcc", "cc", "clang")
+    candidates = [shlex.split(name) for name in names]
+    return next((command for command in candidates if shutil.which(command[0])), candidates[0])
 
 
 def links(candidate: Blis) -> bool:

@@ -19,7 +19,7 @@ install_packages() {
     if [ "$(id -u)" != 0 ]; then
         sudo -n true 2>/dev/null || die "missing system packages. Run this, then the same command again:
 
-    sudo apt-get install $*
+    sudo apt-get update && sudo apt-get install $*
 "
         root=(sudo -n)
     fi
@@ -28,7 +28,7 @@ install_packages() {
     "${apt[@]}" update >/dev/null || true # an old list may still do
     "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null || die "this failed:
 
-    sudo apt-get install $*
+    sudo apt-get update && sudo apt-get install $*
 "
 }
 
@@ -62,17 +62,39 @@ system_packages() {
         die "$($PYTHON --version) is too old: hybridattn needs 3.11 or newer. Set PYTHON=python3.X"
 }
 
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+# pip_install ARGS...: in .venv; says so when what is missing is the network
+pip_install() {
+    local log
+    log=$(mktemp)
+    if ! .venv/bin/python -m pip install -qq --disable-pip-version-check "$@" 2> >(tee "$log" >&2); then
+        local unreachable='NewConnectionError|ConnectTimeout|ProxyError|name resolution|No matching distribution'
+        if grep -qE "$unreachable" "$log"; then
+            rm -f "$log"
+            die "pip cannot reach the Python package index. Go online and run the same command again, or name a
+mirror or a folder of wheels: PIP_INDEX_URL=URL, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR"
+        fi
+        rm -f "$log"
+        die "pip install $* failed; the reason is above"
+    fi
+    rm -f "$log"
+}
+
 make_venv() {
     system_packages
-    if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
-        say "creating .venv"
+    local wanted found
+    wanted=$(version_of "$PYTHON")
+    found=$(version_of .venv/bin/python) || found=
+    if [ "$found" != "$wanted" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+        say "creating .venv with Python $wanted${found:+ (it was made with $found)}"
         rm -rf .venv
         "$PYTHON" -m venv .venv
     fi
     say "installing Python packages and building the C core"
-    .venv/bin/python -m pip install -qq --disable-pip-version-check 'setuptools>=77' 'numpy>=1.26'
+    pip_install 'setuptools>=77' 'numpy>=1.26'
     # without isolation: the core is built against the NumPy it will run with, and objects are reused
-    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation -e ".[$1]"
+    pip_install --no-build-isolation -e ".[$1]"
 }
 
 thread_sanitizer_works() {
