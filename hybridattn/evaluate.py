@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from . import stats
 from ._core import KLScorer
 from .config import refuse
 from .data import TokenData, Windows, slices
@@ -73,7 +74,7 @@ def perplexity(
     result: dict[str, Any] = {
         "ppl": math.exp(min(nll, 700.0)),
         "nll": nll,
-        "stderr": _stderr(sums / scored),
+        "stderr": stats.mean((sums / scored).tolist(), scored.tolist())[1],
         "tokens": tokens,
         "windows": len(windows),
         "seq_len": length,
@@ -151,25 +152,27 @@ def kl(
     teacher_hidden: npt.NDArray[np.float32] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """KL(teacher || student) in nats per token over each window of `data`, so that students can be
-    compared in pairs, and the student's plain perplexity, from one pass.
+    """KL(teacher || student) in nats per token, mean over all predicted tokens of `data` and over each
+    window, so that students can be compared in pairs; and the student's plain perplexity, from one pass.
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
     pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens.
     """
     scorer = KLScorer(student, teacher)
-    values, sums, predicted = [], 0.0, 0
+    values, counts, sums = [], [], 0.0
     for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
         divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden)
         count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
         values.append(divergence)
+        counts.append(count)
         sums += float((nll * count).sum())
-        predicted += int(count.sum())
-    per_sequence = np.concatenate(values)
+    per_sequence, weights = np.concatenate(values), np.concatenate(counts)
+    predicted = int(weights.sum())
+    mean, stderr = stats.mean(per_sequence.tolist(), weights.tolist())
     return {
-        "mean": float(per_sequence.mean()),
-        "stderr": _stderr(per_sequence),
+        "mean": mean,
+        "stderr": stderr,
         "per_sequence": per_sequence.tolist(),
         "ppl": math.exp(min(sums / predicted, 700.0)),
         "tokens": predicted,
@@ -182,16 +185,3 @@ def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
     for part in slices(data.windows, SLICE_TOKENS):
         model.forward_windows(data.tokens, part, out)
     return out
-
-
-def paired(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:
-    """Mean and standard error of a - b over the same sequences (results of `kl`): is one model closer to
-    the teacher?
-    """
-    difference = np.asarray(a["per_sequence"]) - np.asarray(b["per_sequence"])
-    return {"mean": float(difference.mean()), "stderr": _stderr(difference)}
-
-
-def _stderr(values: npt.NDArray[np.float64]) -> float:
-    """Standard error of the mean; NaN for a single value."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .report import numbers, verdict
+from .report import verdict
 
 PALETTE = {
     "ink": "#1f1d1a",
@@ -346,16 +346,3 @@ def _svg(figure: Any, prefix: str) -> str:
     svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)
     svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg)
     return re.sub(r"\n\s*", "\n", svg).strip()
-
-
-__all__ = [
-    "PALETTE",
-    "available",
-    "cost",
-    "layer_scores",
-    "loss",
-    "numbers",
-    "quality",
-    "render_all",
-    "short_text",
-]

@@ -109,7 +109,7 @@ def results(chosen_kl: float = 0.055) -> dict:
                     k,
                     v,
                     evaluation(0.16 + 0.02 * i, 32 + i, 5 + i),
-                    evaluation(0.15 + 0.02 * i, 31 + i, 8 + i) if i < 2 else None,
+                    evaluation(0.15 + 0.02 * i, 31 + i, 8 + i),
                     1.1,
                 )
                 for i, (k, v) in enumerate(sets.items())

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import re
 from html.parser import HTMLParser
 
@@ -11,6 +10,7 @@ import report_example
 
 from hybridattn import plots, report
 from hybridattn.report import blocks, document, markdown, numbers, verdict
+from hybridattn.report.summary import summary
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -142,14 +142,14 @@ def test_without_matplotlib(monkeypatch, tmp_path):
 
 
 def test_the_usual_case_is_told():
-    text = verdict.summary(report_example.results())[1]
+    text = summary(report_example.results())[1]
     assert "So yes: the best of the other two is 2." in text and "Not in this run" not in text
 
 
 def test_a_choice_that_is_worse_is_admitted():
     rows = verdict.comparisons(report_example.results(chosen_kl=0.2))
     assert {r["verdict"] for r in rows if r["when"] == "after" and r["baseline"] == "uniform"} == {"farther"}
-    text = verdict.summary(report_example.results(chosen_kl=0.2))[1]
+    text = summary(report_example.results(chosen_kl=0.2))[1]
     assert "**Not in this run:** the uniform choice is closer to the teacher, beyond what chance" in text
     assert "Distillation did not help" in text
 
@@ -161,7 +161,7 @@ def test_a_difference_within_chance_is_undecided():
     for cell in chosen["after"].values():
         cell["per_sequence"] = [v + (0.05 if i % 2 else -0.0501) for i, v in enumerate(cell["per_sequence"])]
         cell["kl"] = sum(cell["per_sequence"]) / len(cell["per_sequence"])
-    text = verdict.summary(results)[1]
+    text = summary(results)[1]
     assert "too small to tell from chance" in text
 
 
@@ -182,7 +182,7 @@ def test_without_distilled_baselines_the_choice_is_judged_before_distillation():
     for entry in results["models"]:
         if entry["id"] != "chosen":
             entry["after"] = None
-    text = verdict.summary(results)[1]
+    text = summary(results)[1]
     assert "Before distillation the hybrid with these layers is" in text and "So yes" in text
 
 
@@ -239,9 +239,61 @@ def test_markdown_knows_every_block():
         markdown.render([object()], None)
 
 
-def test_few_windows_ask_for_more_standard_errors():
-    from hybridattn.report.verdict import student_t
+def shifted(results, baseline, length, by, noise=0.0):
+    """Give a baseline, at a length after distillation, the chosen set's KL plus `by`, with noise in pairs."""
+    cell = verdict.model(results, "chosen")["after"][str(length)]
+    values = [v + by + (noise if i % 2 else -noise) for i, v in enumerate(cell["per_sequence"])]
+    other = verdict.model(results, baseline)["after"][str(length)]
+    other.update(per_sequence=values, kl=sum(values) / len(values))
 
-    points = [student_t(n) for n in range(1, 40)]
-    assert student_t(0) == math.inf and points[0] == 12.71 and points == sorted(points, reverse=True)
-    assert 1.96 < points[-1] < 2.05
+
+def test_yes_only_against_every_baseline():
+    """The nearest baseline is beaten beyond chance, the farther one, which is noisy, is not."""
+    results = report_example.results()
+    for i in range(3):
+        verdict.model(results, f"random-{i}")["after"] = None if i else {"512": {}, "2048": {}}
+    cell = copy.deepcopy(verdict.model(results, "uniform")["after"])
+    verdict.model(results, "random-0")["after"] = cell
+    shifted(results, "uniform", 512, 0.02)
+    shifted(results, "random-0", 512, 0.03, noise=0.2)
+    text = summary(results)[1]
+    assert "So yes" not in text and "the difference to the random choice is too small to tell" in text
+    shifted(results, "random-0", 512, 0.03)
+    assert "So yes" in summary(results)[1]
+
+
+def test_what_is_said_of_another_length_follows_its_verdicts():
+    results = report_example.results()
+    for i in (1, 2):
+        verdict.model(results, f"random-{i}")["after"] = None
+    shifted(results, "uniform", 2048, 0.01, noise=0.3)
+    assert "this much text cannot tell the chosen layers from the uniform" in summary(results)[1]
+    shifted(results, "uniform", 2048, 0.1)
+    shifted(results, "random-0", 2048, 0.1)
+    assert "At 2,048 tokens, too, the chosen layers are closer" in summary(results)[1]
+    shifted(results, "uniform", 2048, -0.1)
+    assert "At 2,048 tokens the uniform choice is closer to the teacher" in summary(results)[1]
+
+
+def test_the_random_row_averages_the_same_sets():
+    results = report_example.results()
+    for i in (1, 2):
+        verdict.model(results, f"random-{i}")["after"] = None
+    only = verdict.model(results, "random-0")
+    for when in ("before", "after"):
+        assert verdict.random_mean(results, when, 512)["kl"] == only[when]["512"]["kl"]
+    assert verdict.random_mean(report_example.results(), "before", 512)["sets"] == 3
+    tables = [b for b in document.build(results) if isinstance(b, blocks.Table)]
+    assert any(row[0] == "random, the 1 of 3 sets distilled" for table in tables for row in table.rows)
+
+
+def test_a_slope_is_not_called_a_divergence(written):
+    text = written[2]["md"]
+    assert "nats per token and unit of gate" in text and "`kl_gate`, a KL divergence" not in text
+
+
+def test_stability_is_shown():
+    results = report_example.results()
+    results["scores"][0]["stability"] = 0.8712
+    tables = [b for b in document.build(results) if isinstance(b, blocks.Table) and "stability" in b.header]
+    assert tables[0].rows[0][2] == "0.87" and tables[0].rows[1][2] == "–"

@@ -4,7 +4,9 @@
 
 `results` is plain data, JSON from end to end; `pipeline` makes it and report.json holds it:
 
-    title, teacher {name, source, num_layers, hidden_size, parameters}, mixer {kind, ..}
+    title
+    teacher {name, source, weights (what they are, or ""), num_layers, hidden_size, parameters}
+    mixer {kind, ..}
     lengths {train, all: [..]}     evaluation lengths in tokens; `train` is the length distillation saw
     chosen {method, text, softmax_layers}
     scores [{method, text, values [L], stderr [L], all_linear_kl, sequences, tokens, seconds, layers [k],
@@ -31,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from . import document, html, markdown, verdict
+from .summary import summary
 
 FORMAT = "hybridattn-report-1"
 
@@ -48,7 +51,7 @@ def write(results: dict[str, Any], folder: str | os.PathLike) -> dict[str, Path]
     facts = {
         "format": FORMAT,
         **results,
-        "summary": verdict.summary(results),
+        "summary": summary(results),
         "comparisons": verdict.comparisons(results),
     }
     texts = {

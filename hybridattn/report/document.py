@@ -7,12 +7,13 @@ from typing import Any
 from . import numbers as n
 from . import quality, verdict
 from .blocks import Code, Details, Facts, Figure, Heading, LayerMap, Paragraph, Samples, Table
+from .summary import summary
 
 
 def build(results: dict[str, Any], charts: bool = True) -> list[Any]:
     """All blocks of the report. `charts` False: no figures, and a note that says how to get them."""
     blocks: list[Any] = [Heading(results["title"], 1)]
-    lead, choice = verdict.summary(results)
+    lead, choice = summary(results)
     blocks += [Facts(_headline(results)), Paragraph(lead, "lead"), Paragraph(choice, "lead")]
     if not charts:
         blocks.append(
@@ -62,10 +63,11 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
     blocks: list[Any] = [Heading("Which layers stay softmax")]
     blocks.append(
         Paragraph(
-            "A layer's score says how much of the teacher is lost when that layer is linear, in nats of KL "
-            "divergence; a negative one says that the hybrid was better off without its softmax. The highest "
-            f"scores of `{chosen['method']}`, read on {verdict.text_name(chosen['text'])}, decided: softmax "
-            f"stays in {'layers' if len(chosen['softmax_layers']) > 1 else 'layer'} "
+            "A layer's score says how much of the teacher is lost when that layer is linear; a negative one "
+            f"says that the hybrid was better off without its softmax. `{chosen['method']}`, "
+            f"{verdict.score_measures(chosen['method'])}, read on {verdict.text_name(chosen['text'])}, "
+            "decided by its highest scores: softmax stays in "
+            f"{'layers' if len(chosen['softmax_layers']) > 1 else 'layer'} "
             f"{n.layers(chosen['softmax_layers'])}."
         )
     )
@@ -81,26 +83,36 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
             Figure(
                 "layer_scores",
                 "Bar chart of layer scores with error bars, chosen layers in another colour",
-                "Score of each layer with its standard error over sequences. Coloured: the layers that "
-                "stay softmax.",
+                "Score of each layer with its standard error over sequences, in the method's own unit. "
+                "Coloured: the layers that stay softmax.",
             )
         )
-    if len(results["scores"]) > 1:
+    if results["scores"]:
         blocks.append(
             Table(
-                ["method", "read on", "Spearman with the one that chose", "layers shared", "time"],
+                [
+                    "method",
+                    "read on",
+                    "stability",
+                    "Spearman with the one that chose",
+                    "layers shared",
+                    "time",
+                ],
                 [
                     [
                         f"`{s['method']}`",
                         s["text"],
+                        _plain(s.get("stability")),
                         _plain(s.get("spearman")),
                         _plain(s.get("shared")),
                         n.seconds(s.get("seconds")),
                     ]
                     for s in results["scores"]
                 ],
-                "How far the scoring methods agree: rank correlation, and how many of the "
-                f"{len(chosen['softmax_layers'])} layers that each would choose are in the chosen set.",
+                "How firm the scores are and how far they agree. Stability: mean Jaccard overlap of the "
+                f"{len(chosen['softmax_layers'])} layers that a method chooses with those it chooses on "
+                "sequences drawn anew (bootstrap; 1: always the same). Layers shared: how many of those that "
+                "each would choose are in the chosen set.",
             )
         )
     gap = results.get("additivity")
@@ -259,8 +271,9 @@ def _made(results: dict[str, Any]) -> list[Any]:
     )
     blocks.append(
         Paragraph(
-            f"Teacher: {teacher['name']} ({n.count(teacher['parameters'])} parameters, from "
-            f"`{teacher['source']}`). Training read {n.count(tokens)} tokens in all, and the whole job took "
+            f"Teacher: {teacher.get('weights') or teacher['name']} "
+            f"({n.count(teacher['parameters'])} parameters, from `{teacher['source']}`). Training read "
+            f"{n.count(tokens)} tokens in all, and the whole job took "
             f"{n.seconds(made['seconds'])}." + (small if tokens < 50_000_000 else "")
         )
     )

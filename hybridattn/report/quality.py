@@ -20,8 +20,7 @@ def section(results: dict[str, Any], charts: bool) -> list[Any]:
             [
                 "**KL** (nats per token) is how far a model's predictions are from the teacher's, on text "
                 "neither was trained on here. 0 means the same predictions; ± is the standard error over "
-                "stretches of text"
-                + (" (over sets for random)." if len(verdict.random_entries(results)) > 1 else "."),
+                "stretches of text" + (" (over sets for random)." if _random_sets(results) > 1 else "."),
                 "**Perplexity** is between how many equally likely tokens the model hesitates, on average. "
                 "The teacher's is the one to match.",
                 "**Cache** is the memory kept for every token of a text being written; linear layers keep "
@@ -145,13 +144,16 @@ def chosen_rows(rows: list[list[str]]) -> tuple[int, ...]:
 def _row_label(results: dict[str, Any], model_id: str) -> str:
     if model_id != "random":
         return verdict.label(model_id)
-    train = results["lengths"]["train"]
-    before, after = (
-        (verdict.random_mean(results, w, train) or {"sets": 0})["sets"] for w in ("before", "after")
-    )
-    if before < 2:
-        return "random"
-    return f"random, {before} sets" + (f" ({after} distilled)" if 0 < after < before else "")
+    averaged, drawn = _random_sets(results), len(verdict.random_entries(results))
+    if averaged < drawn:
+        return f"random, the {averaged} of {drawn} sets distilled"
+    return f"random, {averaged} sets" if averaged > 1 else "random"
+
+
+def _random_sets(results: dict[str, Any]) -> int:
+    """How many random sets the row "random" is the mean of."""
+    found = verdict.random_mean(results, "before", results["lengths"]["train"])
+    return found["sets"] if found else 0
 
 
 def _kl(cell: dict[str, Any] | None) -> str:
