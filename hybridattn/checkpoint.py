@@ -2,16 +2,17 @@
 what run it is.
 
 Written whole or not at all. A file of another run is refused by naming the first field that differs, so a
-resumed run is the run that was interrupted, bit for bit.
+resumed run is the run that was interrupted, bit for bit. It is read one tensor at a time.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,7 +23,14 @@ from .weights import save_safetensors
 FORMAT = "hybridattn-checkpoint-1"
 FILE_NAME = "checkpoint.safetensors"
 
-Arrays = dict[str, np.ndarray]
+_DTYPES = {"F32": np.float32, "F64": np.float64}
+
+
+class Found(NamedTuple):
+    """What a checkpoint says about itself: whose run it is (see `save`), and how far it got."""
+
+    run: dict[str, Any]
+    position: dict[str, int]
 
 
 def location(path: str | os.PathLike[str]) -> Path:
@@ -52,63 +60,74 @@ def save(
     save_safetensors(target, arrays, metadata)
 
 
-def load(path: str | os.PathLike[str], run: Mapping[str, Any]) -> tuple[dict[str, int], Arrays] | None:
-    """(position, arrays) of the checkpoint, or None when there is none yet.
-
-    Raises CheckpointError when the file is damaged, or was made by another run than `run`.
-    """
+def load(path: str | os.PathLike[str]) -> Found | None:
+    """What the checkpoint says, or None when there is none yet. Raises CheckpointError when it is damaged."""
     target = location(path)
     if not target.is_file():
         return None
+    with _opened(target) as file:
+        metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{target}: format is {metadata.get('format')!r}; allowed: {FORMAT!r}")
+    try:
+        return Found(json.loads(metadata["run"]), json.loads(metadata["position"]))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{target}: its metadata cannot be read: {error}") from None
+
+
+def refuse_other_run(path: str | os.PathLike[str], saved: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """CheckpointError naming the first field in which the saved run is another one than `run`."""
+    difference = _difference(saved, json.loads(json.dumps(run)), "")
+    if difference:
+        field, old, new = difference
+        raise CheckpointError(
+            f"{location(path)}: {field} is {_short(old)} in the checkpoint and {_short(new)} in this run; "
+            "resume with the same settings, or delete the file to start from step 0"
+        )
+
+
+def fill(path: str | os.PathLike[str], wanted: Mapping[str, np.ndarray]) -> None:
+    """Copy the checkpoint's tensors into `wanted`, all of them and no others. Raises CheckpointError on a
+    misfit.
+
+    Everything is checked before anything is written.
+    """
+    target = location(path)
+    with _opened(target) as file:
+        for name in sorted(set(file.keys()) ^ wanted.keys()):
+            where = "is missing in the file" if name in wanted else "is not part of this run"
+            raise CheckpointError(f"{target}: tensor {name!r} {where}")
+        for name, out in wanted.items():
+            part = file.get_slice(name)
+            dtype, shape = np.dtype(_DTYPES.get(part.get_dtype(), np.void)), tuple(part.get_shape())
+            if (dtype, shape) != (out.dtype, out.shape):
+                raise CheckpointError(
+                    f"{target}: tensor {name!r} is {dtype} {list(shape)}; "
+                    f"this run needs {out.dtype} {list(out.shape)}"
+                )
+        for name, out in wanted.items():
+            out[...] = file.get_tensor(name)
+
+
+def holds(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether every one of `arrays` is in the checkpoint, bit for bit."""
+    with _opened(location(path)) as file:
+        names = set(file.keys())
+        return all(
+            name in names and np.array_equal(file.get_tensor(name), array) for name, array in arrays.items()
+        )
+
+
+@contextmanager
+def _opened(target: Path) -> Iterator[Any]:
     try:
         with safe_open(target, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            _check_run(target, metadata, run)
-            position = json.loads(metadata["position"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{target}: not a whole checkpoint: {reason}; delete it to start from step 0"
         ) from None
-    return position, arrays
-
-
-def fill(path: str | os.PathLike[str], arrays: Arrays, wanted: Mapping[str, np.ndarray]) -> None:
-    """Copy `arrays` of a checkpoint into `wanted` (same names, written in place). Raises CheckpointError
-    on a misfit.
-
-    Everything is checked before anything is written.
-    """
-    target = location(path)
-    for name in sorted(arrays.keys() ^ wanted.keys()):
-        where = "is missing in the file" if name in wanted else "is not part of this run"
-        raise CheckpointError(f"{target}: tensor {name!r} {where}")
-    for name, out in wanted.items():
-        if arrays[name].shape != out.shape or arrays[name].dtype != out.dtype:
-            have = f"{arrays[name].dtype} {list(arrays[name].shape)}"
-            raise CheckpointError(
-                f"{target}: tensor {name!r} is {have}; this run needs {out.dtype} {list(out.shape)}"
-            )
-    for name, out in wanted.items():
-        out[...] = arrays[name]
-
-
-def _check_run(target: Path, metadata: Mapping[str, str], run: Mapping[str, Any]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{target}: format is {metadata.get('format')!r}; allowed: {FORMAT!r}")
-    try:
-        saved = json.loads(metadata["run"])
-        json.loads(metadata["position"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{target}: its metadata cannot be read: {error}") from None
-    difference = _difference(saved, json.loads(json.dumps(run)), "")
-    if difference:
-        field, old, new = difference
-        raise CheckpointError(
-            f"{target}: {field} is {_short(old)} in the checkpoint and {_short(new)} in this run; "
-            "resume with the same settings, or delete the file to start from step 0"
-        )
 
 
 def _difference(saved: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:

@@ -1,13 +1,17 @@
 """The `hybridattn` command: finds the sub-command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 an error that is explained on stderr, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 an error that is explained on stderr, 2 wrong usage, 130 stopped by Ctrl-C, by SIGTERM
+or by the end of the terminal: all three keep what was finished.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from .commands import COMMANDS, load
 
@@ -29,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(arguments)
+        with _stopped_as_by_ctrl_c():
+            return _main(arguments)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            print("\nstopped; what was finished is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing reads on: end quietly
@@ -43,6 +49,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {describe(error)}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _stopped_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, unless something else was made of them (by nohup, say)."""
+    names = [signal.SIGTERM, signal.SIGHUP]
+    if threading.current_thread() is not threading.main_thread():
+        names = []
+    taken = [name for name in names if signal.getsignal(name) == signal.SIG_DFL]
+    for name in taken:
+        signal.signal(name, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for name in taken:
+            signal.signal(name, signal.SIG_DFL)
 
 
 def _main(arguments: list[str]) -> int:

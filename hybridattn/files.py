@@ -1,7 +1,8 @@
-"""Files written whole or not at all, and files mapped for reading without a copy."""
+"""Files written whole or not at all, files mapped for reading without a copy, and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from .errors import HybridAttnError
 
 
 @contextmanager
@@ -36,6 +39,38 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path`, whole or not at all."""
     with atomic_open(path) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock file `path`, which says whose it is, until the block ends. The system lets go of it when
+    the process dies, so a file that was left behind locks nothing.
+
+    Raises HybridAttnError, with the holder's process id, when another run holds it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise HybridAttnError(
+                f"{path}: another run (process {holder}) writes here; wait for it, stop it, or give another "
+                "--out"
+            ) from None
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            break
+        os.close(descriptor)  # its last holder has just taken it away: try the new one
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

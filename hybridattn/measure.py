@@ -74,13 +74,3 @@ def latency(
         "bytes_per_token": bytes_per_token,
         "threads": get_num_threads(),
     }
-
-
-def cache(model: Model) -> dict[str, int]:
-    """What a cache of one sequence takes: bytes_per_token of context, and fixed_bytes whatever the context
-    is.
-
-    Softmax layers grow with the context; linear layers, and softmax layers with a sliding window, do not.
-    """
-    made = Cache(model)
-    return {"bytes_per_token": int(made.bytes_per_token), "fixed_bytes": int(made.nbytes)}

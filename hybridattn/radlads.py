@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 # Step 1's learning rate: RADLADS' 1e-3, more where feature maps and gates alone are trained.
 ALIGN_LR = {"window_linear": 1e-2}
 
-__all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "distill", "finetune"]
+__all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
+
+
+def align_lr(kind: str) -> float:
+    """The learning rate that step 1 starts from unless told, by kind of mixer."""
+    return ALIGN_LR.get(kind, 1e-3)
 
 
 def align(
@@ -56,7 +61,7 @@ def align(
     options = Settings(**settings)
     probe = teacher.to_probe(mixer, seed=options.seed)
     if lr is None:
-        lr = ALIGN_LR.get(mixer["kind"], 1e-3)
+        lr = align_lr(mixer["kind"])
     layers = range(len(probe.layers))
     job = Job(
         model=probe,
@@ -215,8 +220,11 @@ def _facts(
     """What a checkpoint of this job must agree with, the readable settings first: the first difference is
     reported.
     """
+    from . import __version__
+
     return {
         "stage": job.label,
+        "version": __version__,
         "model": job.model.config,
         "layers": job.model.layers,
         "steps": job.steps,
@@ -226,4 +234,5 @@ def _facts(
         **more,
         "data": digest(job.tokens, job.windows),
         "rates": digest(job.lr),
+        "start": weights_fingerprint(job.model),
     }

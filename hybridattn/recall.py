@@ -11,8 +11,8 @@ import numpy as np
 
 from .data import Encoder, TokenData, Tokens
 from .errors import DataError
+from .recipe import TEXT_KINDS
 
-SCORING_TEXTS = ("recall", "plain", "mix")
 _LIST = """
     apple river stone window garden copper silver winter summer monkey tiger rabbit candle bridge castle
     forest island harbor market mirror needle orange pencil pepper planet pocket potato ribbon saddle
@@ -47,8 +47,8 @@ def scoring_text(
     """`count` windows for layer scores. kind: "recall" (synthetic prompts), "plain" (the first windows of
     `plain`), or "mix" (half and half). Raises DataError.
     """
-    if kind not in SCORING_TEXTS:
-        raise DataError(f"kind is {kind!r}; allowed: {', '.join(SCORING_TEXTS)}")
+    if kind not in TEXT_KINDS:
+        raise DataError(f"kind is {kind!r}; allowed: {', '.join(TEXT_KINDS)}")
     recall = {"recall": count, "plain": 0, "mix": count // 2}[kind]
     parts = []
     if recall < count:

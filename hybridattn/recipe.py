@@ -1,7 +1,7 @@
 """The recipe of a whole job: what `hybridattn run` reads from a small TOML file.
 
-Every number that decides how long a run takes is a default in this file, and the defaults are the demo's: a
-job of under 15 minutes on 2 cores for a teacher of 135M parameters. A recipe file only names what differs.
+Every number that decides how long a run takes is a default in this file. The demo, a job of under 15 minutes
+on 2 cores for a teacher of 135M parameters, differs by `DEMO` alone. A recipe file only names what differs.
 One dataclass per TOML table; `Recipe.load` refuses unknown tables and keys by name and says which was meant.
 """
 
@@ -21,6 +21,7 @@ from .errors import ConfigError
 
 DEMO_TEACHER, DEMO_TEXT = "smollm2-135m", "wikipedia"  # fetched by hub, no model hub needed
 TEXT_KINDS = ("recall", "plain", "mix")
+DEMO: dict[str, Any] = {"evaluate": {"tokens": 4_096}}  # less text to evaluate on than by default
 MODEL_IDS = ("chosen", "uniform", "random", "all-linear")
 SCHEDULES = ("constant", "cosine", "stable_cosine_stable")
 
@@ -37,8 +38,8 @@ class TeacherPart:
 class TextPart:
     """Text for training and, set aside from it, for scoring and for held-out evaluation."""
 
-    train: str = DEMO_TEXT  # .txt, .txt.gz, .jsonl, a folder of them, or the built-in text
-    heldout: str = ""  # a file of its own for evaluation; empty: a part of `train` set aside
+    train: str = DEMO_TEXT  # .txt, .txt.gz, .jsonl, a folder of them, or a built-in text
+    heldout: str = ""  # a file of its own, or a built-in text; empty: a part of `train` set aside
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class DistillPart:
     lr_rest: float = 1e-5
     schedule: str = "constant"
     finetune_tokens: int = 0
+    # "all-linear" is left out: its distillation costs as much again, and says what softmax layers are worth
     models: tuple[str, ...] = ("chosen", "uniform", "random")
     random_seeds: int = 1  # how many of the random sets are distilled (each costs as much as the chosen one)
 
@@ -95,7 +97,7 @@ class DistillPart:
 class EvaluatePart:
     """Held-out KL and perplexity; the same tokens are cut at each length."""
 
-    tokens: int = 4_096
+    tokens: int = 16_384
     lengths: tuple[int, ...] = (512, 2_048)
 
 
@@ -139,9 +141,9 @@ class Recipe:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ConfigError(f"recipe {str(path)!r} does not exist; write one, or use --demo") from None
-        table = merge(parse_toml(text, str(path)), overrides or {})
-        _relative_to(table, Path(path).parent)
-        return cls.from_dict(table)
+        table = parse_toml(text, str(path))
+        _relative_to(table, Path(path).parent)  # not the overrides: they come from another place
+        return cls.from_dict(merge(table, overrides or {}))
 
     @classmethod
     def from_dict(cls, table: dict[str, Any]) -> Recipe:
@@ -168,6 +170,8 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as TOML that `load` reads back to an equal one."""
+        from .radlads import align_lr
+
         lines = [f"seed = {self.seed}"]
         for name, part in self.to_dict().items():
             if name == "seed":
@@ -175,6 +179,9 @@ class Recipe:
             lines += ["", f"[{name}]"]
             # JSON scalars and arrays are TOML scalars and arrays
             lines += [f"{key} = {json.dumps(value)}" for key, value in part.items()]
+            if name == "align" and not self.align.lr:
+                kind = self.mixer["kind"]
+                lines[lines.index("lr = 0.0")] += f"  # the one of {kind}: {align_lr(kind)}"
         return "\n".join(lines) + "\n"
 
     def check(self) -> None:

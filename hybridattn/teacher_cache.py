@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from . import __version__
 from .data import Tokens, Windows, digest, slices
 from .errors import DataError
 from .files import atomic_write
@@ -56,7 +57,8 @@ def open_cache(
             "allowed with a teacher cache: windows that do not"
         )
     shape = (len(tokens), int(teacher.config["hidden_size"]))
-    fingerprint = digest(np.frombuffer(weights_fingerprint(teacher).encode(), np.uint8), tokens, unique)
+    made_by = f"{__version__} {weights_fingerprint(teacher)}"
+    fingerprint = digest(np.frombuffer(made_by.encode(), np.uint8), tokens, unique)
     done = _read_note(target, note, fingerprint, shape)
     if done is None:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -36,8 +36,8 @@ class Settings:
     up from 0. micro_batch: windows per forward and backward pass; memory grows with it, the gradient is that
     of the whole batch. betas, eps, weight_decay: AdamW. clip: gradients are scaled down to this norm.
     checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
-    steps or `checkpoint_seconds` seconds, on Ctrl-C and at the end. progress: show a bar with loss, tokens
-    per second and time left.
+    steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
+    progress: show a bar with loss, tokens per second and time left.
     """
 
     seed: int = 0
@@ -50,6 +50,7 @@ class Settings:
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_steps: int = 100
     checkpoint_seconds: float = 300.0
+    checkpoint_last: bool = True
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -168,7 +169,8 @@ class _Run:
                 self.trained += distiller.trainable()
                 self.phase += 1
                 distiller = job.make(job.phases[self.phase])
-        self._save(distiller)
+        if self.settings.checkpoint_last:
+            self._save(distiller)
         seconds = time.monotonic() - started
         return TrainResult(self.losses, self.tokens_done / seconds if seconds else 0.0, seconds)
 
@@ -186,6 +188,8 @@ class _Run:
             self._slice(distiller, first, first + min(size, left))
             per_step = (time.monotonic() - started) / (distiller.step - first)
             size = max(1, int(_SLICE_SECONDS / max(per_step, 1e-6)))
+            if distiller.step == self.job.steps and self.phase + 1 == len(self.job.phases):
+                break  # the end is saved, or not, by `run`
             due = distiller.step - last_save >= settings.checkpoint_steps
             if due or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
                 self._save(distiller)
@@ -225,17 +229,23 @@ class _Run:
 
     def _resume(self) -> Distiller | None:
         """The trainer as the checkpoint left it; None when there is no checkpoint."""
-        if self.settings.checkpoint is None:
+        path, facts = self.settings.checkpoint, self.job.facts
+        found = checkpoint.load(path) if path is not None else None
+        if path is None or found is None:
             return None
-        found = checkpoint.load(self.settings.checkpoint, self.job.facts)
-        if found is None:
-            return None
-        position, arrays = found
+        position, start = found.position, found.run.get("start")
+        checkpoint.refuse_other_run(path, found.run, {**facts, "start": start})
+        if start != facts["start"]:
+            # right, too, is the model that the interruption left as it is in the checkpoint
+            parameters = {f"param.{name}": array for name, array in self.job.model.arrays().items()}
+            if not checkpoint.holds(path, parameters):
+                checkpoint.refuse_other_run(path, found.run, facts)
+            facts["start"] = start
         self.phase = position["phase"]
         for layers in self.job.phases[: self.phase]:
             self.trained += self.job.make(layers).trainable()
         distiller = self.job.make(self.job.phases[self.phase])
-        checkpoint.fill(self.settings.checkpoint, arrays, self._arrays(distiller))
+        checkpoint.fill(path, self._arrays(distiller))
         distiller.step = position["step"]
         return distiller
 

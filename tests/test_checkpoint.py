@@ -185,6 +185,38 @@ def test_other_data_model_or_teacher_is_refused(tmp_path, data):
         distill(data, tiny.teacher(layers=2).to_probe(MIXER).to_hybrid([1]), checkpoint=tmp_path)
 
 
+def test_another_start_is_refused(tmp_path, monkeypatch, data):
+    """The same settings from other starting weights are another run."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            distill(data, checkpoint=tmp_path)
+    hybrid = tiny.teacher().to_probe(MIXER).to_hybrid([1])
+    hybrid.arrays()["embed.weight"][0, 0] *= 1.001
+    before = tiny.weights(hybrid)
+    with pytest.raises(CheckpointError, match="start is"):
+        distill(data, hybrid, checkpoint=tmp_path)
+    tiny.assert_same_weights(tiny.weights(hybrid), before)
+    distill(data, checkpoint=tmp_path)  # the right one goes on
+
+
+def test_another_version_is_refused(tmp_path, monkeypatch, data):
+    distill(data, checkpoint=tmp_path)
+    monkeypatch.setattr("hybridattn.__version__", "0.0.9")
+    with pytest.raises(CheckpointError, match="version is"):
+        distill(data, checkpoint=tmp_path)
+
+
+def test_the_last_checkpoint_can_be_left_out(tmp_path, data):
+    distill(data, checkpoint=tmp_path, checkpoint_steps=3, checkpoint_last=False)
+    assert checkpoint.load(tmp_path).position["step"] == 6
+    again, _ = distill(data, checkpoint=tmp_path, checkpoint_last=False)
+    straight, _ = distill(data)
+    tiny.assert_same_weights(tiny.weights(again), tiny.weights(straight))
+    distill(data, checkpoint=tmp_path / "none", checkpoint_last=False)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_refused_checkpoint_leaves_the_model_alone(tmp_path, data):
     distill(data, checkpoint=tmp_path)
     hybrid = tiny.teacher().to_probe(MIXER).to_hybrid([1])
@@ -214,6 +246,7 @@ def test_other_safetensors_files_are_refused(tmp_path, data):
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):
     arrays = {"a": np.zeros(3, np.float32)}
+    checkpoint.save(tmp_path, {}, {"step": 1}, arrays)
     for wanted, message in (
         ({"a": np.zeros(4, np.float32)}, r"tensor 'a' is float32 \[3\]; this run needs float32 \[4\]"),
         ({"a": np.zeros(3)}, "needs float64"),
@@ -221,7 +254,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
         ({**arrays, "b": np.zeros(1)}, "'b' is missing"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            checkpoint.fill(tmp_path, arrays, wanted)
+            checkpoint.fill(tmp_path, wanted)
 
 
 def test_what_is_in_the_file(tmp_path, data):

@@ -1,15 +1,20 @@
 """The command line: help, exit codes, one-line errors, and the five verbs on a tiny model."""
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tiny
 
-from hybridattn import cli
+from hybridattn import checkpoint, cli, radlads
 from hybridattn.commands import COMMANDS, load
+from hybridattn.data import TokenData
+from hybridattn.files import locked
 
 
 def call(capsys, *argv):
@@ -173,3 +178,127 @@ def test_a_mixer_option_must_be_a_number(capsys, folder):
         32,
     )
     assert code == 1 and "write it as NAME=NUMBER" in err and not (folder / "no").exists()
+
+
+def test_perplexity_counts_the_last_partial_window(capsys, folder):
+    text = folder / "tail.txt"
+    text.write_text(tiny.TEXT[:100], encoding="utf-8")  # one token a byte: 3 windows of 32, and 4 tokens
+    models = [folder / "teacher", "--teacher", folder / "probe"]
+    found = json.loads(call(capsys, "evaluate", *models, "--text", text, "--seq-len", 32, "--json")[1])
+    assert found["tokens"] == 3 * 31 + 3 and abs(found["kl"]) < 1e-6
+
+
+def test_steps_read_text_that_has_nothing_in_common(capsys, folder, tmp_path, monkeypatch):
+    """align, score and distill on one file: three regions of it."""
+    text, streams = tmp_path / "text.txt", {}
+    text.write_text("".join(f"Sentence {i} tells of {i * i}. " for i in range(3000)), encoding="utf-8")
+    for name in ("align", "distill"):
+        real = getattr(radlads, name)
+
+        def watch(*args, name=name, real=real, **options):
+            streams[name] = next(a for a in args if isinstance(a, TokenData)).tokens.tobytes()
+            return real(*args, **options)
+
+        monkeypatch.setattr(radlads, name, watch)
+    size = ["--tokens", 256, "--seq-len", 32, "--quiet"]
+    paths = [folder / "teacher", "--text", text, "--out", tmp_path / "probe"]
+    assert call(capsys, "align", *paths, *size, "--batch-size", 2)[0] == 0
+    code, out, _ = call(capsys, "score", tmp_path / "probe", "--text", text, *size, "--json")
+    assert code == 0 and json.loads(out)["text"] == "text.txt"
+    call(capsys, "plan", "--softmax", "1", "--num-layers", 3, "--out", tmp_path / "plan.json")
+    paths = [tmp_path / "probe", "--plan", tmp_path / "plan.json", "--out", tmp_path / "hybrid"]
+    assert call(capsys, "distill", *paths, "--text", text, *size, "--batch-size", 2)[0] == 0
+    from hybridattn.pipeline.texts import Texts
+
+    regions = Texts(text).regions
+    whole = tiny.tokenizer().encode("".join(regions["training"]))
+    assert len(whole) > 512
+    assert [len(streams[name]) for name in ("align", "distill")] == [256 * 4] * 2
+    assert streams["align"] + streams["distill"] == TokenData.from_text(
+        regions["training"], tiny.tokenizer(), 32, 512
+    ).tokens.tobytes()  # fmt: skip
+    assert not set(regions["scoring"]) & set(regions["training"])
+
+
+def distillation(folder, out, *more):
+    plan = folder / "one.json"
+    cli.main(["plan", "--softmax", "1", "--num-layers", "3", "--out", str(plan)])
+    paths = [folder / "probe", "--plan", plan, "--text", folder / "text.txt", "--out", out, "--quiet"]
+    size = ["--seq-len", 32, "--batch-size", 2, "--tokens", 256, "--finetune-tokens", 256]
+    return ["distill", *paths, *size, *more]
+
+
+def test_an_interrupted_fine_tuning_goes_on(capsys, folder, tmp_path, monkeypatch):
+    """Step 3 is taken up where it was, step 2 is not trained again, and the end is the same."""
+    from hybridattn import training
+
+    assert call(capsys, *distillation(folder, tmp_path / "straight"))[0] == 0
+    real, ran = training._Run._slice, []
+
+    def stop(self, distiller, start, end):
+        if self.job.label == "finetune" and start >= 2:
+            raise KeyboardInterrupt
+        real(self, distiller, start, min(end, start + 1))
+
+    def watch(self, distiller, start, end):
+        ran.append((self.job.label, start))
+        real(self, distiller, start, end)
+
+    monkeypatch.setattr(training._Run, "_slice", stop)
+    assert call(capsys, *distillation(folder, tmp_path / "again"))[0] == 130
+    monkeypatch.setattr(training._Run, "_slice", watch)
+    assert call(capsys, *distillation(folder, tmp_path / "again"))[0] == 0
+    assert ran[0] == ("finetune", 2) and {label for label, _ in ran} == {"finetune"}
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "again")]
+    assert files[0] == files[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "straight"]
+
+
+def test_an_output_folder_is_for_one_run(capsys, folder, tmp_path):
+    with locked(tmp_path / "out.lock"):
+        code, _, err = call(capsys, *distillation(folder, tmp_path / "out"))
+    assert code == 1 and f"another run (process {os.getpid()}) writes here" in err
+    (tmp_path / "out.lock").write_text("999999999\n")  # left by a process that is no more
+    assert call(capsys, *distillation(folder, tmp_path / "out"))[0] == 0
+    assert not (tmp_path / "out.lock").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_keeps_what_was_done(folder, tmp_path, name):
+    out = tmp_path / "out"
+    long = [str(a) for a in distillation(folder, out, "--tokens", 20_000_000)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-m", "hybridattn.cli", *long], env=environment,
+                          stderr=subprocess.PIPE, text=True) as run:  # fmt: skip
+        saved, deadline = tmp_path / "out.checkpoint" / "checkpoint.safetensors", time.monotonic() + 60
+        while not saved.exists() and time.monotonic() < deadline:  # its 300,000 steps take far longer
+            time.sleep(0.05)
+        run.send_signal(getattr(signal, name))
+        error = run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and "stopped; what was finished is kept" in error
+    assert checkpoint.load(saved).position["step"] >= 100
+    assert not (tmp_path / "out.lock").exists()
+
+
+def test_signals_are_given_back(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    call(capsys, "info", "no.json")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_recipe_that_is_read_is_not_written_over(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = f'# mine\n[teacher]\nmodel = "{folder / "teacher"}"\n'
+    (tmp_path / "recipe.toml").write_text(recipe)
+    code, _, err = call(capsys, "run", "recipe.toml", "--out", ".")
+    assert code == 1 and "would write over the recipe 'recipe.toml'" in err
+    assert (tmp_path / "recipe.toml").read_text() == recipe
+
+
+def test_the_demo_evaluates_on_less_text(capsys):
+    assert "tokens = 4096" in call(capsys, "run", "--demo", "--show-recipe")[1]
+    shown = call(capsys, "run", "--set", "seed=0", "--show-recipe")[1]
+    assert "tokens = 16384" in shown and "lr = 0.0  # the one of window_linear: 0.01" in shown
+    shown = call(capsys, "run", "--mixer", "gated_delta", "--show-recipe")[1]
+    assert "# the one of gated_delta: 0.001" in shown
+    assert call(capsys, "run", "x.toml", "--demo", "--out", "y")[0] == 2

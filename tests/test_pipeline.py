@@ -1,6 +1,7 @@
 """`run`: the whole job on a tiny model, what it skips, what a change runs again, going on after a stop."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 import tiny
 
 from hybridattn import pipeline
-from hybridattn.errors import ConfigError, DataError, PlanError
-from hybridattn.pipeline import estimate, job, work
+from hybridattn.errors import ConfigError, DataError, HybridAttnError, PlanError
+from hybridattn.files import locked
+from hybridattn.pipeline import estimate, texts, work
+from hybridattn.pipeline import stages as stages_module
 from hybridattn.pipeline.stages import build
 from hybridattn.pipeline.store import Store, file_digest, fingerprint
-from hybridattn.recipe import Recipe, merge
+from hybridattn.recipe import DEMO, Recipe, merge
 
 SMALL = {
     "mixer": {"window": 8},
@@ -137,14 +140,14 @@ def test_a_lost_file_is_made_again(inputs, first, tmp_path):
     assert go(inputs, out)[1] == ["plan"]
 
 
-@pytest.mark.parametrize("at", ["align", "score", "evaluate", "distill", "sample"])
+@pytest.mark.parametrize("at", ["align", "score", "plan", "evaluate", "distill", "measure", "sample"])
 def test_a_stop_between_stages(inputs, first, tmp_path, monkeypatch, at):
     calls = []
     real = getattr(work, at)
 
     def stop(*args):
         calls.append(at)
-        if len(calls) == (1 if at == "align" else 2):
+        if len(calls) == (1 if at in ("align", "plan") else 2):
             raise KeyboardInterrupt
         return real(*args)
 
@@ -158,33 +161,46 @@ def test_a_stop_between_stages(inputs, first, tmp_path, monkeypatch, at):
     assert without_times(results) == without_times(first[1])
 
 
-def test_a_stop_within_training(inputs, first, tmp_path, monkeypatch):
-    """Ctrl-C in the middle of align: the checkpoint is taken up, and the end is the same."""
+@pytest.fixture(scope="module")
+def tuned(inputs, first, tmp_path_factory):
+    """The results of a run with step 3."""
+    out = tmp_path_factory.mktemp("tuned") / "out"
+    shutil.copytree(first[0], out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridattn.plots.available", lambda: False)
+        return go(inputs, out, distill={"finetune_tokens": 256})[0]
+
+
+@pytest.mark.parametrize("step", ["align", "distill", "finetune"])
+def test_a_stop_within_training(inputs, tuned, tmp_path, monkeypatch, step):
+    """Ctrl-C in the middle of a step: the checkpoint is taken up, and the end is the same."""
     from hybridattn import training
 
     real, calls = training._Run._slice, []
 
     def stop(self, distiller, start, end):
-        calls.append(start)
-        if start >= 2:
-            raise KeyboardInterrupt
+        if self.job.label == step:
+            calls.append(start)
+            if start >= 2:
+                raise KeyboardInterrupt
         real(self, distiller, start, min(end, start + 2))
 
     with monkeypatch.context() as patch:
         patch.setattr(training._Run, "_slice", stop)
         with pytest.raises(KeyboardInterrupt):
-            go(inputs, tmp_path)
+            go(inputs, tmp_path, distill={"finetune_tokens": 256})
     assert list((tmp_path / "checkpoints").iterdir())
     starts = []
 
     def watch(self, distiller, start, end):
-        starts.append(start)
+        starts.append((self.job.label, start))
         real(self, distiller, start, end)
 
     monkeypatch.setattr(training._Run, "_slice", watch)
-    results, ran = go(inputs, tmp_path)
-    assert ran[0] == "align" and starts[0] == calls[-1] > 0
-    assert without_times(results) == without_times(first[1])
+    results, ran = go(inputs, tmp_path, distill={"finetune_tokens": 256})
+    assert ran[0] == ("align" if step == "align" else "distill/chosen")
+    assert starts[0] == (step, calls[-1]) and calls[-1] > 0
+    assert without_times(results) == without_times(tuned)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +211,7 @@ def test_a_stop_within_training(inputs, first, tmp_path, monkeypatch):
         ({"mixer": {"kind": "window_lineal"}}, ConfigError, "recipe: mixer: "),
         ({"mixer": {"windows": 8}}, ConfigError, "recipe: mixer: "),
         ({"text": {"train": "no.txt"}}, DataError, "text.train 'no.txt' does not exist"),
+        ({"text": {"heldout": "no.txt"}}, DataError, "text.heldout 'no.txt' does not exist"),
         ({"teacher": {"model": "no/such"}}, ValueError, "no/such"),
     ],
 )
@@ -212,23 +229,72 @@ def test_too_little_text(inputs, tmp_path):
 
 
 def test_regions_do_not_overlap(inputs):
-    made = job.Job(Recipe.from_dict(merge(inputs, SMALL)), None, print)
-    made.results["fetch"] = {"text": inputs["text"]["train"], "heldout": ""}
-    texts = made._texts
-    assert all(texts.values())
+    regions = texts.Texts(Path(inputs["text"]["train"])).regions
+    assert all(regions.values())
     whole = Path(inputs["text"]["train"]).read_text(encoding="utf-8")
-    pieces = job.cut_documents([whole])
-    assert sum(map(len, texts.values())) == len(pieces)
+    pieces = texts.cut_documents([whole])
+    assert sum(map(len, regions.values())) == len(pieces)
     assert "".join(pieces) == whole
 
 
+def test_the_training_text_is_not_held_out(inputs, tmp_path):
+    train = Path(inputs["text"]["train"])
+    shutil.copy(train, tmp_path / "copy.txt")
+    for same in (train, tmp_path / "copy.txt"):
+        with pytest.raises(DataError, match="is the training text; give another one"):
+            go(inputs, tmp_path / "out", text={"heldout": str(same)})
+
+
+@pytest.mark.parametrize("name", ["wikipedia", "articles"])
+def test_a_built_in_text_can_be_held_out(inputs, first, tmp_path, monkeypatch, name):
+    for part in ("", "-heldout"):
+        path = tmp_path / "cache" / name / f"{name}{part}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"text": f"Other words{part}. {tiny.TEXT[::-1]}"}) + "\n"
+        path.write_text(line, encoding="utf-8")
+    monkeypatch.setenv("HYBRIDATTN_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(first[0], tmp_path / "out")
+    results, ran = go(inputs, tmp_path / "out", text={"heldout": name})
+    fetched = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert fetched["models"] == results["models"] and "evaluate/before/teacher" in ran
+    assert texts.locate(name, "text.heldout", heldout=True).name == f"{name}-heldout.jsonl"
+
+
+def test_an_all_linear_model_can_be_distilled(inputs, first, tmp_path):
+    shutil.copytree(first[0], tmp_path / "out")
+    go(inputs, tmp_path / "out")
+    models = ["chosen", "uniform", "random", "all-linear"]
+    results, ran = go(inputs, tmp_path / "out", distill={"models": models})
+    assert ran[:2] == ["distill/all-linear", "evaluate/after/all-linear"]
+    assert next(m for m in results["models"] if m["id"] == "all-linear")["after"]["32"]["kl"] > 0
+
+
+def test_speed_is_measured_again_on_another_machine(inputs, first, tmp_path, monkeypatch):
+    shutil.copytree(first[0], tmp_path / "out")
+    go(inputs, tmp_path / "out")
+    monkeypatch.setattr(stages_module, "machine", lambda: {"processor": "another"})
+    ran = go(inputs, tmp_path / "out")[1]
+    assert len(ran) == 5 and {name.split("/")[0] for name in ran} == {"measure"}
+
+
+def test_another_version_runs_everything_again(monkeypatch):
+    one = fingerprint("a", 1)
+    monkeypatch.setattr("hybridattn.pipeline.store.__version__", "0.0.9")
+    assert fingerprint("a", 1) != one
+
+
+def test_one_run_at_a_time(inputs, tmp_path):
+    with locked(tmp_path / ".lock"), pytest.raises(HybridAttnError, match=f"process {os.getpid()}"):
+        go(inputs, tmp_path)
+
+
 def test_the_estimate_adds_up():
-    stages = build(Recipe(), 30)
+    stages = build(Recipe.from_dict(DEMO), 30)
     results = {"teacher": {"forward_tokens_per_second": 700.0}}
     lines = estimate.table(stages, {"align"}, results)
     assert lines[1].split() == ["align", "done"]
     whole = estimate.seconds(stages, results)
-    assert 300 < whole < 900  # the built-in recipe stays under 15 minutes on two cores
+    assert 300 < whole < 900  # the demo stays under 15 minutes on two cores
     assert estimate.seconds(stages, {}) == 0
 
 
@@ -238,10 +304,12 @@ def test_digests(tmp_path):
     file = tmp_path / "f"
     file.write_bytes(b"a" * (5 << 20))
     one = file_digest(file)
-    with file.open("r+b") as stream:
-        stream.seek(-1, 2)
-        stream.write(b"b")
-    assert file_digest(file) != one
+    for at in (0, 2_500_000, (5 << 20) - 1):  # the middle counts as the ends do
+        with file.open("r+b") as stream:
+            stream.seek(at)
+            stream.write(b"b")
+        assert file_digest(file) != one
+        one = file_digest(file)
     assert file_digest(tmp_path) != file_digest(file)
 
 

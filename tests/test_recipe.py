@@ -55,6 +55,13 @@ def test_paths_are_relative_to_the_recipe(tmp_path):
     assert recipe.teacher.model == "owner/name"
 
 
+def test_paths_of_the_command_line_are_not_relative_to_the_recipe(tmp_path):
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "recipe.toml").write_text("seed = 1")
+    recipe = Recipe.load(tmp_path / "recipe.toml", {"text": {"train": "text.txt"}})
+    assert recipe.text.train == "text.txt"
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
-from hybridattn import evaluate, measure, plan, radlads, select, teacher_cache
-from hybridattn._core import Distiller
+from hybridattn import evaluate, measure, plan, radlads, select, stats, teacher_cache
+from hybridattn._core import Cache, Distiller
 from hybridattn.data import TokenData
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
 
@@ -57,10 +57,9 @@ def test_align_changes_linear_mixers_only(aligned, data):
 def test_alignment_brings_the_all_linear_model_closer(aligned, data):
     before = tiny.teacher().to_probe(aligned.layers[0][1]).to_hybrid([])
     teacher = tiny.teacher()
-    difference = evaluate.paired(
-        evaluate.kl(before, teacher, data), evaluate.kl(aligned.to_hybrid([]), teacher, data)
-    )
-    assert difference["mean"] > 2 * difference["stderr"]
+    found = [evaluate.kl(model, teacher, data)["per_sequence"] for model in (before, aligned.to_hybrid([]))]
+    difference, stderr = stats.paired(*found)
+    assert difference > 2 * stderr
 
 
 @MIXERS
@@ -288,9 +287,8 @@ def test_measure(aligned):
     assert list(found["prefill"]) == list(found["decode"]) == list(found["cache_bytes"]) == [16, 64]
     assert min([*found["prefill"].values(), *found["decode"].values()]) > 0
     json.dumps(found)
-    sizes = {n: measure.cache(aligned.to_hybrid(range(n))) for n in range(4)}
-    assert sizes[0]["bytes_per_token"] == 0  # linear layers hold nothing per token
-    assert [sizes[n]["bytes_per_token"] for n in range(1, 4)] == [n * 2 * 4 * 2 * 8 for n in range(1, 4)]
+    sizes = [Cache(aligned.to_hybrid(range(n))).bytes_per_token for n in range(4)]
+    assert sizes == [n * 2 * 4 * 2 * 8 for n in range(4)]  # linear layers hold nothing per token
     with pytest.raises(ConfigError, match="lengths is 500"):
         measure.latency(hybrid, (500,))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..recipe import AlignPart
-from .common import Parser, apply_threads, mixer_spec, refuse_overwrite, show, training_summary, windows
+from .common import Parser, apply_threads, mixer_spec, refuse_overwrite, show, training_summary, writing
 
 EXAMPLE = "hybridattn align smollm2-135m --text wikipedia --tokens 50000 --out probe"
 
@@ -51,28 +50,31 @@ def run(args: argparse.Namespace) -> None:
     from .. import radlads
     from ..model import Model
     from ..pipeline.store import finish_checkpoint
+    from ..pipeline.texts import Texts, locate, note_aligned, tokenizer_of
 
     apply_threads(args)
     refuse_overwrite(args.teacher, args.out)
-    teacher = Model.from_pretrained(args.teacher)
-    data = windows(args.text, teacher, args.seq_len, args.tokens)
-    steps = max(1, args.tokens // (args.seq_len * args.batch_size))
-    checkpoint = Path(f"{args.out}.checkpoint")
-    probe = radlads.align(
-        teacher,
-        mixer_spec(args.mixer, args.option),
-        data,
-        steps=steps,
-        batch_size=args.batch_size,
-        lr=args.lr or None,
-        lr_final=args.lr_final,
-        seed=args.seed,
-        layerwise=args.layerwise,
-        checkpoint=checkpoint,
-        progress=not args.quiet,
-    )
-    probe.save_pretrained(args.out)
-    finish_checkpoint(checkpoint)
+    with writing(args.out) as checkpoint:
+        teacher, texts = Model.from_pretrained(args.teacher), Texts(locate(args.text, "--text"))
+        data = texts.training(tokenizer_of(teacher), args.tokens, args.seq_len)
+        steps = max(1, args.tokens // (args.seq_len * args.batch_size))
+        probe = radlads.align(
+            teacher,
+            mixer_spec(args.mixer, args.option),
+            data,
+            steps=steps,
+            batch_size=args.batch_size,
+            lr=args.lr or None,
+            lr_final=args.lr_final,
+            seed=args.seed,
+            layerwise=args.layerwise,
+            checkpoint=checkpoint,
+            checkpoint_last=False,
+            progress=not args.quiet,
+        )
+        probe.save_pretrained(args.out)
+        note_aligned(args.out, texts, args.tokens)
+        finish_checkpoint(checkpoint)
     result = probe.train_result
     assert result is not None  # align sets it
     report = training_summary(result.losses, steps * args.seq_len * args.batch_size, result.seconds, args.out)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from ..data import TokenData
-    from ..model import Model
+TEXT_HELP = ".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia or articles (built in)"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             "--text",
             required=True,
             metavar="FILE",
-            help=".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia (built in)",
+            help=TEXT_HELP + "; its first tenth is set aside for scores and evaluation",
         )
         self.add_argument(
             "--tokens", type=positive, default=tokens, help="tokens to train on (default: %(default)s)"
@@ -144,24 +144,14 @@ def refuse_overwrite(source: str, out: str) -> None:
         raise ConfigError(f"--out {out!r} is the model to read; give another folder")
 
 
-def load_texts(source: str, heldout: bool = False) -> list[str]:
-    """Documents of a file or folder; "wikipedia" stands for the built-in text, training or held-out part."""
-    from .. import hub
-    from ..data import load_text
-    from ..recipe import DEMO_TEXT
+@contextmanager
+def writing(out: str) -> Iterator[Path]:
+    """Keep other runs out of an output folder; gives the path of its checkpoint."""
+    from ..files import locked
 
-    if source == DEMO_TEXT and not Path(source).exists():
-        return load_text(hub.fetch_text()[1 if heldout else 0])
-    return load_text(source)
-
-
-def windows(source: str, model: Model, seq_len: int, tokens: int | None, heldout: bool = False) -> TokenData:
-    """A text as windows of `seq_len`; DataError when the model has no tokenizer or the text is too short."""
-    from ..data import TokenData
-    from ..pipeline.job import tokenizer_of
-
-    texts = load_texts(source, heldout)
-    return TokenData.from_text(texts, tokenizer_of(model), seq_len, tokens, label=Path(source).name)
+    folder = os.path.abspath(out)
+    with locked(f"{folder}.lock"):
+        yield Path(f"{folder}.checkpoint")
 
 
 def show(args: argparse.Namespace, data: Any, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..recipe import SCHEDULES, DistillPart
-from .common import Parser, apply_threads, positive, refuse_overwrite, show, training_summary, windows
+from .common import Parser, apply_threads, positive, refuse_overwrite, show, training_summary, writing
 
 EXAMPLE = "hybridattn distill probe --plan plan.json --text wikipedia --tokens 100000 --out hybrid"
 
@@ -52,39 +51,52 @@ def run(args: argparse.Namespace) -> None:
     from .. import radlads
     from ..model import Model
     from ..pipeline.store import finish_checkpoint
+    from ..pipeline.texts import Texts, aligned_tokens, locate, tokenizer_of
     from ..plan import Plan
 
     apply_threads(args)
     refuse_overwrite(args.probe, args.out)
-    plan = Plan.load(args.plan)
-    probe = Model.from_pretrained(args.probe)
-    hybrid, teacher = probe.to_hybrid(plan), probe.to_hybrid(range(len(probe.layers)))
-    del probe
-    data = windows(args.text, hybrid, args.seq_len, args.tokens)
-    per_step = args.seq_len * args.batch_size
-    steps, checkpoint = max(1, args.tokens // per_step), Path(f"{args.out}.checkpoint")
-    result = radlads.distill(
-        hybrid,
-        teacher,
-        data,
-        steps=steps,
-        batch_size=args.batch_size,
-        lr_mixers=args.lr_mixers,
-        lr_rest=args.lr_rest,
-        schedule=args.schedule,
-        seed=args.seed,
-        cache_teacher=args.cache_teacher,
-        checkpoint=checkpoint,
-        progress=not args.quiet,
-    )
-    summary, rows = training_summary(result.losses, steps * per_step, result.seconds, args.out)
-    if args.finetune_tokens:
-        more = max(1, args.finetune_tokens // per_step)
-        tuned = radlads.finetune(
-            hybrid, data, steps=more, batch_size=args.batch_size, seed=args.seed + 1, progress=not args.quiet
+    plan, per_step = Plan.load(args.plan), args.seq_len * args.batch_size
+    steps, more = (max(1, tokens // per_step) for tokens in (args.tokens, args.finetune_tokens or per_step))
+    with writing(args.out) as checkpoint:
+        teacher = Model.from_pretrained(args.probe)
+        hybrid = teacher.to_hybrid(plan)
+        teacher.gates[:] = 1.0  # with its softmax mixers alone the probe is the teacher
+        texts = Texts(locate(args.text, "--text"))
+        seen = aligned_tokens(args.probe, texts)
+        data = texts.training(tokenizer_of(hybrid), args.tokens, args.seq_len, skip=seen)
+        result = radlads.distill(
+            hybrid,
+            teacher,
+            data,
+            steps=steps,
+            batch_size=args.batch_size,
+            lr_mixers=args.lr_mixers,
+            lr_rest=args.lr_rest,
+            schedule=args.schedule,
+            seed=args.seed,
+            cache_teacher=args.cache_teacher,
+            checkpoint=checkpoint,
+            checkpoint_last=bool(args.finetune_tokens),
+            progress=not args.quiet,
         )
-        summary["finetune"], extra = training_summary(tuned.losses, more * per_step, tuned.seconds, args.out)
-        rows = rows[:-1] + [[f"fine-tuning {name}", value] for name, value in extra[:-1]] + rows[-1:]
-    hybrid.save_pretrained(args.out)
-    finish_checkpoint(checkpoint)
+        del teacher
+        summary, rows = training_summary(result.losses, steps * per_step, result.seconds, args.out)
+        if args.finetune_tokens:
+            tuned = radlads.finetune(
+                hybrid,
+                data,
+                steps=more,
+                batch_size=args.batch_size,
+                seed=args.seed + 1,
+                checkpoint=checkpoint / "finetune.safetensors",
+                checkpoint_last=False,
+                progress=not args.quiet,
+            )
+            summary["finetune"], extra = training_summary(
+                tuned.losses, more * per_step, tuned.seconds, args.out
+            )
+            rows = rows[:-1] + [[f"fine-tuning {name}", value] for name, value in extra[:-1]] + rows[-1:]
+        hybrid.save_pretrained(args.out)
+        finish_checkpoint(checkpoint)
     show(args, summary, (), rows)

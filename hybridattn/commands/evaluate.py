@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .common import Parser, apply_threads, positive, show, windows
+from .common import TEXT_HELP, Parser, apply_threads, positive, show
 
 EXAMPLE = "hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192"
 
@@ -22,7 +22,7 @@ def parser() -> Parser:
         "--text",
         required=True,
         metavar="FILE",
-        help=".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia (built in)",
+        help=TEXT_HELP,
     )
     p.add_argument("--teacher", metavar="MODEL", help="the model to compare with")
     p.add_argument("--tokens", type=positive, help="stop after this many (default: all)")
@@ -42,12 +42,15 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
     from .. import evaluate
+    from ..data import TokenData, load_text
     from ..model import Model
+    from ..pipeline.texts import locate, tokenizer_of
     from ..report import numbers
 
     apply_threads(args)
     model = Model.from_pretrained(args.model)
-    data = windows(args.text, model, args.seq_len, args.tokens, heldout=True)
+    texts = load_text(locate(args.text, "--text", heldout=True))
+    data = TokenData.from_text(texts, tokenizer_of(model), args.seq_len, args.tokens, keep_tail=True)
     found = evaluate.perplexity(model, data, stride=args.stride)
     result = {
         "model": args.model,

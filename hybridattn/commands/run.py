@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .common import Parser, apply_threads, positive
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
 
 EXAMPLE = """\
 hybridattn run --demo --out demo
@@ -26,7 +30,11 @@ def parser() -> Parser:
     )
     p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="what differs from the built-in recipe")
     p.add_argument("--out", metavar="DIR", help="output folder (needed, except with --show-recipe)")
-    p.add_argument("--demo", action="store_true", help="the built-in recipe: SmolLM2-135M and Wikipedia text")
+    p.add_argument(
+        "--demo",
+        action="store_true",
+        help="the built-in recipe, with less evaluation text: SmolLM2-135M-Instruct, Wikipedia passages",
+    )
     p.add_argument("--teacher", metavar="MODEL", help="model folder, .gguf file or hub id (teacher.model)")
     p.add_argument("--text", metavar="FILE", help="training text (text.train)")
     p.add_argument("--mixer", metavar="KIND", help="kind of linear mixer (mixer.kind)")
@@ -54,18 +62,23 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Run the recipe and print where the report is, with its first paragraph."""
-    from ..recipe import Recipe
+    from ..recipe import DEMO, Recipe, merge
 
     complain = parser().error
     settings = overrides(args)
     if not (args.recipe or args.demo or settings or args.show_recipe):
         complain("give a recipe file, or --demo")
+    if args.recipe and args.demo:
+        complain("give a recipe file or --demo, not both")
+    if args.demo:
+        settings = merge(DEMO, settings)
     recipe = Recipe.load(args.recipe, settings) if args.recipe else Recipe.from_dict(settings)
     if args.show_recipe:
         print(recipe.to_toml(), end="")
         return
     if not args.out:
         complain("--out is needed: the folder for results and report")
+    refuse_overwrite(args.recipe, args.out, recipe)
     apply_threads(args)
     from .. import pipeline
 
@@ -91,6 +104,18 @@ def run(args: argparse.Namespace) -> None:
     for paragraph in facts["summary"]:
         print(f"\n{plain(paragraph)}")
     print(f"\n{paths['html']}")
+
+
+def refuse_overwrite(source: str | None, out: str, recipe: Recipe) -> None:
+    """ConfigError when the recipe that is read would be replaced by another one, or by one without comments;
+    the one that an earlier run wrote into its folder says the same still.
+    """
+    from ..errors import ConfigError
+
+    written = Path(out) / "recipe.toml"
+    same = source is not None and written.exists() and written.samefile(source)
+    if same and written.read_text(encoding="utf-8") != recipe.to_toml():
+        raise ConfigError(f"--out {out!r} would write over the recipe {source!r}; give another folder")
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..recipe import PlanPart, ScorePart
-from .common import Parser, apply_threads, positive, show, windows
+from .common import Parser, apply_threads, positive, show
 
 EXAMPLE = """\
 hybridattn score probe --method kl_gate --out scores.json
@@ -16,8 +16,8 @@ def parser() -> Parser:
     """Its command line."""
     p = Parser(
         "score",
-        "Rank the layers of a probe by how much of the teacher is lost when they are linear, in nats of KL "
-        "divergence. High: keep softmax.",
+        "Rank the layers of a probe by how much of the teacher is lost when they are linear: KL divergence "
+        "in nats, or for kl_gate its slope in nats per unit of gate. High: keep softmax.",
         EXAMPLE,
     )
     p.add_argument("probe", help="folder made by hybridattn align")
@@ -31,8 +31,8 @@ def parser() -> Parser:
         "--text",
         default=ScorePart.text,
         metavar="FILE",
-        help="what scores are read on: recall (synthetic prompts), a text file, or wikipedia "
-        "(default: %(default)s)",
+        help="what scores are read on: recall (synthetic prompts), a text file, or wikipedia or articles; of "
+        "a text, a part that align and distill leave out (default: %(default)s)",
     )
     p.add_argument(
         "--tokens", type=positive, default=ScorePart.tokens, help="tokens of it (default: %(default)s)"
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     """Score, save, print one row per layer from the highest score to the lowest."""
     from .. import select
     from ..model import Model
-    from ..pipeline.job import tokenizer_of
+    from ..pipeline.texts import Texts, locate, tokenizer_of
     from ..recall import recall_prompts
     from ..report import numbers
 
@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> None:
         count = max(1, args.tokens // args.seq_len)
         data = recall_prompts(tokenizer_of(probe), count, args.seq_len, args.seed)
     else:
-        data = windows(args.text, probe, args.seq_len, args.tokens)
+        texts = Texts(locate(args.text, "--text"))
+        data = texts.read("scoring", tokenizer_of(probe), args.tokens, args.seq_len)
     alpha = args.alpha or 0.5
     scores = select.score(probe, data, args.method, alpha=alpha, seed=args.seed, progress=not args.quiet)
     if args.out:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
+from ..files import atomic_write, locked
 from ..recipe import Recipe
 from ..report import numbers
 from . import estimate, work
@@ -30,11 +30,15 @@ def run(
 ) -> dict[str, Path]:
     """Run a recipe into `out` and return the paths of the report: {"md", "html", "json"}.
 
-    log: called with each line of progress; progress: bars on stderr within stages. Raises HybridAttnError and
-    OSError; KeyboardInterrupt leaves a folder that the same call goes on from.
+    log: called with each line of progress; progress: bars on stderr within stages. Raises HybridAttnError,
+    also when another run writes into `out`, and OSError; KeyboardInterrupt leaves a folder that the same call
+    goes on from.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with locked(Path(out) / ".lock"):
+        return _run(recipe, Path(out), log, progress)
+
+
+def _run(recipe: Recipe, out: Path, log: Callable[[str], None], progress: bool) -> dict[str, Path]:
     atomic_write(out / "recipe.toml", recipe.to_toml())
     job = Job(recipe, out, log, progress)
     started = time.perf_counter()

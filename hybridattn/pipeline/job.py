@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
 from ..recipe import Recipe
 from .store import Store, fingerprint
+from .texts import Texts, tokenizer_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from ..data import TokenData
     from ..model import Model
     from ..plan import Plan
-    from ..tokenizer import Tokenizer
-
-ASIDE = (
-    0.1  # share of the training file's pieces kept for scoring and, without a held-out file, for evaluation
-)
-PIECE = 20_000  # characters: longer documents are cut at blank lines, so that a tenth can be set aside
 
 
 class Job:
@@ -47,10 +41,6 @@ class Job:
         self._models: dict[str, Model] = {}
         self._hybrid_name = ""
         self._hidden: dict[str, npt.NDArray[np.float32]] = {}
-
-    def digests_of(self, prefix: str) -> list[str]:
-        """Digests of the stages whose names begin so."""
-        return [digest for name, digest in sorted(self.digests.items()) if name.startswith(prefix)]
 
     @property
     def num_layers(self) -> int:
@@ -126,41 +116,14 @@ class Job:
     # ---- text
 
     @cached_property
-    def _texts(self) -> dict[str, list[str]]:
-        """Documents for "training", "scoring" and "held-out"; the same whatever the token budgets are."""
-        from ..data import load_text
-
+    def texts(self) -> Texts:
+        """The text of the run, in parts."""
         files = self.results["fetch"]
-        pieces = cut_documents(load_text(files["text"]))
-        aside = max(2, round(ASIDE * len(pieces)))
-        if len(pieces) <= aside:
-            raise DataError(
-                f"text.train {files['text']} has {sum(map(len, pieces))} characters, too few to set a tenth "
-                "of them aside for scoring and evaluation; give more text"
-            )
-        scoring = max(1, aside // 3)
-        heldout = cut_documents(load_text(files["heldout"])) if files["heldout"] else pieces[scoring:aside]
-        return {"scoring": pieces[:scoring], "held-out": heldout, "training": pieces[aside:]}
-
-    def _tokens(self, kind: str, wanted: int, seq_len: int) -> TokenData:
-        """Windows of `seq_len` of the first `wanted` tokens; DataError when there are too few for one."""
-        from ..data import TokenData
-
-        data = TokenData.from_text(self._texts[kind], tokenizer_of(self.teacher), seq_len, max_tokens=wanted)
-        if len(data.tokens) < seq_len:
-            raise DataError(
-                f"the {kind} text has {len(data.tokens)} tokens, too few for one sequence of {seq_len}; give "
-                "more text or a shorter length in the recipe"
-            )
-        return data
+        return Texts(Path(files["text"]), Path(files["heldout"]) if files["heldout"] else None)
 
     def training_text(self, tokens: int, seq_len: int, skip: int = 0) -> TokenData:
-        """Windows for training. An earlier step's `skip` tokens are left out when enough text follows."""
-        from ..data import TokenData, cut
-
-        data = self._tokens("training", skip + tokens, seq_len)
-        rest = data.tokens[skip:]
-        return TokenData(rest, cut(len(rest), seq_len, False)) if len(rest) >= max(tokens, seq_len) else data
+        """See `Texts.training`."""
+        return self.texts.training(tokenizer_of(self.teacher), tokens, seq_len, skip)
 
     def scoring_text(self) -> TokenData:
         """What layer scores are read on: recall prompts, plain text, or half and half."""
@@ -168,14 +131,13 @@ class Job:
 
         part = self.recipe.score
         count = max(1, part.tokens // part.seq_len)
-        plain = None if part.text == "recall" else self._tokens("scoring", count * part.seq_len, part.seq_len)
-        return scoring_text(
-            part.text, tokenizer_of(self.teacher), count, part.seq_len, plain, self.recipe.seed
-        )
+        tokenizer, wanted = tokenizer_of(self.teacher), count * part.seq_len
+        plain = None if part.text == "recall" else self.texts.read("scoring", tokenizer, wanted, part.seq_len)
+        return scoring_text(part.text, tokenizer, count, part.seq_len, plain, self.recipe.seed)
 
     def heldout_text(self, length: int) -> TokenData:
         """The evaluation tokens, the same ones at every length, in windows of `length`."""
-        return self._tokens("held-out", self.recipe.evaluate.tokens, length)
+        return self.texts.read("held-out", tokenizer_of(self.teacher), self.recipe.evaluate.tokens, length)
 
     def teacher_hidden(self, data: TokenData) -> npt.NDArray[np.float32]:
         """The teacher's final hidden states on evaluation text: one pass for all models that are compared."""
@@ -185,31 +147,3 @@ class Job:
         if key not in self._hidden:
             self._hidden[key] = final_hidden(self.teacher, data)
         return self._hidden[key]
-
-
-def tokenizer_of(model: Model) -> Tokenizer:
-    """The model's tokenizer, or DataError that says what is missing."""
-    if model.tokenizer is None:
-        raise DataError("the model has no tokenizer; put its tokenizer.json into the model's folder")
-    return model.tokenizer
-
-
-def cut_documents(texts: list[str]) -> list[str]:
-    """Documents, the long ones in pieces of about PIECE characters (less when there is little text)."""
-    size = min(PIECE, max(200, sum(map(len, texts)) // 30))
-    return [piece for text in texts for piece in _cut(text, size) if piece.strip()]
-
-
-def _cut(text: str, size: int) -> Iterator[str]:
-    """Pieces of a text that joined are the text, cut where a paragraph, a line, a sentence or a word ends."""
-    start = 0
-    while len(text) - start > 1.5 * size:
-        stop = start + size
-        for mark in ("\n\n", "\n", ". ", " "):
-            found = text.find(mark, stop, stop + size // 2)
-            if found >= 0:
-                stop = found + len(mark)
-                break
-        yield text[start:stop]
-        start = stop
-    yield text[start:]

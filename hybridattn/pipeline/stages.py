@@ -10,6 +10,7 @@ from ..recipe import Recipe
 from . import work
 from .ids import distilled_ids, model_ids, shown_ids, state_shown
 from .job import Job
+from .machine import machine
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def _align(recipe: Recipe) -> Stage:
     def inputs(job: Job) -> Any:
         return {
             "files": job.results["fetch"]["digests"],
-            "mixer": recipe.mixer,
-            "align": asdict(recipe.align),
+            "mixer": work.complete_mixer(recipe.mixer),
+            "align": {**asdict(recipe.align), "lr": work.align_lr(recipe)},
             "seed": recipe.seed,
         }
 
@@ -134,11 +135,9 @@ def _measure(recipe: Recipe, model_id: str) -> Stage:
     part = recipe.measure
 
     def inputs(job: Job) -> Any:
-        # speed depends on the shape of a model, not on its weights
         return {
-            "teacher": job.results["fetch"]["digests"]["teacher"],
-            "layers": job.layers(model_id),
-            "mixer": recipe.mixer,
+            "model": job.model_digest(model_id, "before"),
+            "machine": machine(),
             "measure": asdict(part),
         }
 

@@ -8,29 +8,30 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..files import atomic_write
 
 VERSION = 1  # raise it when a stage's result changes its meaning: all folders then run again
 
 
 def fingerprint(name: str, inputs: Any) -> str:
-    """Hex digest of a stage's name and inputs (anything JSON can hold); equal inputs, equal digest."""
-    text = json.dumps([VERSION, name, inputs], sort_keys=True, separators=(",", ":"))
+    """Hex digest of a stage's name and inputs (anything JSON can hold) and of the package's version; equal
+    inputs, equal digest.
+    """
+    text = json.dumps([VERSION, __version__, name, inputs], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file or folder by names, sizes, first and last mebibyte of each file: fast for any size."""
-    state = hashlib.sha256()
+    """Digest of a file or folder by the names, sizes and bytes of its files."""
+    state = hashlib.blake2b()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         size = file.stat().st_size
         state.update(f"{file.relative_to(path) if path.is_dir() else ''}|{size}|".encode())
         with file.open("rb") as stream:
-            state.update(stream.read(1 << 20))
-            if size > 2 << 20:
-                stream.seek(-(1 << 20), 2)
-            state.update(stream.read())
+            while block := stream.read(1 << 20):
+                state.update(block)
     return state.hexdigest()[:24]
 
 

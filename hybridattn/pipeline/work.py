@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError, PlanError
-from ..recipe import DEMO_TEACHER, DEMO_TEXT
+from ..recipe import Recipe
 from ..report.numbers import finite, finite_list
 from .job import Job
 from .store import file_digest
+from .texts import locate, note_aligned, same_text
 
 TEACHER_CACHE_BYTES = 1 << 30
 
@@ -22,22 +23,24 @@ def fetch(job: Job) -> dict[str, Any]:
 
     teacher_part, text = job.recipe.teacher, job.recipe.text
     teacher = hub.resolve(teacher_part.model)
-    train, heldout = Path(text.train), text.heldout
-    if text.train == DEMO_TEXT and not train.exists():
-        train, demo_heldout = hub.fetch_text()
-        heldout = heldout or str(demo_heldout)
-    for key, path in (("train", train), ("heldout", Path(heldout or train))):
-        if not path.exists():
+    train, heldout = locate(text.train, "text.train"), ""
+    if text.heldout:
+        heldout = str(locate(text.heldout, "text.heldout", heldout=True))
+        if same_text(train, Path(heldout)):
             raise DataError(
-                f"text.{key} {str(path)!r} does not exist; give a .txt, .txt.gz or .jsonl file, or a folder "
-                f'of them, or "{DEMO_TEXT}"'
+                f"text.heldout {text.heldout!r} is the training text; give another one, or none: a part of "
+                "the training text is set aside"
             )
-    name = teacher_part.name or ("SmolLM2-135M" if teacher_part.model == DEMO_TEACHER else teacher.stem)
+    elif text.train in hub.TEXTS and not Path(text.train).exists():
+        heldout = str(locate(text.train, "text.train", heldout=True))
+    built_in = teacher_part.model == hub.TEACHER and not Path(hub.TEACHER).exists()
+    name = teacher_part.name or ("SmolLM2-135M-Instruct" if built_in else teacher.stem)
     return {
         "teacher": str(teacher),
         "text": str(train),
         "heldout": heldout,
         "name": name,
+        "weights": hub.TEACHER_WEIGHTS if built_in else "",
         "digests": {
             "teacher": file_digest(teacher),
             "text": file_digest(train),
@@ -123,22 +126,35 @@ def align(job: Job) -> dict[str, Any]:
         data,
         steps=steps,
         batch_size=part.batch_size,
-        lr=part.lr or None,
+        lr=align_lr(job.recipe),
         lr_final=part.lr_final,
         seed=job.recipe.seed,
         layerwise=part.layerwise,
         checkpoint=job.store.checkpoint("align", job.digests["align"]),
+        checkpoint_last=False,  # the probe is saved at once
         progress=job.progress,
     )
     probe.save_pretrained(job.out / "probe")
+    note_aligned(job.out / "probe", job.texts, part.tokens)
     result = probe.train_result
     assert result is not None  # align sets it
     job.keep("probe", probe)
-    tail = result.losses[-max(1, result.steps // 10) :]
-    return {
-        "curve": curve(result.curve, part.seq_len * part.batch_size),
-        "layer_loss": finite_list(tail.mean(axis=0)),
-    }
+    return {"curve": curve(result.curve, part.seq_len * part.batch_size)}
+
+
+def align_lr(recipe: Recipe) -> float:
+    """The learning rate of step 1: the recipe's, or the mixer's own."""
+    from .. import radlads
+
+    return recipe.align.lr or radlads.align_lr(recipe.mixer["kind"])
+
+
+def complete_mixer(spec: dict[str, Any]) -> dict[str, Any]:
+    """A mixer spec with every option it leaves to its default."""
+    from .._core import mixers
+
+    options = mixers().get(spec["kind"], {"options": {}})["options"]
+    return {**{name: option["default"] for name, option in options.items()}, **spec}
 
 
 def score(job: Job, method: str) -> dict[str, Any]:
@@ -219,6 +235,7 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
     part, name = job.recipe.distill, f"distill/{model_id}"
     hybrid = job.model(model_id, "before")
     job.forget("hybrid")
+    job.forget("probe")  # it is read again for the next hybrid; training needs the memory
     per_step = part.seq_len * part.batch_size
     data = job.training_text(part.tokens, part.seq_len, skip=job.recipe.align.tokens)
     checkpoint = job.store.checkpoint(name, job.digests[name])
@@ -236,6 +253,7 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
         seed=job.recipe.seed,
         cache_teacher=job.store.teacher_cache if small else None,
         checkpoint=checkpoint,
+        checkpoint_last=part.finetune_tokens > 0,
         progress=job.progress,
     )
     found = {"curve": curve(result.curve, per_step), "finetune_curve": None}
@@ -246,6 +264,7 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
             steps=max(1, part.finetune_tokens // per_step),
             batch_size=part.batch_size,
             seed=job.recipe.seed + 1,
+            checkpoint_last=False,
             progress=job.progress,
             checkpoint=job.store.checkpoint(name, job.digests[name], "finetune"),
         )
