@@ -271,13 +271,13 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",       "k",    "v",        "gate", "b",        "a",       "A_log",
-                            "dt_bias", "norm", "inv_freq", "silu", "norm_eps", "lengths", NULL};
+    static char *names[] = {"q",    "k",        "v",           "gate", "b",        "a",       "A_log", "dt_bias",
+                            "norm", "inv_freq", "rope_factor", "silu", "norm_eps", "lengths", NULL};
     PyObject *object[9], *freq_arg = Py_None, *lengths = Py_None;
-    ref_gated_delta_mixer m = {.silu = 1, .norm_eps = 1e-6};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OpdO:mix_gated_delta", names, &object[0], &object[1],
+    ref_gated_delta_mixer m = {.rope_factor = 1.0, .silu = 1, .norm_eps = 1e-6};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OdpdO:mix_gated_delta", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &object[8],
-                                     &freq_arg, &m.silu, &m.norm_eps, &lengths))
+                                     &freq_arg, &m.rope_factor, &m.silu, &m.norm_eps, &lengths))
         return NULL;
     static const char *const shape[9] = {"T H 2h", "T H 2h", "T H 2h", "T H 2h", "T H", "T H", "H", "H", "2h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -298,13 +298,13 @@ static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwa
 
 static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",        "k",      "v",     "feature_q",     "feature_k", "gate",
-                            "inv_freq", "window", "sinks", "rope_features", "lengths",   NULL};
+    static char *names[] = {"q",           "k",      "v",     "feature_q",     "feature_k", "gate", "inv_freq",
+                            "rope_factor", "window", "sinks", "rope_features", "lengths",   NULL};
     PyObject *object[7], *lengths = Py_None;
-    ref_window_mixer m = {.window = 64, .sinks = 4, .rope_features = 1};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$iipO:mix_window_linear", names, &object[0], &object[1],
-                                     &object[2], &object[3], &object[4], &object[5], &object[6], &m.window, &m.sinks,
-                                     &m.rope_features, &lengths))
+    ref_window_mixer m = {.rope_factor = 1.0, .window = 64, .sinks = 4, .rope_features = 1};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$diipO:mix_window_linear", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &object[6], &m.rope_factor,
+                                     &m.window, &m.sinks, &m.rope_features, &lengths))
         return NULL;
     static const char *const shape[7] = {"T H 2h", "T K 2h", "T K 2h", "H 2h 2h", "K 2h 2h", "H", "h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -349,14 +349,15 @@ static PyMethodDef methods[] = {
         "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\nAs ops.adamw."),
     HA_FUNCTION(
         mix_gated_delta,
-        "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, silu=True, norm_eps=1e-6, "
-        "lengths=None)\n"
+        "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, rope_factor=1.0, silu=True, "
+        "norm_eps=1e-6, lengths=None)\n"
         "--\n\nThe gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
         "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d]."),
     HA_FUNCTION(
         mix_window_linear,
-        "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, window=64, sinks=4, rope_features=True, "
-        "lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], feature_q "
+        "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, rope_factor=1.0, window=64, sinks=4, "
+        "rope_features=True, lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v "
+        "[T,KV,d], feature_q "
         "[H,d,d],\n"
         "feature_k [KV,d,d], gate [H], inv_freq [d/2] -> [T,H,d]."),
     {0},
