@@ -152,8 +152,7 @@ typedef struct {
     float lr, decay;
 } ha_segment;
 
-/* NaN also when `work` is full */
-double ha_sum_squares(int n, const ha_segment *segment, const float *x, ha_arena *work);
+ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, double *out, ha_arena *work);
 /* One step; gradients are scaled by `clip` and zeroed; `step` counts from 1. m and v lie like the parameters. */
 ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
                    float beta2, float eps, int64_t step, ha_arena *work);

@@ -109,6 +109,13 @@ static void require_groups(ha_call *call)
                     "%d heads share %d key heads, allowed are divisors", ha_size(call, 'H'), ha_size(call, 'K'));
 }
 
+static void require_window(ha_call *call, int window, int sinks, int narrowest)
+{
+    ha_call_require(call, window >= narrowest && window <= 1 << 30, "window is %d, allowed are %d to 2^30", window,
+                    narrowest);
+    ha_call_require(call, sinks >= 0 && sinks <= 1 << 30, "sinks is %d, allowed are 0 to 2^30", sinks);
+}
+
 static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q",      "k",      "v",     "lengths",      "key_lengths", "scale",
@@ -123,6 +130,7 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     const double *q = ha_call_in(&call, q_arg, "q", "T H d", 0), *k = ha_call_in(&call, k_arg, "k", "L K d", 0);
     const double *v = ha_call_in(&call, v_arg, "v", "L K d", 0);
     require_groups(&call);
+    require_window(&call, a.window, a.sinks, 0);
     a.heads = SIZE('H'), a.kv_heads = SIZE('K'), a.dim = SIZE('d');
     a.scale = scale == Py_None ? 1.0 / sqrt(a.dim) : PyFloat_AsDouble(scale);
     call.failed |= scale != Py_None && a.scale == -1.0 && PyErr_Occurred();
@@ -160,7 +168,7 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     if (ha_call_run(&call)) {
         const ref_delta d = {SIZE('H'), SIZE('k'), SIZE('v')};
         if (initial)
-            memcpy(state, initial, (size_t)SIZE('S') * (size_t)(d.heads * d.dk) * (size_t)d.dv * sizeof *state);
+            memcpy(state, initial, (size_t)SIZE('S') * (size_t)d.heads * (size_t)d.dk * (size_t)d.dv * sizeof *state);
         ref_gated_delta(&d, &batch, q, k, v, g, beta, state, out);
     }
     if (!return_state)
@@ -180,9 +188,12 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
     const double *f = ha_call_in(&call, object[0], "f", "T H F", 0), *e = ha_call_in(&call, object[1], "e", "T K F", 0);
     const double *v = ha_call_in(&call, object[2], "v", "T K d", 0);
     require_groups(&call);
+    ha_call_require(&call, lag >= 0 && lag <= 1 << 30, "lag is %d, allowed are 0 to 2^30", lag);
+    ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
+                    "lag is %d, allowed with a state is 0", lag);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    call.size['P' - 'A'] = SIZE('F') * (SIZE('d') + 1);
+    ha_call_size(&call, 'P', (int64_t)SIZE('F') * (SIZE('d') + 1));
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     double *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"), *state = ha_call_out(&call, "S K P");
     if (ha_call_run(&call)) {
@@ -312,6 +323,7 @@ static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *k
     for (int i = 0; i < 7; i++)
         in[i] = ha_call_in(&call, object[i], names[i], shape[i], 0);
     require_groups(&call);
+    require_window(&call, m.window, m.sinks, 1);
     m.inv_freq = in[6];
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};

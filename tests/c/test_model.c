@@ -84,7 +84,7 @@ static void forward_is_one(void)
         CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
         CHECK_INT(ha_tape_forward(m, NULL, 0, &batch, NULL, &arena, NULL, &tape), HA_OK);
         for (int s = 0; s < 4; s++) {
-            const ha_windows own = {stream, pairs + 2 * s, 1};
+            const ha_windows own = {stream, pairs + 2 * s, 1, V};
             const size_t at = (size_t)pairs[2 * s] * D, n = (size_t)(pairs[2 * s + 1] - pairs[2 * s]) * D;
             CHECK_ALL_CLOSE(tape.hidden + batch.offset[s] * D, hidden + at, n, 1e-5);
             CHECK_INT(ha_windows_hidden(m, &own, alone, &arena, NULL), HA_OK);
@@ -134,7 +134,7 @@ static void cache_equals_full(void)
     for (int k = 0; k < 6; k++) {
         ha_model *m = make(kinds[k / 3], 0, 3);
         const int64_t whole[] = {0, 140, 150, 214};
-        const ha_windows w = {stream, whole, 2};
+        const ha_windows w = {stream, whole, 2, V};
         float *full = zeros(N * D), *parts[] = {zeros(140 * D), zeros(140 * D)},
               *forked[] = {zeros(140 * D), zeros(140 * D)};
         for (int l = 0; l < LAYERS; l++)
