@@ -57,11 +57,12 @@ static int match(ha_call *call, PyArrayObject *array, const char *name, const ch
     return 0;
 }
 
-void ha_call_size(ha_call *call, char letter, int64_t size)
+void ha_call_state_size(ha_call *call, int64_t size)
 {
-    ha_call_require(call, size <= INT_MAX, "%c would be %lld, allowed are 1 to %d", letter, (long long)size, INT_MAX);
+    ha_call_require(call, size <= INT_MAX, "a state has %lld numbers a head, allowed are up to %d", (long long)size,
+                    INT_MAX);
     if (!call->failed)
-        call->size[letter - 'A'] = (int)size;
+        call->size['P' - 'A'] = (int)size;
 }
 
 static void *hold(ha_call *call, PyArrayObject *array)

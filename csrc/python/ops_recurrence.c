@@ -1,7 +1,6 @@
 /* ops over a state of fixed size: gated_delta and linear_attention, in chunks, with states in and out. */
 #include "python/ops.h"
 
-#include <limits.h>
 #include <string.h>
 
 #include "ops/ops.h"
@@ -34,9 +33,7 @@ static delta_inputs delta_arguments(ha_call *call, PyObject *const *object)
     in.v = ha_call_in(call, object[2], "v", "T H v", 0);
     in.g = ha_call_in(call, object[3], "g", "T H", 0);
     in.beta = ha_call_in(call, object[4], "beta", "T H", 0);
-    const int64_t square = (int64_t)ha_size(call, 'k') * ha_size(call, 'v');
-    ha_call_require(call, square <= INT_MAX, "a state of one head would have %lld numbers, allowed are up to %d",
-                    (long long)square, INT_MAX);
+    ha_call_state_size(call, (int64_t)ha_size(call, 'k') * ha_size(call, 'v'));
     return in;
 }
 
@@ -184,7 +181,7 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
                     "lag is %d, allowed with a state is 0", lag);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    ha_call_size(&call, 'P', (int64_t)SIZE('F') * (SIZE('d') + 1));
+    ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
     const float *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"),
           *state = return_state ? ha_call_out(&call, "S K P") : NULL;

@@ -161,6 +161,7 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     const double *q = ha_call_in(&call, object[0], "q", "T H k", 0), *k = ha_call_in(&call, object[1], "k", "T H k", 0);
     const double *v = ha_call_in(&call, object[2], "v", "T H v", 0), *g = ha_call_in(&call, object[3], "g", "T H", 0);
     const double *beta = ha_call_in(&call, object[4], "beta", "T H", 0);
+    ha_call_state_size(&call, (int64_t)SIZE('k') * SIZE('v'));
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S H k v", 1);
@@ -193,7 +194,7 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
                     "lag is %d, allowed with a state is 0", lag);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    ha_call_size(&call, 'P', (int64_t)SIZE('F') * (SIZE('d') + 1));
+    ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     double *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"), *state = ha_call_out(&call, "S K P");
     if (ha_call_run(&call)) {
