@@ -11,7 +11,7 @@
  *     ha_model_init_mixers(model, seed);                            then start the linear mixers from the softmax ones
  *
  *     ha_arena_open(&arena);                                        temporaries of all calls that follow
- *     ha_windows w = {tokens, (int64_t[]){0, 512, 512, 900}, 2};    two sequences in one stream of tokens
+ *     ha_windows w = {tokens, pairs, 2, config.vocab_size};         pairs {0, 512, 512, 900}: two sequences in one stream
  *     ha_windows_hidden(model, &w, hidden, &arena, NULL);           final hidden states [stream, hidden_size]
  *     ha_model_logits(model, rows, hidden, logits);                 [rows, vocab_size]
  *

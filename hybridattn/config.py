@@ -89,7 +89,7 @@ class ModelConfig:
             "max_positions",
         ):
             check_int(name, getattr(self, name))
-        check_int("sliding_window", self.sliding_window, low=0)
+        check_int("sliding_window", self.sliding_window, 0, 1 << 30)
         for name in ("attention_bias", "output_bias", "mlp_bias", "tie_embeddings"):
             check_bool(name, getattr(self, name))
         if self.num_heads % self.num_kv_heads:

@@ -125,7 +125,13 @@ def test_not_a_config(hf):
 def test_model_config_checks_itself():
     good = config_from_hf(TINY)
     fields = {name: getattr(good, name) for name in ModelConfig.__dataclass_fields__}
-    bad = [("head_dim", 3), ("num_kv_heads", 3), ("rope_inv_freq", (1.0,)), ("sliding_window", -1)]
+    bad = [
+        ("head_dim", 3),
+        ("num_kv_heads", 3),
+        ("rope_inv_freq", (1.0,)),
+        ("sliding_window", -1),
+        ("sliding_window", 1 << 31),
+    ]
     bad += [("rope_inv_freq", (1.0, 1.0, 1.0, math.inf)), ("rope_attention_factor", 0.0)]
     for name, value in bad:
         with pytest.raises(ConfigError, match=name):

@@ -90,6 +90,48 @@ def test_threads_do_not_change_bits(case, threads):
     assert found[0] == found[1]
 
 
+# --- what is not a number ---
+
+
+@pytest.mark.parametrize("at", [0, 5, 16])
+def test_nan_is_not_hidden(at):
+    """Every op with an exp inside gives NaN for NaN: at the start of a vector, inside it, and in its tail."""
+    x = np.zeros((2, 34), np.float32)
+    x[1, at] = np.nan
+    silu = ops.swiglu(x)
+    assert np.isnan(silu[1, at]) and np.isnan(silu).sum() == 1
+    features = ops.hedgehog(x[:, None, :17], np.eye(17, dtype=np.float32)[None])
+    assert np.isnan(features[1]).all() and not np.isnan(features[0]).any()
+    for length in (1, 70):
+        q, k = np.ones((length, 2, 17), np.float32), np.ones((length, 1, 17), np.float32)
+        q[length - 1, 1, at] = np.nan
+        out, lse, _ = ops.softmax_attention(q, k, k, return_stats=True)
+        assert np.isnan(out[length - 1, 1]).all() and np.isnan(lse[length - 1, 1])
+        assert np.isnan(out).sum() == 17 and np.isnan(lse).sum() == 1
+    targets = np.array([0, 3])
+    assert np.isnan(ops.cross_entropy(x, np.eye(34, dtype=np.float32), targets)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("rows", [1, 70])
+def test_nan_decay_is_not_hidden(rows):
+    case = next(c for c in CASES if c.id == "gated_delta-chunks")
+    q, k, v, g, beta = (case.arrays()[n][:rows] for n in OPS["gated_delta"].arrays)
+    g[-1, 0] = np.nan
+    out, state = ops.gated_delta(q, k, v, g, beta, return_state=True)
+    assert np.isnan(out[-1, 0]).all() and np.isnan(state[0, 0]).all()
+    assert (
+        not np.isnan(out[: rows // 64 * 64]).any() and not np.isnan(out[:, 1:]).any()
+    )  # earlier chunks, other heads
+    assert not np.isnan(state[0, 1:]).any()
+
+
+@pytest.mark.parametrize("op", LOSSES)
+def test_loss_of_no_weight_has_no_gradient(op):
+    case = next(c for c in CASES if c.op == op and c.arrays().get("hidden", c.arrays().get("y")).shape[0] > 8)
+    gradients = case.vjp(ops, case.arrays(), (np.zeros(1, np.float32),))
+    assert gradients and not any(gradient.any() for gradient in gradients.values())
+
+
 # --- sequences in pieces ---
 
 PIECES = [[1, 149], [149, 1], [64, 86], [50, 50, 50], [1] * 20 + [130], [63, 2, 85]]

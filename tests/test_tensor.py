@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import threading
@@ -169,6 +170,24 @@ def test_buffer(dtype, code):
     assert bytes(tensor) == tensor.numpy().tobytes()
     view.cast("B")[:] = bytes(tensor.nbytes)
     assert not tensor.numpy().any()
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (1, 3), (3, 1, 1), (2, 0, 3)])
+def test_a_fortran_buffer_is_what_numpy_gives(shape):
+    """PyBUF_F_CONTIGUOUS asks for column-major memory."""
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    get.argtypes, release.argtypes = (ctypes.py_object, ctypes.c_void_p, ctypes.c_int), (ctypes.c_void_p,)
+
+    def fortran(object) -> bool:
+        view = ctypes.create_string_buffer(256)  # more than a Py_buffer
+        try:
+            get(object, view, 0x40 | 0x10 | 0x08)
+        except (BufferError, ValueError):
+            return False
+        release(view)
+        return True
+
+    assert fortran(Tensor(shape)) == fortran(np.zeros(shape, np.float32)) == (shape != (2, 3))
 
 
 def test_bfloat16_has_no_buffer_format():

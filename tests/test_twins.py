@@ -33,6 +33,7 @@ CONFIG = {
     "mlp_bias": False,
     "tie_embeddings": True,
 }
+YARN = {"rope_attention_factor": 1.3}
 BIASES = {"attention_bias": True, "output_bias": True, "mlp_bias": True, "tie_embeddings": False}
 
 
@@ -65,13 +66,17 @@ TWINS = [
     Twin("softmax", "softmax"),
     Twin("softmax_biases", "softmax", changes=BIASES),
     Twin("softmax_sliding", "softmax", changes={"sliding_window": 7}),
+    Twin("softmax_yarn", "softmax", changes=YARN),
     Twin("gated_delta", "gated_delta"),
     Twin("gated_delta_biases", "gated_delta", changes=BIASES | {"num_kv_heads": 4}),
     Twin("gated_delta_rope", "gated_delta", {"rope": 1}),
+    Twin("gated_delta_yarn", "gated_delta", {"rope": 1}, YARN),
     Twin("gated_delta_linear", "gated_delta", {"silu": 0}),
     Twin("window_linear", "window_linear", {"window": 5, "sinks": 2}),
     Twin("window_linear_biases", "window_linear", {"window": 6, "sinks": 1}, BIASES | {"num_kv_heads": 1}),
     Twin("window_linear_raw", "window_linear", {"window": 5, "sinks": 2, "rope_features": 0}),
+    Twin("window_linear_yarn", "window_linear", {"window": 5, "sinks": 2}, YARN),
+    Twin("window_linear_raw_yarn", "window_linear", {"window": 5, "sinks": 2, "rope_features": 0}, YARN),
     Twin("window_linear_no_sinks", "window_linear", {"window": 1, "sinks": 0}),
     Twin("window_linear_wide", "window_linear", {"window": 64, "sinks": 4}),
 ]
@@ -90,9 +95,9 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
 
     q, k, v = (heads(n) for n in "qkv")
     own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-    inv_freq = np.array(config["rope_inv_freq"], np.float32)
+    inv_freq, factor = np.array(config["rope_inv_freq"], np.float32), config["rope_attention_factor"]
     if twin.kind == "softmax":
-        q, k = (ref.rope(a, inv_freq, lengths=lengths) for a in (q, k))
+        q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
         y = ref.softmax_attention(q, k, v, lengths=lengths, window=config["sliding_window"])
     elif twin.kind == "gated_delta":
         operands = q, k, v, heads("g"), project("b"), project("a"), own["A_log"], own["dt_bias"]
@@ -100,13 +105,16 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
             *operands,
             own["norm.weight"],
             inv_freq=inv_freq if twin.options.get("rope") else None,
+            rope_factor=factor,
             silu=twin.options.get("silu", 1),
             norm_eps=config["norm_eps"],
             lengths=lengths,
         )
     else:
         maps = own["feature_q.weight"], own["feature_k.weight"], own["gate"]
-        y = ref.mix_window_linear(q, k, v, *maps, inv_freq, lengths=lengths, **twin.options)
+        y = ref.mix_window_linear(
+            q, k, v, *maps, inv_freq, rope_factor=factor, lengths=lengths, **twin.options
+        )
     return ref.linear(y.reshape(len(x), -1), own["o_proj.weight"], own.get("o_proj.bias"))
 
 

@@ -6,7 +6,6 @@ typedef enum {
     HA_OK = 0,
     HA_NO_MEMORY,
     HA_BAD_VALUE,
-    HA_UNSUPPORTED,
     HA_INTERRUPTED,
 } ha_status;
 

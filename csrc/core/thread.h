@@ -6,7 +6,8 @@
 int ha_threads(void);
 /* n >= 1; returns what is in force afterwards. */
 int ha_set_threads(int n);
-/* This thread's number inside a parallel region, 0 <= index < ha_threads(): picks its slice of shared scratch. */
+/* This thread's number inside a parallel region, below the region's num_threads: picks its slice of shared
+ * scratch. The region and its scratch take their number from one call of ha_threads(), which may change at any time. */
 int ha_thread_index(void);
 
 #endif

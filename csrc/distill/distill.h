@@ -5,11 +5,12 @@
 #include "model/model.h"
 #include "ops/ops.h"
 
-/* A stream of tokens and the pieces of it that are sequences: window w is [window[2w], window[2w + 1]). */
+/* A stream of tokens and the pieces of it that are sequences: window w is [window[2w], window[2w + 1]). Tokens are below
+ * `vocabulary`, which is checked whenever a batch is made: the stream may change at any time. */
 typedef struct {
     const int32_t *token;
     const int64_t *window;
-    int count;
+    int count, vocabulary;
 } ha_windows;
 
 /* windows.c: the batch of windows [from, to), repeated `copies` times, on the arena */

@@ -104,6 +104,8 @@ static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from
     if (t->options.stage == HA_STAGE_DISTILL) {
         const ha_model *teacher = t->teacher ? t->teacher : m;
         float *target;
+        if (!t->teacher && !cached)
+            return ha_fail(HA_BAD_VALUE, "stage distill needs a teacher or its hidden states");
         HA_PUSH(target, arena, wide);
         HA_TRY(teacher_rows(t, w, from, to, batch, cached, arena, check, target));
         HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
@@ -181,7 +183,8 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
     double *norm, total = 0.0;
     HA_PUSH(norm, arena, (size_t)t->segments);
     for (int from = 0; from < t->segments; from = group_end(t, from)) {
-        double squares = ha_sum_squares(group_end(t, from) - from, t->segment + from, m->grads, arena);
+        double squares;
+        HA_TRY(ha_sum_squares(group_end(t, from) - from, t->segment + from, m->grads, &squares, arena));
         if (!isfinite(squares))
             return ha_fail(HA_BAD_VALUE, "the gradient at step %lld is not finite: lower the learning rate",
                            (long long)t->steps + 1);

@@ -22,7 +22,10 @@ ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha
         for (int i = from; i < to; i++) {
             offset[c * n + i - from] = row;
             for (int64_t t = 0; t < length_of(w, i); t++, row++) {
-                token[row] = w->token[w->window[2 * i] + t];
+                int32_t id = token[row] = w->token[w->window[2 * i] + t];
+                if (id < 0 || id >= w->vocabulary)
+                    return ha_fail(HA_BAD_VALUE, "tokens[%lld] is %d, allowed are 0 to %d",
+                                   (long long)(w->window[2 * i] + t), id, w->vocabulary - 1);
                 position[row] = (int32_t)t;
             }
         }

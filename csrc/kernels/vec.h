@@ -87,11 +87,11 @@ INLINE float v_reduce_max(vf v)
 }
 
 /* e^x within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 Taylor-minimax polynomial for e^r, then 2^n through the
- * exponent bits. Below -87.3 the result is 0 (so masked logits vanish), above 88.3 it saturates. */
+ * exponent bits. Below -87.3 the result is 0 (so masked logits vanish), above 88.3 it saturates; NaN stays NaN. */
 INLINE vf v_exp(vf x)
 {
-    vi live = x > v_set(-87.3f);
-    x = v_select(x < v_set(88.3f), x, v_set(88.3f));
+    vi live = ~(x <= v_set(-87.3f));
+    x = v_select(x > v_set(88.3f), v_set(88.3f), x);
     x = v_select(live, x, v_set(0.0f));
     vf shift = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits */
     vf t = x * v_set(1.44269504f) + shift;

@@ -233,9 +233,10 @@ static ha_status prepare_backward(const ha_mixer *mixer, const ha_pass *pass, co
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const float *a_log = ha_weight(mixer, pass, SLOT_A_LOG), *dt_bias = ha_weight(mixer, pass, SLOT_DT_BIAS);
     if (mixer->option[OPTION_ROPE]) {
-        float *all[4] = {d->q, d->k, in->q, in->k}; /* lengths are undone on unrotated q and k */
-        for (int i = 0; i < 4; i++)
-            ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, all[i], inner);
+        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->q, inner);
+        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->k, inner);
+        ha_unrotate(mixer, pass, heads, in->q, inner); /* lengths are undone on unrotated q and k */
+        ha_unrotate(mixer, pass, heads, in->k, inner);
     }
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++) {

@@ -3,7 +3,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, ha_group group, int layer, int aligns,
                         int join, int ndim, int d0, int d1, int d2, size_t *offset)
@@ -29,14 +28,6 @@ ha_status ha_params_add(ha_params *params, const char *prefix, const char *name,
     params->count++;
     *offset = p->offset;
     return HA_OK;
-}
-
-const ha_param *ha_params_find(const ha_params *params, const char *name)
-{
-    for (int i = 0; i < params->count; i++)
-        if (strcmp(params->list[i].name, name) == 0)
-            return &params->list[i];
-    return NULL;
 }
 
 void ha_params_free(ha_params *params)

@@ -33,7 +33,6 @@ typedef struct {
  * it, so that several matrices with equal columns act as one; otherwise it starts on a 64-byte boundary. */
 ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, ha_group group, int layer, int aligns,
                         int join, int ndim, int d0, int d1, int d2, size_t *offset);
-const ha_param *ha_params_find(const ha_params *params, const char *name);
 void ha_params_free(ha_params *params);
 
 #endif

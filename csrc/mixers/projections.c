@@ -69,6 +69,16 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
         memcpy(weights + mixer->at[HA_SLOT_O_BIAS], weights + softmax->at[HA_SLOT_O_BIAS], d * sizeof *weights);
 }
 
+void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x, ptrdiff_t ldx)
+{
+    const int rows = pass->batch->rows, dim = mixer->config->head_dim;
+    const float factor = mixer->config->rope_factor, inverse = 1.0f / (factor * factor);
+    ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, x, ldx);
+    for (int r = 0; factor != 1.0f && r < rows; r++)
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)heads * dim; i++)
+            x[r * ldx + i] *= inverse; /* both tables carry the factor */
+}
+
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out)
 {
     const ha_config *c = mixer->config;

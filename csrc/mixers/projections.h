@@ -17,6 +17,9 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
 /* Copies q, k, v, o and their biases from softmax; with kv_heads = heads each K/V head is repeated for its group. */
 void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int kv_heads, float *weights);
 
+/* Undoes ha_rope on x [rows, heads, dim] itself; a gradient wants ha_rope with sign -1. */
+void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x, ptrdiff_t ldx);
+
 /* y [rows, width] -> out += scale * (y Wo^T + bias) */
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out);
 

@@ -261,7 +261,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         }
         const int turned = l.heads + l.kv_heads;
         if (!l.rope_features) { /* phi saw unrotated q and k: turn both back first */
-            ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, p.qkv, l.width);
+            ha_unrotate(mixer, pass, turned, p.qkv, l.width);
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
         }
         HA_TRY(ha_hedgehog_backward(rows, l.heads, l.dim, p.qkv, l.width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p.fq,

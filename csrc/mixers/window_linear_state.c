@@ -5,7 +5,6 @@
  * The token at position p >= sinks lies in ring slot (p - sinks) mod window. */
 #include <string.h>
 
-#include "core/thread.h"
 #include "kernels/kernels.h"
 #include "mixers/window_linear.h"
 

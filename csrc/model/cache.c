@@ -36,7 +36,7 @@ static ha_status fill(ha_cache *c, const float *gates)
     c->state = calloc((size_t)states_of(c), sizeof *c->state);
     if (!c->length || !c->gates || !c->state)
         return ha_fail(HA_NO_MEMORY, "out of memory for a cache of %d sequences", c->n_seq);
-    memcpy(c->gates, gates, (size_t)layers * sizeof *c->gates);
+    HA_TRY(ha_gates_of(c->model, gates, c->gates));
     for (int i = 0; i < states_of(c); i++) {
         const ha_mixer *mixer = mixer_at(c, i);
         if (!mixer || mixer->kind->grows)

@@ -25,14 +25,16 @@ static ha_status all_layers(const ha_model *m, const float *gates, const ha_batc
 {
     const int d = m->config.hidden_size;
     ha_pass pass;
-    float *x;
+    float *x, *own;
+    HA_PUSH(own, arena, (size_t)m->config.num_layers);
+    HA_TRY(ha_gates_of(m, gates, own));
     HA_TRY(ha_pass_begin(m, batch, NULL, arena, check, &pass));
     HA_PUSH(x, arena, (size_t)batch->rows * (size_t)d);
     ha_embed_forward(batch->rows, d, batch->token, m->weights + m->embed, x);
     for (int l = 0; l < m->config.num_layers; l++) {
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
-        HA_TRY(ha_layer_forward(m, l, (ha_layer_run){ha_gate_of(m, gates, l), 0}, &pass, x, NULL, cache));
+        HA_TRY(ha_layer_forward(m, l, (ha_layer_run){own[l], 0}, &pass, x, NULL, cache));
     }
     ha_rms_norm_forward(batch->rows, d, x, d, m->weights + m->final_norm, m->config.norm_eps, hidden, d);
     return HA_OK;

@@ -126,6 +126,18 @@ float ha_gate_of(const ha_model *m, const float *gates, int l)
     return (gates ? gates : m->gates)[l];
 }
 
+ha_status ha_gates_of(const ha_model *m, const float *gates, float *own)
+{
+    for (int l = 0; l < m->config.num_layers; l++) {
+        float gate = (gates ? gates : m->gates)[l];
+        if (!(gate >= 0.0f && gate <= 1.0f))
+            return ha_fail(HA_BAD_VALUE, "gates[%d] is %g, allowed are 0 (linear) to 1 (softmax)", l, (double)gate);
+        own[l] = gate;
+        own[l] = ha_gate_of(m, own, l);
+    }
+    return HA_OK;
+}
+
 const float *ha_model_head(const ha_model *m)
 {
     return m->weights + m->head;

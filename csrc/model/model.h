@@ -16,7 +16,7 @@ typedef struct {
     float *rope_inv_freq; /* owned copy behind config.rope_inv_freq */
     ha_params params;
     ha_layer *layer;
-    float *gates;           /* [num_layers], for passes that bring none of their own */
+    float *gates;           /* [num_layers], for passes that bring none of their own; may change at any time */
     float *weights, *grads; /* [params.total]; grads are made when training starts */
     size_t embed, final_norm, head;
 } ha_model;
@@ -36,6 +36,8 @@ ha_status ha_model_need_grads(ha_model *model);
 void ha_model_init_mixers(ha_model *model, uint64_t seed);
 /* A gate as layer l uses it: 1 or 0 where only one mixer is there. */
 float ha_gate_of(const ha_model *model, const float *gates, int l);
+/* own [num_layers] = every gate as its layer uses it; refused unless all are in [0, 1]. */
+ha_status ha_gates_of(const ha_model *model, const float *gates, float *own);
 
 typedef struct ha_cache ha_cache;
 
@@ -79,7 +81,7 @@ const float *ha_model_head(const ha_model *model);
 /* train.c: a forward pass that keeps what its backward needs, on the arena until the caller releases it. */
 typedef struct {
     ha_pass pass;
-    const float *gates;
+    float *gates; /* [num_layers] as they were in the forward pass */
     int both;
     float **saved; /* [num_layers] */
     float *last;   /* [rows, hidden] input of the final norm */

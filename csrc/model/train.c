@@ -8,14 +8,16 @@ ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, const
                           ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
 {
     const int d = m->config.hidden_size, layers = m->config.num_layers;
-    *tape = (ha_tape){.gates = gates, .both = both};
+    *tape = (ha_tape){.both = both};
+    HA_PUSH(tape->gates, arena, (size_t)layers);
+    HA_TRY(ha_gates_of(m, gates, tape->gates));
     HA_TRY(ha_pass_begin(m, batch, grads, arena, check, &tape->pass));
     HA_PUSH(tape->saved, arena, (size_t)layers);
     HA_PUSH(tape->last, arena, (size_t)batch->rows * (size_t)d);
     HA_PUSH(tape->hidden, arena, (size_t)batch->rows * (size_t)d);
     ha_embed_forward(batch->rows, d, batch->token, m->weights + m->embed, tape->last);
     for (int l = 0; l < layers; l++) {
-        ha_layer_run run = {ha_gate_of(m, gates, l), both};
+        ha_layer_run run = {tape->gates[l], both};
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
         HA_PUSH(tape->saved[l], arena, ha_layer_saved(m, l, run, batch));
@@ -37,7 +39,7 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
     HA_TRY(ha_rms_norm_backward(rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, dhidden, d, dx,
                                 d, g ? g + m->final_norm : NULL, pass->arena));
     for (int l = m->config.num_layers - 1; l >= 0; l--) {
-        ha_layer_run run = {ha_gate_of(m, tape->gates, l), tape->both};
+        ha_layer_run run = {tape->gates[l], tape->both};
         if (ha_interrupted(pass->check))
             return HA_INTERRUPTED;
         HA_TRY(ha_layer_backward(m, l, run, pass, tape->saved[l], dx,

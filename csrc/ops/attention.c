@@ -52,6 +52,7 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
         single &= batch->offset[s + 1] - batch->offset[s] == 1;
     if (single)
         return ha_attention_decode(a, batch, q, ldq, keys, out, ldo, lse, max, work);
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work);
     const int d = a->dim, kv = a->kv_heads, group = a->heads / a->kv_heads;
     float **kt; /* [n_seq]: keys of a sequence as [kv_heads, dim, length] */
@@ -66,9 +67,9 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
     tile_start[batch->n_seq] = tiles;
     float *scratch;
     size_t per_thread = (size_t)(2 * QUERY_TILE * d + QUERY_TILE * KEY_TILE);
-    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
+    HA_PUSH(scratch, work, per_thread * (size_t)threads);
 
-#pragma omp parallel num_threads(ha_threads())
+#pragma omp parallel num_threads(threads)
     {
         float *own = scratch + per_thread * (size_t)ha_thread_index();
 #pragma omp for schedule(static) collapse(2)

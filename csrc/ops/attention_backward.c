@@ -69,6 +69,7 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
                                 ptrdiff_t ldd, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), rows = (size_t)batch->rows;
     const int d = a->dim, kv = a->kv_heads, heads = a->heads, group = heads / kv;
     size_t per_thread = (size_t)(2 * QUERY_TILE * d + 2 * QUERY_TILE * KEY_TILE);
@@ -77,9 +78,9 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
     HA_PUSH(vt, work, rows * (size_t)(kv * d));
     HA_PUSH(dk_head, work, rows * (size_t)(heads * d)); /* of a sequence: [heads, length, dim] */
     HA_PUSH(dv_head, work, rows * (size_t)(heads * d));
-    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
+    HA_PUSH(scratch, work, per_thread * (size_t)threads);
 
-#pragma omp parallel num_threads(ha_threads())
+#pragma omp parallel num_threads(threads)
     {
         float *own = scratch + per_thread * (size_t)ha_thread_index();
 #pragma omp for schedule(static) collapse(2)

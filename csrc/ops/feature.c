@@ -9,14 +9,15 @@ ha_status ha_hedgehog_forward(int rows, int heads, int dim, const float *x, ptrd
                               ptrdiff_t ldy, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
     int tiles = (rows + TILE - 1) / TILE;
     float *wt, *scratch;
     HA_PUSH(wt, work, (size_t)heads * square);
-    HA_PUSH(scratch, work, (size_t)ha_threads() * TILE * (size_t)dim);
+    HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
     for (int h = 0; h < heads; h++)
         kernel->transpose(dim, dim, w + (size_t)h * square, dim, wt + (size_t)h * square, dim);
-#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int t = 0; t < tiles; t++)
         for (int h = 0; h < heads; h++) {
             float *u = scratch + (ptrdiff_t)ha_thread_index() * TILE * dim;
@@ -35,11 +36,12 @@ ha_status ha_hedgehog_backward(int rows, int heads, int dim, const float *x, ptr
                                ptrdiff_t lddx, float *dw, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
     float *scratch;
-    HA_PUSH(scratch, work, (size_t)ha_threads() * TILE * (size_t)dim);
+    HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
     /* One task a head: its dw then sums over rows in order. */
-#pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads())
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int h = 0; h < heads; h++) {
         float *du = scratch + (ptrdiff_t)ha_thread_index() * TILE * dim;
         for (int from = 0; from < rows; from += TILE) {

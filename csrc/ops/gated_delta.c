@@ -84,16 +84,17 @@ ha_status ha_gated_delta_forward(const ha_gated_delta *d, const ha_batch *batch,
                                  float *const *state_in, float *const *state_out, float *out, ptrdiff_t ldo, float *z,
                                  float *states, ha_arena *work)
 {
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), size = (size_t)d->dk * (size_t)d->dv;
     const int heads = d->heads, dk = d->dk, dv = d->dv;
     size_t per_thread = sizeof(ha_chunk) / sizeof(float) + (size_t)C * (size_t)(2 * dv + dk) + size;
     float *scratch;
     size_t *first; /* [n_seq] where a sequence's saved states begin */
-    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
+    HA_PUSH(scratch, work, per_thread * (size_t)threads);
     HA_PUSH(first, work, (size_t)batch->n_seq);
     for (int s = 0, n = 0; s < batch->n_seq; n += chunks_of(batch, s) + 1, s++)
         first[s] = (size_t)n * (size_t)heads * size;
-#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
     for (int s = 0; s < batch->n_seq; s++)
         for (int h = 0; h < heads; h++) {
             ha_chunk *c = (ha_chunk *)(scratch + per_thread * (size_t)ha_thread_index());

@@ -126,19 +126,20 @@ ha_status ha_gated_delta_backward(const ha_gated_delta *d, const ha_batch *batch
                                   const float *dout, ptrdiff_t lddo, float *const *dstate, float *dq, float *dk,
                                   ptrdiff_t lddqk, float *dv, ptrdiff_t lddv, float *dg, float *dbeta, ha_arena *work)
 {
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), size = (size_t)d->dk * (size_t)d->dv, per_thread = scratch_floats(d);
     const int heads = d->heads;
     float *scratch, *carried;
     size_t *first;
     per_thread = (per_thread + 15) / 16 * 16;
-    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
-    HA_PUSH(carried, work, size * (size_t)ha_threads());
+    HA_PUSH(scratch, work, per_thread * (size_t)threads);
+    HA_PUSH(carried, work, size * (size_t)threads);
     HA_PUSH(first, work, (size_t)batch->n_seq);
     for (int s = 0, n = 0; s < batch->n_seq; s++) {
         first[s] = (size_t)n * (size_t)heads * size;
         n += (batch->offset[s + 1] - batch->offset[s] + C - 1) / C + 1;
     }
-#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
     for (int s = 0; s < batch->n_seq; s++)
         for (int h = 0; h < heads; h++) {
             scratchpad *t = (scratchpad *)(scratch + per_thread * (size_t)ha_thread_index());

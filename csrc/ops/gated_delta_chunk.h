@@ -33,7 +33,7 @@ static inline void chunk_scores(ha_chunk *c, int n, int dk, int heads, const flo
     for (int i = 0; i < n; i++) {
         /* Below exp(-80) a decay is zero in float32; a floor keeps differences of sums exact enough, and finite. */
         float log_decay = g[(ptrdiff_t)i * heads];
-        sum += log_decay > -80.0f ? log_decay : -80.0f;
+        sum += log_decay < -80.0f ? -80.0f : log_decay;
         cumulative[i] = (float)sum;
     }
     for (int i = 0; i < n; i++)

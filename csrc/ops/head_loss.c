@@ -2,7 +2,8 @@
  *
  * Floor, forward and backward of one student: 3 GEMMs of 2 rows*d*vocabulary FLOP (4 with the teacher's). A piece of
  * logits is 4 PIECE*vocabulary bytes (50 MB at 49152), which the row kernels cross in cache-sized rows. */
-#include "core/blas.h"
+#include <string.h>
+
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
@@ -25,11 +26,21 @@ static void backward(int n, int d, int vocabulary, const float *hidden, const fl
     ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head, dlogits, vocabulary, 0.0f, dhidden, d, dhead, NULL);
 }
 
+/* The row kernels leave no gradient for a scale of 0: dhidden is zero then, and nothing else is to be done. */
+static float *wanted_gradient(int rows, int d, float scale, float *dhidden)
+{
+    if (!dhidden || scale != 0.0f)
+        return dhidden;
+    memset(dhidden, 0, (size_t)rows * (size_t)d * sizeof *dhidden);
+    return NULL;
+}
+
 ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, const float *head,
                                 const int32_t *target, float scale, double *loss, float *dhidden, float *dhead,
                                 const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    dhidden = wanted_gradient(rows, d, scale, dhidden);
     size_t mark = ha_arena_mark(work);
     float *logits;
     HA_PUSH(logits, work, (size_t)min(rows, PIECE) * (size_t)vocabulary);
@@ -60,11 +71,13 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                      ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    dhidden = wanted_gradient(rows, d, scale, dhidden);
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), piece = (size_t)min(rows, PIECE) * (size_t)vocabulary;
     float *teacher, *logits, *copy;
     HA_PUSH(teacher, work, piece);
     HA_PUSH(logits, work, piece);
-    HA_PUSH(copy, work, (size_t)ha_threads() * (size_t)vocabulary); /* the row kernel consumes the teacher's row */
+    HA_PUSH(copy, work, (size_t)threads * (size_t)vocabulary); /* the row kernel consumes the teacher's row */
     for (int from = 0; from < rows; from += PIECE) {
         int n = min(rows - from, PIECE);
         logits_of(n, d, vocabulary, teacher_hidden + (ptrdiff_t)from * d, teacher_head, teacher);
@@ -74,12 +87,12 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                 return HA_INTERRUPTED;
             logits_of(n, d, vocabulary, h, head, logits);
             int last = s == students - 1;
-#pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
+#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
             for (int r = 0; r < n; r++) {
                 float *t = teacher + (ptrdiff_t)r * vocabulary;
                 if (!last) {
                     float *own = copy + (ptrdiff_t)ha_thread_index() * vocabulary;
-                    __builtin_memcpy(own, t, (size_t)vocabulary * sizeof *t);
+                    memcpy(own, t, (size_t)vocabulary * sizeof *t);
                     t = own;
                 }
                 float *row = logits + (ptrdiff_t)r * vocabulary;

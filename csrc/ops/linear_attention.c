@@ -106,17 +106,18 @@ ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_bat
                                       float *states, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), size = state_size(a);
     const int chunks = count_chunks(a, batch), kv = a->kv_heads, group = a->heads / kv, F = a->features, D = a->dim;
     chunk *list;
     float *scratch;
     size_t per_thread = (size_t)F * C + C * C;
     HA_PUSH(list, work, (size_t)chunks);
-    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
+    HA_PUSH(scratch, work, per_thread * (size_t)threads);
     if (!states)
         HA_PUSH(states, work, (size_t)chunks * (size_t)kv * size);
     list_chunks(a, batch, list);
-#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
         for (int h = 0; h < kv; h++) {
             float *own = states + ((size_t)c * (size_t)kv + (size_t)h) * size;
@@ -131,7 +132,7 @@ ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_bat
             memset(num + r * ldn, 0, (size_t)(a->heads * D) * sizeof *num);
             memset(den + (ptrdiff_t)r * a->heads, 0, (size_t)a->heads * sizeof *den);
         }
-#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
         for (int h = 0; h < kv; h++) {
             const chunk *k = &list[c];
@@ -201,6 +202,7 @@ ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_ba
                                        ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), size = state_size(a);
     const int chunks = count_chunks(a, batch), kv = a->kv_heads, group = a->heads / kv, F = a->features, D = a->dim;
     chunk *list;
@@ -208,9 +210,9 @@ ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_ba
     size_t per_thread = (size_t)(F + D) * C + (size_t)F * (size_t)D + 2 * C * C;
     HA_PUSH(list, work, (size_t)chunks);
     HA_PUSH(after, work, (size_t)chunks * (size_t)kv * size);
-    HA_PUSH(scratch, work, per_thread * (size_t)ha_threads());
+    HA_PUSH(scratch, work, per_thread * (size_t)threads);
     list_chunks(a, batch, list);
-#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
         for (int h = 0; h < kv; h++) {
             const chunk *k = &list[c];
@@ -234,7 +236,7 @@ ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_ba
             memset(dv + r * lddv, 0, (size_t)(kv * D) * sizeof *dv);
         }
     }
-#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+#pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
         for (int h = 0; h < kv; h++) {
             const chunk *k = &list[c];

@@ -33,7 +33,7 @@ ha_status ha_rms_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, c
 /* rope.c: angles position * inv_freq [half], both tables times `factor`; cos, sin [rows,half] */
 void ha_rope_table(int rows, int half, const int32_t *position, const float *inv_freq, float factor, float *cos,
                    float *sin);
-/* Rotates x [rows, heads, 2 half] in place; sign -1 is the inverse and the backward pass. */
+/* Rotates x [rows, heads, 2 half] in place; sign -1 is the backward pass: factor^2 times the inverse. */
 void ha_rope(int rows, int heads, int half, const float *cos, const float *sin, float sign, float *x, ptrdiff_t ldx);
 
 /* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
@@ -152,8 +152,7 @@ typedef struct {
     float lr, decay;
 } ha_segment;
 
-/* NaN also when `work` is full */
-double ha_sum_squares(int n, const ha_segment *segment, const float *x, ha_arena *work);
+ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, double *out, ha_arena *work);
 /* One step; gradients are scaled by `clip` and zeroed; `step` counts from 1. m and v lie like the parameters. */
 ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
                    float beta2, float eps, int64_t step, ha_arena *work);

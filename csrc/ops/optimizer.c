@@ -30,23 +30,23 @@ static ha_status cut(int n, const ha_segment *segment, block **blocks, int *coun
     return HA_OK;
 }
 
-double ha_sum_squares(int n, const ha_segment *segment, const float *x, ha_arena *work)
+ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, double *out, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     size_t mark = ha_arena_mark(work);
     block *blocks;
     int count;
     double *partial, sum = 0.0;
-    if (cut(n, segment, &blocks, &count, work) != HA_OK ||
-        !(partial = ha_arena_push(work, (size_t)count, sizeof *partial)))
-        return NAN;
+    HA_TRY(cut(n, segment, &blocks, &count, work));
+    HA_PUSH(partial, work, (size_t)count);
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int b = 0; b < count; b++)
         partial[b] = kernel->sum_squares(blocks[b].count, x + blocks[b].offset);
     for (int b = 0; b < count; b++)
         sum += partial[b];
+    *out = sum;
     ha_arena_release(work, mark);
-    return sum;
+    return HA_OK;
 }
 
 ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,

@@ -10,8 +10,6 @@ PyObject *ha_raise(ha_status status)
         if (!PyErr_Occurred())
             PyErr_SetNone(PyExc_KeyboardInterrupt);
         return NULL;
-    case HA_UNSUPPORTED:
-        return PyErr_Format(PyExc_NotImplementedError, "%s", ha_error_message());
     default:
         return PyErr_Format(PyExc_ValueError, "%s", ha_error_message());
     }
@@ -100,6 +98,13 @@ PyArrayObject *ha_array_out(PyObject *object, const char *name, int type, int nd
         return NULL;
     Py_INCREF(object);
     return (PyArrayObject *)object;
+}
+
+PyObject *ha_tuple_arg(PyObject *object, const char *name, const char *what)
+{
+    if (PySequence_Check(object))
+        return PySequence_Tuple(object);
+    return PyErr_Format(PyExc_TypeError, "%s must be %s", name, what);
 }
 
 int ha_poll_signals(void *arg)

@@ -76,18 +76,21 @@ static PyObject *fork_cache(cache_object *self, PyObject *unused)
     (void)unused;
     ha_cache *copy = NULL;
     ha_status status;
-    HA_BEGIN_CORE(self->owner)
+    HA_BEGIN_CORE(status, self->owner, NULL)
     status = ha_cache_copy(self->cache, &copy);
-    HA_END_CORE(self->owner)
+    HA_END_CORE(self->owner, NULL)
     return status == HA_OK ? (PyObject *)new_object(Py_TYPE(self), self->owner, copy) : ha_raise(status);
 }
 
 static PyObject *reset(cache_object *self, PyObject *unused)
 {
     (void)unused;
-    HA_BEGIN_CORE(self->owner)
+    ha_status status;
+    HA_BEGIN_CORE(status, self->owner, NULL)
     ha_cache_reset(self->cache);
-    HA_END_CORE(self->owner)
+    HA_END_CORE(self->owner, NULL)
+    if (status != HA_OK)
+        return ha_raise(status);
     Py_RETURN_NONE;
 }
 
@@ -128,9 +131,13 @@ static int save_block(cache_object *self, const char *name, ha_state *state, siz
 static PyObject *get_state(cache_object *self, PyObject *unused)
 {
     (void)unused;
+    ha_status status = ha_lock(self->owner, NULL);
+    if (status != HA_OK)
+        return ha_raise(status);
     PyObject *dict = PyDict_New(), *lengths = dict ? get_lengths(self, NULL) : NULL;
     if (!lengths || PyDict_SetItemString(dict, "lengths", lengths) < 0 || visit_blocks(self, save_block, dict) < 0)
         Py_CLEAR(dict);
+    ha_unlock(self->owner, NULL);
     Py_XDECREF(lengths);
     return dict;
 }
@@ -200,7 +207,12 @@ static PyObject *load_state(cache_object *self, PyObject *saved)
     Py_DECREF(value);
     if (!lengths)
         return NULL;
-    int status = load(self, saved, lengths);
+    ha_status lock = ha_lock(self->owner, NULL);
+    int status = -1;
+    if (lock == HA_OK) {
+        status = load(self, saved, lengths);
+        ha_unlock(self->owner, NULL);
+    }
     Py_DECREF(lengths);
     if (status < 0)
         return NULL;

@@ -2,7 +2,6 @@
 
 #include <limits.h>
 #include <stdatomic.h>
-#include <string.h>
 
 ha_call ha_call_begin(int type)
 {
@@ -33,6 +32,7 @@ static int match(ha_call *call, PyArrayObject *array, const char *name, const ch
         return -1;
     }
     const char *at = shape;
+    int64_t row = 1; /* loops count a row's items in ints */
     for (int i = 0; i < ndim; i++) {
         int *size = &call->size[next_axis(&at, &times) - 'A'];
         npy_intp length = PyArray_DIM(array, i);
@@ -49,8 +49,20 @@ static int match(ha_call *call, PyArrayObject *array, const char *name, const ch
                          (Py_ssize_t)length, i, shape, (Py_ssize_t)*size * times);
             return -1;
         }
+        if (i > 0 && (row *= length) > INT_MAX) {
+            PyErr_Format(PyExc_ValueError, "%s has more than %d items behind its first axis", name, INT_MAX);
+            return -1;
+        }
     }
     return 0;
+}
+
+void ha_call_state_size(ha_call *call, int64_t size)
+{
+    ha_call_require(call, size <= INT_MAX, "a state has %lld numbers a head, allowed are up to %d", (long long)size,
+                    INT_MAX);
+    if (!call->failed)
+        call->size['P' - 'A'] = (int)size;
 }
 
 static void *hold(ha_call *call, PyArrayObject *array)
@@ -115,19 +127,18 @@ void ha_call_batch(ha_call *call, PyObject *lengths, const char *name, int rows,
 {
     if (call->failed)
         return;
-    PyObject *items =
-        lengths && lengths != Py_None ? PySequence_Fast(lengths, "lengths must be a sequence of ints") : NULL;
+    PyObject *items = lengths && lengths != Py_None ? ha_tuple_arg(lengths, name, "a sequence of ints") : NULL;
     if (!items && PyErr_Occurred()) {
         call->failed = 1;
         return;
     }
-    Py_ssize_t n = items ? PySequence_Fast_GET_SIZE(items) : 1;
+    Py_ssize_t n = items ? PyTuple_GET_SIZE(items) : 1;
     npy_intp shape[2] = {n + 1, rows};
     int32_t *offset = hold(call, (PyArrayObject *)PyArray_SimpleNew(1, shape, NPY_INT32));
     int32_t *position = call->failed ? NULL : hold(call, (PyArrayObject *)PyArray_SimpleNew(1, shape + 1, NPY_INT32));
     long long sum = 0;
     for (Py_ssize_t s = 0; !call->failed && s < n; s++) {
-        long long length = items ? PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items, s)) : rows;
+        long long length = items ? PyLong_AsLongLong(PyTuple_GET_ITEM(items, s)) : rows;
         if (length == -1 && PyErr_Occurred())
             call->failed = 1;
         else

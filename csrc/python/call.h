@@ -26,6 +26,8 @@ static inline int ha_size(const ha_call *call, char letter)
 }
 
 ha_call ha_call_begin(int type);
+/* Binds 'P' to the size of one head's state, which must be an int. */
+void ha_call_state_size(ha_call *call, int64_t size);
 /* The data of an array argument of that shape; None gives NULL where `optional`. */
 const void *ha_call_in(ha_call *call, PyObject *object, const char *name, const char *shape, int optional);
 /* Whole numbers min .. max - 1 as int32. */

@@ -1,6 +1,8 @@
 /* class Distiller: the training loop of one RADLADS step. run, step, moments, trainable. */
 #include "python/objects.h"
 
+#include <math.h>
+
 typedef struct {
     PyObject_HEAD model_object *student, *teacher;
     ha_trainer *trainer;
@@ -28,11 +30,11 @@ static int parse_layers(const ha_model *m, PyObject *object, uint8_t **out)
         return -1;
     }
     int all = object == Py_None, any = 0;
-    PyObject *list = all ? NULL : PySequence_Fast(object, "layers must be a sequence of layer numbers");
+    PyObject *list = all ? NULL : ha_tuple_arg(object, "layers", "a sequence of layer numbers");
     if (!all && !list)
         return -1;
-    for (Py_ssize_t i = 0; list && i < PySequence_Fast_GET_SIZE(list); i++) {
-        long l = PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
+    for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(list); i++) {
+        long l = PyLong_AsLong(PyTuple_GET_ITEM(list, i));
         if (!PyErr_Occurred() && (l < 0 || l >= m->config.num_layers))
             PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are 0 to %d", i, l, m->config.num_layers - 1);
         if (PyErr_Occurred()) {
@@ -65,8 +67,9 @@ static int check_options(const ha_train_options *o)
     } rules[] = {
         {"betas[0]", (double)o->beta1, o->beta1 >= 0.0f && o->beta1 < 1.0f},
         {"betas[1]", (double)o->beta2, o->beta2 >= 0.0f && o->beta2 < 1.0f},
-        {"eps", (double)o->eps, o->eps > 0.0f},
-        {"weight_decay", (double)o->weight_decay, o->weight_decay >= 0.0f},
+        {"eps", (double)o->eps, o->eps > 0.0f && o->eps < INFINITY},
+        {"weight_decay", (double)o->weight_decay, o->weight_decay >= 0.0f && o->weight_decay < INFINITY},
+        {"clip", (double)o->clip, o->clip >= 0.0f && o->clip < INFINITY},
         {"micro_batch", o->micro_batch, o->micro_batch >= 1},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
@@ -95,6 +98,8 @@ static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     model_object *t = !s || teacher == Py_None ? NULL : ha_model_arg(state, teacher, "teacher");
     if (!s || (teacher != Py_None && !t) || parse_stage(stage_name, &o.stage) < 0 || check_options(&o) < 0)
         return NULL;
+    if (o.stage != HA_STAGE_ALIGN && layers != Py_None)
+        return PyErr_Format(PyExc_ValueError, "layers is given for stage %s, allowed for stage align only", stage_name);
     if (o.stage == HA_STAGE_DISTILL && !t)
         return PyErr_Format(PyExc_ValueError, "stage distill needs a teacher");
     if (t && (t->model->config.vocab_size != s->model->config.vocab_size ||
@@ -165,15 +170,15 @@ static int steps(distiller_object *self, const windows_arg *w, PyArrayObject *lr
     const ha_interrupt check = {ha_poll_signals, NULL};
     int64_t tokens = 0;
     for (int64_t i = start; i < stop; i++) {
-        const ha_windows part = {w->view.token, w->view.window + i * batch * 2, (int)batch};
+        const ha_windows part = {w->view.token, w->view.window + i * batch * 2, (int)batch, w->view.vocabulary};
         const float *rate = (const float *)PyArray_DATA(lr) + 2 * i;
         const float by_group[2] = {[HA_GROUP_MIXER] = rate[0], [HA_GROUP_REST] = rate[1]};
         double *loss = (double *)PyArray_DATA(losses) + (i - start) * columns, norm = 0.0;
         ha_status status;
-        HA_BEGIN_CORE(self->student)
+        HA_BEGIN_CORE(status, self->student, self->teacher)
         status = ha_trainer_step(self->trainer, &part, by_group, hidden ? PyArray_DATA(hidden) : NULL,
                                  &self->student->arena, &check, loss, &norm);
-        HA_END_CORE(self->student)
+        HA_END_CORE(self->student, self->teacher)
         if (status != HA_OK) {
             ha_raise(status);
             return -1;
@@ -186,6 +191,25 @@ static int steps(distiller_object *self, const windows_arg *w, PyArrayObject *lr
             return -1;
     }
     return 0;
+}
+
+/* A copy, which a callback cannot change, of rates that are finite and not negative. */
+static PyArrayObject *lr_of(PyObject *object, const npy_intp shape[2])
+{
+    PyArrayObject *given = ha_array_arg(object, "lr", NPY_FLOAT32, 2, shape);
+    PyArrayObject *lr = given ? (PyArrayObject *)PyArray_NewCopy(given, NPY_CORDER) : NULL;
+    Py_XDECREF(given);
+    for (npy_intp i = 0; lr && i < 2 * shape[0]; i++) {
+        float rate = ((const float *)PyArray_DATA(lr))[i];
+        if (!(rate >= 0.0f && rate < INFINITY)) {
+            PyObject *value = PyFloat_FromDouble((double)rate);
+            PyErr_Format(PyExc_ValueError, "lr[%zd, %d] is %R, allowed are finite numbers from 0 on",
+                         (Py_ssize_t)(i / 2), (int)(i % 2), value);
+            Py_XDECREF(value);
+            Py_CLEAR(lr);
+        }
+    }
+    return lr;
 }
 
 static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
@@ -216,7 +240,7 @@ static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
         goto fail;
     }
     npy_intp out_shape[2] = {(npy_intp)(stop - start), self->stage == HA_STAGE_ALIGN ? c->num_layers : 1};
-    if (!(lr = ha_array_arg(lr_object, "lr", NPY_FLOAT32, 2, lr_shape)))
+    if (!(lr = lr_of(lr_object, lr_shape)))
         goto fail;
     if (hidden_object != Py_None &&
         !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, hidden_shape)))
@@ -319,7 +343,7 @@ static PyType_Slot type_slots[] = {
                 "softmax mixers,\n"
                 "'distill' minimises KL(teacher || student), 'finetune' the next-token cross-entropy; AdamW, gradients "
                 "clipped to norm\n"
-                "`clip` (layer by layer when aligning), `micro_batch` sequences in memory at a time."},
+                "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -5,8 +5,6 @@
  * consumed; one that nobody consumed frees what it holds. */
 #include "python/tensor.h"
 
-#include <string.h>
-
 typedef struct {
     int32_t type, id;
 } dl_device;

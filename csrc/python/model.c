@@ -5,8 +5,6 @@
  */
 #include "python/objects.h"
 
-#include <structmember.h>
-
 int ha_model_ready(model_object *self)
 {
     if (!self->model)
@@ -24,20 +22,61 @@ model_object *ha_model_arg(module_state *state, PyObject *object, const char *na
     return ha_model_ready(model) ? model : NULL;
 }
 
+/* The first of the locks to take is the one at the lower address, so that two threads never wait for each other. */
+static void in_order(model_object **model, model_object **other)
+{
+    if (*other == *model)
+        *other = NULL;
+    if (*other && (uintptr_t)*other < (uintptr_t)*model) {
+        model_object *first = *other;
+        *other = *model;
+        *model = first;
+    }
+}
+
+ha_status ha_lock(model_object *model, model_object *other)
+{
+    const unsigned long me = PyThread_get_thread_ident();
+    in_order(&model, &other);
+    model_object *const wanted[] = {model, other};
+    for (int i = 0; i < 2; i++)
+        if (wanted[i] && atomic_load(&wanted[i]->holder) == me) {
+            PyErr_SetString(PyExc_RuntimeError, "the model is in use by a call on this thread");
+            return HA_INTERRUPTED;
+        }
+    for (int i = 0; i < 2; i++) {
+        if (!wanted[i])
+            continue;
+        if (!PyThread_acquire_lock(wanted[i]->lock, NOWAIT_LOCK)) {
+            Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(wanted[i]->lock, WAIT_LOCK);
+            Py_END_ALLOW_THREADS
+        }
+        atomic_store(&wanted[i]->holder, me);
+    }
+    return HA_OK;
+}
+
+void ha_unlock(model_object *model, model_object *other)
+{
+    in_order(&model, &other);
+    model_object *const held[] = {other, model};
+    for (int i = 0; i < 2; i++)
+        if (held[i]) {
+            atomic_store(&held[i]->holder, 0);
+            PyThread_release_lock(held[i]->lock);
+        }
+}
+
 static int init(model_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"config", "layers", NULL};
-    PyObject *config, *layers;
+    PyObject *config, *layers, *own_config = NULL, *own_layers = NULL;
     ha_config c = {0};
     ha_layer_spec *specs = NULL;
     float *inv_freq = NULL;
     int ok = -1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Model", names, &config, &layers))
         return -1;
-    if (self->model) {
-        PyErr_SetString(PyExc_RuntimeError, "Model.__init__ was called twice");
-        return -1;
-    }
     if (ha_parse_config(config, &c, &inv_freq) < 0)
         goto done;
     specs = PyMem_Calloc((size_t)c.num_layers, sizeof *specs);
@@ -47,25 +86,31 @@ static int init(model_object *self, PyObject *args, PyObject *kwargs)
     }
     if (ha_parse_layers(layers, c.num_layers, specs) < 0)
         goto done;
-    self->lock = PyThread_allocate_lock();
-    self->config = PyDict_New();
-    self->layers = PyList_New(0);
-    if (!self->lock || !self->config || !self->layers || PyDict_Update(self->config, config) < 0) {
-        if (!PyErr_Occurred())
-            PyErr_NoMemory();
+    own_config = PyDict_New();
+    own_layers = PySequence_List(layers);
+    if (!own_config || !own_layers || PyDict_Update(own_config, config) < 0)
+        goto done;
+    if (self->model) { /* asked after all that may run other code */
+        PyErr_SetString(PyExc_RuntimeError, "Model.__init__ was called twice");
         goto done;
     }
-    Py_SETREF(self->layers, PySequence_List(layers));
-    if (!self->layers)
+    if (!self->lock && !(self->lock = PyThread_allocate_lock())) {
+        PyErr_NoMemory();
         goto done;
+    }
     ha_status status = self->arena.base ? HA_OK : ha_arena_open(&self->arena);
     if (status == HA_OK)
         status = ha_model_new(&c, specs, &self->model);
-    if (status == HA_OK)
+    if (status == HA_OK) {
+        self->config = Py_NewRef(own_config);
+        self->layers = Py_NewRef(own_layers);
         ok = 0;
-    else
+    } else {
         ha_raise(status);
+    }
 done:
+    Py_XDECREF(own_config);
+    Py_XDECREF(own_layers);
     PyMem_Free(inv_freq);
     PyMem_Free(specs);
     return ok;
@@ -103,11 +148,9 @@ static void dealloc(model_object *self)
 static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *cache, float *hidden,
                                const ha_interrupt *check)
 {
-    if (!cache) {
-        ha_windows w = {p->token, p->window, p->n_seq};
+    const ha_windows w = {p->token, p->window, p->n_seq, self->model->config.vocab_size};
+    if (!cache)
         return ha_windows_hidden(self->model, &w, hidden, &self->arena, check);
-    }
-    ha_windows w = {p->token, p->window, p->n_seq};
     ha_batch batch;
     int *extra;
     HA_TRY(ha_windows_batch(&w, 0, p->n_seq, 1, &self->arena, &batch));
@@ -122,18 +165,17 @@ static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *ca
     return ha_model_hidden(self->model, NULL, &batch, cache, hidden, &self->arena, check);
 }
 
-/* Rows of all sequences, or only the last of each, to an array [B,T,width] or [B,width]: hidden states or logits. */
-static ha_status unpack(model_object *self, const packed *p, const float *hidden, int last, int logits, float *out)
+/* Rows of all sequences, or, with room for them in `last` [B,hidden], only the last of each, to an array [B,T,width] or
+ * [B,width]: hidden states or logits. */
+static void unpack(model_object *self, const packed *p, const float *hidden, float *last, int logits, float *out)
 {
     const size_t d = (size_t)self->model->config.hidden_size,
                  width = logits ? (size_t)self->model->config.vocab_size : d;
     if (last) {
-        float *rows;
-        HA_PUSH(rows, &self->arena, (size_t)p->n_seq * d);
         for (int s = 0; s < p->n_seq; s++)
-            memcpy(rows + (size_t)s * d, hidden + (size_t)(p->window[2 * s + 1] - 1) * d, d * sizeof *rows);
-        ha_model_logits(self->model, p->n_seq, rows, out);
-        return HA_OK;
+            memcpy(last + (size_t)s * d, hidden + (size_t)(p->window[2 * s + 1] - 1) * d, d * sizeof *last);
+        ha_model_logits(self->model, p->n_seq, last, out);
+        return;
     }
     for (int s = 0; s < p->n_seq; s++) {
         int n = (int)(p->window[2 * s + 1] - p->window[2 * s]);
@@ -144,6 +186,19 @@ static ha_status unpack(model_object *self, const packed *p, const float *hidden
         else
             memcpy(to, from, (size_t)n * d * sizeof *to);
     }
+}
+
+/* All memory is taken before a cache moves on, so that what follows it cannot fail. */
+static ha_status packed_run(model_object *self, const packed *p, ha_cache *cache, int last, int logits, float *out,
+                            const ha_interrupt *check)
+{
+    const size_t d = (size_t)self->model->config.hidden_size;
+    float *hidden, *rows = NULL;
+    HA_PUSH(hidden, &self->arena, (size_t)p->rows * d);
+    if (last)
+        HA_PUSH(rows, &self->arena, (size_t)p->n_seq * d);
+    HA_TRY(packed_hidden(self, p, cache, hidden, check));
+    unpack(self, p, hidden, rows, logits, out);
     return HA_OK;
 }
 
@@ -185,16 +240,12 @@ static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObj
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(last ? 2 : 3, shape, NPY_FLOAT32, 0);
     if (out) {
         const ha_interrupt check = {ha_poll_signals, NULL};
-        ha_status status = HA_NO_MEMORY;
-        HA_BEGIN_CORE(self)
+        ha_status status;
+        HA_BEGIN_CORE(status, self, NULL)
         size_t mark = ha_arena_mark(&self->arena);
-        float *hidden = ha_arena_push(&self->arena, (size_t)p.rows * (size_t)c->hidden_size, sizeof *hidden);
-        if (hidden)
-            status = packed_hidden(self, &p, state ? state->cache : NULL, hidden, &check);
-        if (status == HA_OK)
-            status = unpack(self, &p, hidden, last, logits, PyArray_DATA(out));
+        status = packed_run(self, &p, state ? state->cache : NULL, last, logits, PyArray_DATA(out), &check);
         ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self)
+        HA_END_CORE(self, NULL)
         if (status != HA_OK) {
             Py_CLEAR(out);
             ha_raise(status);
@@ -226,7 +277,7 @@ static PyObject *hidden(model_object *self, PyObject *args, PyObject *kwargs)
 static ha_status packed_nll(model_object *self, const packed *p, float *out, const ha_interrupt *check)
 {
     const ha_model *m = self->model;
-    ha_windows w = {p->token, p->window, p->n_seq};
+    const ha_windows w = {p->token, p->window, p->n_seq, m->config.vocab_size};
     float *hidden;
     double *loss;
     int32_t *target;
@@ -259,11 +310,11 @@ static PyObject *nll(model_object *self, PyObject *args, PyObject *kwargs)
     if (out) {
         const ha_interrupt check = {ha_poll_signals, NULL};
         ha_status status;
-        HA_BEGIN_CORE(self)
+        HA_BEGIN_CORE(status, self, NULL)
         size_t mark = ha_arena_mark(&self->arena);
         status = packed_nll(self, &p, PyArray_DATA(out), &check);
         ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self)
+        HA_END_CORE(self, NULL)
         if (status != HA_OK) {
             Py_CLEAR(out);
             ha_raise(status);
@@ -287,11 +338,11 @@ static PyObject *forward_windows(model_object *self, PyObject *args, PyObject *k
     ha_status status = HA_OK;
     if (to) {
         const ha_interrupt check = {ha_poll_signals, NULL};
-        HA_BEGIN_CORE(self)
+        HA_BEGIN_CORE(status, self, NULL)
         size_t mark = ha_arena_mark(&self->arena);
         status = ha_windows_hidden(self->model, &w.view, PyArray_DATA(to), &self->arena, &check);
         ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self)
+        HA_END_CORE(self, NULL)
     }
     ha_windows_clear(&w);
     if (!to)
@@ -345,9 +396,12 @@ static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwarg
     unsigned long long seed = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K:init_mixers", names, &seed) || !ha_model_ready(self))
         return NULL;
-    HA_BEGIN_CORE(self)
+    ha_status status;
+    HA_BEGIN_CORE(status, self, NULL)
     ha_model_init_mixers(self->model, seed);
-    HA_END_CORE(self)
+    HA_END_CORE(self, NULL)
+    if (status != HA_OK)
+        return ha_raise(status);
     Py_RETURN_NONE;
 }
 
@@ -427,7 +481,8 @@ static PyMethodDef methods[] = {
      "last=True.\n\n"
      "tokens: int [B, T]; mask: bool [B, T], False where padded, before or after the tokens; such rows come back as "
      "0.\n"
-     "cache: a Cache of B sequences that these tokens continue."},
+     "cache: a Cache of B sequences that these tokens continue. An error leaves it as it was or, once layers have run "
+     "(Ctrl-C), empty."},
     {"hidden", (PyCFunction)(void (*)(void))hidden, METH_VARARGS | METH_KEYWORDS,
      "hidden($self, tokens, mask=None, cache=None)\n--\n\nHidden states after the final norm, float32 [B, T, "
      "hidden_size]; arguments as in logits."},

@@ -34,6 +34,9 @@ PyArrayObject *ha_array_arg(PyObject *object, const char *name, int type, int nd
 /* The same for an output: must already be writable, contiguous and of that type. */
 PyArrayObject *ha_array_out(PyObject *object, const char *name, int type, int ndim, const npy_intp *shape);
 
+/* A new tuple of the items of a sequence (which other code may change meanwhile); the error says "`name` must be `what`". */
+PyObject *ha_tuple_arg(PyObject *object, const char *name, const char *what);
+
 /* Poll for ha_interrupt: takes the GIL and runs pending signal handlers; non-zero when one raised. */
 int ha_poll_signals(void *arg);
 

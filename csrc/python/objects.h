@@ -2,16 +2,19 @@
 #ifndef HA_PYTHON_OBJECTS_H
 #define HA_PYTHON_OBJECTS_H
 
+#include <stdatomic.h>
+
 #include "python/module.h"
 
 #include "distill/distill.h"
 #include "model/model.h"
 
-/* One core call at a time works on a model: its arena and its weights are behind `lock`, taken without the GIL. */
+/* One core call at a time works on a model: its arena, weights and caches are behind `lock`; `holder` is its thread. */
 typedef struct {
     PyObject_HEAD ha_model *model;
     ha_arena arena;
     PyThread_type_lock lock;
+    atomic_ulong holder;
     PyObject *config, *layers;
 } model_object;
 
@@ -24,13 +27,22 @@ typedef struct {
 model_object *ha_model_arg(module_state *state, PyObject *object, const char *name);
 int ha_model_ready(model_object *self);
 
-#define HA_BEGIN_CORE(owner) Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock((owner)->lock, WAIT_LOCK);
+/* Takes the lock of `model`, and of `other` unless it is NULL or the same, waiting for them without the GIL. Fails with a
+ * RuntimeError (and HA_INTERRUPTED) where this thread holds one already: a signal handler runs inside a call. */
+ha_status ha_lock(model_object *model, model_object *other);
+void ha_unlock(model_object *model, model_object *other);
 
-#define HA_END_CORE(owner)                \
-    PyThread_release_lock((owner)->lock); \
-    Py_END_ALLOW_THREADS
+/* A block that runs under these locks and without the GIL, and not at all when `status` says that they were refused. */
+#define HA_BEGIN_CORE(status, model, other) \
+    (status) = ha_lock(model, other);       \
+    if ((status) == HA_OK) {                \
+    Py_BEGIN_ALLOW_THREADS
 
-/* A checked stream of windows: tokens [n] int32, windows [m, 2] int64; both references are owned. */
+#define HA_END_CORE(model, other)                 \
+    Py_END_ALLOW_THREADS ha_unlock(model, other); \
+    }
+
+/* A checked stream of windows: tokens [n] int32, and a copy of windows [m, 2] int64; both references are owned. */
 typedef struct {
     PyArrayObject *tokens, *windows;
     ha_windows view;
@@ -40,8 +52,8 @@ typedef struct {
 int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, int shortest, windows_arg *out);
 void ha_windows_clear(windows_arg *arg);
 
-/* gates [num_layers] as float32, each in [0, 1]; NULL object: NULL array and success. */
-int ha_gates_parse(model_object *model, PyObject *object, PyArrayObject **out);
+/* A new array of gates [num_layers] as the layers use them, each in [0, 1]; None: those of the model at this moment. */
+PyArrayObject *ha_gates_parse(model_object *model, PyObject *object);
 
 /* pack.c: tokens [B,T] with an optional mask [B,T] as one stream without padding. */
 typedef struct {

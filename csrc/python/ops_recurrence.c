@@ -33,6 +33,7 @@ static delta_inputs delta_arguments(ha_call *call, PyObject *const *object)
     in.v = ha_call_in(call, object[2], "v", "T H v", 0);
     in.g = ha_call_in(call, object[3], "g", "T H", 0);
     in.beta = ha_call_in(call, object[4], "beta", "T H", 0);
+    ha_call_state_size(call, (int64_t)ha_size(call, 'k') * ha_size(call, 'v'));
     return in;
 }
 
@@ -180,7 +181,7 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
                     "lag is %d, allowed with a state is 0", lag);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    call.size['P' - 'A'] = SIZE('F') * (SIZE('d') + 1);
+    ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
     const float *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"),
           *state = return_state ? ha_call_out(&call, "S K P") : NULL;

@@ -120,7 +120,9 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
 {
     *out = (windows_arg){0};
     out->tokens = ha_array_arg(tokens, "tokens", NPY_INT32, 1, NULL);
-    out->windows = out->tokens ? ha_array_arg(windows, "windows", NPY_INT64, -1, NULL) : NULL;
+    PyArrayObject *given = out->tokens ? ha_array_arg(windows, "windows", NPY_INT64, -1, NULL) : NULL;
+    out->windows = given ? (PyArrayObject *)PyArray_NewCopy(given, NPY_CORDER) : NULL;
+    Py_XDECREF(given);
     if (out->windows &&
         (PyArray_NDIM(out->windows) < 2 || PyArray_DIM(out->windows, PyArray_NDIM(out->windows) - 1) != 2)) {
         PyErr_SetString(PyExc_ValueError, "windows must have (start, stop) pairs along its last axis");
@@ -130,28 +132,23 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
         ha_windows_clear(out);
         return -1;
     }
-    out->view =
-        (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows), (int)(PyArray_SIZE(out->windows) / 2)};
+    out->view = (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows),
+                             (int)(PyArray_SIZE(out->windows) / 2), model->model->config.vocab_size};
     return 0;
 }
 
-int ha_gates_parse(model_object *model, PyObject *object, PyArrayObject **out)
+PyArrayObject *ha_gates_parse(model_object *model, PyObject *object)
 {
-    *out = NULL;
-    if (!object || object == Py_None)
-        return 0;
     const npy_intp shape[1] = {model->model->config.num_layers};
-    PyArrayObject *gates = ha_array_arg(object, "gates", NPY_FLOAT32, 1, shape);
-    for (npy_intp i = 0; gates && i < shape[0]; i++) {
-        double g = (double)((float *)PyArray_DATA(gates))[i];
-        if (!(g >= 0.0 && g <= 1.0)) {
-            PyObject *value = PyFloat_FromDouble(g);
-            PyErr_Format(PyExc_ValueError, "gates[%zd] is %R, allowed are 0 (linear) to 1 (softmax)", (Py_ssize_t)i,
-                         value);
-            Py_XDECREF(value);
-            Py_CLEAR(gates);
-        }
+    PyArrayObject *given = NULL, *own;
+    if (object != Py_None && !(given = ha_array_arg(object, "gates", NPY_FLOAT32, 1, shape)))
+        return NULL;
+    own = (PyArrayObject *)PyArray_SimpleNew(1, shape, NPY_FLOAT32);
+    ha_status status = own ? ha_gates_of(model->model, given ? PyArray_DATA(given) : NULL, PyArray_DATA(own)) : HA_OK;
+    if (status != HA_OK) {
+        ha_raise(status);
+        Py_CLEAR(own);
     }
-    *out = gates;
-    return gates ? 0 : -1;
+    Py_XDECREF(given);
+    return own;
 }

@@ -109,6 +109,13 @@ static void require_groups(ha_call *call)
                     "%d heads share %d key heads, allowed are divisors", ha_size(call, 'H'), ha_size(call, 'K'));
 }
 
+static void require_window(ha_call *call, int window, int sinks, int narrowest)
+{
+    ha_call_require(call, window >= narrowest && window <= 1 << 30, "window is %d, allowed are %d to 2^30", window,
+                    narrowest);
+    ha_call_require(call, sinks >= 0 && sinks <= 1 << 30, "sinks is %d, allowed are 0 to 2^30", sinks);
+}
+
 static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q",      "k",      "v",     "lengths",      "key_lengths", "scale",
@@ -123,6 +130,7 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     const double *q = ha_call_in(&call, q_arg, "q", "T H d", 0), *k = ha_call_in(&call, k_arg, "k", "L K d", 0);
     const double *v = ha_call_in(&call, v_arg, "v", "L K d", 0);
     require_groups(&call);
+    require_window(&call, a.window, a.sinks, 0);
     a.heads = SIZE('H'), a.kv_heads = SIZE('K'), a.dim = SIZE('d');
     a.scale = scale == Py_None ? 1.0 / sqrt(a.dim) : PyFloat_AsDouble(scale);
     call.failed |= scale != Py_None && a.scale == -1.0 && PyErr_Occurred();
@@ -153,6 +161,7 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     const double *q = ha_call_in(&call, object[0], "q", "T H k", 0), *k = ha_call_in(&call, object[1], "k", "T H k", 0);
     const double *v = ha_call_in(&call, object[2], "v", "T H v", 0), *g = ha_call_in(&call, object[3], "g", "T H", 0);
     const double *beta = ha_call_in(&call, object[4], "beta", "T H", 0);
+    ha_call_state_size(&call, (int64_t)SIZE('k') * SIZE('v'));
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S H k v", 1);
@@ -160,7 +169,7 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     if (ha_call_run(&call)) {
         const ref_delta d = {SIZE('H'), SIZE('k'), SIZE('v')};
         if (initial)
-            memcpy(state, initial, (size_t)SIZE('S') * (size_t)(d.heads * d.dk) * (size_t)d.dv * sizeof *state);
+            memcpy(state, initial, (size_t)SIZE('S') * (size_t)d.heads * (size_t)d.dk * (size_t)d.dv * sizeof *state);
         ref_gated_delta(&d, &batch, q, k, v, g, beta, state, out);
     }
     if (!return_state)
@@ -180,9 +189,12 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
     const double *f = ha_call_in(&call, object[0], "f", "T H F", 0), *e = ha_call_in(&call, object[1], "e", "T K F", 0);
     const double *v = ha_call_in(&call, object[2], "v", "T K d", 0);
     require_groups(&call);
+    ha_call_require(&call, lag >= 0 && lag <= 1 << 30, "lag is %d, allowed are 0 to 2^30", lag);
+    ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
+                    "lag is %d, allowed with a state is 0", lag);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    call.size['P' - 'A'] = SIZE('F') * (SIZE('d') + 1);
+    ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     double *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"), *state = ha_call_out(&call, "S K P");
     if (ha_call_run(&call)) {
@@ -271,13 +283,13 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",       "k",    "v",        "gate", "b",        "a",       "A_log",
-                            "dt_bias", "norm", "inv_freq", "silu", "norm_eps", "lengths", NULL};
+    static char *names[] = {"q",    "k",        "v",           "gate", "b",        "a",       "A_log", "dt_bias",
+                            "norm", "inv_freq", "rope_factor", "silu", "norm_eps", "lengths", NULL};
     PyObject *object[9], *freq_arg = Py_None, *lengths = Py_None;
-    ref_gated_delta_mixer m = {.silu = 1, .norm_eps = 1e-6};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OpdO:mix_gated_delta", names, &object[0], &object[1],
+    ref_gated_delta_mixer m = {.rope_factor = 1.0, .silu = 1, .norm_eps = 1e-6};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OdpdO:mix_gated_delta", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &object[8],
-                                     &freq_arg, &m.silu, &m.norm_eps, &lengths))
+                                     &freq_arg, &m.rope_factor, &m.silu, &m.norm_eps, &lengths))
         return NULL;
     static const char *const shape[9] = {"T H 2h", "T H 2h", "T H 2h", "T H 2h", "T H", "T H", "H", "H", "2h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -298,13 +310,13 @@ static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwa
 
 static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",        "k",      "v",     "feature_q",     "feature_k", "gate",
-                            "inv_freq", "window", "sinks", "rope_features", "lengths",   NULL};
+    static char *names[] = {"q",           "k",      "v",     "feature_q",     "feature_k", "gate", "inv_freq",
+                            "rope_factor", "window", "sinks", "rope_features", "lengths",   NULL};
     PyObject *object[7], *lengths = Py_None;
-    ref_window_mixer m = {.window = 64, .sinks = 4, .rope_features = 1};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$iipO:mix_window_linear", names, &object[0], &object[1],
-                                     &object[2], &object[3], &object[4], &object[5], &object[6], &m.window, &m.sinks,
-                                     &m.rope_features, &lengths))
+    ref_window_mixer m = {.rope_factor = 1.0, .window = 64, .sinks = 4, .rope_features = 1};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$diipO:mix_window_linear", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &object[6], &m.rope_factor,
+                                     &m.window, &m.sinks, &m.rope_features, &lengths))
         return NULL;
     static const char *const shape[7] = {"T H 2h", "T K 2h", "T K 2h", "H 2h 2h", "K 2h 2h", "H", "h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -312,6 +324,7 @@ static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *k
     for (int i = 0; i < 7; i++)
         in[i] = ha_call_in(&call, object[i], names[i], shape[i], 0);
     require_groups(&call);
+    require_window(&call, m.window, m.sinks, 1);
     m.inv_freq = in[6];
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
@@ -349,14 +362,15 @@ static PyMethodDef methods[] = {
         "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\nAs ops.adamw."),
     HA_FUNCTION(
         mix_gated_delta,
-        "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, silu=True, norm_eps=1e-6, "
-        "lengths=None)\n"
+        "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, rope_factor=1.0, silu=True, "
+        "norm_eps=1e-6, lengths=None)\n"
         "--\n\nThe gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
         "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d]."),
     HA_FUNCTION(
         mix_window_linear,
-        "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, window=64, sinks=4, rope_features=True, "
-        "lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], feature_q "
+        "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, rope_factor=1.0, window=64, sinks=4, "
+        "rope_features=True, lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v "
+        "[T,KV,d], feature_q "
         "[H,d,d],\n"
         "feature_k [KV,d,d], gate [H], inv_freq [d/2] -> [T,H,d]."),
     {0},

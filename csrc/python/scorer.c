@@ -59,11 +59,6 @@ static ha_scorer core_of(scorer_object *self)
     return (ha_scorer){self->model->model, self->teacher ? self->teacher->model : NULL, &self->model->arena, &signals};
 }
 
-static const float *gates_of(scorer_object *self, PyArrayObject *gates)
-{
-    return gates ? PyArray_DATA(gates) : self->model->model->gates;
-}
-
 static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
 {
     npy_intp shape[2] = {a, b};
@@ -83,7 +78,7 @@ static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, cons
     if (ha_windows_parse(self->model, tokens, windows, 1 + with_nll, &w) < 0)
         return NULL;
     const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->model->config.hidden_size};
-    if (ha_gates_parse(self->model, gates_object, &gates) < 0 ||
+    if (!(gates = ha_gates_parse(self->model, gates_object)) ||
         (hidden_object != Py_None && !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, shape))))
         goto done;
     mean = new_doubles(1, w.view.count, 0);
@@ -91,12 +86,12 @@ static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, cons
     if (mean && (nll || !with_nll)) {
         ha_scorer core = core_of(self);
         ha_status status;
-        HA_BEGIN_CORE(self->model)
+        HA_BEGIN_CORE(status, self->model, self->teacher)
         size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_kl(&core, &w.view, gates_of(self, gates), hidden ? PyArray_DATA(hidden) : NULL,
+        status = ha_score_kl(&core, &w.view, PyArray_DATA(gates), hidden ? PyArray_DATA(hidden) : NULL,
                              PyArray_DATA((PyArrayObject *)mean), nll ? PyArray_DATA((PyArrayObject *)nll) : NULL);
         ha_arena_release(core.arena, mark);
-        HA_END_CORE(self->model)
+        HA_END_CORE(self->model, self->teacher)
         result = status != HA_OK ? ha_raise(status) : nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
     }
 done:
@@ -122,15 +117,15 @@ static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
 static int parse_layers(scorer_object *self, PyObject *object, int **out)
 {
     const ha_model *m = self->model->model;
-    PyObject *list = PySequence_Fast(object, "layers must be a sequence of layer numbers");
+    PyObject *list = ha_tuple_arg(object, "layers", "a sequence of layer numbers");
     if (!list)
         return -1;
-    Py_ssize_t n = PySequence_Fast_GET_SIZE(list);
+    Py_ssize_t n = PyTuple_GET_SIZE(list);
     *out = PyMem_Calloc((size_t)n + 1, sizeof **out);
     if (!*out)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; *out && i < n; i++) {
-        long l = PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
+        long l = PyLong_AsLong(PyTuple_GET_ITEM(list, i));
         if (!PyErr_Occurred() && (l < 0 || l >= m->config.num_layers || (i > 0 && l <= (*out)[i - 1])))
             PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are ascending numbers from 0 to %d", i, l,
                          m->config.num_layers - 1);
@@ -159,16 +154,17 @@ static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
         return NULL;
     if (ha_windows_parse(self->model, tokens, windows, 1, &w) < 0)
         return NULL;
-    int n = ha_gates_parse(self->model, gates_object, &gates) == 0 ? parse_layers(self, layers_object, &layers) : -1;
+    gates = ha_gates_parse(self->model, gates_object);
+    int n = gates ? parse_layers(self, layers_object, &layers) : -1;
     if (n >= 0 && (base = new_doubles(1, w.view.count, 0)) && (flipped = new_doubles(2, n, w.view.count))) {
         ha_scorer core = core_of(self);
         ha_status status;
-        HA_BEGIN_CORE(self->model)
+        HA_BEGIN_CORE(status, self->model, self->teacher)
         size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_flip(&core, &w.view, gates_of(self, gates), n, layers, PyArray_DATA((PyArrayObject *)base),
+        status = ha_score_flip(&core, &w.view, PyArray_DATA(gates), n, layers, PyArray_DATA((PyArrayObject *)base),
                                PyArray_DATA((PyArrayObject *)flipped));
         ha_arena_release(core.arena, mark);
-        HA_END_CORE(self->model)
+        HA_END_CORE(self->model, self->teacher)
         result = status == HA_OK ? PyTuple_Pack(2, base, flipped) : ha_raise(status);
     }
     Py_XDECREF(base);
@@ -189,16 +185,16 @@ static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kw
         return NULL;
     if (ha_windows_parse(self->model, tokens, windows, 1, &w) < 0)
         return NULL;
-    if (ha_gates_parse(self->model, gates_object, &gates) == 0 && (mean = new_doubles(1, w.view.count, 0)) &&
+    if ((gates = ha_gates_parse(self->model, gates_object)) && (mean = new_doubles(1, w.view.count, 0)) &&
         (by_layer = new_doubles(2, self->model->model->config.num_layers, w.view.count))) {
         ha_scorer core = core_of(self);
         ha_status status;
-        HA_BEGIN_CORE(self->model)
+        HA_BEGIN_CORE(status, self->model, self->teacher)
         size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_gates(&core, &w.view, gates_of(self, gates), PyArray_DATA((PyArrayObject *)mean),
+        status = ha_score_gates(&core, &w.view, PyArray_DATA(gates), PyArray_DATA((PyArrayObject *)mean),
                                 PyArray_DATA((PyArrayObject *)by_layer));
         ha_arena_release(core.arena, mark);
-        HA_END_CORE(self->model)
+        HA_END_CORE(self->model, self->teacher)
         gradient = status == HA_OK ? PyArray_Transpose((PyArrayObject *)by_layer, NULL) : ha_raise(status);
         result = gradient ? PyTuple_Pack(2, mean, gradient) : NULL;
         Py_XDECREF(gradient);

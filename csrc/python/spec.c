@@ -75,7 +75,8 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
         get_int(config, "intermediate_size", 1, most, &c->intermediate_size) < 0 ||
         get_float(config, "norm_eps", 0.0, 1.0, &c->norm_eps) < 0 ||
         get_float(config, "rope_attention_factor", 0.0, 1000.0, &c->rope_factor) < 0 ||
-        get_int(config, "sliding_window", 0, INT32_MAX, &c->sliding_window) < 0 ||
+        get_int(config, "sliding_window", 0, 1 << 30, /* positions plus it stay ints */
+                &c->sliding_window) < 0 ||
         get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 ||
         get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
         get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 ||
@@ -123,6 +124,7 @@ static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kin
     return -1;
 }
 
+/* dict: nobody else's, as the text of an error may run code */
 static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
 {
     PyObject *kind_name = PyDict_Check(dict) ? PyDict_GetItemString(dict, "kind") : NULL, *key, *value;
@@ -154,22 +156,33 @@ static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
     return 0;
 }
 
+static int parse_layer(PyObject *list, int layer, ha_layer_spec *out)
+{
+    PyObject *specs = PyList_Check(list) ? PyList_AsTuple(list) : NULL;
+    Py_ssize_t n = specs ? PyTuple_GET_SIZE(specs) : 0;
+    int status = n == 1 || n == 2 ? 0 : -1;
+    *out = (ha_layer_spec){0};
+    if (status < 0 && !PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "layers[%d] is %R, allowed are lists of one or two mixers", layer, list);
+    for (Py_ssize_t i = 0; status == 0 && i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(specs, i), *own = PyDict_Check(item) ? PyDict_Copy(item) : Py_NewRef(item);
+        status = own ? parse_mixer(own, layer, out) : -1;
+        Py_XDECREF(own);
+    }
+    Py_XDECREF(specs);
+    return status;
+}
+
 int ha_parse_layers(PyObject *layers, int num_layers, ha_layer_spec *out)
 {
     if (!PyList_Check(layers) || PyList_GET_SIZE(layers) != num_layers) {
         PyErr_Format(PyExc_ValueError, "layers must be a list of %d lists of mixers, one for each layer", num_layers);
         return -1;
     }
-    for (int l = 0; l < num_layers; l++) {
-        PyObject *specs = PyList_GET_ITEM(layers, l);
-        out[l] = (ha_layer_spec){0};
-        if (!PyList_Check(specs) || PyList_GET_SIZE(specs) < 1 || PyList_GET_SIZE(specs) > 2) {
-            PyErr_Format(PyExc_ValueError, "layers[%d] is %R, allowed are lists of one or two mixers", l, specs);
-            return -1;
-        }
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(specs); i++)
-            if (parse_mixer(PyList_GET_ITEM(specs, i), l, &out[l]) < 0)
-                return -1;
-    }
-    return 0;
+    PyObject *own = PyList_AsTuple(layers);
+    int status = own ? 0 : -1;
+    for (int l = 0; status == 0 && l < num_layers; l++)
+        status = parse_layer(PyTuple_GET_ITEM(own, l), l, &out[l]);
+    Py_XDECREF(own);
+    return status;
 }

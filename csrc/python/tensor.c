@@ -11,8 +11,6 @@
 
 #include <string.h>
 
-#include <structmember.h>
-
 ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_ssize_t *shape, void *data,
                          PyObject *owner, int readonly)
 {
@@ -98,16 +96,16 @@ static int shape_of(PyObject *object, Py_ssize_t *shape)
         shape[0] = PyNumber_AsSsize_t(object, PyExc_OverflowError);
         return shape[0] == -1 && PyErr_Occurred() ? -1 : 1;
     }
-    PyObject *items = PySequence_Fast(object, "shape must be an int or a sequence of ints");
+    PyObject *items = ha_tuple_arg(object, "shape", "an int or a sequence of ints");
     if (!items)
         return -1;
-    Py_ssize_t ndim = PySequence_Fast_GET_SIZE(items);
+    Py_ssize_t ndim = PyTuple_GET_SIZE(items);
     if (ndim > HA_TENSOR_DIMS) {
         PyErr_Format(PyExc_ValueError, "shape has %zd dimensions, allowed are 0 to %d", ndim, HA_TENSOR_DIMS);
         ndim = -1;
     }
     for (Py_ssize_t i = 0; i < ndim; i++) {
-        shape[i] = PyNumber_AsSsize_t(PySequence_Fast_GET_ITEM(items, i), PyExc_OverflowError);
+        shape[i] = PyNumber_AsSsize_t(PyTuple_GET_ITEM(items, i), PyExc_OverflowError);
         if (shape[i] == -1 && PyErr_Occurred())
             ndim = -1;
     }
@@ -173,6 +171,13 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
     }
     if (self->readonly && flags & PyBUF_WRITABLE) {
         PyErr_SetString(PyExc_BufferError, "this Tensor is read-only");
+        return -1;
+    }
+    int long_axes = 0; /* row-major is column-major too where at most one axis has a stride that matters */
+    for (int i = 0; i < self->ndim; i++)
+        long_axes += self->shape[i] > 1;
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && long_axes > 1 && self->count) {
+        PyErr_SetString(PyExc_BufferError, "a Tensor of several axes is row-major, not Fortran-contiguous");
         return -1;
     }
     Py_ssize_t item = (Py_ssize_t)ha_dtype_size(self->dtype);

@@ -66,6 +66,7 @@ void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, doubl
 typedef struct {
     int heads, dim, silu;
     const double *inv_freq; /* [dim / 2], or NULL: no rotation */
+    double rope_factor;
     double norm_eps;
 } ref_gated_delta_mixer;
 
@@ -78,6 +79,7 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
 typedef struct {
     int heads, kv_heads, dim, window, sinks, rope_features;
     const double *inv_freq; /* [dim / 2] */
+    double rope_factor;
 } ref_window_mixer;
 
 /* q [rows, heads, dim]; k, v [rows, kv_heads, dim]; feature_q, feature_k [heads or kv_heads, dim, dim]; gate [heads] */

@@ -48,8 +48,8 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         g[i] = -exp(a_log[h]) * log1p(exp(a[i] + dt_bias[h]));
     }
     if (m->inv_freq) {
-        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, unit_q, unit_q);
-        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, unit_k, unit_k);
+        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_q, unit_q);
+        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
     }
     const ref_delta shape = {H, D, D};
     ref_gated_delta(&shape, batch, unit_q, unit_k, values, g, beta, state,
@@ -94,8 +94,8 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
     HA_PUSH(turned_k, work, keys);
     HA_PUSH(fq, work, 2 * wide);
     HA_PUSH(fk, work, 2 * keys);
-    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, 1.0, q, turned_q);
-    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, 1.0, k, turned_k);
+    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
+    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
     ref_hedgehog(rows, H, D, m->rope_features ? turned_q : q, feature_q, fq);
     ref_hedgehog(rows, KV, D, m->rope_features ? turned_k : k, feature_k, fk);
     for (int s = 0; s < batch->n_seq; s++)

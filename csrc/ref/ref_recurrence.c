@@ -8,11 +8,11 @@ static void delta_token(int dk, int dv, const double *q, const double *k, const 
                         double *state, double *out)
 {
     const double decay = exp(g);
-    for (int x = 0; x < dv; x++) {
+    for (ptrdiff_t x = 0; x < dv; x++) {
         double seen = 0.0, o = 0.0;
-        for (int i = 0; i < dk; i++)
+        for (ptrdiff_t i = 0; i < dk; i++)
             seen += decay * state[i * dv + x] * k[i];
-        for (int i = 0; i < dk; i++) {
+        for (ptrdiff_t i = 0; i < dk; i++) {
             state[i * dv + x] = decay * state[i * dv + x] + beta * k[i] * (v[x] - seen);
             o += state[i * dv + x] * q[i];
         }
@@ -41,7 +41,7 @@ static void linear_query(const ref_linear_shape *a, int keys, const double *f, c
     *den = state ? ref_dot(a->features, f, state + (ptrdiff_t)a->features * a->dim) : 0.0;
     for (int c = 0; c < a->dim; c++) {
         num[c] = 0.0;
-        for (int i = 0; state && i < a->features; i++)
+        for (ptrdiff_t i = 0; state && i < a->features; i++)
             num[c] += f[i] * state[i * a->dim + c];
     }
     for (int j = 0; j < keys; j++) {
@@ -55,7 +55,7 @@ static void linear_query(const ref_linear_shape *a, int keys, const double *f, c
 void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e,
                           const double *v, double *state, double *num, double *den)
 {
-    const int F = a->features, D = a->dim;
+    const ptrdiff_t F = a->features, D = a->dim;
     for (int s = 0; s < batch->n_seq; s++) {
         const ptrdiff_t start = batch->offset[s], rows = batch->offset[s + 1] - start;
         for (int h = 0; h < a->heads; h++) {
@@ -71,7 +71,7 @@ void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, cons
         }
         for (int kv = 0; state && kv < a->kv_heads; kv++)
             for (ptrdiff_t r = start; r < start + rows; r++)
-                for (int i = 0; i < F; i++) {
+                for (ptrdiff_t i = 0; i < F; i++) {
                     double *own = state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1),
                            x = e[(r * a->kv_heads + kv) * F + i];
                     for (int c = 0; c < D; c++)

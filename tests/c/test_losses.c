@@ -130,13 +130,15 @@ static void optimizer(void)
     for (int i = 0; i < N; i++)
         v0[i] = fabsf(v0[i]);
     ha_set_threads(1);
-    double squares = ha_sum_squares(2, parts, g, &arena), *gd = wide(g, N);
+    double squares, again, *gd = wide(g, N);
+    CHECK_INT(ha_sum_squares(2, parts, g, &squares, &arena), HA_OK);
     ha_set_threads(2);
-    CHECK(squares == ha_sum_squares(2, parts, g, &arena));
+    CHECK_INT(ha_sum_squares(2, parts, g, &again, &arena), HA_OK);
+    CHECK(squares == again);
     CHECK_CLOSE(squares, ref_dot(FIRST, gd, gd) + ref_dot(COUNT, gd + SECOND, gd + SECOND), 1e-6);
     const size_t size = arena.size;
     arena.size = 0;
-    CHECK(isnan(ha_sum_squares(2, parts, g, &arena)));
+    CHECK_INT(ha_sum_squares(2, parts, g, &again, &arena), HA_NO_MEMORY);
     arena.size = size;
     EXERCISE((memcpy(p, p0, N * sizeof *p), memcpy(g, g0, N * sizeof *p), memcpy(m, m0, N * sizeof *p),
               memcpy(v, v0, N * sizeof *p), ha_adamw(2, parts, p, g, m, v, .7f, .9f, .95f, 1e-8f, 3, &arena)),

@@ -70,6 +70,41 @@ static void tape_gives_the_slopes(void)
     }
 }
 
+/* The gates of a backward pass are those of its forward pass; gates and tokens out of range are refused by name. */
+static void a_tape_keeps_its_gates(void)
+{
+    ha_model *m = make(kinds[0], 0, 9);
+    float *dhidden = numbers(N * D, 1), *again = copy(dhidden, N * D), *want = zeros(m->params.total);
+    CHECK_INT(ha_model_need_grads(m), HA_OK);
+    for (int change = 0; change < 2; change++) {
+        ha_batch batch;
+        ha_tape tape;
+        for (int l = 0; l < LAYERS; l++)
+            m->gates[l] = 0.5f * (float)l;
+        CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
+        CHECK_INT(ha_tape_forward(m, NULL, 0, &batch, m->grads, &arena, NULL, &tape), HA_OK);
+        for (int l = 0; change && l < LAYERS; l++)
+            m->gates[l] = 1.0f - m->gates[l];
+        CHECK_INT(ha_tape_backward(m, &tape, change ? again : dhidden, NULL), HA_OK);
+        if (change)
+            CHECK_SAME(m->grads, want, m->params.total);
+        memcpy(want, m->grads, m->params.total * sizeof *want);
+        memset(m->grads, 0, m->params.total * sizeof *want);
+        ha_arena_release(&arena, 0);
+    }
+    m->gates[2] = NAN;
+    CHECK_INT(ha_windows_hidden(m, &windows, dhidden, &arena, NULL), HA_BAD_VALUE);
+    CHECK(strstr(ha_error_message(), "gates[2] is nan"));
+    m->gates[2] = 0.0f;
+    ha_arena_release(&arena, 0);
+    const ha_windows fewer = {stream, pairs, 4, V / 2};
+    CHECK_INT(ha_windows_hidden(m, &fewer, dhidden, &arena, NULL), HA_BAD_VALUE);
+    CHECK(strstr(ha_error_message(), "allowed are 0 to 29"));
+    ha_arena_release(&arena, 0);
+    ha_model_free(m);
+    drop();
+}
+
 /* Without a tape, by a tape, by windows: one result; it is that of each sequence alone. */
 static void forward_is_one(void)
 {
@@ -84,7 +119,7 @@ static void forward_is_one(void)
         CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
         CHECK_INT(ha_tape_forward(m, NULL, 0, &batch, NULL, &arena, NULL, &tape), HA_OK);
         for (int s = 0; s < 4; s++) {
-            const ha_windows own = {stream, pairs + 2 * s, 1};
+            const ha_windows own = {stream, pairs + 2 * s, 1, V};
             const size_t at = (size_t)pairs[2 * s] * D, n = (size_t)(pairs[2 * s + 1] - pairs[2 * s]) * D;
             CHECK_ALL_CLOSE(tape.hidden + batch.offset[s] * D, hidden + at, n, 1e-5);
             CHECK_INT(ha_windows_hidden(m, &own, alone, &arena, NULL), HA_OK);
@@ -134,7 +169,7 @@ static void cache_equals_full(void)
     for (int k = 0; k < 6; k++) {
         ha_model *m = make(kinds[k / 3], 0, 3);
         const int64_t whole[] = {0, 140, 150, 214};
-        const ha_windows w = {stream, whole, 2};
+        const ha_windows w = {stream, whole, 2, V};
         float *full = zeros(N * D), *parts[] = {zeros(140 * D), zeros(140 * D)},
               *forked[] = {zeros(140 * D), zeros(140 * D)};
         for (int l = 0; l < LAYERS; l++)
@@ -173,6 +208,7 @@ int main(void)
     set_up();
     RUN(forward_is_one);
     RUN(tape_gives_the_slopes);
+    RUN(a_tape_keeps_its_gates);
     RUN(cache_equals_full);
     ha_arena_close(&arena);
     return REPORT();

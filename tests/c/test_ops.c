@@ -1,5 +1,8 @@
 /* Every operation, forward and backward, on sequences of 1, 63, 64, 65 and 130 rows: equal to its naive twin in double,
  * gradients equal to difference quotients, the same bits on one and two threads, and an error when the arena is full. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "arrays.h"
 #include "ref/ref.h"
 
@@ -282,6 +285,44 @@ static void linear_attention(void)
     }
 }
 
+/* --- threads --- */
+
+static void *change_threads(void *stop)
+{
+    for (int n = 0; !atomic_load((atomic_int *)stop); n++)
+        ha_set_threads(1 + n % 2 * 7);
+    return NULL;
+}
+
+/* Scratch for as many threads as run, whatever ha_set_threads does on another thread: the sanitizer sees to it. */
+static void threads_change_during_a_call(void)
+{
+    const int d = 8, width = HEADS * d;
+    const size_t n = (size_t)(ROWS * width);
+    const ha_gated_delta delta = {HEADS, d, d};
+    const ha_linear_attention linear = {.heads = HEADS, .kv_heads = HEADS, .features = d, .dim = d};
+    float *x = numbers(n, 1), *w = numbers((size_t)(HEADS * d * d), 1), *y = zeros(2 * n), *den = zeros(n);
+    float *g = zeros((size_t)(ROWS * HEADS));
+    const float *in[SEQS];
+    pthread_t other;
+    atomic_int stop = 0;
+    for (int s = 0; s < SEQS; s++)
+        in[s] = x + offsets[s] * width;
+    CHECK_INT(pthread_create(&other, NULL, change_threads, &stop), 0);
+    for (int i = 0; i < 50; i++) {
+        CHECK_INT(ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), HA_OK);
+        CHECK_INT(ha_gated_delta_forward(&delta, &batch, x, x, width, x, width, g, g, NULL, NULL, y, width, NULL, NULL,
+                                         &arena),
+                  HA_OK);
+        CHECK_INT(ha_linear_attention_forward(&linear, &batch, x, width, in, width, in, width, NULL, y, width, den,
+                                              NULL, &arena),
+                  HA_OK);
+    }
+    atomic_store(&stop, 1);
+    pthread_join(other, NULL);
+    drop();
+}
+
 int main(void)
 {
     CHECK_INT(ha_arena_open(&arena), HA_OK);
@@ -291,6 +332,7 @@ int main(void)
     RUN(softmax_attention);
     RUN(gated_delta);
     RUN(linear_attention);
+    RUN(threads_change_during_a_call);
     ha_arena_close(&arena);
     return REPORT();
 }

@@ -47,7 +47,7 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
 }
 
 static const int64_t pairs[] = {0, 70, 70, 71, 100, 165, 200, 233};
-static const ha_windows windows = {stream, pairs, 4};
+static const ha_windows windows = {stream, pairs, 4, V};
 
 /* --- interrupts --- */
 
