@@ -164,6 +164,7 @@ def complete_mixer(spec: dict[str, Any]) -> dict[str, Any]:
 
 def score(job: Job, method: str) -> dict[str, Any]:
     """Layer scores by one method; the full record goes to scores/METHOD.json."""
+    from .. import plan as plans
     from .. import select
 
     k = softmax_layers(job)
@@ -192,7 +193,7 @@ def score(job: Job, method: str) -> dict[str, Any]:
         "tokens": job.recipe.score.tokens,
         "seconds": scores.seconds,
         "cost": scores.cost,
-        "layers": scores.top(k),
+        "layers": list(plans.make(scores, k=k).softmax_layers),
         "stability": stable["jaccard"],
     }
 

@@ -26,9 +26,9 @@ def search(task: Task, k: int | None = None, steps: int = 24, lr: float = 0.4) -
         raise refuse("steps", steps, "1 or more")
     if not lr > 0.0:
         raise refuse("lr", lr, "above 0")
-    zeros = np.zeros(task.layers, np.float32)
+    task.prepare()
     with task.as_reference():
-        linear = task.kl(zeros)
+        linear = task.kl(np.zeros(task.layers, np.float32))
     unit = max(float(linear.mean()), 1e-12)
     theta = np.full(task.layers, _logit(k / task.layers))
     moments = np.zeros((2, task.layers))

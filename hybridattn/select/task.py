@@ -94,6 +94,10 @@ class Task:
         self.extra += self.layers * self.data.num_tokens
         return out
 
+    def prepare(self) -> None:
+        """Compute the teacher's states now, so that their cost is the method's and not a reference's."""
+        _ = self.teacher_hidden
+
     # ---- passes over the text, part by part, so that progress shows and Ctrl-C is served
 
     def bar(self, parts: Sequence[Any], what: str = "") -> Iterator[Any]:
