@@ -16,7 +16,7 @@
  *     ha_model_logits(model, rows, hidden, logits);                 [rows, vocab_size]
  *
  *     ha_scorer scorer = {model, NULL, &arena, NULL};               the teacher: the model with every gate 1
- *     ha_score_flip(&scorer, &w, model->gates, n, layers, base, kl);
+ *     ha_score_flip(&scorer, &w, HA_MEASURE_KL, model->gates, n, layers, base, kl);
  *     ha_trainer_new(model, NULL, &options, NULL, &trainer);        options.stage: align, distill or fine-tune
  *     ha_trainer_step(trainer, &w, lr, NULL, &arena, NULL, loss, &norm);
  *

@@ -31,7 +31,7 @@ _HOME = {
     "ModelConfig": "config",
     "TokenData": "data",
     "load_text": "data",
-    "scoring_text": "recall",
+    "scoring_text": "diagnostics",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -45,7 +45,7 @@ _HOME = {
     "align": "radlads",
     "distill": "radlads",
     "finetune": "radlads",
-    "recall_prompts": "recall",
+    "recall_prompts": "diagnostics",
     "LayerScores": "select",
     "score": "select",
     "selectors": "select",
@@ -55,6 +55,7 @@ _HOME = {
 _MODULES = (
     "checkpoint",
     "data",
+    "diagnostics",
     "elastic",
     "errors",
     "evaluate",
@@ -64,6 +65,7 @@ _MODULES = (
     "model",
     "plan",
     "radlads",
+    "rankings",
     "schedules",
     "select",
 )
@@ -73,6 +75,7 @@ __all__ = ["__version__", *_MODULES, *_HOME]
 if TYPE_CHECKING:  # the same for type checkers
     from . import checkpoint as checkpoint
     from . import data as data
+    from . import diagnostics as diagnostics
     from . import elastic as elastic
     from . import errors as errors
     from . import evaluate as evaluate
@@ -82,6 +85,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from . import model as model
     from . import plan as plan
     from . import radlads as radlads
+    from . import rankings as rankings
     from . import schedules as schedules
     from . import select as select
     from ._core import Cache as Cache
@@ -97,6 +101,8 @@ if TYPE_CHECKING:  # the same for type checkers
     from .config import ModelConfig as ModelConfig
     from .data import TokenData as TokenData
     from .data import load_text as load_text
+    from .diagnostics import recall_prompts as recall_prompts
+    from .diagnostics import scoring_text as scoring_text
     from .errors import CheckpointError as CheckpointError
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
@@ -110,8 +116,6 @@ if TYPE_CHECKING:  # the same for type checkers
     from .radlads import align as align
     from .radlads import distill as distill
     from .radlads import finetune as finetune
-    from .recall import recall_prompts as recall_prompts
-    from .recall import scoring_text as scoring_text
     from .select import LayerScores as LayerScores
     from .select import score as score
     from .select import selectors as selectors

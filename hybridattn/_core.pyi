@@ -96,12 +96,15 @@ class Cache:
 @final
 class KLScorer:
     def __new__(cls, model: Model, teacher: Model | None = None) -> Self: ...
+    @property
+    def layer_passes(self) -> int: ...
     def kl(
         self,
         tokens: _I32,
         windows: _I64,
         gates: _F32 | None = None,
         teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
     ) -> _F64: ...
     def evaluate(
         self,
@@ -109,9 +112,27 @@ class KLScorer:
         windows: _I64,
         gates: _F32 | None = None,
         teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
     ) -> tuple[_F64, _F64]: ...
-    def flip(self, tokens: _I32, windows: _I64, gates: _F32, layers: Sequence[int]) -> tuple[_F64, _F64]: ...
-    def gate_gradient(self, tokens: _I32, windows: _I64, gates: _F32) -> tuple[_F64, _F64]: ...
+    def flip(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        gates: _F32,
+        layers: Sequence[int],
+        teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
+        nll: bool = False,
+    ) -> tuple[_F64, _F64]: ...
+    def gate_gradient(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        gates: _F32,
+        teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
+    ) -> tuple[_F64, _F64]: ...
+    def alignment(self, tokens: _I32, windows: _I64) -> tuple[_F64, _F64]: ...
 
 @final
 class Distiller:

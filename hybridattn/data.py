@@ -37,20 +37,29 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class TokenData:
-    """A flat stream `tokens` int32 [n] and `windows` int64 [m, 2]: (start, stop) positions in it, half open.
+    """A flat stream `tokens` int32 [n] and `windows` int64 [m, 2]: (start, stop) positions in it, half
+    open.
 
     `label` says what the text is ("plain", "recall", "mix", a file name); scores and reports print it.
+    `weights` float32 [n], for scores: how much the prediction of each token counts (None: all alike),
+    such as answers alone.
     """
 
     tokens: Tokens
     windows: Windows
     label: str = "plain"
+    weights: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         tokens = np.ascontiguousarray(self.tokens, dtype=np.int32)
         windows = np.ascontiguousarray(self.windows, dtype=np.int64)
         object.__setattr__(self, "tokens", tokens)
         object.__setattr__(self, "windows", windows)
+        if self.weights is not None:
+            weights = np.ascontiguousarray(self.weights, dtype=np.float32)
+            object.__setattr__(self, "weights", weights)
+            if weights.shape != tokens.shape:
+                raise DataError(f"weights has shape {weights.shape}; allowed: {tokens.shape}, as tokens")
         if tokens.ndim != 1:
             raise DataError(f"tokens has shape {tokens.shape}; allowed: [n]")
         if windows.ndim != 2 or windows.shape[1] != 2 or len(windows) == 0:
@@ -104,10 +113,17 @@ class TokenData:
 
     @classmethod
     def concat(cls, parts: Sequence[TokenData], label: str) -> TokenData:
-        """All windows of all parts over one stream."""
+        """All windows of all parts over one stream. Beside weighted parts, tokens of the others count 1
+        each.
+        """
         offsets = np.cumsum([0, *(len(p.tokens) for p in parts)])
         windows = [p.windows + offset for p, offset in zip(parts, offsets, strict=False)]
-        return cls(np.concatenate([p.tokens for p in parts]), np.concatenate(windows), label)
+        weights = None
+        if any(p.weights is not None for p in parts):
+            weights = np.concatenate(
+                [np.ones(len(p.tokens), np.float32) if p.weights is None else p.weights for p in parts]
+            )
+        return cls(np.concatenate([p.tokens for p in parts]), np.concatenate(windows), label, weights)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -130,7 +146,8 @@ class TokenData:
                 f"windows is {windows}, none of the {len(self)} windows; allowed: a choice of 1 or more"
             )
         low, high = int(chosen[:, 0].min()), int(chosen[:, 1].max())
-        return TokenData(self.tokens[low:high], chosen - low, label or self.label)
+        weights = None if self.weights is None else self.weights[low:high]
+        return TokenData(self.tokens[low:high], chosen - low, label or self.label, weights)
 
     def split(self, holdout_windows: int) -> tuple[TokenData, TokenData]:
         """(training data, held-out data): the last `holdout_windows` windows are held out, nothing of them
@@ -157,8 +174,9 @@ class TokenData:
         return np.ascontiguousarray(self.windows[index[: steps * batch]].reshape(steps, batch, 2))
 
     def fingerprint(self) -> str:
-        """A digest of tokens and windows: equal data, equal fingerprint."""
-        return digest(self.tokens, self.windows)
+        """A digest of tokens, windows and weights: equal data, equal fingerprint."""
+        weights = [] if self.weights is None else [self.weights]
+        return digest(self.tokens, self.windows, *weights)
 
 
 def cut(num_tokens: int, seq_len: int, keep_tail: bool) -> Windows:

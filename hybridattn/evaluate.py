@@ -179,6 +179,57 @@ def kl(
     }
 
 
+def recall(
+    model: Model,
+    task: str,
+    *,
+    n: int = 32,
+    seq_len: int = 512,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Answers of a diagnostic task (see `diagnostics`): greedy continuations that match token for token.
+
+    `n` examples of at most `seq_len` tokens. Returns accuracy, stderr, correct (a list of bools, paired
+    between models for equal task, n, seq_len and seed), answer_nll (mean -log p of the answers' tokens,
+    nats), and the settings. Raises ConfigError, DataError.
+    """
+    from . import diagnostics
+
+    if model.tokenizer is None:
+        raise DataError("tokenizer is None; allowed for diagnostic prompts: a model with a tokenizer")
+    examples = diagnostics.make(task, model.tokenizer, n, seq_len, seed)
+    correct: list[bool] = []
+    for at in tqdm(range(0, n, batch_size), desc=f"recall {task}", disable=not progress, leave=False):
+        wanted = [answer.tolist() for answer in examples.answers[at : at + batch_size]]
+        prompts = [prompt.tolist() for prompt in examples.prompts[at : at + batch_size]]
+        made = model.generate(prompts, max_new_tokens=max(map(len, wanted)))
+        correct += [tokens[: len(answer)] == answer for tokens, answer in zip(made, wanted, strict=True)]
+    accuracy, stderr = stats.mean([float(hit) for hit in correct])
+    return {
+        "accuracy": accuracy,
+        "stderr": stderr,
+        "correct": correct,
+        "answer_nll": _answer_nll(model, examples.data),
+        "task": task,
+        "n": n,
+        "seq_len": seq_len,
+        "seed": seed,
+    }
+
+
+def _answer_nll(model: Model, data: TokenData) -> float:
+    """Mean over examples of the mean -log p of the answer's tokens."""
+    assert data.weights is not None
+    found = []
+    for start, stop in data.windows:
+        nll = model.nll(data.tokens[None, start:stop])[0].astype(np.float64)
+        weights = data.weights[start + 1 : stop].astype(np.float64)
+        found.append(float(nll @ weights / weights.sum()))
+    return float(np.mean(found))
+
+
 def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
     """Hidden states after the final norm at every token of the windows, float32 [tokens, hidden_size]."""
     out = np.zeros((len(data.tokens), model.config["hidden_size"]), np.float32)

@@ -4,6 +4,7 @@ context length.
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Sequence
@@ -74,3 +75,54 @@ def latency(
         "bytes_per_token": bytes_per_token,
         "threads": get_num_threads(),
     }
+
+
+def layer_costs(
+    probe: Model, context: int = 2048, *, decode_tokens: int = 8, repeats: int = 3, seed: int = 0
+) -> dict[str, Any]:
+    """What decoding a token after `context` others takes with all layers softmax and with all linear,
+    timed on this machine, and the bytes of one sequence's cache then: the two ends between which every
+    plan lies.
+
+    Returns all_softmax and all_linear, each {ms_per_token, cache_bytes}; context, num_layers, machine,
+    threads.
+    """
+    gates = np.array(probe.gates)
+    found: dict[str, Any] = {}
+    try:
+        for name, gate in (("all_softmax", 1.0), ("all_linear", 0.0)):
+            probe.gates[:] = gate
+            timed = latency(probe, [context], decode_tokens=decode_tokens, repeats=repeats, seed=seed)
+            found[name] = {
+                "ms_per_token": 1000.0 * timed["decode"][context],
+                "cache_bytes": _cache_bytes(probe, softmax=gate == 1.0, context=context),
+            }
+    finally:
+        probe.gates[:] = gates
+    return {
+        **found,
+        "context": context,
+        "num_layers": len(probe.layers),
+        "machine": processor(),
+        "threads": get_num_threads(),
+    }
+
+
+def _cache_bytes(probe: Model, softmax: bool, context: int) -> int:
+    """The exact need of one sequence, without the room that a cache keeps for more."""
+    total = 0.0
+    for layer in probe.cost(float(context)):
+        for kind, cost in layer.items():
+            if (kind == "softmax") == softmax:
+                total += cost["state_bytes"] + cost["bytes_per_token"] * context
+    return int(total)
+
+
+def processor() -> str:
+    """The processor's name, so that timings are not taken for those of another machine."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

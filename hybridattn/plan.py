@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,20 +107,55 @@ class Plan:
         return cls.from_dict(data, str(path))
 
 
-def make(scores: LayerScores, k: int | None = None, ratio: float | None = None) -> Plan:
-    """The plan that keeps the `k` highest-scored layers softmax, or round(ratio * num_layers) of them.
+def make(
+    scores: LayerScores,
+    k: int | None = None,
+    ratio: float | None = None,
+    *,
+    ms_per_token: float | None = None,
+    cache_bytes: float | None = None,
+    costs: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan that keeps the first `k` layers of the scores' order softmax, or round(ratio * num_layers)
+    of them, or as many as a budget allows: `ms_per_token` of decoding, `cache_bytes` of one sequence,
+    or both, at the context length of `costs` (see `measure.layer_costs`), which the plan then carries.
 
-    Equal scores go to the lower layer. Scores of the baselines `uniform` and `random` give `uniform(L, k)`
-    and `random(L, k, seed)`.
+    Equal scores go to the lower layer. Scores of `uniform`, `random`, `first_last` and `smart` give the
+    sets of the functions of those names. Raises PlanError.
     """
-    layers = len(scores.values)
-    k = _budget(layers, k, ratio)
+    layers = scores.num_layers
+    budget = {
+        name: v for name, v in (("ms_per_token", ms_per_token), ("cache_bytes", cache_bytes)) if v is not None
+    }
+    if budget and (k is not None or ratio is not None):
+        raise PlanError(
+            f"{', '.join(budget)} and k or ratio are given; allowed: a number of layers or a budget"
+        )
+    k = affordable(layers, budget, costs) if budget else _budget(layers, k, ratio)
     if scores.method == "uniform":
-        return uniform(layers, k, scores.mixer)
-    if scores.method == "random":
-        return random(layers, k, int(scores.options["seed"]), scores.mixer)
+        made = uniform(layers, k, scores.mixer)
+    elif scores.method == "random":
+        made = random(layers, k, int(scores.options["seed"]), scores.mixer)
+    elif scores.method == "first_last":
+        made = first_last(layers, k, scores.mixer)
+    else:
+        made = _by_scores(scores, k)
+    if budget:
+        made.how.update(budget=budget, costs=dict(costs or {}))
+    return made
+
+
+def _by_scores(scores: LayerScores, k: int) -> Plan:
+    chosen, rule = tuple(scores.top(k)), f"the {k} highest scores"
+    if scores.searched:
+        rule = f"the first {k} layers of the order that the search found"
+    if scores.method == "smart":
+        chosen, rule = (
+            smart(scores.values.tolist(), k),
+            "best layer near each end, near-even distances between",
+        )
     how: dict[str, Any] = {
-        "rule": f"the {k} highest scores",
+        "rule": rule,
         "text": scores.text,
         "sequences": scores.num_sequences,
         "options": scores.options,
@@ -128,7 +163,30 @@ def make(scores: LayerScores, k: int | None = None, ratio: float | None = None) 
         "stderr": [float(v) for v in scores.stderr],
         "all_linear_kl": scores.all_linear_kl,
     }
-    return Plan(tuple(scores.top(k)), layers, scores.method, dict(scores.mixer), how)
+    return Plan(chosen, scores.num_layers, scores.method, dict(scores.mixer), how)
+
+
+def affordable(num_layers: int, budget: Mapping[str, float], costs: Mapping[str, Any] | None) -> int:
+    """The largest number of softmax layers within every limit of `budget`. Layers of a kind cost alike,
+    so a set costs between all linear and all softmax in proportion. Raises PlanError when not even all
+    linear fits.
+    """
+    if costs is None:
+        raise PlanError(f"costs is None; allowed with {', '.join(budget)}: what measure.layer_costs returns")
+    allowed = num_layers
+    for name, limit in budget.items():
+        try:
+            linear, softmax = float(costs["all_linear"][name]), float(costs["all_softmax"][name])
+        except (KeyError, TypeError, ValueError):
+            raise PlanError(f"costs hold no {name}; allowed: what measure.layer_costs returns") from None
+        fits = [k for k in range(num_layers + 1) if linear + (softmax - linear) * k / num_layers <= limit]
+        if not fits:
+            raise PlanError(
+                f"{name} is {limit:g}; allowed: {min(linear, softmax):g} or more, what "
+                f"{'all linear' if linear <= softmax else 'all softmax'} takes"
+            )
+        allowed = min(allowed, fits[-1])
+    return allowed
 
 
 def uniform(num_layers: int, k: int, mixer: dict[str, Any] | None = None) -> Plan:
@@ -157,6 +215,45 @@ def random(num_layers: int, k: int, seed: int = 0, mixer: dict[str, Any] | None 
     layers = tuple(sorted(int(i) for i in permutation(num_layers, seed)[:k]))
     how = {"rule": "first k of numpy.random.default_rng(seed).permutation(L)", "seed": seed}
     return Plan(layers, num_layers, "random", dict(mixer or {}), how)
+
+
+def first_last(num_layers: int, k: int, mixer: dict[str, Any] | None = None) -> Plan:
+    """`k` softmax layers from both ends inwards: 0, L-1, 1, L-2, .. (the first half of them, rounded up,
+    in front).
+    """
+    _budget(num_layers, k, None)
+    front = (k + 1) // 2
+    layers = (*range(front), *range(num_layers - (k - front), num_layers))
+    return Plan(layers, num_layers, "first_last", dict(mixer or {}), {"rule": "from both ends inwards"})
+
+
+def smart(values: Sequence[float], k: int) -> tuple[int, ...]:
+    """The set of SMART (Zebra-Llama, arXiv 2505.17272) for sensitivities [num_layers].
+
+    The best layer of the first L // k and the best of the last L // k stay; between them, layers at near-even
+    distances (the mean distance rounded down or up) whose sensitivities have the largest sum.
+    """
+    layers = len(values)
+    _budget(layers, k, None)
+    if k <= 1:
+        return tuple(sorted(range(layers), key=lambda i: -values[i])[:k])
+    end = layers // k
+    first = max(range(end), key=lambda i: values[i])
+    last = max(range(layers - end, layers), key=lambda i: values[i])
+    narrow = (last - first) // (k - 1)
+    # best[i]: (sum, path) of the paths that reach layer i with as many layers as rounds so far
+    best: dict[int, tuple[float, tuple[int, ...]]] = {first: (values[first], (first,))}
+    for _ in range(k - 1):
+        reached: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for at, (total, path) in best.items():
+            for step in (narrow, narrow + 1) if (last - first) % (k - 1) else (narrow,):
+                layer = at + step
+                if layer <= last:
+                    found = (total + values[layer], (*path, layer))
+                    if layer not in reached or found[0] > reached[layer][0]:
+                        reached[layer] = found
+        best = reached
+    return best[last][1]
 
 
 def explicit(num_layers: int, softmax_layers: Sequence[int], mixer: dict[str, Any] | None = None) -> Plan:

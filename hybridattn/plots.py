@@ -233,6 +233,31 @@ def loss(results: dict[str, Any], width: float) -> Any:
     return figure
 
 
+def selectors(points: dict[str, dict[str, float]], title: str) -> bytes:
+    """PNG: KL of each selector's hybrid, before step 2 (hollow) and after it (filled), the best on top.
+
+    points: selector -> {"zero-shot": KL, "distilled": KL}, either may be missing.
+    """
+    order = sorted(
+        points, key=lambda name: -points[name].get("distilled", points[name].get("zero-shot", 0.0))
+    )
+    figure, axes = _figure(WIDE, 1, 1, height=0.24 * len(order) + 0.9)
+    axis = axes[0]
+    for row, name in enumerate(order):
+        guided = name.startswith("kl_")
+        colour = PALETTE["chosen" if guided else "uniform"]
+        for when, filled in (("zero-shot", False), ("distilled", True)):
+            if when in points[name]:
+                face = colour if filled else "#ffffff"
+                axis.plot(points[name][when], row, "o", color=colour, markerfacecolor=face, markersize=6)
+    axis.set_yticks(range(len(order)), order)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("KL from the teacher, nats per token", color=PALETTE["muted"])
+    axis.tick_params(axis="y", length=0)
+    _title(axis, title)
+    return _png(figure)
+
+
 def short_text(text: str) -> str:
     """How a chart calls the text that scores are read on."""
     return {"recall": "recall prompts", "plain": "plain text", "mix": "plain text and recall prompts"}.get(

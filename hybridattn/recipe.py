@@ -59,7 +59,7 @@ class ScorePart:
     """Layer scores by KL divergence."""
 
     methods: tuple[str, ...] = ("kl_gate", "kl_replace")
-    text: str = "recall"  # what scores are read on: recall prompts, plain text, or a mix of both
+    text: str = "recall"  # what scores are read on: recall prompts, plain text, a mix, or diagnostic:TASK
     tokens: int = 2_048
     seq_len: int = 512
 
@@ -201,7 +201,8 @@ class Recipe:
                     f"recipe: {part_name}.tokens is {part.tokens}, less than one step of batch_size x "
                     f"seq_len = {part.seq_len * part.batch_size} tokens"
                 )
-        _one_of("score.text", self.score.text, TEXT_KINDS)
+        if not self.score.text.startswith("diagnostic:"):  # which tasks there are is for diagnostics to say
+            _one_of("score.text", self.score.text, TEXT_KINDS)
         _one_of("distill.schedule", self.distill.schedule, SCHEDULES)
         for model in self.distill.models:
             _one_of("distill.models", model, MODEL_IDS)

@@ -161,6 +161,68 @@ def test_tables_are_for_people(capsys, folder):
     assert code == 0 and lines[0].split() == ["layer", "score", "rank"] and len(lines) == 4
 
 
+@pytest.mark.parametrize("text, sequences", [
+    ("recall", 4),
+    ("recall+{text}", 3),  # the part of this text that is set aside for scores is one window long
+    ("{text}", 1),
+    ("diagnostic:associative_recall", 4),
+    ("diagnostic:associative_recall+{text}+recall", 3),
+])  # fmt: skip
+def test_scores_are_read_on_any_text(capsys, folder, text, sequences):
+    text = text.format(text=folder / "text.txt")
+    code, out, err = call(capsys, "score", folder / "probe", "--text", text, "--tokens", 512,
+                          "--seq-len", 128, "--json", "--quiet")  # fmt: skip
+    found = json.loads(out)
+    assert (code, err) == (0, "") and found["sequences"] == sequences
+    assert found["cost"]["forwards"] == pytest.approx(4.0)
+
+
+def test_searches_and_shards(capsys, folder):
+    size = [folder / "probe", "--tokens", 128, "--seq-len", 32, "--layers", 1, "--quiet", "--json"]
+    code, out, _ = call(capsys, "score", *size, "--method", "kl_greedy_add", "--swaps", 1)
+    assert code == 0 and sorted(json.loads(out)["order"]) == [0, 1, 2]
+    code, out, _ = call(capsys, "score", *size, "--method", "kl_joint", "--steps", 3)
+    assert code == 0 and json.loads(out)["cost"]["forwards"] == pytest.approx(3 * 3 + 1)
+    work = ["--method", "kl_restore_distilled", "--train", folder / "text.txt", "--folder", folder / "work",
+            "--steps", 1]  # fmt: skip
+    code, out, err = call(capsys, "score", *size, *work, "--shard", "0/2")
+    assert (code, out) == (75, "") and "shard 0/2 is done with 1 steps; 2 candidates" in err
+    code, out, _ = call(capsys, "score", *size, *work, "--shard", "1/2", "--out", folder / "shared.json")
+    assert code == 0 and (folder / "shared.json").exists()
+    merged = call(capsys, "score", *size, *work)[1]
+    assert json.loads(merged)["values"] == json.loads(out)["values"]
+    assert "is not a shard like 0/2" in call(capsys, "score", *size, "--shard", "1")[2]
+    assert "train is None" in call(capsys, "score", *size, "--method", "kl_restore_distilled")[2]
+    assert "options of kl_gate is 'swaps'; allowed: alpha" in call(capsys, "score", *size, "--swaps", 1)[2]
+
+
+def test_plans_within_a_budget(capsys, folder):
+    scores, probe, fast = folder / "few.json", folder / "probe", folder / "fast.json"
+    assert call(capsys, "score", probe, "--tokens", 64, "--seq-len", 32, "--out", scores, "--quiet")[0] == 0
+    size = ["plan", scores, "--context", 100, "--json"]
+    measure = ["--model", probe]
+    code, out, _ = call(capsys, *size, "--ms-per-token", 1e6, *measure, "--out", fast)
+    made = json.loads(out)
+    assert code == 0 and made["softmax_layers"] == [0, 1, 2]
+    assert made["how"]["budget"] == {"ms_per_token": 1e6}
+    costs = made["how"]["costs"]
+    half = (costs["all_softmax"]["cache_bytes"] + costs["all_linear"]["cache_bytes"]) / 2
+    code, out, _ = call(capsys, *size, "--cache-bytes", half, "--costs", fast)  # nothing is timed again
+    assert code == 0 and len(json.loads(out)["softmax_layers"]) == 1
+    assert json.loads(out)["how"]["costs"] == costs
+    for more, message in (
+        (["--cache-bytes", 1, "--costs", fast], "allowed: "),
+        (["--cache-bytes", 1], "a budget needs --model"),
+        (["--cache-bytes", 1, "--layers", 1], "give --layers, --ratio, or a budget"),
+        (
+            ["--cache-bytes", 1, "--costs", fast, "--context", 7],
+            "context is 100, not 7; measure",
+        ),
+    ):
+        code, _, err = call(capsys, *size, *more)
+        assert code != 0 and message in err
+
+
 def test_a_mixer_option_must_be_a_number(capsys, folder):
     code, _, err = call(
         capsys,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hybridattn.data import TokenData, cut, digest, load_text, slices
+from hybridattn.diagnostics import recall_prompts, scoring_text
 from hybridattn.errors import DataError
-from hybridattn.recall import recall_prompts, scoring_text
 
 
 class Letters:

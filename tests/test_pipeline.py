@@ -16,6 +16,7 @@ from hybridattn.pipeline import stages as stages_module
 from hybridattn.pipeline.stages import build
 from hybridattn.pipeline.store import Store, file_digest, fingerprint
 from hybridattn.recipe import DEMO, Recipe, merge
+from hybridattn.select import SELECTORS
 
 SMALL = {
     "mixer": {"window": 8},
@@ -93,6 +94,18 @@ def pipeline_recipe(out):
     from hybridattn.recipe import parse_toml
 
     return parse_toml((out / "recipe.toml").read_text(encoding="utf-8"), "recipe")
+
+
+def test_every_method_in_a_recipe(inputs, tmp_path):
+    names = [name for name in SELECTORS if not name.startswith("diagnostic:")]
+    methods = [*names, "diagnostic:associative_recall"]
+    part = {"methods": methods, "text": "mix", "tokens": 256, "seq_len": 128}
+    results, ran = go(inputs, tmp_path, score=part, plan={"method": "smart"}, distill={"tokens": 0})
+    assert [name for name in ran if name.startswith("score/")] == [f"score/{name}" for name in methods]
+    found = {s["method"]: s for s in results["scores"]}
+    assert list(found) == methods and found["uniform"]["layers"] == [2]
+    assert results["chosen"]["method"] == "smart" and results["chosen"]["text"] == "mix"
+    assert all(len(s["layers"]) == 1 for s in found.values())
 
 
 def test_a_second_run_skips_everything(first, inputs):

@@ -27,18 +27,25 @@ typedef struct {
     const ha_model *model, *teacher;
     ha_arena *arena;
     const ha_interrupt *check;
+    const float
+        *teacher_hidden; /* [stream length, hidden_size]: T's final hidden states when they are at hand, or NULL */
+    const float *weight; /* [stream length], or NULL: how much the prediction of a token counts in its window's mean */
+    int64_t *layer_passes; /* unless NULL: += tokens times layers that they went through; backward counts twice */
 } ha_scorer;
 
-/* kl [count] = KL(T || H) with gates [num_layers]; nll [count], unless NULL, = H's mean -log p(next token).
- * teacher_hidden [stream length, hidden_size]: T's final hidden states if they are at hand, else NULL. */
-ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, const float *teacher_hidden,
-                      double *kl, double *nll);
-/* The same for hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
+typedef enum { HA_MEASURE_KL, HA_MEASURE_NLL } ha_measure;
+
+/* kl [count] = KL(T || H) with gates [num_layers]; nll [count], unless NULL, = H's mean -log p(next token). */
+ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll);
+/* KL or NLL of hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
  * flipped [n_layers][count] for layers [n_layers], ascending. Candidates share the prefix up to their layer. */
-ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *gates, int n_layers, const int *layers,
-                        double *base, double *flipped);
+ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
+                        const int *layers, double *base, double *flipped);
 /* kl [count] and gradient [num_layers][count] = d kl / d gate */
 ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient);
+/* Step 1's loss of every layer on the teacher's stream, error [num_layers][count], and that of a mixer that gives zero,
+ * zero [num_layers][count]. Every layer needs both mixers. */
+ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error, double *zero);
 /* hidden [stream length, hidden_size]: final hidden states of the windows' tokens at their places in the stream */
 ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
                             const ha_interrupt *check);

@@ -1,4 +1,5 @@
-/* KL(teacher || hybrid) for one set of gates, for all one-layer changes of it, and its gradient by the gates. */
+/* KL(teacher || hybrid) for one set of gates, for all one-layer changes of it, and its gradient by the gates; and what
+ * step 1 left between the two mixers of each layer. */
 #include <string.h>
 
 #include "distill/distill.h"
@@ -10,35 +11,74 @@ static const ha_model *teacher_of(const ha_scorer *s)
     return s->teacher ? s->teacher : s->model;
 }
 
-/* Teacher's final hidden states of a batch; the model itself is its own teacher with every gate at 1. */
-static ha_status teacher_hidden(const ha_scorer *s, const ha_batch *batch, float **hidden)
+static void count_passes(const ha_scorer *s, int64_t rows, int layers)
+{
+    if (s->layer_passes)
+        *s->layer_passes += rows * layers;
+}
+
+/* Teacher's final hidden states of windows [from, to): given, or computed. The model itself is its own teacher with every
+ * gate at 1. */
+static ha_status teacher_hidden(const ha_scorer *s, const ha_windows *w, int from, int to, const ha_batch *batch,
+                                float **hidden)
 {
     const ha_model *t = teacher_of(s);
     const int layers = t->config.num_layers;
+    const size_t d = (size_t)t->config.hidden_size;
     float *ones;
     HA_PUSH(ones, s->arena, (size_t)layers);
     for (int l = 0; l < layers; l++)
         ones[l] = 1.0f;
-    HA_PUSH(*hidden, s->arena, (size_t)batch->rows * (size_t)t->config.hidden_size);
+    HA_PUSH(*hidden, s->arena, (size_t)batch->rows * d);
+    if (s->teacher_hidden) {
+        ha_windows_gather(w, from, to, d, s->teacher_hidden, *hidden);
+        return HA_OK;
+    }
+    count_passes(s, batch->rows, layers);
     return ha_model_hidden(t, s->teacher ? NULL : ones, batch, NULL, *hidden, s->arena, s->check);
 }
 
-/* mean [n_seq] of loss [rows] over each sequence, less `unpredicted` rows at its end (whose loss is 0) */
-static void mean_by_sequence(const ha_batch *batch, int unpredicted, const double *loss, double *mean)
+/* weight [rows] of the rows of windows [from, to): that of the token each of them predicts, 0 for the last of a window.
+ * NULL where all rows count alike. */
+static ha_status row_weights(const ha_scorer *s, const ha_windows *w, int from, const ha_batch *batch, float **weight)
+{
+    *weight = NULL;
+    if (!s->weight)
+        return HA_OK;
+    HA_PUSH(*weight, s->arena, (size_t)batch->rows);
+    for (int i = 0; i < batch->n_seq; i++) {
+        const float *next = s->weight + w->window[2 * (from + i)] + 1;
+        int first = batch->offset[i], last = batch->offset[i + 1] - 1;
+        for (int r = first; r < last; r++)
+            (*weight)[r] = next[r - first];
+        (*weight)[last] = 0.0f;
+    }
+    return HA_OK;
+}
+
+/* mean [n_seq] of loss [rows] over each sequence: weighted, or plain over all rows less `unpredicted` ones at its end
+ * (whose loss is 0). */
+static void mean_by_sequence(const ha_batch *batch, const float *weight, int unpredicted, const double *loss,
+                             double *mean)
 {
     for (int i = 0; i < batch->n_seq; i++) {
-        double sum = 0.0;
-        for (int r = batch->offset[i]; r < batch->offset[i + 1]; r++)
-            sum += loss[r];
-        mean[i] = sum / (batch->offset[i + 1] - batch->offset[i] - unpredicted);
+        double sum = 0.0, total = batch->offset[i + 1] - batch->offset[i] - unpredicted;
+        if (weight)
+            total = 0.0;
+        for (int r = batch->offset[i]; r < batch->offset[i + 1]; r++) {
+            sum += weight ? (double)weight[r] * loss[r] : loss[r];
+            total += weight ? (double)weight[r] : 0.0;
+        }
+        mean[i] = sum / total;
     }
 }
 
 /* KL of each row between the teacher's hidden states and those of `students`, averaged by sequence into
  * mean[i] + first: arrays of the whole window list. nll likewise, unless NULL, for one student. dhidden (one student
  * only): gradient of the sum over rows. */
-static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *teacher, int students,
-                       const float *const *hidden, double *const *mean, double *nll, int first, float *dhidden)
+static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *weight, const float *teacher,
+                       int students, const float *const *hidden, double *const *mean, double *nll, int first,
+                       float *dhidden)
 {
     const ha_model *m = s->model;
     size_t mark = ha_arena_mark(s->arena);
@@ -56,32 +96,49 @@ static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *t
                       students, hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, NULL, s->check,
                       s->arena));
     for (int i = 0; i < students; i++)
-        mean_by_sequence(batch, 0, loss[i], mean[i] + first);
+        mean_by_sequence(batch, weight, 0, loss[i], mean[i] + first);
     if (nll)
-        mean_by_sequence(batch, 1, row_nll, nll + first);
+        mean_by_sequence(batch, weight, 1, row_nll, nll + first);
     ha_arena_release(s->arena, mark);
     return HA_OK;
 }
 
-ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, const float *teacher_hidden_stream,
-                      double *kl, double *nll)
+/* -log p(next token) of each student, averaged like kl_of's. */
+static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *weight, int students,
+                        const float *const *hidden, double *const *mean, int first)
+{
+    const ha_model *m = s->model;
+    size_t mark = ha_arena_mark(s->arena);
+    double *loss;
+    int32_t *target;
+    HA_PUSH(loss, s->arena, (size_t)batch->rows);
+    HA_PUSH(target, s->arena, (size_t)batch->rows);
+    ha_next_tokens(batch, target);
+    for (int i = 0; i < students; i++) {
+        HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, hidden[i],
+                                     ha_model_head(m), target, 1.0f, loss, NULL, NULL, s->check, s->arena));
+        mean_by_sequence(batch, weight, 1, loss, mean[i] + first);
+    }
+    ha_arena_release(s->arena, mark);
+    return HA_OK;
+}
+
+ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll)
 {
     const size_t d = (size_t)s->model->config.hidden_size;
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         ha_batch batch;
-        float *teacher, *hidden;
+        float *teacher, *hidden, *weight;
         to = ha_windows_group(w, from, GROUP_ROWS);
         HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
-        if (teacher_hidden_stream) {
-            HA_PUSH(teacher, s->arena, (size_t)batch.rows * d);
-            ha_windows_gather(w, from, to, d, teacher_hidden_stream, teacher);
-        } else {
-            HA_TRY(teacher_hidden(s, &batch, &teacher));
-        }
+        HA_TRY(row_weights(s, w, from, &batch, &weight));
+        HA_TRY(teacher_hidden(s, w, from, to, &batch, &teacher));
         HA_PUSH(hidden, s->arena, (size_t)batch.rows * d);
+        count_passes(s, batch.rows, s->model->config.num_layers);
         HA_TRY(ha_model_hidden(s->model, gates, &batch, NULL, hidden, s->arena, s->check));
-        HA_TRY(kl_of(s, &batch, teacher, 1, (const float *const[]){hidden}, (double *const[]){kl}, nll, from, NULL));
+        HA_TRY(kl_of(s, &batch, weight, teacher, 1, (const float *const[]){hidden}, (double *const[]){kl}, nll, from,
+                     NULL));
         ha_arena_release(s->arena, mark);
     }
     return HA_OK;
@@ -99,6 +156,7 @@ static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass
         ha_pass part = *pass;
         if (ha_interrupted(s->check))
             return HA_INTERRUPTED;
+        count_passes(s, (int64_t)n * rows, 1);
         batch.rows = n * rows;
         batch.n_seq = n * n_seq;
         part.batch = &batch;
@@ -108,16 +166,24 @@ static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass
     return HA_OK;
 }
 
+static int all_softmax(const ha_model *m, const float *gates)
+{
+    int all = 1;
+    for (int l = 0; l < m->config.num_layers; l++)
+        all = all && ha_gate_of(m, gates, l) == 1.0f;
+    return all;
+}
+
 /* One group of windows. State 0 is the base; when layer l is a candidate, a copy of the base's input to l goes through l
  * with the other gate and joins the states, which from there on go through the same layers side by side. */
-static ha_status flip_group(const ha_scorer *s, const ha_windows *w, int from, int to, const float *gates, int n_layers,
-                            const int *layers, double *base, double *flipped)
+static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure measure, int from, int to,
+                            const float *gates, int n_layers, const int *layers, double *base, double *flipped)
 {
     const ha_model *m = s->model;
     const int d = m->config.hidden_size;
     ha_batch one, many;
     ha_pass pass;
-    float *x, *hidden, *teacher;
+    float *x, *hidden, *teacher = NULL, *weight;
     const float **states;
     double **mean;
     HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &one));
@@ -127,7 +193,10 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, int from, i
     HA_PUSH(x, s->arena, size * (size_t)(n_layers + 1));
     HA_PUSH(states, s->arena, (size_t)n_layers + 1);
     HA_PUSH(mean, s->arena, (size_t)n_layers + 1);
-    HA_TRY(teacher_hidden(s, &one, &teacher));
+    HA_TRY(row_weights(s, w, from, &one, &weight));
+    const int is_teacher = !s->teacher && !s->teacher_hidden && all_softmax(m, gates); /* state 0 then is the teacher */
+    if (measure == HA_MEASURE_KL && !is_teacher)
+        HA_TRY(teacher_hidden(s, w, from, to, &one, &teacher));
     HA_TRY(ha_pass_begin(m, &many, NULL, s->arena, s->check, &pass));
     ha_embed_forward(one.rows, d, one.token, m->weights + m->embed, x);
     int known = 1; /* states so far */
@@ -148,19 +217,34 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, int from, i
         states[i - skip] = hidden + size * (size_t)i;
         mean[i - skip] = i == 0 ? base : flipped + (ptrdiff_t)(i - 1) * w->count;
     }
-    return kl_of(s, &one, teacher, known - skip, states, mean, NULL, from, NULL);
+    if (measure == HA_MEASURE_NLL)
+        return nll_of(s, &one, weight, known - skip, states, mean, from);
+    return kl_of(s, &one, weight, is_teacher ? hidden : teacher, known - skip, states, mean, NULL, from, NULL);
 }
 
-ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const float *gates, int n_layers, const int *layers,
-                        double *base, double *flipped)
+ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
+                        const int *layers, double *base, double *flipped)
 {
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
-        HA_TRY(flip_group(s, w, from, to, gates, n_layers, layers, base, flipped));
+        HA_TRY(flip_group(s, w, measure, from, to, gates, n_layers, layers, base, flipped));
         ha_arena_release(s->arena, mark);
     }
     return HA_OK;
+}
+
+/* dhidden [rows, d] of the plain sum over rows becomes that of the weighted one; total [n_seq]: each sequence's weight. */
+static void weigh_gradient(const ha_batch *batch, int d, const float *weight, float *dhidden, double *total)
+{
+    for (int i = 0; i < batch->n_seq; i++) {
+        total[i] = weight ? 0.0 : batch->offset[i + 1] - batch->offset[i];
+        for (int r = batch->offset[i]; weight && r < batch->offset[i + 1]; r++) {
+            total[i] += (double)weight[r];
+            for (int j = 0; j < d; j++)
+                dhidden[(ptrdiff_t)r * d + j] *= weight[r];
+        }
+    }
 }
 
 ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient)
@@ -171,22 +255,67 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         size_t mark = ha_arena_mark(s->arena);
         ha_batch batch;
         ha_tape tape;
-        float *teacher, *dhidden;
+        float *teacher, *dhidden, *weight;
         double *dgates;
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
         HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
-        HA_TRY(teacher_hidden(s, &batch, &teacher));
+        HA_TRY(row_weights(s, w, from, &batch, &weight));
+        HA_TRY(teacher_hidden(s, w, from, to, &batch, &teacher));
+        count_passes(s, batch.rows, 3 * layers);
         HA_TRY(ha_tape_forward(m, gates, 1, &batch, NULL, s->arena, s->check, &tape));
         HA_PUSH(dhidden, s->arena, (size_t)batch.rows * (size_t)m->config.hidden_size);
         HA_PUSH(dgates, s->arena, (size_t)layers * (size_t)batch.n_seq);
         const float *student[1] = {tape.hidden};
         double *mean[1] = {kl};
-        HA_TRY(kl_of(s, &batch, teacher, 1, student, mean, NULL, from, dhidden));
+        HA_TRY(kl_of(s, &batch, weight, teacher, 1, student, mean, NULL, from, dhidden));
+        double *total;
+        HA_PUSH(total, s->arena, (size_t)batch.n_seq);
+        weigh_gradient(&batch, m->config.hidden_size, weight, dhidden, total);
         HA_TRY(ha_tape_backward(m, &tape, dhidden, dgates));
         for (int l = 0; l < layers; l++)
             for (int i = 0; i < batch.n_seq; i++)
-                gradient[(ptrdiff_t)l * w->count + from + i] =
-                    dgates[(ptrdiff_t)l * batch.n_seq + i] / (batch.offset[i + 1] - batch.offset[i]);
+                gradient[(ptrdiff_t)l * w->count + from + i] = dgates[(ptrdiff_t)l * batch.n_seq + i] / total[i];
+        ha_arena_release(s->arena, mark);
+    }
+    return HA_OK;
+}
+
+ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error, double *zero)
+{
+    const ha_model *m = s->model;
+    const int d = m->config.hidden_size;
+    for (int from = 0, to; from < w->count; from = to) {
+        size_t mark = ha_arena_mark(s->arena);
+        ha_batch batch;
+        ha_pass pass;
+        float *x, *h, *target, *y;
+        double *distance;
+        to = ha_windows_group(w, from, GROUP_ROWS);
+        HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
+        HA_TRY(ha_pass_begin(m, &batch, NULL, s->arena, s->check, &pass));
+        const size_t wide = (size_t)batch.rows * (size_t)d;
+        HA_PUSH(x, s->arena, wide);
+        HA_PUSH(h, s->arena, wide);
+        HA_PUSH(target, s->arena, wide);
+        HA_PUSH(y, s->arena, wide);
+        HA_PUSH(distance, s->arena, (size_t)batch.rows);
+        ha_embed_forward(batch.rows, d, batch.token, m->weights + m->embed, x);
+        for (int l = 0; l < m->config.num_layers; l++) {
+            const ha_layer *layer = &m->layer[l];
+            if (ha_interrupted(s->check))
+                return HA_INTERRUPTED;
+            count_passes(s, batch.rows, 1);
+            ha_rms_norm_forward(batch.rows, d, x, d, m->weights + layer->mixer_norm, m->config.norm_eps, h, d);
+            memset(target, 0, wide * sizeof *target);
+            memset(y, 0, wide * sizeof *y);
+            HA_TRY(layer->softmax.kind->forward(&layer->softmax, &pass, h, 1.0f, target, NULL, NULL));
+            ha_align_loss(batch.rows, d, target, y, 1.0f, distance, NULL);
+            mean_by_sequence(&batch, NULL, 0, distance, zero + (ptrdiff_t)l * w->count + from);
+            HA_TRY(layer->linear.kind->forward(&layer->linear, &pass, h, 1.0f, y, NULL, NULL));
+            ha_align_loss(batch.rows, d, target, y, 1.0f, distance, NULL);
+            mean_by_sequence(&batch, NULL, 0, distance, error + (ptrdiff_t)l * w->count + from);
+            HA_TRY(ha_layer_finish(m, l, &pass, target, x));
+        }
         ha_arena_release(s->arena, mark);
     }
     return HA_OK;

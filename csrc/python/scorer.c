@@ -1,8 +1,9 @@
-/* class KLScorer: kl, flip, gate_gradient on windows of a token stream. */
+/* class KLScorer: kl, evaluate, flip, gate_gradient, alignment on windows of a token stream. */
 #include "python/objects.h"
 
 typedef struct {
     PyObject_HEAD model_object *model, *teacher;
+    int64_t layer_passes;
 } scorer_object;
 
 static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -54,9 +55,80 @@ static void dealloc(scorer_object *self)
 
 static const ha_interrupt signals = {ha_poll_signals, NULL};
 
-static ha_scorer core_of(scorer_object *self)
+/* What every method takes, checked. */
+typedef struct {
+    windows_arg w;
+    PyArrayObject *gates, *hidden, *weights;
+    const float *gate; /* the given gates, or the model's own as they were at the call */
+    ha_scorer core;
+} request;
+
+static void clear(request *r)
 {
-    return (ha_scorer){self->model->model, self->teacher ? self->teacher->model : NULL, &self->model->arena, &signals};
+    Py_CLEAR(r->gates);
+    Py_CLEAR(r->hidden);
+    Py_CLEAR(r->weights);
+    ha_windows_clear(&r->w);
+}
+
+/* Weights [n]: each 0 or more; every window has some weight past its first token, which nothing predicts. */
+static int check_weights(const request *r)
+{
+    const float *weight = PyArray_DATA(r->weights);
+    for (npy_intp i = 0; i < PyArray_SIZE(r->weights); i++)
+        if (!(weight[i] >= 0.0f && weight[i] <= 1e30f)) {
+            PyErr_Format(PyExc_ValueError, "weights[%zd] is not a finite number of 0 or more", (Py_ssize_t)i);
+            return -1;
+        }
+    for (int i = 0; i < r->w.view.count; i++) {
+        double sum = 0.0;
+        for (int64_t t = r->w.view.window[2 * i] + 1; t < r->w.view.window[2 * i + 1]; t++)
+            sum += (double)weight[t];
+        if (!(sum > 0.0)) {
+            PyErr_Format(PyExc_ValueError, "weights are 0 on all tokens of window %d but its first", i);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* 0, or -1 with an exception and nothing held. */
+static int parse(scorer_object *self, PyObject *tokens, PyObject *windows, PyObject *gates, PyObject *hidden,
+                 PyObject *weights, int shortest, request *r)
+{
+    *r = (request){0};
+    if (ha_windows_parse(self->model, tokens, windows, shortest, &r->w) < 0)
+        return -1;
+    const npy_intp shape[2] = {PyArray_DIM(r->w.tokens, 0), self->model->model->config.hidden_size};
+    if (!(r->gates = ha_gates_parse(self->model, gates)) ||
+        (hidden != Py_None && !(r->hidden = ha_array_arg(hidden, "teacher_hidden", NPY_FLOAT32, 2, shape))) ||
+        (weights != Py_None &&
+         (!(r->weights = ha_array_arg(weights, "weights", NPY_FLOAT32, 1, shape)) || check_weights(r) < 0))) {
+        clear(r);
+        return -1;
+    }
+    r->gate = PyArray_DATA(r->gates);
+    r->core = (ha_scorer){.model = self->model->model,
+                          .teacher = self->teacher ? self->teacher->model : NULL,
+                          .arena = &self->model->arena,
+                          .check = &signals,
+                          .teacher_hidden = r->hidden ? PyArray_DATA(r->hidden) : NULL,
+                          .weight = r->weights ? PyArray_DATA(r->weights) : NULL,
+                          .layer_passes = &self->layer_passes};
+    return 0;
+}
+
+/* status = call, with the locks of both models held and the GIL not */
+#define RUN(self, r, status, call)                        \
+    HA_BEGIN_CORE(status, (self)->model, (self)->teacher) \
+    size_t mark = ha_arena_mark((r).core.arena);          \
+    (status) = (call);                                    \
+    ha_arena_release((r).core.arena, mark);               \
+    HA_END_CORE((self)->model, (self)->teacher)
+
+static double *doubles(PyObject *array)
+{
+    return PyArray_DATA((PyArrayObject *)array);
 }
 
 static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
@@ -68,49 +140,33 @@ static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
 /* kl(...) and, with_nll, evaluate(...) */
 static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
-    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", NULL};
-    PyObject *tokens, *windows, *gates_object = Py_None, *hidden_object = Py_None, *mean = NULL, *nll = NULL,
-                                *result = NULL;
-    windows_arg w;
-    PyArrayObject *gates = NULL, *hidden = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates_object, &hidden_object))
+    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", NULL};
+    PyObject *tokens, *windows, *gates = Py_None, *hidden = Py_None, *weights = Py_None, *mean, *nll, *result = NULL;
+    request r;
+    ha_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates, &hidden, &weights) ||
+        parse(self, tokens, windows, gates, hidden, weights, 1 + with_nll, &r) < 0)
         return NULL;
-    if (ha_windows_parse(self->model, tokens, windows, 1 + with_nll, &w) < 0)
-        return NULL;
-    const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->model->config.hidden_size};
-    if (!(gates = ha_gates_parse(self->model, gates_object)) ||
-        (hidden_object != Py_None && !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, shape))))
-        goto done;
-    mean = new_doubles(1, w.view.count, 0);
-    nll = with_nll ? new_doubles(1, w.view.count, 0) : NULL;
+    mean = new_doubles(1, r.w.view.count, 0);
+    nll = with_nll ? new_doubles(1, r.w.view.count, 0) : NULL;
     if (mean && (nll || !with_nll)) {
-        ha_scorer core = core_of(self);
-        ha_status status;
-        HA_BEGIN_CORE(status, self->model, self->teacher)
-        size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_kl(&core, &w.view, PyArray_DATA(gates), hidden ? PyArray_DATA(hidden) : NULL,
-                             PyArray_DATA((PyArrayObject *)mean), nll ? PyArray_DATA((PyArrayObject *)nll) : NULL);
-        ha_arena_release(core.arena, mark);
-        HA_END_CORE(self->model, self->teacher)
+        RUN(self, r, status, ha_score_kl(&r.core, &r.w.view, r.gate, doubles(mean), nll ? doubles(nll) : NULL))
         result = status != HA_OK ? ha_raise(status) : nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
     }
-done:
     Py_XDECREF(mean);
     Py_XDECREF(nll);
-    Py_XDECREF(gates);
-    Py_XDECREF(hidden);
-    ha_windows_clear(&w);
+    clear(&r);
     return result;
 }
 
 static PyObject *kl(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    return run(self, args, kwargs, "OO|OO:kl", 0);
+    return run(self, args, kwargs, "OO|OOO:kl", 0);
 }
 
 static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    return run(self, args, kwargs, "OO|OO:evaluate", 1);
+    return run(self, args, kwargs, "OO|OOO:evaluate", 1);
 }
 
 /* A list of layer numbers: ascending, each with both mixers. Returns their count or -1; *out is to be freed. */
@@ -144,85 +200,117 @@ static int parse_layers(scorer_object *self, PyObject *object, int **out)
 
 static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "gates", "layers", NULL};
-    PyObject *tokens, *windows, *gates_object, *layers_object, *base = NULL, *flipped = NULL, *result = NULL;
-    PyArrayObject *gates = NULL;
-    windows_arg w;
-    int *layers = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:flip", names, &tokens, &windows, &gates_object,
-                                     &layers_object))
+    static char *names[] = {"tokens", "windows", "gates", "layers", "teacher_hidden", "weights", "nll", NULL};
+    PyObject *tokens, *windows, *gates, *layers_object, *hidden = Py_None, *weights = Py_None, *base, *flipped = NULL,
+                                                        *result = NULL;
+    int nll = 0, *layers = NULL;
+    request r;
+    ha_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OOp:flip", names, &tokens, &windows, &gates, &layers_object,
+                                     &hidden, &weights, &nll) ||
+        parse(self, tokens, windows, gates, hidden, weights, 1 + nll, &r) < 0)
         return NULL;
-    if (ha_windows_parse(self->model, tokens, windows, 1, &w) < 0)
-        return NULL;
-    gates = ha_gates_parse(self->model, gates_object);
-    int n = gates ? parse_layers(self, layers_object, &layers) : -1;
-    if (n >= 0 && (base = new_doubles(1, w.view.count, 0)) && (flipped = new_doubles(2, n, w.view.count))) {
-        ha_scorer core = core_of(self);
-        ha_status status;
-        HA_BEGIN_CORE(status, self->model, self->teacher)
-        size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_flip(&core, &w.view, PyArray_DATA(gates), n, layers, PyArray_DATA((PyArrayObject *)base),
-                               PyArray_DATA((PyArrayObject *)flipped));
-        ha_arena_release(core.arena, mark);
-        HA_END_CORE(self->model, self->teacher)
+    int n = parse_layers(self, layers_object, &layers);
+    base = n >= 0 ? new_doubles(1, r.w.view.count, 0) : NULL;
+    if (base && (flipped = new_doubles(2, n, r.w.view.count))) {
+        RUN(self, r, status,
+            ha_score_flip(&r.core, &r.w.view, nll ? HA_MEASURE_NLL : HA_MEASURE_KL, r.gate, n, layers, doubles(base),
+                          doubles(flipped)))
         result = status == HA_OK ? PyTuple_Pack(2, base, flipped) : ha_raise(status);
     }
     Py_XDECREF(base);
     Py_XDECREF(flipped);
-    Py_XDECREF(gates);
     PyMem_Free(layers);
-    ha_windows_clear(&w);
+    clear(&r);
     return result;
 }
 
 static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "gates", NULL};
-    PyObject *tokens, *windows, *gates_object, *mean = NULL, *by_layer = NULL, *gradient, *result = NULL;
-    PyArrayObject *gates = NULL;
-    windows_arg w;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:gate_gradient", names, &tokens, &windows, &gates_object))
+    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", NULL};
+    PyObject *tokens, *windows, *gates, *hidden = Py_None, *weights = Py_None, *mean, *by_layer, *gradient,
+                                        *result = NULL;
+    request r;
+    ha_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OO:gate_gradient", names, &tokens, &windows, &gates, &hidden,
+                                     &weights) ||
+        parse(self, tokens, windows, gates, hidden, weights, 1, &r) < 0)
         return NULL;
-    if (ha_windows_parse(self->model, tokens, windows, 1, &w) < 0)
-        return NULL;
-    if ((gates = ha_gates_parse(self->model, gates_object)) && (mean = new_doubles(1, w.view.count, 0)) &&
-        (by_layer = new_doubles(2, self->model->model->config.num_layers, w.view.count))) {
-        ha_scorer core = core_of(self);
-        ha_status status;
-        HA_BEGIN_CORE(status, self->model, self->teacher)
-        size_t mark = ha_arena_mark(core.arena);
-        status = ha_score_gates(&core, &w.view, PyArray_DATA(gates), PyArray_DATA((PyArrayObject *)mean),
-                                PyArray_DATA((PyArrayObject *)by_layer));
-        ha_arena_release(core.arena, mark);
-        HA_END_CORE(self->model, self->teacher)
+    mean = new_doubles(1, r.w.view.count, 0);
+    by_layer = new_doubles(2, self->model->model->config.num_layers, r.w.view.count);
+    if (mean && by_layer) {
+        RUN(self, r, status, ha_score_gates(&r.core, &r.w.view, r.gate, doubles(mean), doubles(by_layer)))
         gradient = status == HA_OK ? PyArray_Transpose((PyArrayObject *)by_layer, NULL) : ha_raise(status);
         result = gradient ? PyTuple_Pack(2, mean, gradient) : NULL;
         Py_XDECREF(gradient);
     }
     Py_XDECREF(mean);
     Py_XDECREF(by_layer);
-    Py_XDECREF(gates);
-    ha_windows_clear(&w);
+    clear(&r);
     return result;
 }
 
+static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tokens", "windows", NULL};
+    const ha_model *m = self->model->model;
+    PyObject *tokens, *windows, *error, *zero, *result = NULL;
+    request r;
+    ha_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:alignment", names, &tokens, &windows))
+        return NULL;
+    for (int l = 0; l < m->config.num_layers; l++)
+        if (!(m->layer[l].softmax.kind && m->layer[l].linear.kind))
+            return PyErr_Format(PyExc_ValueError, "layer %d has only one mixer: alignment needs a probe", l);
+    if (parse(self, tokens, windows, Py_None, Py_None, Py_None, 1, &r) < 0)
+        return NULL;
+    error = new_doubles(2, m->config.num_layers, r.w.view.count);
+    zero = new_doubles(2, m->config.num_layers, r.w.view.count);
+    if (error && zero) {
+        RUN(self, r, status, ha_score_align(&r.core, &r.w.view, doubles(error), doubles(zero)))
+        result = status == HA_OK ? PyTuple_Pack(2, error, zero) : ha_raise(status);
+    }
+    Py_XDECREF(error);
+    Py_XDECREF(zero);
+    clear(&r);
+    return result;
+}
+
+static PyObject *get_layer_passes(scorer_object *self, void *closure)
+{
+    return PyLong_FromLongLong(self->layer_passes);
+}
+
+static PyGetSetDef getset[] = {
+    {"layer_passes", (getter)get_layer_passes, NULL,
+     "Tokens times layers that they went through in all calls so far, a backward pass counted twice.", NULL},
+    {0},
+};
+
 static PyMethodDef methods[] = {
     {"kl", (PyCFunction)(void (*)(void))kl, METH_VARARGS | METH_KEYWORDS,
-     "kl($self, tokens, windows, gates=None, teacher_hidden=None)\n--\n\n"
+     "kl($self, tokens, windows, gates=None, teacher_hidden=None, weights=None)\n--\n\n"
      "Mean KL(teacher || model) of each window, nats per token, float64 [m].\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None.\n"
      "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its "
-     "pass."},
+     "pass. weights: float32 [n], how much the prediction of each token counts in its window's mean; None: alike."},
     {"evaluate", (PyCFunction)(void (*)(void))evaluate, METH_VARARGS | METH_KEYWORDS,
-     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None)\n--\n\n"
+     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None, weights=None)\n--\n\n"
      "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats."},
     {"flip", (PyCFunction)(void (*)(void))flip, METH_VARARGS | METH_KEYWORDS,
-     "flip($self, tokens, windows, gates, layers)\n--\n\n"
+     "flip($self, tokens, windows, gates, layers, teacher_hidden=None, weights=None, nll=False)\n--\n\n"
      "KL of the hybrid with these gates, [m], and of those with gate l replaced by 1 - gate, [len(layers), m].\n\n"
-     "Candidates share the computation below their layer and run side by side above it."},
+     "Candidates share the computation below their layer and run side by side above it. nll: mean -log p(next token) "
+     "instead of KL."},
     {"gate_gradient", (PyCFunction)(void (*)(void))gate_gradient, METH_VARARGS | METH_KEYWORDS,
-     "gate_gradient($self, tokens, windows, gates)\n--\n\nKL [m] and its derivative by every gate [m, num_layers], "
+     "gate_gradient($self, tokens, windows, gates, teacher_hidden=None, weights=None)\n--\n\nKL [m] and its derivative "
+     "by every gate [m, num_layers], "
      "from one backward pass."},
+    {"alignment", (PyCFunction)(void (*)(void))alignment, METH_VARARGS | METH_KEYWORDS,
+     "alignment($self, tokens, windows)\n--\n\n(error, zero), each [num_layers, m]: what step 1 trains, mean over "
+     "tokens of "
+     "|softmax - linear| * hidden_size**-0.5 on\nthe teacher's hidden states, and the same for a mixer that gives "
+     "zero."},
     {0},
 };
 
@@ -234,6 +322,7 @@ static PyType_Slot type_slots[] = {
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},
     {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
     {0, NULL},
 };
 

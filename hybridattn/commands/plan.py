@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from .common import Parser, fraction, layer_list, positive, show
 
 EXAMPLE = """\
 hybridattn plan scores.json --layers 8 --out plan.json
+hybridattn plan scores.json --ms-per-token 9 --context 4096 --model probe --out fast.json
 hybridattn plan --uniform --num-layers 30 --layers 8 --out uniform.json"""
 
 
@@ -18,6 +21,18 @@ def parser() -> Parser:
     size = p.add_mutually_exclusive_group()
     size.add_argument("--layers", type=positive, metavar="K", help="how many layers stay softmax")
     size.add_argument("--ratio", type=fraction, help="which share of the layers stays softmax")
+    p.add_argument(
+        "--ms-per-token", type=float, help="as many softmax layers as decode a token in so many ms"
+    )
+    p.add_argument(
+        "--cache-bytes", type=float, help="as many as keep one sequence's cache within so many bytes"
+    )
+    p.add_argument(
+        "--context", type=positive, default=2048, help="tokens before the decoded one (default: %(default)s)"
+    )
+    source = p.add_mutually_exclusive_group()
+    source.add_argument("--model", metavar="DIR", help="probe to time for these budgets, on this machine")
+    source.add_argument("--costs", metavar="FILE", help="an earlier plan, whose timings are taken instead")
     way = p.add_mutually_exclusive_group()
     way.add_argument("--uniform", action="store_true", help="layers at even distances, instead of scores")
     way.add_argument("--random", type=int, metavar="SEED", help="layers drawn at random, instead of scores")
@@ -28,6 +43,23 @@ def parser() -> Parser:
     p.add_argument("--out", metavar="FILE", help="save the plan as JSON, for hybridattn distill")
     p.add_json()
     return p
+
+
+def _costs(args: argparse.Namespace, complain: Callable[[str], NoReturn]) -> dict[str, Any]:
+    """Measured now, or those of an earlier plan, which have to be of this machine and context."""
+    from .. import measure
+    from ..model import Model
+    from ..plan import Plan
+
+    if args.costs:
+        costs = Plan.load(args.costs).how.get("costs") or {}
+        for name, wanted in (("machine", measure.processor()), ("context", args.context)):
+            if costs.get(name) != wanted:
+                complain(f"--costs: {name} is {costs.get(name)!r}, not {wanted!r}; measure with --model")
+        return costs
+    if not args.model:
+        complain("a budget needs --model, to measure what layers cost here, or --costs")
+    return measure.layer_costs(Model.from_pretrained(args.model), args.context)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,14 +79,21 @@ def run(args: argparse.Namespace) -> None:
     if args.softmax is not None:
         plan = plans.explicit(layers, args.softmax, mixer)
     else:
-        if args.layers is None and args.ratio is None:
-            complain("give --layers or --ratio")
+        budget = {"ms_per_token": args.ms_per_token, "cache_bytes": args.cache_bytes}
+        limited = any(limit is not None for limit in budget.values())
+        if limited == (args.layers is not None or args.ratio is not None):
+            complain("give --layers, --ratio, or a budget: --ms-per-token, --cache-bytes")
+        if limited:
+            if scores is None:
+                complain("a budget needs a file of scores")
+            plan = plans.make(scores, **budget, costs=_costs(args, complain))
+            args.layers = plan.k
         k = args.layers if args.layers is not None else int(args.ratio * layers + 0.5)
         if args.uniform:
             plan = plans.uniform(layers, k, mixer)
         elif args.random is not None:
             plan = plans.random(layers, k, args.random, mixer)
-        elif scores is not None:
+        elif scores is not None and not limited:
             plan = plans.make(scores, k=k)
     if args.out:
         plan.save(args.out)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..recipe import PlanPart, ScorePart
 from .common import Parser, apply_threads, positive, show
 
+if TYPE_CHECKING:
+    from ..data import TokenData
+    from ..model import Model
+
+UNFINISHED = 75  # exit status: a shard is done, others are not (EX_TEMPFAIL of sysexits.h)
 EXAMPLE = """\
 hybridattn score probe --method kl_gate --out scores.json
-hybridattn score probe --method kl_replace --text wikipedia --tokens 4096"""
+hybridattn score probe --method kl_replace --text wikipedia --tokens 4096
+hybridattn score probe --method kl_greedy_add --layers 8 --swaps 2 --text recall+wikipedia
+hybridattn score probe --method kl_restore_distilled --train wikipedia --folder work --shard 0/2"""
 
 
 def parser() -> Parser:
@@ -31,8 +41,9 @@ def parser() -> Parser:
         "--text",
         default=ScorePart.text,
         metavar="FILE",
-        help="what scores are read on: recall (synthetic prompts), a text file, or wikipedia or articles; of "
-        "a text, a part that align and distill leave out (default: %(default)s)",
+        help="what scores are read on: recall (synthetic prompts), diagnostic:TASK (its answers), a text "
+        "file, or wikipedia or articles, a part that align and distill leave out; joined by + in equal parts "
+        "(default: %(default)s)",
     )
     p.add_argument(
         "--tokens", type=positive, default=ScorePart.tokens, help="tokens of it (default: %(default)s)"
@@ -49,7 +60,25 @@ def parser() -> Parser:
         action="append",
         help="kl_gate: the gate of all layers, 0 linear to 1 softmax; repeated: averaged (default: 0.5)",
     )
-    p.add_argument("--seed", type=int, default=0, help="of recall prompts and of the method random")
+    p.add_argument("--seed", type=int, default=0, help="of synthetic prompts, of random, and of training")
+    p.add_argument(
+        "--layers", type=positive, metavar="K", help="searches: size of the set (default: a quarter)"
+    )
+    p.add_argument(
+        "--swaps", type=int, metavar="N", help="greedy searches: at most so many exchanges at the end"
+    )
+    p.add_argument(
+        "--steps",
+        type=positive,
+        action="append",
+        help="kl_joint: gradient steps; kl_restore_distilled: steps of a rung, repeated in ascending order",
+    )
+    p.add_argument("--train", metavar="FILE", help="kl_restore_distilled: text for step 2")
+    p.add_argument("--folder", metavar="DIR", help="kl_restore_distilled: finished candidates, to go on from")
+    p.add_argument(
+        "--shard", type=shard, metavar="I/N", help="kl_restore_distilled: only candidates I, I + N, .."
+    )
+    p.add_argument("--wait", type=float, metavar="SECONDS", help="and so long for those of the other shards")
     p.add_argument("--out", metavar="FILE", help="save the scores as JSON, for hybridattn plan")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     p.add_threads()
@@ -57,24 +86,70 @@ def parser() -> Parser:
     return p
 
 
+def shard(text: str) -> tuple[int, int]:
+    """'0/2' -> (0, 2), for argparse."""
+    try:
+        index, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shard like 0/2") from None
+    return index, count
+
+
+def scoring_data(args: argparse.Namespace, probe: Model) -> TokenData:
+    """The windows of --text, as many of each of its parts."""
+    from ..data import TokenData
+    from ..diagnostics import SCORING_TEXTS, scoring_text
+    from ..pipeline.texts import Texts, locate, tokenizer_of
+
+    sources = [args.text] if Path(args.text).exists() else args.text.split("+")
+    count = max(1, args.tokens // (args.seq_len * len(sources)))
+    parts = []
+    for source in sources:
+        if source in SCORING_TEXTS and source not in ("plain", "mix") and not Path(source).exists():
+            parts.append(scoring_text(source, tokenizer_of(probe), count, args.seq_len, seed=args.seed))
+        else:
+            texts = Texts(locate(source, "--text"))
+            tokens = args.tokens // len(sources)
+            parts.append(texts.read("scoring", tokenizer_of(probe), tokens, args.seq_len))
+    return parts[0] if len(parts) == 1 else TokenData.concat(parts, args.text)
+
+
 def run(args: argparse.Namespace) -> None:
     """Score, save, print one row per layer from the highest score to the lowest."""
     from .. import select
     from ..model import Model
-    from ..pipeline.texts import Texts, locate, tokenizer_of
-    from ..recall import recall_prompts
+    from ..pipeline.texts import Texts, aligned_tokens, locate, tokenizer_of
     from ..report import numbers
 
     apply_threads(args)
     probe = Model.from_pretrained(args.probe)
-    if args.text == "recall":
-        count = max(1, args.tokens // args.seq_len)
-        data = recall_prompts(tokenizer_of(probe), count, args.seq_len, args.seed)
-    else:
-        texts = Texts(locate(args.text, "--text"))
-        data = texts.read("scoring", tokenizer_of(probe), args.tokens, args.seq_len)
-    alpha = args.alpha or 0.5
-    scores = select.score(probe, data, args.method, alpha=alpha, seed=args.seed, progress=not args.quiet)
+    data = scoring_data(args, probe)
+    options = {
+        name: value
+        for name in ("swaps", "folder", "shard", "wait")
+        if (value := getattr(args, name)) is not None
+    }
+    if args.steps:
+        options["steps"] = args.steps[-1] if args.method == "kl_joint" else args.steps
+    if args.train:
+        tokens = max(args.steps or [16]) * args.seq_len
+        texts = Texts(locate(args.train, "--train"))
+        skip = aligned_tokens(args.probe, texts)
+        options["train"] = texts.training(tokenizer_of(probe), tokens, args.seq_len, skip)
+    try:
+        scores = select.score(
+            probe,
+            data,
+            args.method,
+            alpha=args.alpha or 0.5,
+            seed=args.seed,
+            k=args.layers,
+            progress=not args.quiet,
+            **options,
+        )
+    except select.Unfinished as waiting:
+        print(waiting, file=sys.stderr)
+        raise SystemExit(UNFINISHED) from None
     if args.out:
         scores.save(args.out)
     values, stderr = numbers.finite_list(scores.values), numbers.finite_list(scores.stderr)
@@ -88,6 +163,7 @@ def run(args: argparse.Namespace) -> None:
         "all_linear_kl": numbers.finite(scores.all_linear_kl),
         "sequences": scores.num_sequences,
         "seconds": scores.seconds,
+        "cost": scores.cost,
     }
     show(
         args,

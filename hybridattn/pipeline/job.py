@@ -126,13 +126,15 @@ class Job:
         return self.texts.training(tokenizer_of(self.teacher), tokens, seq_len, skip)
 
     def scoring_text(self) -> TokenData:
-        """What layer scores are read on: recall prompts, plain text, or half and half."""
-        from ..recall import scoring_text
+        """What layer scores are read on: recall prompts, plain text, half and half, or a diagnostic task."""
+        from ..diagnostics import scoring_text
 
         part = self.recipe.score
         count = max(1, part.tokens // part.seq_len)
         tokenizer, wanted = tokenizer_of(self.teacher), count * part.seq_len
-        plain = None if part.text == "recall" else self.texts.read("scoring", tokenizer, wanted, part.seq_len)
+        plain = None
+        if part.text in ("plain", "mix"):
+            plain = self.texts.read("scoring", tokenizer, wanted, part.seq_len)
         return scoring_text(part.text, tokenizer, count, part.seq_len, plain, self.recipe.seed)
 
     def heldout_text(self, length: int) -> TokenData:

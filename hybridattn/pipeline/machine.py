@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 
@@ -25,22 +24,12 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """The processor, its cores, and how the C core uses it."""
     from .._core import show_config
+    from ..measure import processor
 
     found: dict[str, Any] = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
     }
     core = show_config()
     return found | {key: value for key, value in core.items() if isinstance(value, (str, int, float))}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )

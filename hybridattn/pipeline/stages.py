@@ -47,8 +47,7 @@ def build(recipe: Recipe, num_layers: int) -> list[Stage]:
 # of the demo on two cores. Only the time estimate uses them.
 ALIGN, DISTILL, FINETUNE = 1.7, 4.3, 4.0
 EVALUATE = 1.3  # one pass of the model, and the head of the teacher
-GATE = 6.0  # both mixers of every layer, forward and backward
-FLIP = 1.1  # per layer of a suffix, half the layers on average
+FLIP = 1.1  # a pass of the teacher that a score counts
 DECODE = 10.0  # one token at a time is bound by reading the weights
 
 
@@ -72,11 +71,25 @@ def _align(recipe: Recipe) -> Stage:
 
 
 def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
+    from ..select import SELECTORS, expected_forwards, takes
+
     def inputs(job: Job) -> Any:
         part = {k: v for k, v in asdict(recipe.score).items() if k != "methods"}
-        return {"align": job.digests["align"], "method": method, "score": part, "seed": recipe.seed}
+        size = (
+            (recipe.plan.softmax_layers, recipe.plan.ratio)
+            if method in SELECTORS and takes(method, "k")
+            else None
+        )
+        return {
+            "align": job.digests["align"],
+            "method": method,
+            "score": part,
+            "seed": recipe.seed,
+            "k": size,
+        }
 
-    cost = {"kl_gate": GATE, "uniform": 0.0, "random": 0.0}.get(method, 2.0 + FLIP * num_layers / 2)
+    k = recipe.plan.softmax_layers or round(recipe.plan.ratio * num_layers)
+    cost = FLIP * expected_forwards(method, num_layers, k)
     return Stage(
         f"score/{method}",
         lambda job: work.score(job, method),

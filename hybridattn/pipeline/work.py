@@ -81,6 +81,11 @@ def check(job: Job) -> None:
         _tiny_probe(recipe.mixer)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"recipe: mixer: {error}") from None
+    from ..select import SELECTORS
+
+    for method in recipe.score.methods:
+        if method not in SELECTORS:
+            raise ConfigError(f"recipe: score.methods holds {method!r}; allowed: {', '.join(SELECTORS)}")
     job.heldout_text(max(recipe.evaluate.lengths))
     job.scoring_text()
     job.training_text(recipe.align.seq_len, recipe.align.seq_len)
@@ -159,13 +164,24 @@ def complete_mixer(spec: dict[str, Any]) -> dict[str, Any]:
 
 def score(job: Job, method: str) -> dict[str, Any]:
     """Layer scores by one method; the full record goes to scores/METHOD.json."""
+    from .. import plan as plans
     from .. import select
 
-    scores = select.score(job.probe, job.scoring_text(), method, seed=job.recipe.seed, progress=job.progress)
-    (job.out / "scores").mkdir(exist_ok=True)
-    scores.save(job.out / "scores" / f"{method}.json")
     k = softmax_layers(job)
-    stable = select.topk_stability(scores, k) if scores.num_sequences > 1 and k else {"jaccard": None}
+    (job.out / "scores").mkdir(exist_ok=True)
+    options: dict[str, Any] = {}
+    if select.takes(method, "train"):
+        part = job.recipe.distill
+        options["train"] = job.training_text(
+            part.tokens or part.seq_len, part.seq_len, job.recipe.align.tokens
+        )
+        options["folder"] = job.out / "scores" / f"{method}-{job.digests['align'][:12]}"
+    scores = select.score(
+        job.probe, job.scoring_text(), method, seed=job.recipe.seed, k=k, progress=job.progress, **options
+    )
+    scores.save(job.out / "scores" / f"{method}.json")
+    plain = scores.num_sequences > 1 and not scores.searched
+    stable = select.topk_stability(scores, k) if plain else {"jaccard": None}
     return {
         "method": method,
         "text": scores.text,
@@ -176,7 +192,8 @@ def score(job: Job, method: str) -> dict[str, Any]:
         "sequences": scores.num_sequences,
         "tokens": job.recipe.score.tokens,
         "seconds": scores.seconds,
-        "layers": scores.top(k) if k else [],
+        "cost": scores.cost,
+        "layers": list(plans.make(scores, k=k).softmax_layers),
         "stability": stable["jaccard"],
     }
 

@@ -4,31 +4,114 @@
 
 /* --- scores --- */
 
+static const ha_windows longer = {stream, pairs + 4, 2}; /* the windows that predict something */
+static const float uneven[LAYERS] = {0.5f, 0.25f, 0.75f};
+
+static void weights_choose_the_rows(const ha_model *m)
+{
+    float weight[N] = {0}, alike[N];
+    double kl[2], nll[2], some[2], more[2], both[2], flipped[LAYERS][2], slope[LAYERS][2], side[2][2];
+    const int all[LAYERS] = {0, 1, 2};
+    int64_t passes = 0;
+    ha_scorer scorer = {.model = m, .arena = &arena, .weight = weight, .layer_passes = &passes};
+    /* one token of each window, another one, and the two with weights 1 and 3 */
+    weight[110] = weight[210] = 1.0f;
+    CHECK_INT(ha_score_kl(&scorer, &longer, uneven, kl, some), HA_OK);
+    weight[110] = weight[210] = 0.0f;
+    weight[120] = weight[232] = 3.0f;
+    CHECK_INT(ha_score_kl(&scorer, &longer, uneven, side[0], more), HA_OK);
+    weight[110] = weight[210] = 1.0f;
+    CHECK_INT(ha_score_kl(&scorer, &longer, uneven, side[1], both), HA_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_CLOSE(both[i], 0.25 * some[i] + 0.75 * more[i], 1e-9);
+        CHECK_CLOSE(side[1][i], 0.25 * kl[i] + 0.75 * side[0][i], 1e-9);
+    }
+    CHECK_INT(passes, 3 * 2 * LAYERS * (65 + 33));
+    /* flips by nll */
+    CHECK_INT(ha_score_flip(&scorer, &longer, HA_MEASURE_NLL, uneven, LAYERS, all, nll, flipped[0]), HA_OK);
+    for (int l = 0; l < LAYERS; l++) {
+        float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
+        gates[l] = 1.0f - gates[l];
+        CHECK_INT(ha_score_kl(&scorer, &longer, gates, kl, some), HA_OK);
+        for (int i = 0; i < 2; i++) {
+            CHECK_CLOSE(nll[i], both[i], 1e-5);
+            CHECK_CLOSE(flipped[l][i], some[i], 1e-5);
+        }
+    }
+    /* the gradient of the weighted mean */
+    CHECK_INT(ha_score_gates(&scorer, &longer, uneven, kl, slope[0]), HA_OK);
+    for (int l = 0; l < LAYERS; l++) {
+        for (int s = 0; s < 2; s++) {
+            float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
+            gates[l] += s ? 0.01f : -0.01f;
+            CHECK_INT(ha_score_kl(&scorer, &longer, gates, side[s], NULL), HA_OK);
+        }
+        for (int i = 0; i < 2; i++)
+            CHECK_CLOSE(slope[l][i], (side[1][i] - side[0][i]) / 0.02, 1e-2);
+    }
+    /* equal weights are no weights, for what every row but the last predicts */
+    for (int i = 0; i < N; i++)
+        alike[i] = 0.5f;
+    scorer.weight = alike;
+    CHECK_INT(ha_score_kl(&scorer, &longer, uneven, kl, nll), HA_OK);
+    scorer.weight = NULL;
+    CHECK_INT(ha_score_kl(&scorer, &longer, uneven, kl, some), HA_OK);
+    CHECK_CLOSE(nll[0], some[0], 1e-9);
+    /* a base of all softmax is the teacher: no pass of its own */
+    const float ones[LAYERS] = {1, 1, 1};
+    passes = 0;
+    CHECK_INT(ha_score_flip(&scorer, &longer, HA_MEASURE_KL, ones, LAYERS, all, kl, flipped[0]), HA_OK);
+    CHECK_INT(passes, (LAYERS + LAYERS * (LAYERS + 1) / 2) * (65 + 33));
+    CHECK_CLOSE(kl[0], 0.0, 1e-6);
+}
+
+static void alignment_is_the_loss_of_step_one(ha_model *m)
+{
+    const uint8_t every[LAYERS] = {1, 1, 1};
+    double error[LAYERS][2], zero[LAYERS][2], loss[LAYERS] = {0};
+    const ha_scorer scorer = {.model = m, .arena = &arena};
+    ha_batch batch;
+    CHECK_INT(ha_score_align(&scorer, &longer, error[0], zero[0]), HA_OK);
+    CHECK_INT(ha_model_need_grads(m), HA_OK);
+    CHECK_INT(ha_windows_batch(&longer, 0, 2, 1, &arena, &batch), HA_OK);
+    CHECK_INT(ha_align_batch(m, every, &batch, 1.0f, &arena, NULL, loss), HA_OK);
+    for (int l = 0; l < LAYERS; l++) {
+        CHECK_CLOSE(65.0 * error[l][0] + 33.0 * error[l][1], loss[l], 1e-4);
+        CHECK(zero[l][0] > 0.0 && error[l][0] != zero[l][0]);
+    }
+    ha_arena_release(&arena, 0);
+}
+
 static void scores_follow_their_definitions(void)
 {
     for (int k = 0; k < 2; k++) {
         ha_model *m = make(kinds[k], k, 4);
         const ha_interrupt *check = NULL;
-#define SCORER (&(const ha_scorer){m, NULL, &arena, check})
+        const float *given = NULL, *weight = NULL; /* the teacher's hidden states; what each token counts */
+        int64_t passes = 0;
+#define SCORER (&(const ha_scorer){m, NULL, &arena, check, given, weight, &passes})
         const float ones[LAYERS] = {1, 1, 1}, half[LAYERS] = {0.5f, 0.25f, 0.75f};
         float *teacher = zeros(N * D);
         const int layers[] = {0, 2};
         double kl[4], again[4], nll[4], base[4], flipped[2][4], slope[LAYERS][4], side[2][4];
-        CHECK_INT(ha_score_kl(SCORER, &windows, ones, NULL, kl, NULL), HA_OK);
+        CHECK_INT(ha_score_kl(SCORER, &windows, ones, kl, NULL), HA_OK);
         for (int i = 0; i < 4; i++)
             CHECK_CLOSE(kl[i], 0.0, 1e-6);
         /* the teacher computed, and its hidden states given */
-        INTERRUPT_EVERYWHERE(ha_score_kl(SCORER, &windows, half, NULL, kl, nll), (void)0);
+        INTERRUPT_EVERYWHERE(ha_score_kl(SCORER, &windows, half, kl, nll), (void)0);
         CHECK_INT(ha_windows_hidden(m, &windows, teacher, &arena, NULL), HA_OK);
-        CHECK_INT(ha_score_kl(SCORER, &windows, half, teacher, again, NULL), HA_OK);
+        given = teacher;
+        CHECK_INT(ha_score_kl(SCORER, &windows, half, again, NULL), HA_OK);
+        given = NULL;
         for (int i = 0; i < 4; i++)
             CHECK_CLOSE(again[i], kl[i], 1e-6);
         CHECK(kl[0] > 1e-3 && nll[0] > 0.0);
-        INTERRUPT_EVERYWHERE(ha_score_flip(SCORER, &windows, half, 2, layers, base, flipped[0]), (void)0);
+        INTERRUPT_EVERYWHERE(ha_score_flip(SCORER, &windows, HA_MEASURE_KL, half, 2, layers, base, flipped[0]),
+                             (void)0);
         for (int f = 0; f < 2; f++) {
             float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
             gates[layers[f]] = 1.0f - gates[layers[f]];
-            CHECK_INT(ha_score_kl(SCORER, &windows, gates, NULL, again, NULL), HA_OK);
+            CHECK_INT(ha_score_kl(SCORER, &windows, gates, again, NULL), HA_OK);
             for (int i = 0; i < 4; i++) {
                 CHECK_CLOSE(base[i], kl[i], 1e-5);
                 CHECK_CLOSE(flipped[f][i], again[i], 1e-5);
@@ -39,13 +122,15 @@ static void scores_follow_their_definitions(void)
             for (int s = 0; s < 2; s++) {
                 float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
                 gates[l] += s ? 0.01f : -0.01f;
-                CHECK_INT(ha_score_kl(SCORER, &windows, gates, NULL, side[s], NULL), HA_OK);
+                CHECK_INT(ha_score_kl(SCORER, &windows, gates, side[s], NULL), HA_OK);
             }
             for (int i = 0; i < 4; i++) {
                 CHECK_CLOSE(again[i], kl[i], 1e-5);
                 CHECK_CLOSE(slope[l][i], (side[1][i] - side[0][i]) / 0.02, 1e-2);
             }
         }
+        weights_choose_the_rows(m);
+        alignment_is_the_loss_of_step_one(m);
 #undef SCORER
         ha_model_free(m);
         drop();

@@ -9,20 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .data import Encoder, TokenData, Tokens
-from .errors import DataError
-from .recipe import TEXT_KINDS
-
-_LIST = """
-    apple river stone window garden copper silver winter summer monkey tiger rabbit candle bridge castle
-    forest island harbor market mirror needle orange pencil pepper planet pocket potato ribbon saddle
-    shadow spider spring square street sugar table temple thunder ticket tunnel turtle valley velvet
-    violin walnut water whale wheel willow wizard yellow anchor basket beacon button camera canyon carpet
-    cherry circle cotton desert dragon engine falcon feather flower fountain guitar hammer honey jacket
-    jungle kettle ladder lemon lion magnet maple marble meadow melon mountain ocean owl paper parrot piano
-    pillow pirate pony puzzle rocket salmon school sailor scarf snow sparrow statue
-"""
-WORDS = tuple(_LIST.split())
+from ..data import Encoder, TokenData, Tokens
+from ..errors import DataError
+from .words import WORDS
 
 
 def recall_prompts(tokenizer: Encoder, n: int, seq_len: int, seed: int = 0) -> TokenData:
@@ -39,26 +28,6 @@ def recall_prompts(tokenizer: Encoder, n: int, seq_len: int, seed: int = 0) -> T
     rows = [_fill(tokenizer, seq_len, np.random.default_rng([seed, i]), pairs=i % 2 == 0) for i in range(n)]
     start = np.arange(n, dtype=np.int64) * seq_len
     return TokenData(np.concatenate(rows), np.stack([start, start + seq_len], axis=1), "recall")
-
-
-def scoring_text(
-    kind: str, tokenizer: Encoder, count: int, seq_len: int, plain: TokenData | None = None, seed: int = 0
-) -> TokenData:
-    """`count` windows for layer scores. kind: "recall" (synthetic prompts), "plain" (the first windows of
-    `plain`), or "mix" (half and half). Raises DataError.
-    """
-    if kind not in TEXT_KINDS:
-        raise DataError(f"kind is {kind!r}; allowed: {', '.join(TEXT_KINDS)}")
-    recall = {"recall": count, "plain": 0, "mix": count // 2}[kind]
-    parts = []
-    if recall < count:
-        if plain is None or len(plain) < count - recall:
-            have = 0 if plain is None else len(plain)
-            raise DataError(f"plain has {have} windows; allowed for {kind!r} text: {count - recall} or more")
-        parts.append(plain.take(slice(0, count - recall)))
-    if recall:
-        parts.append(recall_prompts(tokenizer, recall, seq_len, seed))
-    return TokenData.concat(parts, kind)
 
 
 def _fill(tokenizer: Encoder, seq_len: int, rng: np.random.Generator, pairs: bool) -> Tokens:

@@ -1,0 +1,271 @@
+"""Which way of choosing softmax layers gives the best hybrid? Every selector, the same step 2 for all.
+
+    python benchmarks/selection.py --estimate                      # what it would take, nothing is run
+    python benchmarks/selection.py --stage score                   # scores and sets
+    python benchmarks/selection.py --stage zero-shot               # and the hybrids before step 2
+    python benchmarks/selection.py                                 # and after it: everything
+    python benchmarks/selection.py --correlations                  # what cheap scores predict
+
+SmolLM2-135M on Wikipedia passages (fetched on first use). A finished piece of work is a JSON file in
+--out (one for each score, one for each set before step 2, one for each set and seed after it) and is not
+done again; sets that several selectors agree on are distilled once. Tables, results.json and charts are
+made of whatever is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import selection_tables as tables
+
+import hybridattn as ha
+from hybridattn import diagnostics, files, hub, plan, radlads, select
+from hybridattn.evaluate import final_hidden
+
+SEQ_LEN = 512
+TEXTS = ("plain", "recall")
+STAGES = ("score", "zero-shot", "distilled")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One selector at work: on which text, from which seed, for how many layers."""
+
+    method: str
+    text: str  # "" for methods that read none
+    seed: int
+    k: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.method}, {self.text}" if self.text else self.method
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--out", type=Path, default=Path("build/selection"), help="results (default: %(default)s)")
+    p.add_argument("--mixer", default="window_linear", help="kind of linear mixer (default: %(default)s)")
+    p.add_argument("--methods", nargs="*", default=list(select.SELECTORS), help="selectors (default: all)")
+    p.add_argument("--budgets", type=int, nargs="*", default=[4, 8, 15], help="softmax layers")
+    p.add_argument("--seeds", type=int, default=2, help="of text and step 2 (default: %(default)s)")
+    p.add_argument("--tokens", type=int, default=16_384, help="of step 2, each set (default: %(default)s)")
+    p.add_argument("--align-tokens", type=int, default=32_768, help="of step 1 (default: %(default)s)")
+    p.add_argument("--score-tokens", type=int, default=4_096, help="scored on (default: %(default)s)")
+    p.add_argument("--eval-tokens", type=int, default=8_192, help="held out (default: %(default)s)")
+    p.add_argument("--lengths", type=int, nargs="*", default=[512, 2048], help="windows of evaluation")
+    p.add_argument("--tasks", nargs="*", default=["associative_recall", "needle"], help="recall tasks")
+    p.add_argument("--recall-n", type=int, default=32, help="examples of a task (default: %(default)s)")
+    p.add_argument("--rungs", type=int, nargs="*", default=[4, 8], help="steps of kl_restore_distilled")
+    p.add_argument("--stage", choices=STAGES, default="distilled", help="how far to go")
+    p.add_argument("--estimate", action="store_true", help="print the estimate and stop")
+    p.add_argument("--correlations", action="store_true", help="print what scores predict and stop")
+    p.add_argument("--forward-speed", type=float, default=600, help="tokens/s, for the estimate")
+    p.add_argument("--step2-speed", type=float, default=124, help="tokens/s, for the estimate")
+    args = p.parse_args()
+    for method in args.methods:
+        if method not in select.SELECTORS:
+            p.error(f"--methods: {method!r} is none of {', '.join(select.SELECTORS)}")
+    return args
+
+
+def choices(args) -> list[Choice]:
+    """Everything to compare. A diagnostic selector makes its own prompts, so it does not vary by text."""
+    found = []
+    for method in args.methods:
+        reads = select.reads_text(method)
+        texts = TEXTS if reads and not method.startswith("diagnostic:") else ("",)
+        seeds = range(args.seeds) if reads or method == "random" else (0,)
+        found += [Choice(method, t, s, k) for t in texts for s in seeds for k in args.budgets]
+    return found
+
+
+def score_size(method: str, k: int, args) -> int | None:
+    """For which k a method runs when a set of k is wanted: searches that nest run once for all budgets."""
+    if not select.takes(method, "k"):
+        return None
+    if method in ("kl_greedy_add", "kl_restore_distilled"):
+        return max(args.budgets)
+    return min(args.budgets) if method == "kl_greedy_remove" else k
+
+
+class Lab:
+    """Teacher, probe and texts, loaded when first needed."""
+
+    def __init__(self, args) -> None:
+        self.args = args
+        self.teacher = ha.Model.from_pretrained("smollm2-135m")
+        train_file, heldout_file = hub.fetch_text()
+        scored = args.score_tokens * args.seeds
+        rung = max(args.rungs, default=0) * SEQ_LEN
+        wanted = args.align_tokens + scored + max(args.tokens, rung)
+        text = ha.TokenData.from_text(ha.load_text(train_file), self.teacher.tokenizer, SEQ_LEN, wanted)
+        cut = [args.align_tokens // SEQ_LEN, (args.align_tokens + scored) // SEQ_LEN]
+        self.align_text = text.take(slice(0, cut[0]))
+        self.score_text = text.take(slice(cut[0], cut[1]))
+        self.train_text = text.take(slice(cut[1], None))
+        held = ha.load_text(heldout_file)
+        self.heldout = {
+            n: ha.TokenData.from_text(held, self.teacher.tokenizer, n, args.eval_tokens) for n in args.lengths
+        }
+        self.hidden = {n: final_hidden(self.teacher, data) for n, data in self.heldout.items()}
+        self.probe = self._probe()
+
+    def _probe(self):
+        folder = self.args.out / f"probe-{self.args.mixer}-{self.args.align_tokens}"
+        if (folder / "config.json").exists():
+            return ha.Model.from_pretrained(folder)
+        steps = max(1, self.args.align_tokens // SEQ_LEN)
+        probe = radlads.align(self.teacher, {"kind": self.args.mixer}, self.align_text, steps, 1)
+        probe.save_pretrained(folder)
+        return probe
+
+    def text(self, kind: str, seed: int):
+        """Scoring text of a seed."""
+        count = self.args.score_tokens // SEQ_LEN
+        plain = self.score_text.take(slice(seed * count, (seed + 1) * count))
+        return diagnostics.scoring_text(kind or "plain", self.teacher.tokenizer, count, SEQ_LEN, plain, seed)
+
+    def evaluate(self, model) -> dict:
+        """Held-out KL and perplexity at every length, recall accuracy of every task."""
+        found: dict = {"lengths": {}, "recall": {}}
+        for length, data in self.heldout.items():
+            kl = ha.evaluate.kl(model, self.teacher, data, teacher_hidden=self.hidden[length])
+            found["lengths"][str(length)] = {
+                "kl": kl["mean"],
+                "ppl": kl["ppl"],
+                "per_sequence": kl["per_sequence"],
+            }
+        for task in self.args.tasks:
+            found["recall"][task] = ha.evaluate.recall(model, task, n=self.args.recall_n, seq_len=SEQ_LEN)
+        return found
+
+    def distill(self, layers, seed: int):
+        hybrid = self.probe.to_hybrid(layers)
+        radlads.distill(
+            hybrid,
+            self.teacher,
+            self.train_text,
+            max(1, self.args.tokens // SEQ_LEN),
+            1,
+            seed=seed,
+            cache_teacher=self.args.out / "teacher.npy",
+        )
+        return hybrid
+
+
+def done(path: Path, make, settings: dict) -> dict:
+    """The JSON at `path`, made when it is not there or was made with other settings."""
+    if path.exists():
+        content = json.loads(path.read_text())
+        if content.get("settings") == settings:
+            return content
+    content = {"settings": settings, **make()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.atomic_write(path, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def scores_of(lab: Lab, choice: Choice):
+    """The layer scores that a choice is made of."""
+    args, method = lab.args, choice.method
+    size = score_size(method, choice.k, args)
+    shared = [args.mixer, args.align_tokens, args.score_tokens, args.rungs if "distilled" in method else 0]
+    key = hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()
+    name = "-".join(
+        str(part) for part in (method, choice.text, choice.seed, size, key) if part not in ("", None)
+    )
+    path = args.out / "scores" / f"{name}.json"
+    if not path.exists():
+        data = lab.text(choice.text, choice.seed) if select.reads_text(method) else None
+        options = {}
+        if select.takes(method, "train"):
+            options = {"train": lab.train_text, "steps": args.rungs, "folder": args.out / "candidates" / name}
+        if select.takes(method, "swaps"):
+            options["swaps"] = 0  # exchanges would break the nesting that one run for all budgets relies on
+        path.parent.mkdir(parents=True, exist_ok=True)
+        select.score(lab.probe, data, method, seed=choice.seed, k=size, **options).save(path)
+    return select.LayerScores.load(path)
+
+
+def set_name(layers) -> str:
+    return "-".join(map(str, layers)) or "none"
+
+
+def estimate(args, sets: int | None = None) -> list[str]:
+    """Lines of what is to be done, in hours; before the sets are known, their largest number."""
+    layers = 30
+    runs = {(c.method, c.text, c.seed, score_size(c.method, c.k, args)): c for c in choices(args)}
+    reading = (
+        sum(select.expected_forwards(m, layers, size or 8) for m, _, _, size in runs) * args.score_tokens
+    )
+    probes = sum(
+        (layers + 1 if i == 0 else (layers + max(args.budgets)) // 2 + 1) * steps * SEQ_LEN
+        for (m, *_) in runs
+        if m == "kl_restore_distilled"
+        for i, steps in enumerate(args.rungs)
+    )
+    at_most = sets if sets is not None else len(choices(args))
+    answers = args.recall_n * SEQ_LEN * 2 * len(args.tasks)
+    reads = 1.3 * args.eval_tokens * len(args.lengths) + answers
+    hours = {
+        "score, reading": reading / args.forward_speed / 3600,
+        "score, candidates of kl_restore_distilled": probes / args.step2_speed / 3600,
+        f"zero-shot, {at_most} sets": at_most * reads / args.forward_speed / 3600,
+        f"distilled, {at_most} sets": at_most
+        * (args.tokens / args.step2_speed + reads / args.forward_speed)
+        / 3600,
+    }
+    kind = "" if sets is not None else ", at most (sets that agree are distilled once)"
+    lines = [
+        f"estimate{kind}, at {args.forward_speed:g} tokens/s forward and {args.step2_speed:g} in step 2:"
+    ]
+    return lines + [f"  {name}: {value:.1f} h" for name, value in hours.items()]
+
+
+def main():
+    args = arguments()
+    print("\n".join(estimate(args)), flush=True)
+    if args.estimate:
+        return
+    lab = Lab(args)
+    rows = []
+    for choice in choices(args):
+        scores = scores_of(lab, choice)
+        made = plan.make(scores, k=choice.k)
+        rows.append({"choice": choice, "scores": scores, "layers": made.softmax_layers})
+    sets = {(row["layers"], row["choice"].seed) for row in rows}
+    print("\n".join(estimate(args, len(sets))), flush=True)
+    shared = {
+        "mixer": args.mixer,
+        "align_tokens": args.align_tokens,
+        "eval_tokens": args.eval_tokens,
+        "lengths": args.lengths,
+        "tasks": args.tasks,
+        "recall_n": args.recall_n,
+    }
+    results = {}
+    if args.stage != "score" and not args.correlations:
+        for layers in sorted({layers for layers, _ in sets}):
+            path = args.out / "zero-shot" / f"{set_name(layers)}.json"
+            results[layers, None] = done(path, lambda: lab.evaluate(lab.probe.to_hybrid(layers)), shared)  # noqa: B023
+            print("zero-shot", set_name(layers), flush=True)
+    if args.stage == "distilled" and not args.correlations:
+        for layers, seed in sorted(sets):
+            path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
+            trained = {**shared, "tokens": args.tokens, "seed": seed}
+            results[layers, seed] = done(path, lambda: lab.evaluate(lab.distill(layers, seed)), trained)  # noqa: B023
+            print("distilled", set_name(layers), seed, flush=True)
+    if args.correlations:
+        results = tables.found(args.out, sets)
+        print(tables.correlations(rows, results, args))
+        return
+    print(tables.markdown(rows, results, args))
+    tables.save(rows, results, args)
+
+
+if __name__ == "__main__":
+    main()

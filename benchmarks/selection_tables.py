@@ -1,0 +1,174 @@
+"""Tables, charts and correlations of benchmarks/selection.py, from the pieces that are there."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+
+import numpy as np
+
+from hybridattn import rankings
+
+
+def found(out, sets) -> dict:
+    """Results on disk by (layers, seed), seed None before step 2."""
+    results = {}
+    for layers, seed in sets:
+        name = "-".join(map(str, layers)) or "none"
+        for key, path in (
+            ((layers, None), out / "zero-shot" / f"{name}.json"),
+            ((layers, seed), out / "distilled" / f"{name}-seed{seed}.json"),
+        ):
+            if path.exists():
+                results[key] = json.loads(path.read_text())
+    return results
+
+
+def groups(rows) -> dict:
+    """Rows by (selector with its text, k): one for each seed."""
+    by = defaultdict(list)
+    for row in rows:
+        by[row["choice"].label, row["choice"].k].append(row)
+    return dict(by)
+
+
+def numbers(group, results, args) -> dict | None:
+    """Means over the seeds of a selector: {when: {"kl_512": .., "ppl_512": .., "recall": ..}}."""
+    found_ = {}
+    for when in ("zero-shot", "distilled"):
+        cells = [
+            results[row["layers"], None if when == "zero-shot" else row["choice"].seed]
+            for row in group
+            if (row["layers"], None if when == "zero-shot" else row["choice"].seed) in results
+        ]
+        if not cells:
+            continue
+        mean = {}
+        for length in map(str, args.lengths):
+            for key in ("kl", "ppl"):
+                values = [cell["lengths"][length][key] for cell in cells]
+                mean[f"{key}_{length}"] = float(np.mean(values))
+                mean[f"{key}_{length}_spread"] = (
+                    float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+                )
+        for task in args.tasks:
+            mean[f"recall_{task}"] = float(np.mean([cell["recall"][task]["accuracy"] for cell in cells]))
+        found_[when] = mean
+    return found_ or None
+
+
+def markdown(rows, results, args) -> str:
+    """One table for each budget, the smallest KL after step 2 (else before it) first."""
+    lines = []
+    for k in args.budgets:
+        body = []
+        for (label, size), group in groups(rows).items():
+            if size != k:
+                continue
+            cells = numbers(group, results, args)
+            forwards = np.mean([row["scores"].cost.get("forwards", 0.0) for row in group])
+            seconds = np.mean([row["scores"].seconds for row in group])
+            layers = " / ".join(sorted({" ".join(map(str, row["layers"])) for row in group}))
+            last = (cells or {}).get("distilled") or (cells or {}).get("zero-shot")
+            rank = last[f"kl_{args.lengths[0]}"] if last else math.inf
+            body.append((rank, label, cells, forwards, seconds, layers))
+        stages = [w for w in ("zero-shot", "distilled") if any(w in (row[2] or {}) for row in body)]
+        columns = [f"{kind}_{n}" for kind in ("kl", "ppl") for n in args.lengths]
+        columns += [f"recall_{task}" for task in args.tasks]
+        heads = [f"{column.replace('_', ' ', 1)}, {stage}" for stage in stages for column in columns]
+        lines += ["", f"### {k} softmax layers", ""]
+        lines.append("| selector | " + " | ".join([*heads, "forwards", "seconds", "layers"]) + " |")
+        lines.append("| --- |" + " ---: |" * (len(heads) + 2) + " --- |")
+        for _, label, cells, forwards, seconds, layers in sorted(body, key=lambda row: row[:2]):
+            row = [_cell((cells or {}).get(stage, {}), column) for stage in stages for column in columns]
+            lines.append(f"| {label} | {' | '.join(row)} | {forwards:.1f} | {seconds:.0f} | {layers} |")
+    return "\n".join(lines)
+
+
+def _cell(part, column) -> str:
+    if column not in part:
+        return ""
+    text = format(part[column], {"kl": ".4f", "ppl": ".1f"}.get(column.partition("_")[0], ".2f"))
+    spread = part.get(f"{column}_spread", math.nan)
+    return text if math.isnan(spread) or not column.startswith("kl") else f"{text} ± {spread:.4f}"
+
+
+def save(rows, results, args) -> None:
+    """results.json, table.md, and a chart for each budget when matplotlib is there."""
+    from hybridattn import plots, show_config
+    from hybridattn.plan import without_nan
+
+    (args.out / "table.md").write_text(markdown(rows, results, args) + "\n")
+    content = [
+        {
+            "label": label,
+            "k": k,
+            "layers": [list(row["layers"]) for row in group],
+            "seeds": [row["choice"].seed for row in group],
+            "cost": [row["scores"].cost for row in group],
+            "seconds": [row["scores"].seconds for row in group],
+            "results": numbers(group, results, args),
+        }
+        for (label, k), group in groups(rows).items()
+    ]
+    settings = {name: value for name, value in vars(args).items() if name != "out"}
+    whole = {"settings": settings, "machine": show_config(), "selectors": content}
+    (args.out / "results.json").write_text(json.dumps(without_nan(whole), indent=1) + "\n")
+    if not plots.available():
+        print("no charts: matplotlib is not installed")
+        return
+    for k in args.budgets:
+        points = {
+            row["label"]: {when: part[f"kl_{args.lengths[0]}"] for when, part in row["results"].items()}
+            for row in content
+            if row["k"] == k and row["results"]
+        }
+        if points:
+            png = plots.selectors(points, f"{k} softmax layers, windows of {args.lengths[0]} tokens")
+            (args.out / f"selectors-{k}.png").write_bytes(png)
+
+
+def correlations(rows, results, args) -> str:
+    """How well scores predict (1) kl_restore_distilled, layer by layer, (2) which set gives the better
+    hybrid.
+    """
+    lines = ["", "Spearman's rank correlation with 95% bootstrap intervals.", ""]
+    lines += ["| scores | with | n | rho | low | high |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    seen = {}
+    for row in rows:
+        choice = row["choice"]
+        seen.setdefault((choice.method, choice.text, choice.seed), row["scores"])
+    for (method, text, seed), scores in seen.items():
+        targets = [t for t in ("plain", "recall") if t == text or not text]
+        for target in targets:
+            other = seen.get(("kl_restore_distilled", target, seed))
+            if other is None or method == "kl_restore_distilled" or not scores.num_sequences:
+                continue
+            found_ = rankings.correlation(scores.values, other.values)
+            label = f"{method}, {text}" if text else method
+            lines.append(
+                _line(f"{label}, seed {seed}", f"kl_restore_distilled, {target}", scores.num_layers, found_)
+            )
+    length = str(args.lengths[0])
+    for (method, text, seed), scores in seen.items():
+        if not scores.num_sequences:
+            continue
+        for k in args.budgets:
+            for when, at in (("before step 2", None), ("after step 2", seed)):
+                pairs = {
+                    layers: cell["lengths"][length]["kl"]
+                    for (layers, s), cell in results.items()
+                    if s == at and len(layers) == k
+                }
+                if len(pairs) < 4:
+                    continue
+                kept = [float(scores.values[list(layers)].sum()) for layers in pairs]
+                found_ = rankings.correlation(kept, [-kl for kl in pairs.values()])
+                label = f"sum of {method}{', ' + text if text else ''}, seed {seed}"
+                lines.append(_line(label, f"closeness {when}, {k} layers", len(pairs), found_))
+    return "\n".join(lines)
+
+
+def _line(label, target, n, value) -> str:
+    return f"| {label} | {target} | {n} | {value['value']:.2f} | {value['low']:.2f} | {value['high']:.2f} |"

@@ -1,0 +1,17 @@
+"""Synthetic text that can only be predicted by looking back, for any tokenizer, length and seed.
+
+Tasks with an answer, those that arXiv 2512.20569 compares layer selectors on, one small file each with a
+function `example(rng, size)`; frame.py makes examples as large as fits a length and marks the answer's
+tokens. And recall prompts, which fill a window with lists to look up in and copies (recall.py).
+
+    answers = diagnostics.make("phone_book", tokenizer, n=8, seq_len=1024)
+    scores = select.score(probe, answers.data, "kl_replace")      # KL on the answers alone
+    evaluate.recall(model, "phone_book", n=32, seq_len=1024)      # exact match of greedy answers
+"""
+
+from .frame import Diagnostic
+from .recall import recall_prompts
+from .tasks import TASKS, make
+from .texts import SCORING_TEXTS, scoring_text
+
+__all__ = ["SCORING_TEXTS", "TASKS", "Diagnostic", "make", "recall_prompts", "scoring_text"]

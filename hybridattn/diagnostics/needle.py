@@ -1,0 +1,20 @@
+"""Needle in a haystack (RULER's single needle, arXiv 2404.06654): one sentence with a number, somewhere
+in others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .words import WORDS, number, pick
+
+LINE = "one number hidden in a long text"
+VERBS = ("stands near", "lies behind", "belongs to", "looks like", "came before", "rests on")
+
+
+def example(rng: np.random.Generator, size: int) -> tuple[str, str]:
+    """`size` sentences without a number, and one with it at a random place; the answer is the number."""
+    hay = [f"The {pick(rng, WORDS)} {pick(rng, VERBS)} the {pick(rng, WORDS)}." for _ in range(size)]
+    city, secret = pick(rng, WORDS), number(rng, 6)
+    hay.insert(int(rng.integers(size + 1)), f"The secret number of the {city} is {secret}.")
+    return f"{' '.join(hay)}\nThe secret number of the {city} is", f" {secret}"

@@ -1,0 +1,38 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ..config import refuse
+from ..data import Encoder
+from . import (
+    associative_recall,
+    common_words,
+    frequent_words,
+    multi_hop,
+    needle,
+    phone_book,
+    variable_tracking,
+)
+from .frame import Diagnostic, build
+
+_MODULES: dict[str, ModuleType] = {
+    "associative_recall": associative_recall,
+    "multi_hop": multi_hop,
+    "variable_tracking": variable_tracking,
+    "common_words": common_words,
+    "frequent_words": frequent_words,
+    "phone_book": phone_book,
+    "needle": needle,
+}
+TASKS: dict[str, str] = {name: module.LINE for name, module in _MODULES.items()}
+
+
+def make(task: str, tokenizer: Encoder, n: int, seq_len: int, seed: int = 0) -> Diagnostic:
+    """`n` examples of a task of TASKS, each as large as fits `seq_len` tokens. The same seed gives the same
+    examples. Raises ConfigError, DataError.
+    """
+    if task not in TASKS:
+        raise refuse("task", task, ", ".join(TASKS))
+    return build(task, _MODULES[task].example, tokenizer, n, seq_len, seed)

@@ -1,0 +1,38 @@
+"""Layer scores: what does the model lose if this layer is linear? High means: keep it softmax.
+
+T is the teacher (every layer of the probe softmax), H(A) the hybrid in which the layers in A stay softmax and
+the others use the probe's linear mixers, and L(A) the mean KL(T || H(A)) in nats per token over the scoring
+text.
+
+    scores.py       LayerScores: values, order, cost, JSON
+    task.py         what selectors share: passes over the text, the teacher's states, the count of the cost
+    kl.py           kl_replace, kl_restore, kl_gate
+    greedy.py       kl_greedy_add, kl_greedy_remove, swaps
+    joint.py        kl_joint
+    distilled.py    kl_restore_distilled and its folder of results (candidates.py)
+    baselines.py    uniform, random, first_last, mse, perplexity, smart
+    diagnostic.py   diagnostic:<task>
+    registry.py     the names, and `score`; cost.py: what a method will take
+"""
+
+from ..rankings import jaccard, spearman, topk_stability
+from .cost import expected_forwards
+from .distilled import Unfinished
+from .registry import SELECTORS, linear_mixer, reads_text, score, selectors, takes
+from .scores import FORMAT, LayerScores
+
+__all__ = [
+    "FORMAT",
+    "SELECTORS",
+    "LayerScores",
+    "Unfinished",
+    "expected_forwards",
+    "jaccard",
+    "linear_mixer",
+    "reads_text",
+    "score",
+    "selectors",
+    "spearman",
+    "takes",
+    "topk_stability",
+]

@@ -1,0 +1,47 @@
+"""Scores of single layers by KL divergence (arXiv 2512.20569): forward passes, or one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..config import refuse
+from .task import Result, Task
+
+
+def replace(task: Task) -> Result:
+    """L(all but l): from the teacher, make one layer linear. The base is the teacher: no pass of its own."""
+    everything = list(range(task.layers))
+    ones = np.ones(task.layers, np.float32)
+    data = task.data
+    found = [
+        task.scorer.flip(data.tokens, part, ones, everything, None, data.weights)
+        for part in task.bar(task.parts)
+    ]
+    with task.as_reference():
+        linear = task.kl(1.0 - ones)
+    return Result(
+        np.concatenate([f[1] for f in found], axis=1), np.concatenate([f[0] for f in found]), linear
+    )
+
+
+def restore(task: Task) -> Result:
+    """L(none) - L({l}): from the all-linear model, make one layer softmax."""
+    base, rows = task.flip(np.zeros(task.layers, np.float32), list(range(task.layers)))
+    return Result(base[None, :] - rows, base, base)
+
+
+def gate(task: Task, alpha: float | Sequence[float] = 0.5) -> Result:
+    """- dL / d alpha_l with all gates at alpha, averaged over alphas."""
+    alphas = tuple(float(a) for a in alpha) if isinstance(alpha, Sequence) else (float(alpha),)
+    if not alphas or not all(0.0 <= a < 1.0 for a in alphas):
+        raise refuse(
+            "alpha", alpha, "0 up to, but not, 1 (there the KL is at its minimum and its slope is zero)"
+        )
+    found = [task.gradient(np.full(task.layers, a, np.float32)) for a in task.bar(alphas)]
+    at_zero = [kl for (kl, _), a in zip(found, alphas, strict=True) if a == 0.0]
+    with task.as_reference():
+        linear = at_zero[0] if at_zero else task.kl(np.zeros(task.layers, np.float32))
+    rows = -np.mean([slope for _, slope in found], axis=0)
+    return Result(rows, found[0][0], linear, {"alpha": list(alphas)})

@@ -1,0 +1,143 @@
+"""The methods by name, and the one door to them: `score`."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..config import refuse
+from ..diagnostics import TASKS
+from ..errors import DataError
+from . import baselines, diagnostic, distilled, greedy, joint, kl
+from .scores import LayerScores
+from .task import Result, Task
+
+if TYPE_CHECKING:
+    from ..data import TokenData
+    from ..model import Model
+
+# Name -> (what it measures, in one line; the function). A function takes a Task and its own options.
+_TEXT: dict[str, tuple[str, Callable[..., Result]]] = {
+    "kl_replace": ("KL when only this layer is linear (forward passes with shared prefixes)", kl.replace),
+    "kl_restore": ("KL won back when only this layer of an all-linear model is softmax (forward passes)",
+                   kl.restore),
+    "kl_restore_distilled": ("kl_restore after a short step 2 of every candidate (GA-S2), the costly one",
+                             distilled.score),
+    "kl_gate": ("slope of the KL with all layers mixed half softmax, half linear (one backward pass)",
+                kl.gate),
+    "kl_greedy_add": ("search: restore the layer that lowers the KL most, again and again", greedy.add),
+    "kl_greedy_remove": ("search: make the layer linear that raises the KL least, again and again",
+                         greedy.remove),
+    "kl_joint": ("search: gradient descent on all gates at once, weights frozen", joint.search),
+    "mse": ("baseline: what step 1 left between the two mixers of a layer, relative", baselines.mse),
+    "perplexity": ("baseline: rise of the log-likelihood when the layer's attention is zero",
+                   baselines.perplexity),
+    "smart": ("baseline: kl_restore's scores, placed near both ends and near evenly between (SMART)",
+              baselines.smart),
+    **{f"diagnostic:{task}": (f"baseline: what answers lose when only this layer is linear: {line}",
+                              diagnostic.selector(task)) for task, line in TASKS.items()},
+}  # fmt: skip
+# These need no text: a function of the number of layers gives the options that fix the set.
+_FIXED: dict[str, tuple[str, Callable[..., dict[str, object]]]] = {
+    "uniform": ("baseline: softmax layers at even distances, no text needed", baselines.uniform),
+    "random": ("baseline: softmax layers drawn at random from a seed", baselines.random),
+    "first_last": ("baseline: softmax layers from both ends inwards", baselines.first_last),
+}
+SELECTORS = {name: line for name, (line, _) in [*_TEXT.items(), *_FIXED.items()]}
+
+
+def selectors() -> dict[str, str]:
+    """The scoring methods and what each one measures, in one line."""
+    return dict(SELECTORS)
+
+
+def reads_text(method: str) -> bool:
+    """Whether a method needs text to score on."""
+    return method in _TEXT
+
+
+def takes(method: str, option: str) -> bool:
+    """Whether a method has an option of that name, such as k."""
+    return option in _options_of({**_TEXT, **_FIXED}[method][1])
+
+
+def score(
+    probe: Model,
+    data: TokenData | None,
+    method: str = "kl_gate",
+    *,
+    alpha: float | Sequence[float] = 0.5,
+    seed: int = 0,
+    k: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> LayerScores:
+    """Score every layer of `probe` (both mixers in every layer, as `radlads.align` returns it) on
+    `data`'s windows, any text: plain, recall prompts, a mix; `data.weights` say which tokens count.
+
+    method: a key of SELECTORS. alpha: for kl_gate, the gate of all layers (0 linear, 1 softmax) at which
+    the slope is taken; several are averaged, and (0, .25, .5, .75) integrates the KL along the way. At 1
+    the slope is zero: refused. seed: for random, diagnostics and kl_restore_distilled. k: for searches
+    and kl_restore_distilled, the size of the set (default: a quarter of the layers). options: a method's
+    own, see its function: `swaps` of the greedy searches, `steps` and `lr` of kl_joint, `relative` of
+    mse, `train`, `steps`, `folder`, `shard` and more of kl_restore_distilled. The probe's gates and
+    weights are left as they were. Raises ConfigError; DataError when data is missing.
+    """
+    if method not in SELECTORS:
+        raise refuse("method", method, ", ".join(SELECTORS))
+    layers = len(probe.layers)
+    linear = linear_mixer(probe)
+    started = time.monotonic()
+    known = {"alpha": alpha, "seed": seed, "k": k}
+    if method in _FIXED:
+        function = _FIXED[method][1]
+        settings = function(layers, **_chosen(method, function, known, options))
+        return LayerScores(method, np.zeros((layers, 0)), mixer=linear, options=settings)
+    if data is None:
+        raise DataError(f"data is None; allowed for method {method!r}: windows of text to score on")
+    measure = _TEXT[method][1]
+    task = Task(probe, data, method, progress)
+    found = measure(task, **_chosen(method, measure, known, options))
+    return LayerScores(
+        method,
+        found.rows,
+        float(np.mean(found.base)),
+        float(np.mean(found.all_linear)),
+        time.monotonic() - started,
+        found.text or data.label,
+        mixer=linear,
+        options=found.options,
+        cost=task.cost(),
+    )
+
+
+def _options_of(function: Callable[..., object]) -> list[str]:
+    return list(inspect.signature(function).parameters)[1:]
+
+
+def _chosen(
+    method: str, function: Callable[..., object], known: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of a method's function: those of `known` that it takes, and `options`, which it has to
+    take.
+    """
+    allowed = _options_of(function)
+    for name in options:
+        if name not in allowed:
+            raise refuse(f"options of {method}", name, ", ".join(allowed) or "none")
+    return {**{name: value for name, value in known.items() if name in allowed}, **options}
+
+
+def linear_mixer(probe: Model) -> dict[str, Any]:
+    """The spec of the probe's linear mixer. Raises ConfigError when a layer does not hold softmax and a
+    linear mixer.
+    """
+    for i, specs in enumerate(probe.layers):
+        kinds = [spec["kind"] for spec in specs]
+        if len(kinds) != 2 or kinds.count("softmax") != 1:
+            raise refuse(f"layer {i} of the probe", kinds, "softmax and a linear mixer (see Model.to_probe)")
+    return dict(next(spec for spec in probe.layers[0] if spec["kind"] != "softmax"))
