@@ -1,4 +1,5 @@
 /* class Cache: decode state of some sequences. lengths, nbytes, bytes_per_token, fork, state, load_state, reset. */
+#include "mixers/state.h"
 #include "python/objects.h"
 
 static cache_object *new_object(PyTypeObject *type, model_object *owner, ha_cache *cache)
@@ -16,11 +17,12 @@ static cache_object *new_object(PyTypeObject *type, model_object *owner, ha_cach
 
 static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"model", "batch", NULL};
+    static char *names[] = {"model", "batch", "dtype", NULL};
     PyObject *object;
     int batch = 1;
+    const char *dtype = "f32";
     ha_cache *cache;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|i:Cache", names, &object, &batch))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|is:Cache", names, &object, &batch, &dtype))
         return NULL;
     module_state *state = ha_state_of(type);
     model_object *owner = state ? ha_model_arg(state, object, "model") : NULL;
@@ -28,7 +30,10 @@ static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     if (batch < 1 || batch > 65536)
         return PyErr_Format(PyExc_ValueError, "batch is %d, allowed are 1 to 65536", batch);
-    ha_status status = ha_cache_new(owner->model, batch, &cache);
+    const int half = strcmp(dtype, "f16") == 0;
+    if (!half && strcmp(dtype, "f32") != 0)
+        return PyErr_Format(PyExc_ValueError, "dtype is %s, allowed are f32, f16", dtype);
+    ha_status status = ha_cache_new(owner->model, batch, half ? HA_F16 : HA_F32, &cache);
     return status == HA_OK ? (PyObject *)new_object(type, owner, cache) : ha_raise(status);
 }
 
@@ -57,6 +62,12 @@ static PyObject *get_lengths(cache_object *self, void *closure)
     for (int s = 0; array && s < n; s++)
         ((int64_t *)PyArray_DATA((PyArrayObject *)array))[s] = ha_cache_length(self->cache, s);
     return array;
+}
+
+static PyObject *get_dtype(cache_object *self, void *closure)
+{
+    (void)closure;
+    return PyUnicode_FromString(ha_cache_dtype(self->cache) == HA_F16 ? "f16" : "f32");
 }
 
 static PyObject *get_nbytes(cache_object *self, void *closure)
@@ -91,68 +102,116 @@ static PyObject *reset(cache_object *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Visits every block in use: name "layer.kind.sequence", its data and the floats in use. Stops at the first failure. */
-typedef int (*visitor)(cache_object *self, const char *name, ha_state *state, size_t floats, void *arg);
+/* Visits every state: `name` is layer.kind.sequence. Stops at the first failure. */
+typedef int (*visitor)(const char *name, const ha_state *state, PyObject *dict);
 
-static int visit_blocks(cache_object *self, visitor visit, void *arg)
+static int visit_states(cache_object *self, visitor visit, PyObject *dict)
 {
     const ha_model *m = self->owner->model;
     char name[64];
     for (int l = 0; l < m->config.num_layers; l++)
         for (int linear = 0; linear < 2; linear++) {
-            ha_state *state = ha_cache_state(self->cache, l, linear);
+            const ha_state *state = ha_cache_state(self->cache, l, linear);
             const ha_mixer *mixer = linear ? &m->layer[l].linear : &m->layer[l].softmax;
             for (int s = 0; state && s < ha_cache_sequences(self->cache); s++) {
                 PyOS_snprintf(name, sizeof name, "%d.%s.%d", l, mixer->kind->name, s);
-                if (visit(self, name, &state[s], mixer->kind->state(mixer, ha_cache_length(self->cache, s)), arg) < 0)
+                if (visit(name, &state[s], dict) < 0)
                     return -1;
             }
         }
     return 0;
 }
 
-static int save_block(cache_object *self, const char *name, ha_state *state, size_t floats, void *arg)
+/* dict[name.part] = array, whose reference is taken over */
+static int put(PyObject *dict, const char *name, const char *part, PyObject *array)
 {
-    (void)self;
-    npy_intp n = (npy_intp)floats;
-    PyObject *array = PyArray_SimpleNew(1, &n, NPY_FLOAT32);
-    if (!array)
-        return -1;
-    if (floats)
-        memcpy(PyArray_DATA((PyArrayObject *)array), state->data, floats * sizeof(float));
-    int status = PyDict_SetItemString(arg, name, array);
-    Py_DECREF(array);
+    char key[80];
+    PyOS_snprintf(key, sizeof key, "%s.%s", name, part);
+    int status = array ? PyDict_SetItemString(dict, key, array) : -1;
+    Py_XDECREF(array);
     return status;
+}
+
+static PyArrayObject *get(PyObject *dict, const char *name, const char *part, int type, int ndim, const npy_intp *shape)
+{
+    char key[80];
+    PyOS_snprintf(key, sizeof key, "%s.%s", name, part);
+    PyObject *value = PyMapping_GetItemString(dict, key);
+    if (!value) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "the saved state has no %s: it is of another model", key);
+        return NULL;
+    }
+    PyArrayObject *array = ha_array_arg(value, key, type, ndim, shape);
+    Py_DECREF(value);
+    return array;
+}
+
+typedef struct {
+    int type;
+    npy_intp shape[3], floats[1];
+    size_t plane; /* bytes */
+} saved_form;
+
+static saved_form form_of(const ha_state *state)
+{
+    const ha_state_shape *shape = &state->shape;
+    int used = ha_state_used(state);
+    return (saved_form){state->type == HA_F16 ? NPY_FLOAT16 : NPY_FLOAT32,
+                        {shape->planes, used, shape->row},
+                        {(npy_intp)shape->floats},
+                        (size_t)used * (size_t)shape->row * ha_dtype_size(state->type)};
+}
+
+static int save_state(const char *name, const ha_state *state, PyObject *dict)
+{
+    saved_form f = form_of(state);
+    if (f.shape[0]) {
+        PyObject *rows = PyArray_SimpleNew(3, f.shape, f.type);
+        for (int p = 0; rows && f.plane && p < f.shape[0]; p++)
+            memcpy((char *)PyArray_DATA((PyArrayObject *)rows) + (size_t)p * f.plane, ha_state_row(state, p, 0),
+                   f.plane);
+        if (put(dict, name, "rows", rows) < 0)
+            return -1;
+    }
+    if (f.floats[0]) {
+        PyObject *data = PyArray_SimpleNew(1, f.floats, NPY_FLOAT32);
+        if (data)
+            memcpy(PyArray_DATA((PyArrayObject *)data), state->data, (size_t)f.floats[0] * sizeof *state->data);
+        return put(dict, name, "data", data);
+    }
+    return 0;
+}
+
+static int load_one(const char *name, const ha_state *state, PyObject *dict)
+{
+    saved_form f = form_of(state);
+    if (f.shape[0]) {
+        PyArrayObject *rows = get(dict, name, "rows", f.type, 3, f.shape);
+        if (!rows)
+            return -1;
+        for (int p = 0; f.plane && p < f.shape[0]; p++)
+            memcpy(ha_state_row(state, p, 0), (char *)PyArray_DATA(rows) + (size_t)p * f.plane, f.plane);
+        Py_DECREF(rows);
+    }
+    if (f.floats[0]) {
+        PyArrayObject *data = get(dict, name, "data", NPY_FLOAT32, 1, f.floats);
+        if (!data)
+            return -1;
+        memcpy(state->data, PyArray_DATA(data), (size_t)f.floats[0] * sizeof *state->data);
+        Py_DECREF(data);
+    }
+    return 0;
 }
 
 static PyObject *get_state(cache_object *self, PyObject *unused)
 {
     (void)unused;
     PyObject *dict = PyDict_New(), *lengths = dict ? get_lengths(self, NULL) : NULL;
-    if (!lengths || PyDict_SetItemString(dict, "lengths", lengths) < 0 || visit_blocks(self, save_block, dict) < 0)
+    if (!lengths || PyDict_SetItemString(dict, "lengths", lengths) < 0 || visit_states(self, save_state, dict) < 0)
         Py_CLEAR(dict);
     Py_XDECREF(lengths);
     return dict;
-}
-
-static int load_block(cache_object *self, const char *name, ha_state *state, size_t floats, void *arg)
-{
-    (void)self;
-    PyObject *value = PyMapping_GetItemString(arg, name);
-    const npy_intp shape[1] = {(npy_intp)floats};
-    if (!value) {
-        PyErr_Clear();
-        PyErr_Format(PyExc_ValueError, "the saved state has no %s: it is of another model", name);
-        return -1;
-    }
-    PyArrayObject *array = ha_array_arg(value, name, NPY_FLOAT32, 1, shape);
-    Py_DECREF(value);
-    if (!array)
-        return -1;
-    if (floats)
-        memcpy(state->data, PyArray_DATA(array), floats * sizeof(float));
-    Py_DECREF(array);
-    return 0;
 }
 
 static int load(cache_object *self, PyObject *saved, PyArrayObject *lengths)
@@ -180,7 +239,7 @@ static int load(cache_object *self, PyObject *saved, PyArrayObject *lengths)
         ha_raise(status);
         return -1;
     }
-    if (visit_blocks(self, load_block, saved) < 0) {
+    if (visit_states(self, load_one, saved) < 0) {
         ha_cache_reset(self->cache);
         return -1;
     }
@@ -221,6 +280,7 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getset[] = {
     {"lengths", (getter)get_lengths, NULL, "int64 [batch]: tokens that each sequence has seen.", NULL},
+    {"dtype", (getter)get_dtype, NULL, "How keys and values are stored: 'f32' or 'f16'.", NULL},
     {"nbytes", (getter)get_nbytes, NULL, "Bytes of memory held, room for growth included.", NULL},
     {"bytes_per_token", (getter)get_bytes_per_token, NULL,
      "Bytes that one more token adds to a sequence; linear layers add none.", NULL},
@@ -228,9 +288,11 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "Cache(model, batch=1)\n--\n\nDecode state of `batch` sequences: keys and values for softmax layers, a "
-                "state of fixed size for\n"
-                "linear ones. The model's gates at this moment decide which mixers run."},
+    {Py_tp_doc,
+     "Cache(model, batch=1, dtype='f32')\n--\n\nDecode state of `batch` sequences: keys and values for softmax "
+     "layers, a state of fixed size for\n"
+     "linear ones. dtype 'f16' stores keys and values in half the bytes. The model's gates at this moment "
+     "decide which mixers run."},
     {Py_tp_new, cache_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -131,7 +131,10 @@ static void cache_equals_full(void)
 {
     /* prompts of unequal lengths, steps, a longer piece, steps: 140 and 64 tokens */
     static const int stops[][2] = {{0, 0}, {70, 1}, {71, 2}, {72, 3}, {138, 62}, {139, 63}, {140, 64}};
-    for (int k = 0; k < 6; k++) {
+    for (int c = 0; c < 12; c++) {
+        const ha_dtype type = c < 6 ? HA_F32 : HA_F16;
+        const double close = type == HA_F32 ? 1e-4 : 5e-3;
+        const int k = c % 6;
         ha_model *m = make(kinds[k / 3], 0, 3);
         const int64_t whole[] = {0, 140, 150, 214};
         const ha_windows w = {stream, whole, 2};
@@ -141,7 +144,7 @@ static void cache_equals_full(void)
             m->gates[l] = k % 3 < 2 ? (float)(k % 3) : 0.5f * (float)l; /* linear, softmax, one of each and both */
         CHECK_INT(ha_windows_hidden(m, &w, full, &arena, NULL), HA_OK);
         ha_cache *cache = NULL, *fork = NULL;
-        CHECK_INT(ha_cache_new(m, 2, &cache), HA_OK);
+        CHECK_INT(ha_cache_new(m, 2, type, &cache), HA_OK);
         INTERRUPT_EVERYWHERE(feed(m, cache, stops[0], stops[1], parts, check), {
             CHECK_INT(ha_cache_length(cache, 0), 0);
             CHECK_INT(ha_cache_length(cache, 1), 0);
@@ -151,8 +154,8 @@ static void cache_equals_full(void)
                 CHECK_INT(ha_cache_copy(cache, &fork), HA_OK);
             CHECK_INT(feed(m, cache, stops[i], stops[i + 1], parts, NULL), HA_OK);
         }
-        CHECK_ALL_CLOSE(parts[0], full, 140 * D, 1e-4);
-        CHECK_ALL_CLOSE(parts[1], full + 150 * D, 64 * D, 1e-4);
+        CHECK_ALL_CLOSE(parts[0], full, 140 * D, close);
+        CHECK_ALL_CLOSE(parts[1], full + 150 * D, 64 * D, close);
         CHECK_INT(ha_cache_length(cache, 0), 140);
         CHECK((k % 3 == 0) == (ha_cache_bytes_per_token(cache) == 0));
         /* the copy stayed behind and goes the same way */
