@@ -75,27 +75,35 @@ ha_status ha_cache_new(const ha_model *model, int n_seq, ha_dtype type, ha_cache
     return make(model, n_seq, type, model->gates, out);
 }
 
-ha_status ha_cache_copy(const ha_cache *from, ha_cache **out)
+/* An empty state becomes a copy of what counts in `from`. */
+static ha_status copy_state(const ha_state *from, ha_state *state)
+{
+    const int used = ha_state_used(from);
+    if (used > state->capacity)
+        HA_TRY(ha_state_resize(state, 0, (used + 127) / 128 * 128));
+    for (int p = 0; used && p < from->shape.planes; p++)
+        memcpy(ha_state_row(state, p, 0), ha_state_row(from, p, 0),
+               (size_t)(used * from->shape.row) * ha_dtype_size(from->type));
+    if (from->data)
+        memcpy(state->data, from->data, from->shape.floats * sizeof *from->data);
+    state->length = from->length;
+    return HA_OK;
+}
+
+ha_status ha_cache_copy(const ha_cache *from, int n_seq, ha_cache **out)
 {
     ha_cache *c = NULL;
-    HA_TRY(make(from->model, from->n_seq, from->type, from->gates, &c));
-    ha_status status = ha_cache_reserve(c, from->length);
+    HA_TRY(make(from->model, n_seq, from->type, from->gates, &c));
+    ha_status status = HA_OK;
+    for (int i = 0; i < states_of(c) && status == HA_OK; i++)
+        if (mixer_at(c, i))
+            status = copy_state(&from->state[i / n_seq * from->n_seq + i % n_seq % from->n_seq], &c->state[i]);
     if (status != HA_OK) {
         ha_cache_free(c);
         return status;
     }
-    for (int i = 0; i < states_of(c); i++) {
-        const ha_state *source = &from->state[i];
-        ha_state *state = &c->state[i];
-        for (int p = 0; p < source->shape.planes; p++)
-            if (ha_state_used(source))
-                memcpy(ha_state_row(state, p, 0), ha_state_row(source, p, 0),
-                       (size_t)(ha_state_used(source) * source->shape.row) * ha_dtype_size(c->type));
-        if (source->data)
-            memcpy(state->data, source->data, source->shape.floats * sizeof *source->data);
-        state->length = source->length;
-    }
-    memcpy(c->length, from->length, (size_t)c->n_seq * sizeof *c->length);
+    for (int s = 0; s < n_seq; s++)
+        c->length[s] = from->length[s % from->n_seq];
     *out = c;
     return HA_OK;
 }

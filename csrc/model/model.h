@@ -94,7 +94,8 @@ ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden,
 /* cache.c: decode state of n_seq sequences of one model, for the mixers that the gates at its creation let run. Keys and
  * values are stored as `type`, HA_F32 or HA_F16. */
 ha_status ha_cache_new(const ha_model *model, int n_seq, ha_dtype type, ha_cache **out);
-ha_status ha_cache_copy(const ha_cache *from, ha_cache **out);
+/* Sequence s of the copy is sequence s mod its number of `from`. */
+ha_status ha_cache_copy(const ha_cache *from, int n_seq, ha_cache **out);
 void ha_cache_free(ha_cache *cache);
 void ha_cache_reset(ha_cache *cache);
 const ha_model *ha_cache_model(const ha_cache *cache);

@@ -2,6 +2,8 @@
 #include "mixers/state.h"
 #include "python/objects.h"
 
+enum { MOST_SEQUENCES = 65536 };
+
 static cache_object *new_object(PyTypeObject *type, model_object *owner, ha_cache *cache)
 {
     cache_object *self = (cache_object *)type->tp_alloc(type, 0);
@@ -28,8 +30,8 @@ static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     model_object *owner = state ? ha_model_arg(state, object, "model") : NULL;
     if (!owner)
         return NULL;
-    if (batch < 1 || batch > 65536)
-        return PyErr_Format(PyExc_ValueError, "batch is %d, allowed are 1 to 65536", batch);
+    if (batch < 1 || batch > MOST_SEQUENCES)
+        return PyErr_Format(PyExc_ValueError, "batch is %d, allowed are 1 to %d", batch, MOST_SEQUENCES);
     const int half = strcmp(dtype, "f16") == 0;
     if (!half && strcmp(dtype, "f32") != 0)
         return PyErr_Format(PyExc_ValueError, "dtype is %s, allowed are f32, f16", dtype);
@@ -82,15 +84,65 @@ static PyObject *get_bytes_per_token(cache_object *self, void *closure)
     return PyLong_FromSize_t(ha_cache_bytes_per_token(self->cache));
 }
 
-static PyObject *fork_cache(cache_object *self, PyObject *unused)
+static PyObject *fork_cache(cache_object *self, PyObject *args, PyObject *kwargs)
 {
-    (void)unused;
+    static char *names[] = {"batch", NULL};
+    PyObject *wanted = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:fork", names, &wanted))
+        return NULL;
+    const long held = ha_cache_sequences(self->cache), batch = wanted == Py_None ? held : PyLong_AsLong(wanted);
+    if (batch == -1 && PyErr_Occurred())
+        return NULL;
+    if (batch < 1 || batch > MOST_SEQUENCES || (batch != held && held != 1))
+        return PyErr_Format(PyExc_ValueError,
+                            held == 1 ? "batch is %ld, allowed are 1 to %ld"
+                                      : "batch is %ld, allowed is %ld, as it holds",
+                            batch, held == 1 ? (long)MOST_SEQUENCES : held);
     ha_cache *copy = NULL;
     ha_status status;
     HA_BEGIN_CORE(self->owner)
-    status = ha_cache_copy(self->cache, &copy);
+    status = ha_cache_copy(self->cache, (int)batch, &copy);
     HA_END_CORE(self->owner)
     return status == HA_OK ? (PyObject *)new_object(Py_TYPE(self), self->owner, copy) : ha_raise(status);
+}
+
+/* int64 [batch] to counts that a cache can hold beside `held`; NULL with an error set */
+static int *counts_of(cache_object *self, PyObject *object, const char *name, int beside)
+{
+    const int n = ha_cache_sequences(self->cache);
+    const npy_intp shape[1] = {n};
+    PyArrayObject *array = ha_array_arg(object, name, NPY_INT64, 1, shape);
+    int *counts = array ? PyMem_Calloc((size_t)n, sizeof *counts) : NULL;
+    if (array && !counts)
+        PyErr_NoMemory();
+    for (int s = 0; counts && s < n; s++) {
+        int64_t count = ((int64_t *)PyArray_DATA(array))[s];
+        int64_t most = INT32_MAX / 4 - (beside ? ha_cache_length(self->cache, s) : 0);
+        if (count < 0 || count > most) {
+            PyErr_Format(PyExc_ValueError, "%s[%d] is %lld, allowed are 0 to %lld", name, s, (long long)count,
+                         (long long)most);
+            PyMem_Free(counts);
+            counts = NULL;
+        } else
+            counts[s] = (int)count;
+    }
+    Py_XDECREF(array);
+    return counts;
+}
+
+static PyObject *reserve(cache_object *self, PyObject *tokens)
+{
+    int *extra = counts_of(self, tokens, "tokens", 1);
+    if (!extra)
+        return NULL;
+    ha_status status;
+    HA_BEGIN_CORE(self->owner)
+    status = ha_cache_reserve(self->cache, extra);
+    HA_END_CORE(self->owner)
+    PyMem_Free(extra);
+    if (status != HA_OK)
+        return ha_raise(status);
+    Py_RETURN_NONE;
 }
 
 static PyObject *reset(cache_object *self, PyObject *unused)
@@ -214,61 +266,39 @@ static PyObject *get_state(cache_object *self, PyObject *unused)
     return dict;
 }
 
-static int load(cache_object *self, PyObject *saved, PyArrayObject *lengths)
-{
-    const int n = ha_cache_sequences(self->cache);
-    int *extra = PyMem_Calloc((size_t)n, sizeof *extra);
-    if (!extra) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    ha_cache_reset(self->cache);
-    ha_status status = HA_OK;
-    for (int s = 0; s < n && status == HA_OK; s++) {
-        int64_t length = ((int64_t *)PyArray_DATA(lengths))[s];
-        if (length < 0 || length > INT32_MAX / 4)
-            status = ha_fail(HA_BAD_VALUE, "lengths[%d] is %lld, which no cache has", s, (long long)length);
-        extra[s] = (int)length;
-    }
-    if (status == HA_OK)
-        status = ha_cache_reserve(self->cache, extra);
-    for (int s = 0; s < n && status == HA_OK; s++)
-        ha_cache_set_length(self->cache, s, extra[s]);
-    PyMem_Free(extra);
-    if (status != HA_OK) {
-        ha_raise(status);
-        return -1;
-    }
-    if (visit_states(self, load_one, saved) < 0) {
-        ha_cache_reset(self->cache);
-        return -1;
-    }
-    return 0;
-}
-
 static PyObject *load_state(cache_object *self, PyObject *saved)
 {
     if (!PyMapping_Check(saved))
         return PyErr_Format(PyExc_TypeError, "state is a %s, expected what Cache.state() gives",
                             Py_TYPE(saved)->tp_name);
     PyObject *value = PyMapping_GetItemString(saved, "lengths");
-    const npy_intp shape[1] = {ha_cache_sequences(self->cache)};
     if (!value)
         return PyErr_Format(PyExc_ValueError, "the saved state has no lengths");
-    PyArrayObject *lengths = ha_array_arg(value, "lengths", NPY_INT64, 1, shape);
+    int *lengths = counts_of(self, value, "lengths", 0);
     Py_DECREF(value);
     if (!lengths)
         return NULL;
-    int status = load(self, saved, lengths);
-    Py_DECREF(lengths);
-    if (status < 0)
+    ha_cache_reset(self->cache);
+    ha_status status = ha_cache_reserve(self->cache, lengths);
+    for (int s = 0; s < ha_cache_sequences(self->cache) && status == HA_OK; s++)
+        ha_cache_set_length(self->cache, s, lengths[s]);
+    PyMem_Free(lengths);
+    if (status != HA_OK)
+        return ha_raise(status);
+    if (visit_states(self, load_one, saved) < 0) {
+        ha_cache_reset(self->cache);
         return NULL;
+    }
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-    {"fork", (PyCFunction)fork_cache, METH_NOARGS,
-     "fork($self)\n--\n\nAn independent copy: continue one prefix in several ways."},
+    {"fork", (PyCFunction)(void (*)(void))fork_cache, METH_VARARGS | METH_KEYWORDS,
+     "fork($self, batch=None)\n--\n\nAn independent copy: continue one prefix in several ways. A cache of one sequence "
+     "gives `batch` copies of it."},
+    {"reserve", (PyCFunction)reserve, METH_O,
+     "reserve($self, tokens, /)\n--\n\nMakes room for tokens [batch] more of each sequence, so that none of them is "
+     "moved later."},
     {"reset", (PyCFunction)reset, METH_NOARGS, "reset($self)\n--\n\nBack to empty sequences; memory is kept."},
     {"state", (PyCFunction)get_state, METH_NOARGS,
      "state($self)\n--\n\nEverything in it as a dict of arrays, to save."},

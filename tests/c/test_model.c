@@ -151,7 +151,7 @@ static void cache_equals_full(void)
         });
         for (int i = 1; i + 1 < 7; i++) {
             if (i == 3)
-                CHECK_INT(ha_cache_copy(cache, &fork), HA_OK);
+                CHECK_INT(ha_cache_copy(cache, 2, &fork), HA_OK);
             CHECK_INT(feed(m, cache, stops[i], stops[i + 1], parts, NULL), HA_OK);
         }
         CHECK_ALL_CLOSE(parts[0], full, 140 * D, close);
