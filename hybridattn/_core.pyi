@@ -129,6 +129,7 @@ class Distiller:
         clip: float = 1.0,
         micro_batch: int = 1,
         layers: Sequence[int] | None = None,
+        recompute: bool = False,
     ) -> Self: ...
     step: int
     def run(

@@ -176,7 +176,7 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
         HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
         HA_TRY(teacher_hidden(s, &batch, &teacher));
-        HA_TRY(ha_tape_forward(m, gates, 1, &batch, NULL, s->arena, s->check, &tape));
+        HA_TRY(ha_tape_forward(m, gates, 1, 0, &batch, NULL, s->arena, s->check, &tape));
         HA_PUSH(dhidden, s->arena, (size_t)batch.rows * (size_t)m->config.hidden_size);
         HA_PUSH(dgates, s->arena, (size_t)layers * (size_t)batch.n_seq);
         const float *student[1] = {tape.hidden};

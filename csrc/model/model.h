@@ -80,14 +80,14 @@ const float *ha_model_head(const ha_model *model);
 typedef struct {
     ha_pass pass;
     const float *gates;
-    int both;
-    float **saved; /* [num_layers] */
+    int both, recompute;
+    float **saved; /* [num_layers] what ha_layer_forward saves, or the layers' inputs [rows, hidden] */
     float *last;   /* [rows, hidden] input of the final norm */
     float *hidden; /* [rows, hidden] its output */
 } ha_tape;
 
-ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, const ha_batch *batch, float *grads,
-                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
+ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, int recompute, const ha_batch *batch,
+                          float *grads, ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
 /* From dhidden [rows, hidden] (overwritten) down to the embedding. dgates [num_layers][n_seq] or NULL. */
 ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden, double *dgates);
 
