@@ -1,4 +1,4 @@
-"""The decode cache: halves beside floats, one prefix for many continuations, room made ahead, thread counts."""
+"""The decode cache: halves beside floats, one prefix for many continuations, room ahead, thread counts."""
 
 import numpy as np
 import pytest
@@ -108,13 +108,13 @@ def test_a_cache_is_checked(model):
         model.cache(dtype="f8")
     with pytest.raises(ConfigError, match="cache_dtype is 'q4'; allowed: f32, f16"):
         model.generate([1], cache_dtype="q4")
-    with pytest.raises(ConfigError, match="cache is .*3 sequences.*; allowed: 1 or 2 sequences"):
+    with pytest.raises(ConfigError, match=r"cache is .*3 sequences.*; allowed: 1 or 2 sequences"):
         model.generate([[1], [2]], cache=model.cache(3))
     with pytest.raises(ValueError, match="batch is 3, allowed is 2, as it holds"):
         model.cache(2).fork(3)
     with pytest.raises(ValueError, match=r"tokens\[0\] is -1, allowed are 0 to"):
         model.cache().reserve([-1])
-    with pytest.raises(ValueError, match="tokens has length 1 along axis 0, expected 2|tokens"):
+    with pytest.raises(ValueError, match="tokens has"):
         model.cache(2).reserve([1])
     with pytest.raises(ValueError, match="batch is 0"):
         _core.Cache(model, 0)
@@ -129,7 +129,7 @@ def test_a_state_of_halves_is_not_one_of_floats():
     floats = model.cache()
     floats.load_state(state)  # exact: every half is a float
     assert np.array_equal(floats.state()["0.softmax.0.rows"], state["0.softmax.0.rows"])
-    with pytest.raises(TypeError, match="0.softmax.0.rows has dtype"):
+    with pytest.raises(TypeError, match=r"0\.softmax\.0\.rows has dtype"):
         cache.load_state(floats.state())
 
 

@@ -95,7 +95,9 @@ def test_recomputing_trains_the_same_model(mixer, data):
     teacher, results = tiny.teacher(), []
     for recompute in (False, True):
         hybrid = teacher.to_probe(mixer).to_hybrid([1])
-        found = radlads.distill(hybrid, teacher, data, 2, 3, micro_batch=2, recompute=recompute, progress=False)
+        found = radlads.distill(
+            hybrid, teacher, data, 2, 3, micro_batch=2, recompute=recompute, progress=False
+        )
         tuned = radlads.finetune(hybrid, data, 2, 3, recompute=recompute, progress=False)
         results.append((tiny.weights(hybrid), found.losses.tolist(), tuned.losses.tolist()))
     tiny.assert_same_weights(results[0][0], results[1][0])
