@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._core import Cache, get_num_threads
+from ._core import get_num_threads
 from .config import refuse
 from .generate import prefill
 
