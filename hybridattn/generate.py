@@ -66,7 +66,7 @@ class Options:
         if self.cache_dtype not in ("f32", "f16"):
             raise refuse("cache_dtype", self.cache_dtype, "f32, f16")
         if self.cache is not None and self.softmax_layers is not None:
-            raise refuse("softmax_layers", self.softmax_layers, "None with a cache, which has made its choice")
+            raise refuse("softmax_layers", self.softmax_layers, "None beside a cache, which has its own")
         single = isinstance(self.stop, (str, int))
         stops: tuple[str | int, ...] = (self.stop,) if single else tuple(self.stop)  # type: ignore[arg-type,assignment]
         object.__setattr__(self, "stop", stops)
