@@ -39,6 +39,23 @@ def sequence(
     return case(op, f"{batch} x {length}", parts, batch=batch, length=length, **sizes)
 
 
+def gated_delta(batch: int, length: int) -> dict:
+    return sequence("gated_delta", length, batch, 6.0 * HD * HD, 2.0, 4 * H)
+
+
+def attention(batch: int, length: int) -> dict:
+    return sequence("attention", length, batch, 2.0 * length * HD, 2.5, 2 * H + 2 * KV)
+
+
+def kl_head(rows: int) -> dict:
+    flops, size = 2.0 * rows * D * V, 4.0 * (V * D + rows * D)
+    return case("kl_head", f"{rows} x {D} x {V}", {"both": (4 * flops, 4 * size)}, rows=rows)
+
+
+def adamw(count: int) -> dict:
+    return case("adamw", f"{count / 1e6:.1f} M", {"step": (12.0 * count, 28.0 * count)}, count=count)
+
+
 def table(full: bool = False) -> list[dict]:
     """All cases; `full` adds the long and the large ones (minutes and GiB)."""
     rows, window, sinks = 2048, 64, 4
@@ -71,9 +88,9 @@ def table(full: bool = False) -> list[dict]:
     )
     io = 2 * H + 2 * KV
     for batch, length in [(4, 512), (1, 2048)] + [(1, 8192)] * full:
-        delta, far = 6.0 * HD * HD, 4.0 * HD * HD + 8.0 * HD * HD
+        far = 4.0 * HD * HD + 8.0 * HD * HD
         cases += [
-            sequence("attention", length, batch, 2.0 * length * HD, 2.5, io),
+            attention(batch, length),
             sequence(
                 "window_attention",
                 length,
@@ -84,7 +101,7 @@ def table(full: bool = False) -> list[dict]:
                 window=window,
                 sinks=sinks,
             ),
-            sequence("gated_delta", length, batch, delta, 2.0, 4 * H),
+            gated_delta(batch, length),
             sequence(
                 "window_linear",
                 length,
@@ -99,11 +116,10 @@ def table(full: bool = False) -> list[dict]:
     for n in [512] + [2048] * full:
         flops, size = 2.0 * n * D * V, 4.0 * (V * D + n * D)
         cases += [
-            case("kl_head", f"{n} x {D} x {V}", {"both": (4 * flops, 4 * size)}, rows=n),
+            kl_head(n),
             case("cross_entropy_head", f"{n} x {D} x {V}", {"both": (3 * flops, 3 * size)}, rows=n),
         ]
-    count = PARAMETERS if full else PARAMETERS // 8
-    cases.append(case("adamw", f"{count / 1e6:.1f} M", {"step": (12.0 * count, 28.0 * count)}, count=count))
+    cases.append(adamw(PARAMETERS if full else PARAMETERS // 8))
     return cases
 
 
@@ -115,7 +131,7 @@ def inputs(case: dict) -> dict[str, np.ndarray]:
         return (rng.standard_normal(shape) * scale).astype(np.float32)
 
     op = case["op"]
-    if op in ("align", "distill", "forward", "decode"):
+    if op in ("align", "distill", "distill_cached", "forward", "prefill", "decode"):
         return {"tokens": rng.randint(0, V, (case["batch"], case["length"])).astype(np.int32)}
     if op == "linear":
         m, n, k = case["rows"], case["out"], case["width"]

@@ -142,6 +142,23 @@ def facts() -> dict:
     return out
 
 
+def eight_bit() -> bool:
+    """Whether our build can hold weights in 8 bits."""
+    try:
+        from hybridattn.model import Model
+    except ImportError:
+        return False
+    return hasattr(Model, "astype")
+
+
+def write_json(path: Path, report: dict) -> None:
+    """The whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(report, indent=1))
+    os.replace(temporary, path)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -170,10 +170,7 @@ def main() -> int:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
             "rows": rows,
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(report, indent=1))
-        os.replace(temporary, options.json)
+        machine.write_json(options.json, report)
     for side in sides.values():
         side.close()
     probe.close()

@@ -33,8 +33,14 @@ def prepare(folder: Path, model: str, softmax_layers: int) -> None:
         value.save_pretrained(folder / name)
 
 
-def distiller(case, inputs, student, teacher, stage):
-    """One step a call. The check is the loss of a step whose learning rate is 0, so that weights stay."""
+def norm(x):
+    return float(np.sqrt(np.square(x.astype(np.float64)).sum()))
+
+
+def distiller(case, inputs, student, teacher, stage, cached=False):
+    """One step a call; `cached`: the teacher's hidden states were computed before. The check is the loss of
+    a step whose learning rate is 0, so that weights stay.
+    """
     batch, length = inputs["tokens"].shape
     tokens = np.ascontiguousarray(inputs["tokens"].reshape(-1))
     start, most = np.arange(batch, dtype=np.int64) * length, 1000
@@ -42,9 +48,13 @@ def distiller(case, inputs, student, teacher, stage):
     lr = np.tile(np.array([1e-3, 0] if stage == "align" else [1e-4, 1e-5], np.float32), (most, 1))
     lr[0] = 0
     trainer = core.Distiller(student, teacher, stage, micro_batch=case["micro_batch"])
+    known = None
+    if cached:
+        known = np.empty((len(tokens), teacher.config["hidden_size"]), np.float32)
+        teacher.forward_windows(tokens, windows[0], known)
 
     def step():
-        return trainer.run(tokens, windows, lr, trainer.step, trainer.step + 1)
+        return trainer.run(tokens, windows, lr, trainer.step, trainer.step + 1, teacher_hidden=known)
 
     return {"step": step, "check": lambda: [float(step().mean())]}
 
@@ -53,16 +63,20 @@ def align(case, inputs):
     return distiller(case, inputs, Model.from_pretrained(case["probe"]), None, "align")
 
 
-def distill(case, inputs):
+def distill(case, inputs, cached=False):
     student, teacher = Model.from_pretrained(case["hybrid"]), Model.from_pretrained(case["teacher"])
-    return distiller(case, inputs, student, teacher, "distill")
+    return distiller(case, inputs, student, teacher, "distill", cached)
+
+
+def distill_cached(case, inputs):
+    return distill(case, inputs, True)
 
 
 def forward(case, inputs):
     model, tokens = Model.from_pretrained(case["hybrid"]), inputs["tokens"]
 
     def check():
-        return [float(np.sqrt(np.square(model.hidden(tokens).astype(np.float64)).sum()))]
+        return [norm(model.hidden(tokens))]
 
     return {"step": lambda: model.hidden(tokens), "check": check}
 
@@ -82,10 +96,16 @@ def decode(case, inputs):
             logits = model.logits(chosen, cache=cache, last=True)
         return logits
 
-    return {"step": run, "check": lambda: [float(np.sqrt(np.square(run(True).astype(np.float64)).sum()))]}
+    return {"step": run, "check": lambda: [norm(run(True))]}
 
 
-BUILDERS = {"align": align, "distill": distill, "forward": forward, "decode": decode}
+BUILDERS = {
+    "align": align,
+    "distill": distill,
+    "distill_cached": distill_cached,
+    "forward": forward,
+    "decode": decode,
+}
 
 if __name__ == "__main__":
     if sys.argv[1] == "--prepare":

@@ -10,7 +10,6 @@ resident memory is its own. Rounds alternate.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -37,7 +36,7 @@ def flops_per_token(stage: str) -> float:
         return 2e6 * (hybrid + HEAD * (stage == "decode"))
     if stage == "align":  # forward, weight gradients, and the input gradient of the output projection alone
         return 2e6 * (teacher + LAYERS * LINEAR * 2.2)
-    return 2e6 * (teacher + 3 * hybrid + 4 * HEAD)
+    return 2e6 * (teacher * (stage == "distill") + 3 * hybrid + 4 * HEAD)
 
 
 def sides_of(stage: str, options) -> dict[str, tuple]:
@@ -168,10 +167,7 @@ def main() -> int:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
             "rows": rows,
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(report, indent=1))
-        os.replace(temporary, options.json)
+        machine.write_json(options.json, report)
     return 0 if rows else 1
 
 

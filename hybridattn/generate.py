@@ -35,7 +35,11 @@ class Options:
     i of a batch draws from generator (seed, i). prefill_chunk: tokens of the prompt per forward pass; bounds
     memory, does not change the result. softmax_layers: of a model with both mixers, how many layers (or
     which) are softmax, or a policy (model, tokens) -> number such as `elastic.by_length`; tokens: those of
-    the longest prompt and max_new_tokens.
+    the longest prompt and max_new_tokens. cache: what has gone before the prompt; the continuation starts
+    from a copy, so that one prefix serves many prompts, and keeps its type and its softmax layers. A cache of
+    one sequence goes before every prompt of a list. cache_dtype: how the keys and values of a new cache are
+    stored, "f32" or "f16". beyond_positions: go on past the model's positions, where RoPE turns by angles
+    that training has not shown; an error otherwise.
     """
 
     max_new_tokens: int = 128
@@ -44,8 +48,11 @@ class Options:
     top_p: float = 1.0
     stop: str | int | Sequence[str | int] = ()
     seed: int = 0
-    prefill_chunk: int = 512
+    prefill_chunk: int = 2048
     softmax_layers: int | Sequence[int] | Policy | None = None
+    cache: Cache | None = None
+    cache_dtype: str = "f32"
+    beyond_positions: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("max_new_tokens", 1), ("top_k", 0), ("seed", 0), ("prefill_chunk", 1)):
@@ -56,6 +63,10 @@ class Options:
             raise refuse("temperature", self.temperature, "a finite number of at least 0 (0 is greedy)")
         if not 0.0 < self.top_p <= 1.0:
             raise refuse("top_p", self.top_p, "above 0 and at most 1")
+        if self.cache_dtype not in ("f32", "f16"):
+            raise refuse("cache_dtype", self.cache_dtype, "f32, f16")
+        if self.cache is not None and self.softmax_layers is not None:
+            raise refuse("softmax_layers", self.softmax_layers, "None beside a cache, which has its own")
         single = isinstance(self.stop, (str, int))
         stops: tuple[str | int, ...] = (self.stop,) if single else tuple(self.stop)  # type: ignore[arg-type,assignment]
         object.__setattr__(self, "stop", stops)
@@ -121,10 +132,11 @@ class _Row:
     def __init__(self, model: Model, prompt: Prompt, options: Options) -> None:
         self.prompt = _encode(model.tokenizer, prompt)
         limit = model.model_config.max_positions
-        if len(self.prompt) + options.max_new_tokens > limit:
+        before = len(self.prompt) + (0 if options.cache is None else int(options.cache.lengths.max()))
+        if before + options.max_new_tokens > limit and not options.beyond_positions:
             raise ConfigError(
-                f"max_new_tokens is {options.max_new_tokens} after a prompt of {len(self.prompt)} tokens; "
-                f"allowed: {max(0, limit - len(self.prompt))}, as the model has {limit} positions"
+                f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
+                f"{max(0, limit - before)}, as the model has {limit} positions, or beyond_positions=True"
             )
         self.stop_tokens = options.stop_tokens.union(model.model_config.eos_token_ids)
         self.stop_texts = options.stop_texts
@@ -191,7 +203,7 @@ def _encode(tokenizer: Tokenizer | None, prompt: Prompt) -> list[int]:
 def _steps(model: Model, rows: list[_Row], options: Options) -> Iterator[None]:
     """Feed every row one token per iteration until all have stopped."""
     rngs = [np.random.default_rng([options.seed, i]) for i in range(len(rows))]
-    cache = _cache(model, rows, options)
+    cache = _start(model, rows, options)
     logits = prefill(model, [row.prompt for row in rows], cache, options.prefill_chunk)
     for count in range(1, options.max_new_tokens + 1):
         chosen = np.zeros((len(rows), 1), np.int32)
@@ -206,19 +218,35 @@ def _steps(model: Model, rows: list[_Row], options: Options) -> Iterator[None]:
         logits = model.logits(chosen, cache=cache, last=True)
 
 
-def _cache(model: Model, rows: list[_Row], options: Options) -> Cache:
-    """An empty cache; it keeps the choice of softmax layers it is made under."""
-    choice = options.softmax_layers
-    if choice is None:
-        return Cache(model, batch=len(rows))
-    if callable(choice):
-        choice = choice(model, max(len(row.prompt) for row in rows) + options.max_new_tokens)
-    with switched(model, choice):
-        return Cache(model, batch=len(rows))
+def _start(model: Model, rows: list[_Row], options: Options) -> Cache:
+    """The cache to go on from, with room for prompts and continuations; it keeps the choice of softmax layers
+    that it is made under.
+    """
+    if options.cache is not None:
+        cache = _continued(options.cache, len(rows))
+    else:
+        choice = options.softmax_layers
+        if callable(choice):
+            choice = choice(model, max(len(row.prompt) for row in rows) + options.max_new_tokens)
+        if choice is None:
+            cache = model.cache(len(rows), options.cache_dtype)
+        else:
+            with switched(model, choice):
+                cache = model.cache(len(rows), options.cache_dtype)
+    cache.reserve([len(row.prompt) + options.max_new_tokens for row in rows])
+    return cache
+
+
+def _continued(cache: Cache, count: int) -> Cache:
+    """A copy of the cache for `count` prompts."""
+    held = len(cache.lengths)
+    if held not in (1, count):
+        raise refuse("cache", f"one of {held} sequences", f"1 or {count} sequences, as there are prompts")
+    return cache.fork(count)
 
 
 def prefill(
-    model: Model, prompts: Sequence[Sequence[int]], cache: Cache, chunk: int = 512
+    model: Model, prompts: Sequence[Sequence[int]], cache: Cache, chunk: int = 2048
 ) -> npt.NDArray[np.float32]:
     """Run prompts of any lengths through the model into `cache`; float32 [B, V] logits after each of them.
 
@@ -226,6 +254,7 @@ def prefill(
     every pass holds some of every prompt. A prompt of fewer tokens than that number makes the pieces larger.
     """
     lengths = [len(p) for p in prompts]
+    cache.reserve(lengths)
     pieces = min(-(-max(lengths) // chunk), min(lengths))
     logits = np.zeros((0, 0), np.float32)
     for i in range(pieces):

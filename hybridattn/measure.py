@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._core import Cache, get_num_threads
+from ._core import get_num_threads
 from .config import refuse
 from .generate import prefill
 
@@ -26,16 +26,19 @@ def latency(
     *,
     decode_tokens: int = 16,
     repeats: int = 3,
-    prefill_chunk: int = 512,
+    prefill_chunk: int = 2048,
     seed: int = 0,
+    cache_dtype: str = "f32",
+    beyond_positions: bool = False,
 ) -> dict[str, Any]:
     """Time batch-1 prefill and decoding at each context length, on random tokens.
 
     Returns prefill {length: seconds}, decode {length: seconds per token}, cache_bytes {length: bytes the
     cache holds then}, bytes_per_token (what one more token adds), and threads. Times are the least of
     `repeats` runs, since other work on the machine only adds; a run's decode time is the median of its steps.
+    beyond_positions: lengths past the model's positions are measured, not refused.
     """
-    limit = model.model_config.max_positions
+    limit = 2**29 if beyond_positions else model.model_config.max_positions
     for name, value in (
         ("decode_tokens", decode_tokens),
         ("repeats", repeats),
@@ -55,7 +58,8 @@ def latency(
     for length in sorted(set(lengths)):
         whole, decoding = [], []
         for _ in range(repeats):
-            cache = Cache(model)
+            cache = model.cache(dtype=cache_dtype)
+            cache.reserve([length + decode_tokens])
             started = time.perf_counter()
             prefill(model, [tokens[:length].tolist()], cache, prefill_chunk)
             whole.append(time.perf_counter() - started)

@@ -211,6 +211,17 @@ class Model(_core.Model):
             )
         return dict(found[0])
 
+    def cache(self, batch: int = 1, dtype: str = "f32") -> _core.Cache:
+        """An empty decode cache for `batch` sequences, to give to `logits`, `hidden` and `generate`.
+
+        dtype: how keys and values are stored, "f32" or "f16" (half the bytes; sums of linear layers stay
+        f32). Raises ConfigError for another one.
+        """
+        try:
+            return _core.Cache(self, batch, dtype)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
     def generate(self, prompt: Any, **options: Any) -> Any:
         """Continue a prompt or a list of prompts, see `hybridattn.generate.generate`."""
         from .generate import generate

@@ -210,6 +210,7 @@ def _distiller(
         weight_decay=options.weight_decay,
         clip=options.clip,
         micro_batch=min(options.micro_batch, batch_size),
+        recompute=options.recompute,
         layers=layers,
     )
 

@@ -266,7 +266,7 @@ def test_cache_continues_forks_and_restores(probe):
         assert following[0] == following[1] == following[2]
         with pytest.raises(ValueError, match="has no lengths"):
             other.load_state({})
-        del state["0.softmax.0" if gates[0] else f"0.{probe.layers[0][1]['kind']}.0"]
+        del state["0.softmax.0.rows" if gates[0] else f"0.{probe.layers[0][1]['kind']}.0.data"]
         with pytest.raises(ValueError, match="it is of another model"):
             other.load_state(state)
         assert list(other.lengths) == [0, 0]

@@ -90,6 +90,20 @@ def test_micro_batches_give_the_gradient_of_the_whole(data):
     assert all(np.allclose(one[name], four[name], atol=1e-4) for name in one)
 
 
+@pytest.mark.parametrize("mixer", tiny.MIXERS, ids=lambda m: m["kind"])
+def test_recomputing_trains_the_same_model(mixer, data):
+    teacher, results = tiny.teacher(), []
+    for recompute in (False, True):
+        hybrid = teacher.to_probe(mixer).to_hybrid([1])
+        found = radlads.distill(
+            hybrid, teacher, data, 2, 3, micro_batch=2, recompute=recompute, progress=False
+        )
+        tuned = radlads.finetune(hybrid, data, 2, 3, recompute=recompute, progress=False)
+        results.append((tiny.weights(hybrid), found.losses.tolist(), tuned.losses.tolist()))
+    tiny.assert_same_weights(results[0][0], results[1][0])
+    assert results[0][1:] == results[1][1:]
+
+
 def test_distillation_lowers_the_kl(aligned, data):
     teacher = tiny.teacher()
     train, heldout = data.split(8)

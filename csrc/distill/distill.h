@@ -57,6 +57,7 @@ typedef struct {
     float beta1, beta2, eps, weight_decay,
         clip;        /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
     int micro_batch; /* windows that go through the model together */
+    int recompute;   /* run each layer again in the backward pass instead of keeping what it saves */
 } ha_train_options;
 
 typedef struct ha_trainer ha_trainer;

@@ -262,7 +262,7 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         HA_TRY(row_weights(s, w, from, &batch, &weight));
         HA_TRY(teacher_hidden(s, w, from, to, &batch, &teacher));
         count_passes(s, batch.rows, 3 * layers);
-        HA_TRY(ha_tape_forward(m, gates, 1, &batch, NULL, s->arena, s->check, &tape));
+        HA_TRY(ha_tape_forward(m, gates, 1, 0, &batch, NULL, s->arena, s->check, &tape));
         HA_PUSH(dhidden, s->arena, (size_t)batch.rows * (size_t)m->config.hidden_size);
         HA_PUSH(dgates, s->arena, (size_t)layers * (size_t)batch.n_seq);
         const float *student[1] = {tape.hidden};

@@ -108,7 +108,7 @@ static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from
             return ha_fail(HA_BAD_VALUE, "stage distill needs a teacher or its hidden states");
         HA_PUSH(target, arena, wide);
         HA_TRY(teacher_rows(t, w, from, to, batch, cached, arena, check, target));
-        HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
+        HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, arena, check, &tape));
         const float *student[1] = {tape.hidden};
         double *losses[1] = {row_loss};
         HA_TRY(ha_head_kl(rows, d, vocabulary, target, ha_model_head(teacher), 1, student, ha_model_head(m), scale,
@@ -117,7 +117,7 @@ static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from
         int32_t *target;
         HA_PUSH(target, arena, (size_t)rows);
         ha_next_tokens(batch, target);
-        HA_TRY(ha_tape_forward(m, NULL, 0, batch, m->grads, arena, check, &tape));
+        HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, arena, check, &tape));
         HA_TRY(ha_head_cross_entropy(rows, d, vocabulary, tape.hidden, ha_model_head(m), target, scale, row_loss,
                                      dhidden, dhead, check, arena));
     }

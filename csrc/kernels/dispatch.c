@@ -19,7 +19,7 @@ static void choose(void)
     int n = 1;
 #if defined __x86_64__
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
         able[n++] = &ha_kernels_avx2;
         if (__builtin_cpu_supports("avx512f"))
             able[n++] = &ha_kernels_avx512;

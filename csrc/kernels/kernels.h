@@ -62,6 +62,17 @@ typedef struct {
     /* x[r,:] *= factor[r] */
     void (*scale_rows)(int rows, int cols, float *x, ptrdiff_t ldx, const float *factor);
 
+    /* decoding: m query heads share the keys and values [n,d] of their group, floats or, with half set, IEEE halves - */
+    /* s[m,n] = scale q[m,d] k^T */
+    void (*decode_scores)(int half, int m, int n, int d, float scale, const float *q, const void *k, ptrdiff_t ldk,
+                          float *s, ptrdiff_t lds);
+    /* out[m,d] += p[m,n] v */
+    void (*decode_mix)(int half, int m, int n, int d, const float *p, ptrdiff_t ldp, const void *v, ptrdiff_t ldv,
+                       float *out);
+    /* exact, and rounded to nearest even */
+    void (*half_to_float)(size_t n, const uint16_t *x, float *y);
+    void (*float_to_half)(size_t n, const float *x, uint16_t *y);
+
     /* losses on one row of v logits ---------------------------------------------------------------------------- */
     /* KL(softmax(t) || softmax(s)), and *log_sum = log sum exp(s); s becomes scale * (softmax(s) - softmax(t)) when
      * scale != 0, and is overwritten like t otherwise. */

@@ -18,6 +18,7 @@ INLINE vf v_sqrt(vf x)
 #include "kernels/gemm.inc.c"
 #include "kernels/elementwise.inc.c"
 #include "kernels/rows.inc.c"
+#include "kernels/decode.inc.c"
 
 const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,
@@ -41,6 +42,10 @@ const ha_kernels HA_TABLE = {
     .softmax_step = k_softmax_step,
     .softmax_tile_backward = k_softmax_tile_backward,
     .scale_rows = k_scale_rows,
+    .decode_scores = k_decode_scores,
+    .decode_mix = k_decode_mix,
+    .half_to_float = k_half_to_float,
+    .float_to_half = k_float_to_half,
     .kl_row = k_kl_row,
     .cross_entropy_row = k_cross_entropy_row,
     .adamw = k_adamw,

@@ -65,6 +65,53 @@ INLINE vf v_max(vf a, vf b)
 #endif
 }
 
+/* W halves (IEEE binary16), exactly. */
+INLINE vf v_load_half(const uint16_t *p)
+{
+#if defined HA_ISA_AVX512
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined HA_ISA_AVX2
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#else
+    vi h;
+    for (int i = 0; i < W; i++)
+        h[i] = p[i];
+    vi magnitude = h & 0x7fff;
+    vf normal = (vf)((magnitude << 13) + (112 << 23));
+    vf tiny = __builtin_convertvector(magnitude, vf) * v_set(0x1p-24f); /* zero and subnormals */
+    vf x = v_select(magnitude < 0x400, tiny, normal);
+    x = v_select(magnitude >= 0x7c00, (vf)((magnitude << 13) | 0x7f800000), x);
+    return (vf)((vi)x | (h & 0x8000) << 16);
+#endif
+}
+
+INLINE vf v_load_half_part(const uint16_t *p, int n)
+{
+    uint16_t t[W] = {0};
+    memcpy(t, p, (size_t)n * sizeof *p);
+    return v_load_half(t);
+}
+
+/* Rounded to nearest even; 65520 and above become infinity. */
+INLINE void v_store_half(uint16_t *p, vf v)
+{
+#if defined HA_ISA_AVX512
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined HA_ISA_AVX2
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+    vi bits = (vi)v, magnitude = bits & 0x7fffffff;
+    vi normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112 << 23)) >> 13;
+    vi tiny = (vi)((vf)magnitude + v_set(0.5f)) - (vi)v_set(0.5f); /* the sum rounds where a subnormal half ends */
+    vi h = (vi)v_select(magnitude < 0x38800000, (vf)tiny, (vf)normal);
+    h = (vi)v_select(magnitude >= 0x477ff000, (vf)(vi){0x7c00, 0x7c00, 0x7c00, 0x7c00}, (vf)h);
+    h = (vi)v_select(magnitude > 0x7f800000, (vf)(vi){0x7e00, 0x7e00, 0x7e00, 0x7e00}, (vf)h);
+    h |= bits >> 16 & 0x8000;
+    for (int i = 0; i < W; i++)
+        p[i] = (uint16_t)h[i];
+#endif
+}
+
 /* Sums and maxima across a vector, as a fixed tree. */
 INLINE float v_sum(vf v)
 {
@@ -74,6 +121,27 @@ INLINE float v_sum(vf v)
         for (int i = 0; i < half; i++)
             t[i] += t[i + half];
     return t[0];
+}
+
+/* The sums of four vectors, each in the same fixed order. */
+INLINE void v_sums(const vf v[4], float sum[4])
+{
+#if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
+    __m256 t[4];
+    for (int i = 0; i < 4; i++) {
+#if defined HA_ISA_AVX512
+        t[i] = _mm512_castps512_ps256((__m512)v[i]) +
+               _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((__m512)v[i]), 1));
+#else
+        t[i] = (__m256)v[i];
+#endif
+    }
+    __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(t[0], t[1]), _mm256_hadd_ps(t[2], t[3]));
+    _mm_storeu_ps(sum, _mm256_castps256_ps128(all) + _mm256_extractf128_ps(all, 1));
+#else
+    for (int i = 0; i < 4; i++)
+        sum[i] = v_sum(v[i]);
+#endif
 }
 
 INLINE float v_reduce_max(vf v)

@@ -51,10 +51,10 @@ static saved_parts parts(const layout *l, int rows, float *saved)
     return (saved_parts){saved, o, z, z + (size_t)rows * (size_t)l->inner};
 }
 
-static size_t state_floats(const ha_mixer *mixer, int capacity)
+static ha_state_shape state_shape(const ha_mixer *mixer)
 {
-    (void)capacity;
-    return (size_t)mixer->config->num_heads * (size_t)mixer->config->head_dim * (size_t)mixer->config->head_dim;
+    const size_t heads = (size_t)mixer->config->num_heads, dim = (size_t)mixer->config->head_dim;
+    return (ha_state_shape){.floats = heads * dim * dim};
 }
 
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
@@ -339,7 +339,7 @@ const ha_mixer_kind ha_gated_delta_mixer = {
     .declare = declare,
     .init_from_softmax = init,
     .saved = saved_floats,
-    .state = state_floats,
+    .state = state_shape,
     .forward = forward,
     .backward = backward,
     .flops = flops,

@@ -6,6 +6,7 @@
 
 #include "core/arena.h"
 #include "core/batch.h"
+#include "core/dtype.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "mixers/config.h"
@@ -24,10 +25,20 @@ typedef struct {
     const ha_interrupt *check;
 } ha_pass;
 
-/* Decode state of one mixer and sequence: `data` is laid out by the kind; `length` tokens have gone through it. */
+/* What a kind keeps of one sequence while decoding: vectors of `tokens` tokens (0: of every token), stored as floats or
+ * halves, and `floats` floats of its own layout. */
 typedef struct {
-    float *data;
+    int planes, row; /* vectors of a token, and their width: keys of all heads, then their values */
+    int tokens;
     size_t floats;
+} ha_state_shape;
+
+/* Decode state of one mixer and sequence, which `length` tokens have gone through. */
+typedef struct {
+    ha_state_shape shape;
+    ha_dtype type;
+    void *rows; /* [planes, capacity, row] of `type` */
+    float *data;
     int capacity, length;
 } ha_state;
 
@@ -42,7 +53,6 @@ typedef struct ha_mixer ha_mixer;
 typedef struct {
     const char *name, *summary;
     ha_option option[HA_MAX_OPTIONS]; /* ends at the first without a name */
-    int grows;                        /* decode state grows with the tokens */
 
     /* Adds the parameters to the table, under `prefix`, and fills mixer->at. */
     ha_status (*declare)(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
@@ -50,8 +60,7 @@ typedef struct {
     void (*init_from_softmax)(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng);
     /* Floats that forward saves for backward. */
     size_t (*saved)(const ha_mixer *mixer, const ha_batch *batch);
-    /* Floats of decode state of one sequence of up to `capacity` tokens. */
-    size_t (*state)(const ha_mixer *mixer, int capacity);
+    ha_state_shape (*state)(const ha_mixer *mixer);
     /* out += scale * mixer(x); x, out [rows, hidden]. saved and state [n_seq] may be NULL; state continues sequences. */
     ha_status (*forward)(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state);

@@ -1,10 +1,6 @@
-/* Softmax attention with grouped heads, RoPE and an optional sliding window: the teacher's mixer.
- *
- * Decode state, position-major: [capacity][k, v][kv_heads, dim]. */
-#include <string.h>
-
+/* Softmax attention with grouped heads, RoPE and an optional sliding window: the teacher's mixer. */
 #include "mixers/projections.h"
-#include "ops/ops.h"
+#include "mixers/state.h"
 
 typedef struct {
     float *qkv; /* [rows, heads + 2 kv_heads, dim], q and k rotated */
@@ -29,9 +25,9 @@ static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
     return (size_t)batch->rows * (size_t)(qkv_width(c) + c->num_heads * (c->head_dim + 1));
 }
 
-static size_t state_floats(const ha_mixer *mixer, int capacity)
+static ha_state_shape state_shape(const ha_mixer *mixer)
 {
-    return (size_t)capacity * 2 * (size_t)(mixer->config->num_kv_heads * mixer->config->head_dim);
+    return (ha_state_shape){.planes = 2 * mixer->config->num_kv_heads, .row = mixer->config->head_dim};
 }
 
 static ha_attention shape_of(const ha_config *c)
@@ -50,20 +46,11 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
 }
 
 /* Appends the new rows of sequence s to its state and points keys at all of it. */
-static ha_keys append(const ha_config *c, const ha_batch *batch, int s, const float *qkv, ha_state *state)
+static ha_keys append(const ha_config *c, const ha_batch *batch, int s, const float *qkv, const ha_state *state)
 {
-    const size_t kv = (size_t)(c->num_kv_heads * c->head_dim), width = (size_t)qkv_width(c);
-    int past = state->length, n = batch->offset[s + 1] - batch->offset[s];
-    for (int i = 0; i < n; i++)
-        memcpy(state->data + (size_t)(past + i) * 2 * kv,
-               qkv + (size_t)(batch->offset[s] + i) * width + (size_t)(c->num_heads * c->head_dim),
-               2 * kv * sizeof *qkv);
-    return (ha_keys){.k = state->data,
-                     .v = state->data + kv,
-                     .row = (ptrdiff_t)(2 * kv),
-                     .head_stride = c->head_dim,
-                     .length = past + n,
-                     .past = past};
+    const int row = batch->offset[s], n = batch->offset[s + 1] - row, width = qkv_width(c);
+    ha_state_store(state, state->length, n, qkv + (ptrdiff_t)row * width + c->num_heads * c->head_dim, width);
+    return ha_state_keys(state, state->length + n, state->length);
 }
 
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
@@ -138,10 +125,9 @@ static double flops(const ha_mixer *mixer, double context)
 const ha_mixer_kind ha_softmax_mixer = {
     .name = "softmax",
     .summary = "softmax attention: grouped heads, RoPE, optional sliding window; memory grows with every token",
-    .grows = 1,
     .declare = declare,
     .saved = saved_floats,
-    .state = state_floats,
+    .state = state_shape,
     .forward = forward,
     .backward = backward,
     .flops = flops,

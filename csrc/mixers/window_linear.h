@@ -44,7 +44,7 @@ typedef struct {
     float *lse, *max; /* [rows, heads] */
 } ha_window_parts;
 
-size_t ha_window_state_floats(const ha_mixer *mixer, int capacity);
+ha_state_shape ha_window_state(const ha_mixer *mixer);
 /* Fills near, far, den, lse, max from the state of each sequence and the batch's rows, and moves the state on. */
 ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const ha_window_parts *p, ha_state *state);
 

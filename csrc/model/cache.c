@@ -1,12 +1,13 @@
-/* Decode state: one block per layer, running mixer and sequence. Softmax blocks grow by half when full; linear blocks
- * have the size they start with. */
+/* Decode state: one per layer, running mixer and sequence. States that hold every token grow by half when full. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "mixers/state.h"
 #include "model/model.h"
 
 struct ha_cache {
     const ha_model *model;
+    ha_dtype type;
     int n_seq;
     int *length;     /* [n_seq] */
     float *gates;    /* [num_layers] as they were at creation */
@@ -39,22 +40,26 @@ static ha_status fill(ha_cache *c, const float *gates)
     HA_TRY(ha_gates_of(c->model, gates, c->gates));
     for (int i = 0; i < states_of(c); i++) {
         const ha_mixer *mixer = mixer_at(c, i);
-        if (!mixer || mixer->kind->grows)
+        ha_state *state = &c->state[i];
+        if (!mixer)
             continue;
-        c->state[i].floats = mixer->kind->state(mixer, 0);
-        c->state[i].data = calloc(c->state[i].floats, sizeof(float));
-        if (!c->state[i].data)
+        state->shape = mixer->kind->state(mixer);
+        state->type = c->type;
+        if (state->shape.tokens)
+            HA_TRY(ha_state_resize(state, 0, state->shape.tokens));
+        if (state->shape.floats && !(state->data = calloc(state->shape.floats, sizeof *state->data)))
             return ha_fail(HA_NO_MEMORY, "out of memory for the state of a linear layer");
     }
     return HA_OK;
 }
 
-static ha_status make(const ha_model *model, int n_seq, const float *gates, ha_cache **out)
+static ha_status make(const ha_model *model, int n_seq, ha_dtype type, const float *gates, ha_cache **out)
 {
     ha_cache *c = calloc(1, sizeof *c);
     if (!c)
         return ha_fail(HA_NO_MEMORY, "out of memory for a cache");
     c->model = model;
+    c->type = type;
     c->n_seq = n_seq;
     ha_status status = fill(c, gates);
     if (status != HA_OK) {
@@ -65,30 +70,40 @@ static ha_status make(const ha_model *model, int n_seq, const float *gates, ha_c
     return HA_OK;
 }
 
-ha_status ha_cache_new(const ha_model *model, int n_seq, ha_cache **out)
+ha_status ha_cache_new(const ha_model *model, int n_seq, ha_dtype type, ha_cache **out)
 {
-    return make(model, n_seq, model->gates, out);
+    return make(model, n_seq, type, model->gates, out);
 }
 
-ha_status ha_cache_copy(const ha_cache *from, ha_cache **out)
+/* An empty state becomes a copy of what counts in `from`. */
+static ha_status copy_state(const ha_state *from, ha_state *state)
+{
+    const int used = ha_state_used(from);
+    if (used > state->capacity)
+        HA_TRY(ha_state_resize(state, 0, (used + 127) / 128 * 128));
+    for (int p = 0; used && p < from->shape.planes; p++)
+        memcpy(ha_state_row(state, p, 0), ha_state_row(from, p, 0),
+               (size_t)(used * from->shape.row) * ha_dtype_size(from->type));
+    if (from->data)
+        memcpy(state->data, from->data, from->shape.floats * sizeof *from->data);
+    state->length = from->length;
+    return HA_OK;
+}
+
+ha_status ha_cache_copy(const ha_cache *from, int n_seq, ha_cache **out)
 {
     ha_cache *c = NULL;
-    HA_TRY(make(from->model, from->n_seq, from->gates, &c));
-    ha_status status = ha_cache_reserve(c, from->length);
+    HA_TRY(make(from->model, n_seq, from->type, from->gates, &c));
+    ha_status status = HA_OK;
+    for (int i = 0; i < states_of(c) && status == HA_OK; i++)
+        if (mixer_at(c, i))
+            status = copy_state(&from->state[i / n_seq * from->n_seq + i % n_seq % from->n_seq], &c->state[i]);
     if (status != HA_OK) {
         ha_cache_free(c);
         return status;
     }
-    for (int i = 0; i < states_of(c); i++) {
-        const ha_mixer *mixer = mixer_at(c, i);
-        if (!mixer)
-            continue;
-        size_t used = mixer->kind->state(mixer, from->state[i].length);
-        if (used)
-            memcpy(c->state[i].data, from->state[i].data, used * sizeof(float));
-        c->state[i].length = from->state[i].length;
-    }
-    memcpy(c->length, from->length, (size_t)c->n_seq * sizeof *c->length);
+    for (int s = 0; s < n_seq; s++)
+        c->length[s] = from->length[s % from->n_seq];
     *out = c;
     return HA_OK;
 }
@@ -97,8 +112,11 @@ void ha_cache_free(ha_cache *c)
 {
     if (!c)
         return;
-    for (int i = 0; c->state && i < states_of(c); i++)
-        free(c->state[i].data);
+    for (int i = 0; c->state && i < states_of(c); i++) {
+        ha_state *state = &c->state[i];
+        ha_block_free(state->rows, ha_state_rows_bytes(&state->shape, state->type, state->capacity));
+        free(state->data);
+    }
     free(c->state);
     free(c->gates);
     free(c->length);
@@ -109,16 +127,19 @@ void ha_cache_reset(ha_cache *c)
 {
     for (int s = 0; s < c->n_seq; s++)
         ha_cache_set_length(c, s, 0);
-    for (int i = 0; i < states_of(c); i++) {
-        const ha_mixer *mixer = mixer_at(c, i);
-        if (mixer && !mixer->kind->grows)
-            memset(c->state[i].data, 0, c->state[i].floats * sizeof(float));
-    }
+    for (int i = 0; i < states_of(c); i++)
+        if (c->state[i].data)
+            memset(c->state[i].data, 0, c->state[i].shape.floats * sizeof(float));
 }
 
 const ha_model *ha_cache_model(const ha_cache *c)
 {
     return c->model;
+}
+
+ha_dtype ha_cache_dtype(const ha_cache *c)
+{
+    return c->type;
 }
 
 int ha_cache_sequences(const ha_cache *c)
@@ -152,18 +173,12 @@ ha_state *ha_cache_state(const ha_cache *c, int l, int linear)
 ha_status ha_cache_reserve(ha_cache *c, const int *extra)
 {
     for (int i = 0; i < states_of(c); i++) {
-        const ha_mixer *mixer = mixer_at(c, i);
         ha_state *state = &c->state[i];
         int want = c->length[i % c->n_seq] + extra[i % c->n_seq];
-        if (!mixer || !mixer->kind->grows || want <= state->capacity)
+        if (!ha_state_grows(&state->shape) || want <= state->capacity)
             continue;
         int capacity = want + state->capacity / 2;
-        capacity = (capacity + 127) / 128 * 128;
-        size_t floats = mixer->kind->state(mixer, capacity);
-        float *data = realloc(state->data, floats * sizeof *data);
-        if (!data)
-            return ha_fail(HA_NO_MEMORY, "out of memory for a cache of %d tokens", capacity);
-        *state = (ha_state){data, floats, capacity, state->length};
+        HA_TRY(ha_state_resize(state, state->length, (capacity + 127) / 128 * 128));
     }
     return HA_OK;
 }
@@ -176,19 +191,20 @@ void ha_cache_advance(ha_cache *c, const ha_batch *batch)
 
 size_t ha_cache_bytes(const ha_cache *c)
 {
-    size_t floats = 0;
-    for (int i = 0; i < states_of(c); i++)
-        floats += c->state[i].floats;
-    return floats * sizeof(float);
+    size_t bytes = 0;
+    for (int i = 0; i < states_of(c); i++) {
+        const ha_state *state = &c->state[i];
+        bytes += ha_state_rows_bytes(&state->shape, state->type, state->capacity) +
+                 state->shape.floats * sizeof *state->data;
+    }
+    return bytes;
 }
 
 size_t ha_cache_bytes_per_token(const ha_cache *c)
 {
-    size_t floats = 0;
-    for (int i = 0; i < states_of(c); i += c->n_seq) {
-        const ha_mixer *mixer = mixer_at(c, i);
-        if (mixer && mixer->kind->grows)
-            floats += mixer->kind->state(mixer, 1);
-    }
-    return floats * sizeof(float);
+    size_t bytes = 0;
+    for (int i = 0; i < states_of(c); i += c->n_seq)
+        if (ha_state_grows(&c->state[i].shape))
+            bytes += ha_state_rows_bytes(&c->state[i].shape, c->type, 1);
+    return bytes;
 }

@@ -82,23 +82,26 @@ const float *ha_model_head(const ha_model *model);
 typedef struct {
     ha_pass pass;
     float *gates; /* [num_layers] as they were in the forward pass */
-    int both;
-    float **saved; /* [num_layers] */
+    int both, recompute;
+    float **saved; /* [num_layers] what ha_layer_forward saves, or the layers' inputs [rows, hidden] */
     float *last;   /* [rows, hidden] input of the final norm */
     float *hidden; /* [rows, hidden] its output */
 } ha_tape;
 
-ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, const ha_batch *batch, float *grads,
-                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
+ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, int recompute, const ha_batch *batch,
+                          float *grads, ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
 /* From dhidden [rows, hidden] (overwritten) down to the embedding. dgates [num_layers][n_seq] or NULL. */
 ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden, double *dgates);
 
-/* cache.c: decode state of n_seq sequences of one model, for the mixers that the gates at its creation let run */
-ha_status ha_cache_new(const ha_model *model, int n_seq, ha_cache **out);
-ha_status ha_cache_copy(const ha_cache *from, ha_cache **out);
+/* cache.c: decode state of n_seq sequences of one model, for the mixers that the gates at its creation let run. Keys and
+ * values are stored as `type`, HA_F32 or HA_F16. */
+ha_status ha_cache_new(const ha_model *model, int n_seq, ha_dtype type, ha_cache **out);
+/* Sequence s of the copy is sequence s mod its number of `from`. */
+ha_status ha_cache_copy(const ha_cache *from, int n_seq, ha_cache **out);
 void ha_cache_free(ha_cache *cache);
 void ha_cache_reset(ha_cache *cache);
 const ha_model *ha_cache_model(const ha_cache *cache);
+ha_dtype ha_cache_dtype(const ha_cache *cache);
 int ha_cache_sequences(const ha_cache *cache);
 int ha_cache_length(const ha_cache *cache, int seq);
 void ha_cache_set_length(ha_cache *cache, int seq, int length);

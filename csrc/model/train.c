@@ -1,30 +1,44 @@
-/* Forward with a tape, and backward along it. */
+/* Forward with a tape, and backward along it. A tape that recomputes holds the input of each layer only, and runs the layer
+ * again before its backward pass (Chen et al. 2016): one more forward pass, and the saved parts of one layer at a time. */
 #include <string.h>
 
 #include "model/model.h"
 #include "ops/ops.h"
 
-ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, const ha_batch *batch, float *grads,
-                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
+ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, int recompute, const ha_batch *batch,
+                          float *grads, ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
 {
     const int d = m->config.hidden_size, layers = m->config.num_layers;
-    *tape = (ha_tape){.both = both};
+    const size_t wide = (size_t)batch->rows * (size_t)d;
+    *tape = (ha_tape){.both = both, .recompute = recompute};
     HA_PUSH(tape->gates, arena, (size_t)layers);
     HA_TRY(ha_gates_of(m, gates, tape->gates));
     HA_TRY(ha_pass_begin(m, batch, grads, arena, check, &tape->pass));
     HA_PUSH(tape->saved, arena, (size_t)layers);
-    HA_PUSH(tape->last, arena, (size_t)batch->rows * (size_t)d);
-    HA_PUSH(tape->hidden, arena, (size_t)batch->rows * (size_t)d);
+    HA_PUSH(tape->last, arena, wide);
+    HA_PUSH(tape->hidden, arena, wide);
     ha_embed_forward(batch->rows, d, batch->token, m->weights + m->embed, tape->last);
     for (int l = 0; l < layers; l++) {
         ha_layer_run run = {tape->gates[l], both};
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
-        HA_PUSH(tape->saved[l], arena, ha_layer_saved(m, l, run, batch));
-        HA_TRY(ha_layer_forward(m, l, run, &tape->pass, tape->last, tape->saved[l], NULL));
+        HA_PUSH(tape->saved[l], arena, recompute ? wide : ha_layer_saved(m, l, run, batch));
+        if (recompute)
+            memcpy(tape->saved[l], tape->last, wide * sizeof *tape->last);
+        HA_TRY(ha_layer_forward(m, l, run, &tape->pass, tape->last, recompute ? NULL : tape->saved[l], NULL));
     }
     ha_rms_norm_forward(batch->rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, tape->hidden, d);
     return HA_OK;
+}
+
+/* What layer l has to have saved: kept, or made again from its input, which is overwritten. */
+static ha_status saved_of(const ha_model *m, const ha_tape *tape, int l, ha_layer_run run, float **saved)
+{
+    *saved = tape->saved[l];
+    if (!tape->recompute)
+        return HA_OK;
+    HA_PUSH(*saved, tape->pass.arena, ha_layer_saved(m, l, run, tape->pass.batch));
+    return ha_layer_forward(m, l, run, &tape->pass, tape->saved[l], *saved, NULL);
 }
 
 ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, double *dgates)
@@ -42,8 +56,11 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
         ha_layer_run run = {tape->gates[l], tape->both};
         if (ha_interrupted(pass->check))
             return HA_INTERRUPTED;
-        HA_TRY(ha_layer_backward(m, l, run, pass, tape->saved[l], dx,
-                                 dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
+        size_t layer_mark = ha_arena_mark(pass->arena);
+        float *saved;
+        HA_TRY(saved_of(m, tape, l, run, &saved));
+        HA_TRY(ha_layer_backward(m, l, run, pass, saved, dx, dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
+        ha_arena_release(pass->arena, layer_mark);
     }
     if (g)
         ha_embed_backward(rows, d, batch->token, dx, g + m->embed);

@@ -43,6 +43,34 @@ static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int
     }
 }
 
+/* Floats instead of halves, [kv_heads, length, dim]: a tile visits its keys often. */
+static ha_status widen(const ha_attention *a, int n_seq, const ha_keys **keys, ha_arena *work)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    ha_keys *wide;
+    HA_PUSH(wide, work, (size_t)n_seq);
+    for (int s = 0; s < n_seq; s++) {
+        const ha_keys *from = *keys + s;
+        wide[s] = *from;
+        if (from->type == HA_F32)
+            continue;
+        const ptrdiff_t plane = (ptrdiff_t)from->length * a->dim;
+        float *k, *v;
+        HA_PUSH(k, work, (size_t)(a->kv_heads * plane));
+        HA_PUSH(v, work, (size_t)(a->kv_heads * plane));
+#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+        for (int h = 0; h < a->kv_heads; h++)
+            for (int j = 0; j < from->length; j++) {
+                ptrdiff_t at = h * from->head_stride + j * from->row, to = h * plane + (ptrdiff_t)j * a->dim;
+                kernel->half_to_float((size_t)a->dim, (const uint16_t *)from->k + at, k + to);
+                kernel->half_to_float((size_t)a->dim, (const uint16_t *)from->v + at, v + to);
+            }
+        wide[s] = (ha_keys){k, v, a->dim, plane, from->length, from->past, HA_F32};
+    }
+    *keys = wide;
+    return HA_OK;
+}
+
 ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
                                const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work)
 {
@@ -54,6 +82,7 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
         return ha_attention_decode(a, batch, q, ldq, keys, out, ldo, lse, max, work);
     const int threads = ha_threads();
     size_t mark = ha_arena_mark(work);
+    HA_TRY(widen(a, batch->n_seq, &keys, work));
     const int d = a->dim, kv = a->kv_heads, group = a->heads / a->kv_heads;
     float **kt; /* [n_seq]: keys of a sequence as [kv_heads, dim, length] */
     int *tile_start, tiles = 0;
@@ -75,7 +104,7 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
 #pragma omp for schedule(static) collapse(2)
         for (int s = 0; s < batch->n_seq; s++)
             for (int h = 0; h < kv; h++)
-                kernel->transpose(keys[s].length, d, keys[s].k + h * keys[s].head_stride, keys[s].row,
+                kernel->transpose(keys[s].length, d, (const float *)keys[s].k + h * keys[s].head_stride, keys[s].row,
                                   kt[s] + (ptrdiff_t)h * d * keys[s].length, keys[s].length);
                 /* Longest tiles first: the last ones of a causal sequence see the most keys. */
 #pragma omp for schedule(dynamic, 1)
@@ -87,8 +116,9 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
             int m = batch->offset[s + 1] - row < QUERY_TILE ? batch->offset[s + 1] - row : QUERY_TILE;
             ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
             query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, &keys[s],
-                       kt[s] + (ptrdiff_t)(h / group) * d * keys[s].length, keys[s].v + h / group * keys[s].head_stride,
-                       out + row * ldo + (ptrdiff_t)h * d, ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
+                       kt[s] + (ptrdiff_t)(h / group) * d * keys[s].length,
+                       (const float *)keys[s].v + h / group * keys[s].head_stride, out + row * ldo + (ptrdiff_t)h * d,
+                       ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
         }
     }
     ha_arena_release(work, mark);

@@ -1,6 +1,6 @@
 /* Softmax attention for one new query a sequence: every key and value is read once for all heads of its group.
  *
- * Floor: 8 kv_heads*dim*length bytes at memory bandwidth. The keys are cut in pieces of fixed length, each with its own
+ * Floor: 8 kv_heads*dim*length bytes (4 when stored as halves) at memory bandwidth. The keys are cut in pieces of fixed length, each with its own
  * maximum and sum, and the pieces are joined in order. */
 #include <math.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "core/thread.h"
 #include "ops/attention_tile.h"
 
-enum { PIECE = 256 };
+enum { PIECE = 256, BLOCK = 64, HEADS = 6 }; /* keys of a task; keys and heads of a step, in L1 */
 
 typedef struct {
     int seq, kv_head, from, to;
@@ -19,18 +19,27 @@ static void one_piece(const ha_attention *a, const ha_keys *keys, const piece *p
                       float *max, float *sum)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int d = a->dim, group = a->heads / a->kv_heads, n = p->to - p->from;
-    const float *k = keys->k + p->kv_head * keys->head_stride + p->from * keys->row;
-    const float *v = keys->v + p->kv_head * keys->head_stride + p->from * keys->row;
-    float s[PIECE];
+    const int d = a->dim, group = a->heads / a->kv_heads, half = keys->type == HA_F16;
+    const ptrdiff_t size = (ptrdiff_t)ha_dtype_size(keys->type);
+    float s[HEADS * BLOCK], correction[HEADS];
+    memset(acc, 0, sizeof *acc * (size_t)(group * d));
     for (int g = 0; g < group; g++) {
-        float correction;
-        kernel->gemv(1, n, d, a->scale, q + (ptrdiff_t)g * d, d, k, keys->row, 0, s, PIECE);
-        mask_tile(a, keys->past, 1, p->from, p->to, s, PIECE);
         max[g] = HA_NO_MAX;
         sum[g] = 0.0f;
-        kernel->softmax_step(1, n, s, PIECE, &max[g], &sum[g], &correction);
-        kernel->gemm(1, d, n, 1.0f, s, PIECE, 1, v, keys->row, 0, acc + (ptrdiff_t)g * d, d);
+    }
+    for (int from = p->from; from < p->to; from += BLOCK) {
+        int n = p->to - from < BLOCK ? p->to - from : BLOCK;
+        ptrdiff_t at = (p->kv_head * keys->head_stride + from * keys->row) * size;
+        const char *k = (const char *)keys->k + at, *v = (const char *)keys->v + at;
+        for (int g = 0; g < group; g += HEADS) {
+            int m = group - g < HEADS ? group - g : HEADS;
+            kernel->decode_scores(half, m, n, d, a->scale, q + (ptrdiff_t)g * d, k, keys->row, s, BLOCK);
+            for (int i = 0; i < m; i++)
+                mask_tile(a, keys->past, 1, from, from + n, s + (ptrdiff_t)i * BLOCK, BLOCK);
+            kernel->softmax_step(m, n, s, BLOCK, max + g, sum + g, correction);
+            kernel->scale_rows(m, d, acc + (ptrdiff_t)g * d, d, correction);
+            kernel->decode_mix(half, m, n, d, s, BLOCK, v, keys->row, acc + (ptrdiff_t)g * d);
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/arena.h"
 #include "core/batch.h"
+#include "core/dtype.h"
 #include "core/status.h"
 
 #define HA_MAX_HEAD_DIM 256
@@ -53,11 +54,13 @@ typedef struct {
     float scale;
 } ha_attention;
 
-/* Keys and values of one sequence: element (position, head, channel) at position*row + head*head_stride + channel. */
+/* Keys and values of one sequence, HA_F32 or HA_F16: element (position, head, channel) at
+ * position*row + head*head_stride + channel. */
 typedef struct {
-    const float *k, *v;
+    const void *k, *v;
     ptrdiff_t row, head_stride;
     int length, past;
+    ha_dtype type;
 } ha_keys;
 
 /* attention.c: tiled online softmax; q, out [rows, heads, dim]; keys [n_seq]; lse [rows, heads] = log sum exp, and

@@ -84,14 +84,15 @@ static int check_options(const ha_train_options *o)
 
 static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"student",      "teacher", "stage",       "betas",  "eps",
-                            "weight_decay", "clip",    "micro_batch", "layers", NULL};
+    static char *names[] = {"student", "teacher",     "stage",  "betas",     "eps", "weight_decay",
+                            "clip",    "micro_batch", "layers", "recompute", NULL};
     PyObject *student, *teacher = Py_None, *layers = Py_None;
     const char *stage_name = "align";
     ha_train_options o = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f, .micro_batch = 1};
     uint8_t *flags = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiO:Distiller", names, &student, &teacher, &stage_name,
-                                     &o.beta1, &o.beta2, &o.eps, &o.weight_decay, &o.clip, &o.micro_batch, &layers))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOp:Distiller", names, &student, &teacher, &stage_name,
+                                     &o.beta1, &o.beta2, &o.eps, &o.weight_decay, &o.clip, &o.micro_batch, &layers,
+                                     &o.recompute))
         return NULL;
     module_state *state = ha_state_of(type);
     model_object *s = state ? ha_model_arg(state, student, "student") : NULL;
@@ -338,12 +339,13 @@ static PyGetSetDef getset[] = {
 
 static PyType_Slot type_slots[] = {
     {Py_tp_doc, "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
-                "clip=1.0, micro_batch=1, layers=None)\n--\n\n"
+                "clip=1.0, micro_batch=1, layers=None, recompute=False)\n--\n\n"
                 "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
                 "softmax mixers,\n"
                 "'distill' minimises KL(teacher || student), 'finetune' the next-token cross-entropy; AdamW, gradients "
                 "clipped to norm\n"
-                "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time."},
+                "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time. "
+                "`recompute` runs each layer again in the backward pass: less memory, the same gradients."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -3,6 +3,7 @@
  *     logits, hidden, nll, forward_windows        forward passes
  *     parameters, parameter_info, gates, config, layers, num_parameters, cost, init_mixers
  */
+#include "mixers/state.h"
 #include "python/objects.h"
 
 int ha_model_ready(model_object *self)
@@ -409,11 +410,12 @@ static int add_cost(PyObject *dict, const ha_mixer *mixer, double context)
 {
     if (!mixer->kind)
         return 0;
-    size_t fixed = mixer->kind->grows ? 0 : mixer->kind->state(mixer, 0),
-           growing = mixer->kind->grows ? mixer->kind->state(mixer, 1) : 0;
-    PyObject *entry =
-        Py_BuildValue("{s:d,s:n,s:n}", "flops_per_token", mixer->kind->flops(mixer, context), "state_bytes",
-                      (Py_ssize_t)(fixed * sizeof(float)), "bytes_per_token", (Py_ssize_t)(growing * sizeof(float)));
+    const ha_state_shape shape = mixer->kind->state(mixer);
+    const size_t token = ha_state_rows_bytes(&shape, HA_F32, 1),
+                 fixed = (size_t)shape.tokens * token + shape.floats * sizeof(float),
+                 growing = ha_state_grows(&shape) ? token : 0;
+    PyObject *entry = Py_BuildValue("{s:d,s:n,s:n}", "flops_per_token", mixer->kind->flops(mixer, context),
+                                    "state_bytes", (Py_ssize_t)fixed, "bytes_per_token", (Py_ssize_t)growing);
     int status = entry ? PyDict_SetItemString(dict, mixer->kind->name, entry) : -1;
     Py_XDECREF(entry);
     return status;

@@ -36,6 +36,12 @@ def parser() -> Parser:
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
     )
     p.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    p.add_argument(
+        "--cache-dtype",
+        choices=("f32", "f16"),
+        default="f32",
+        help="how keys and values are kept, f16: in half the memory (default: %(default)s)",
+    )
     p.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
     p.add_threads()
     p.add_argument("--json", action="store_true", help="print prompt and continuation as JSON when done")
@@ -63,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
         "top_p": args.top_p,
         "stop": args.stop,
         "seed": args.seed,
+        "cache_dtype": args.cache_dtype,
     }
     if args.json:
         json.dump(

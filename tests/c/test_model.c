@@ -3,7 +3,7 @@
 #include "tiny.h"
 
 /* The summed cross-entropy of the windows through a tape; gradients and d / d gate when `backward`. */
-static ha_status tape_loss(ha_model *m, const float *gates, int backward, double *loss, double *dgates)
+static ha_status tape_loss(ha_model *m, const float *gates, int backward, int recompute, double *loss, double *dgates)
 {
     ha_batch batch;
     ha_tape tape;
@@ -15,7 +15,7 @@ static ha_status tape_loss(ha_model *m, const float *gates, int backward, double
     HA_PUSH(row, &arena, (size_t)batch.rows);
     HA_PUSH(dhidden, &arena, (size_t)batch.rows * D);
     ha_next_tokens(&batch, target);
-    HA_TRY(ha_tape_forward(m, gates, 1, &batch, g, &arena, NULL, &tape));
+    HA_TRY(ha_tape_forward(m, gates, 1, recompute, &batch, g, &arena, NULL, &tape));
     HA_TRY(ha_head_cross_entropy(batch.rows, D, V, tape.hidden, ha_model_head(m), target, 1.0f, row,
                                  backward ? dhidden : NULL, g ? g + m->head : NULL, NULL, &arena));
     *loss = 0.0;
@@ -41,7 +41,7 @@ static void check_slope(ha_model *m, const float *gates, float *x, const float *
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < n; i++)
             x[i] = was[i] + (float)(side ? h : -h) * along[i];
-        CHECK_INT(tape_loss(m, gates, 0, &loss[side], NULL), HA_OK);
+        CHECK_INT(tape_loss(m, gates, 0, 0, &loss[side], NULL), HA_OK);
     }
     memcpy(x, was, n * sizeof *x);
     double got = (loss[1] - loss[0]) / (2.0 * h);
@@ -57,7 +57,7 @@ static void tape_gives_the_slopes(void)
         float gates[LAYERS] = {0.5f, 0.25f, 0.75f}, dgate[LAYERS];
         double loss, dgates[LAYERS][4];
         CHECK_INT(ha_model_need_grads(m), HA_OK);
-        CHECK_INT(tape_loss(m, gates, 1, &loss, dgates[0]), HA_OK);
+        CHECK_INT(tape_loss(m, gates, 1, 0, &loss, dgates[0]), HA_OK);
         for (int l = 0; l < LAYERS; l++)
             dgate[l] = (float)(dgates[l][0] + dgates[l][1] + dgates[l][2] + dgates[l][3]);
         check_slope(m, gates, gates, dgate, LAYERS, "the gates");
@@ -82,7 +82,7 @@ static void a_tape_keeps_its_gates(void)
         for (int l = 0; l < LAYERS; l++)
             m->gates[l] = 0.5f * (float)l;
         CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
-        CHECK_INT(ha_tape_forward(m, NULL, 0, &batch, m->grads, &arena, NULL, &tape), HA_OK);
+        CHECK_INT(ha_tape_forward(m, NULL, 0, 0, &batch, m->grads, &arena, NULL, &tape), HA_OK);
         for (int l = 0; change && l < LAYERS; l++)
             m->gates[l] = 1.0f - m->gates[l];
         CHECK_INT(ha_tape_backward(m, &tape, change ? again : dhidden, NULL), HA_OK);
@@ -117,7 +117,7 @@ static void forward_is_one(void)
         m->gates[1] = 0.5f;
         INTERRUPT_EVERYWHERE(ha_windows_hidden(m, &windows, hidden, &arena, check), (void)0);
         CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
-        CHECK_INT(ha_tape_forward(m, NULL, 0, &batch, NULL, &arena, NULL, &tape), HA_OK);
+        CHECK_INT(ha_tape_forward(m, NULL, 0, 0, &batch, NULL, &arena, NULL, &tape), HA_OK);
         for (int s = 0; s < 4; s++) {
             const ha_windows own = {stream, pairs + 2 * s, 1, V};
             const size_t at = (size_t)pairs[2 * s] * D, n = (size_t)(pairs[2 * s + 1] - pairs[2 * s]) * D;
@@ -133,6 +133,32 @@ static void forward_is_one(void)
             CHECK_CLOSE(logits[v], sum, 1e-5);
         }
         ha_arena_release(&arena, 0);
+        ha_model_free(m);
+        drop();
+    }
+}
+
+/* Recomputing changes no bit of any gradient, and holds less. */
+static void recomputing_gives_the_same(void)
+{
+    for (int k = 0; k < 2; k++) {
+        ha_model *m = make(kinds[k], 0, 7);
+        float gates[LAYERS] = {0.5f, 0.0f, 1.0f}, *want = zeros(m->params.total);
+        double loss[2], dgates[2][LAYERS * 4];
+        size_t peak[2];
+        CHECK_INT(ha_model_need_grads(m), HA_OK);
+        for (int recompute = 0; recompute < 2; recompute++) {
+            arena.peak = arena.used;
+            memset(m->grads, 0, m->params.total * sizeof *m->grads);
+            CHECK_INT(tape_loss(m, gates, 1, recompute, &loss[recompute], dgates[recompute]), HA_OK);
+            peak[recompute] = arena.peak;
+            if (!recompute)
+                memcpy(want, m->grads, m->params.total * sizeof *want);
+        }
+        CHECK_SAME(m->grads, want, m->params.total);
+        CHECK(loss[0] == loss[1]);
+        CHECK(memcmp(dgates[0], dgates[1], sizeof dgates[0]) == 0);
+        CHECK(peak[1] < peak[0]);
         ha_model_free(m);
         drop();
     }
@@ -166,7 +192,10 @@ static void cache_equals_full(void)
 {
     /* prompts of unequal lengths, steps, a longer piece, steps: 140 and 64 tokens */
     static const int stops[][2] = {{0, 0}, {70, 1}, {71, 2}, {72, 3}, {138, 62}, {139, 63}, {140, 64}};
-    for (int k = 0; k < 6; k++) {
+    for (int c = 0; c < 12; c++) {
+        const ha_dtype type = c < 6 ? HA_F32 : HA_F16;
+        const double close = type == HA_F32 ? 1e-4 : 5e-3;
+        const int k = c % 6;
         ha_model *m = make(kinds[k / 3], 0, 3);
         const int64_t whole[] = {0, 140, 150, 214};
         const ha_windows w = {stream, whole, 2, V};
@@ -176,18 +205,18 @@ static void cache_equals_full(void)
             m->gates[l] = k % 3 < 2 ? (float)(k % 3) : 0.5f * (float)l; /* linear, softmax, one of each and both */
         CHECK_INT(ha_windows_hidden(m, &w, full, &arena, NULL), HA_OK);
         ha_cache *cache = NULL, *fork = NULL;
-        CHECK_INT(ha_cache_new(m, 2, &cache), HA_OK);
+        CHECK_INT(ha_cache_new(m, 2, type, &cache), HA_OK);
         INTERRUPT_EVERYWHERE(feed(m, cache, stops[0], stops[1], parts, check), {
             CHECK_INT(ha_cache_length(cache, 0), 0);
             CHECK_INT(ha_cache_length(cache, 1), 0);
         });
         for (int i = 1; i + 1 < 7; i++) {
             if (i == 3)
-                CHECK_INT(ha_cache_copy(cache, &fork), HA_OK);
+                CHECK_INT(ha_cache_copy(cache, 2, &fork), HA_OK);
             CHECK_INT(feed(m, cache, stops[i], stops[i + 1], parts, NULL), HA_OK);
         }
-        CHECK_ALL_CLOSE(parts[0], full, 140 * D, 1e-4);
-        CHECK_ALL_CLOSE(parts[1], full + 150 * D, 64 * D, 1e-4);
+        CHECK_ALL_CLOSE(parts[0], full, 140 * D, close);
+        CHECK_ALL_CLOSE(parts[1], full + 150 * D, 64 * D, close);
         CHECK_INT(ha_cache_length(cache, 0), 140);
         CHECK((k % 3 == 0) == (ha_cache_bytes_per_token(cache) == 0));
         /* the copy stayed behind and goes the same way */
@@ -209,6 +238,7 @@ int main(void)
     RUN(forward_is_one);
     RUN(tape_gives_the_slopes);
     RUN(a_tape_keeps_its_gates);
+    RUN(recomputing_gives_the_same);
     RUN(cache_equals_full);
     ha_arena_close(&arena);
     return REPORT();

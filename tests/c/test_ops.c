@@ -117,6 +117,31 @@ static void check_tails(const ha_batch *part, const float *y, const float *all, 
     }
 }
 
+/* Halves give the bits of the floats that they stand for. */
+static void check_halves(const ha_attention *a, const ha_batch *tails, const float *queries, const float *qkv, int ld,
+                         const ha_keys *keys)
+{
+    const int q = HEADS * a->dim, k = a->kv_heads * a->dim;
+    const size_t all = (size_t)(ROWS * ld), n = (size_t)(tails->rows * q);
+    float *rounded = zeros(all), *wide_out = zeros(n), *half_out = zeros(n);
+    uint16_t *halves = (uint16_t *)zeros(all);
+    ha_keys wide_keys[SEQS], half_keys[SEQS];
+    ha_from_f32(HA_F16, qkv, halves, all);
+    ha_to_f32(HA_F16, halves, rounded, all);
+    for (int s = 0; s < SEQS; s++) {
+        const ptrdiff_t own = offsets[s] * ld + q;
+        wide_keys[s] = half_keys[s] = keys[s];
+        wide_keys[s].k = rounded + own;
+        wide_keys[s].v = rounded + own + k;
+        half_keys[s].k = halves + own;
+        half_keys[s].v = halves + own + k;
+        half_keys[s].type = HA_F16;
+    }
+    EXERCISE(ha_attention_forward(a, tails, queries, q, half_keys, half_out, q, NULL, NULL, &arena), {half_out, n});
+    CHECK_INT(ha_attention_forward(a, tails, queries, q, wide_keys, wide_out, q, NULL, NULL, &arena), HA_OK);
+    CHECK_SAME(half_out, wide_out, n);
+}
+
 static void softmax_attention_of(const ha_attention *a)
 {
     const int q = HEADS * a->dim, k = a->kv_heads * a->dim, ld = q + 2 * k;
@@ -160,6 +185,7 @@ static void softmax_attention_of(const ha_attention *a)
         EXERCISE(ha_attention_forward(a, &tails, queries, q, keys, part, q, NULL, NULL, &arena),
                  {part, (size_t)(tails.rows * q)});
         check_tails(&tails, part, kept_y, q);
+        check_halves(a, &tails, queries, qkv, ld, keys);
     }
 }
 

@@ -1,0 +1,133 @@
+"""The rows of `compare.py`: what is timed, on which sides, and the work in it. Sizes: SmolLM2-135M.
+
+A side of a row is a script, the environment it runs in, and its case. A side may offer a case in several
+ways (its parts): its best counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cases
+from steps import HEAD, KEPT, LAYERS, LINEAR, MLP, SOFTMAX, flops_per_token
+
+LLAMA = ("F32", "F16", "Q8_0")
+EIGHT_BIT = 34 / 32  # bytes of a weight in Q8_0
+
+
+@dataclass
+class Side:
+    script: str
+    environment: str  # "ours", "torch" or "llama"
+    case: dict
+    rival: str = "ours"  # the side of ours that this one is compared with
+    parts: tuple[str, ...] = ()  # of those that it offers; empty: all
+
+
+@dataclass
+class Row:
+    name: str
+    tokens: int
+    flops: float
+    bytes: float
+    sides: dict[str, Side] = field(default_factory=dict)
+
+
+def op_rows(quick: bool) -> list[Row]:
+    """LM head with KL, the recurrence, attention and AdamW: one row a part."""
+    short, long = (64, 128) if quick else (2048, 8192)
+    found = [
+        cases.kl_head(short),
+        *(cases.gated_delta(1, n) for n in (short, long)),
+        cases.attention(1, short),
+    ]
+    found.append(cases.adamw(cases.PARAMETERS // (64 if quick else 1)))
+    rows = []
+    for case in found:
+        for part, (flops, size) in case["parts"].items():
+            sides = {
+                "ours": Side("our_ops.py", "ours", case, parts=(part,)),
+                "torch": Side("peer_ops.py", "torch", case, parts=(part,)),
+            }
+            rows.append(
+                Row(f"{case['op']} {case['label']} {part}", case.get("length", 0), flops, size, sides)
+            )
+    return rows
+
+
+def step_rows(folder: Path, quick: bool, micro: int, peer_micro: list[int]) -> list[Row]:
+    """Steps 1 and 2 of RADLADS on 4 x 512 tokens, step 2 also with the teacher's states at hand."""
+    batch, length = (1, 64) if quick else (4, 512)
+    shape = {"batch": batch, "length": length, "new": 0}
+    shape |= {n: str(folder / n) for n in ("teacher", "probe", "hybrid")}
+    rows = []
+    for name, op in (
+        ("step 1", "align"),
+        ("step 2", "distill"),
+        ("step 2, teacher cached", "distill_cached"),
+    ):
+        flops = flops_per_token(op) * batch * length
+        case = shape | {"op": op}
+        sides = {f"ours, micro-batch {micro}": Side("our_steps.py", "ours", case | {"micro_batch": micro})}
+        rival = next(iter(sides))
+        for size in peer_micro:
+            one = case | {"micro_batch": min(size, batch)}
+            sides[f"torch, micro-batch {size}"] = Side("peer_steps.py", "torch", one, rival)
+        rows.append(Row(f"{name} {batch} x {length}", batch * length, flops, 0.0, sides))
+    return rows
+
+
+def inference_work(model: str, op: str, length: int, count: int) -> tuple[float, float]:
+    """FLOPs and float32 bytes of `count` tokens, prefilled from 0 or decoded after `length`."""
+    softmax = LAYERS if model == "teacher" else KEPT
+    products = LAYERS * MLP + softmax * SOFTMAX + (LAYERS - softmax) * LINEAR
+    seen = length / 2 if op == "prefill" else length
+    heads = 1 if op == "prefill" else count
+    delta = 6.0 * cases.H * cases.HD**2 * (LAYERS - softmax)
+    flops = 2e6 * (products * count + HEAD * heads)
+    flops += count * (4.0 * cases.H * cases.HD * seen * softmax + delta)
+    weights = 4e6 * (products + HEAD)
+    keys = 8.0 * cases.KV * cases.HD * length * softmax
+    return flops, weights if op == "prefill" else count * (weights + keys)
+
+
+def inference_rows(folder: Path, gguf: Path, quick: bool, eight_bit: bool) -> list[Row]:
+    """Prefill of a prompt and decoding after it: teacher and hybrid, our 8-bit weights if there are any."""
+    rows, new = [], 2 if quick else 8
+    lengths = {"prefill": (64, 128) if quick else (512, 2048, 8192)}
+    lengths["decode"] = (32, 128) if quick else (128, 2048, 8192)
+    for op in ("prefill", "decode"):
+        for model in ("teacher", "hybrid"):
+            for length in lengths[op]:
+                count = length if op == "prefill" else new
+                case = {"op": op, "batch": 1, "length": length, "new": new, "room": 64 * new}
+                local = case | {"model": str(folder / model)}
+                sides = {"ours": Side("our_inference.py", "ours", local | {"weights": "float32"})}
+                if eight_bit:
+                    sides["ours q8_0"] = Side("our_inference.py", "ours", local | {"weights": "q8_0"})
+                sides["torch"] = Side("peer_inference.py", "torch", local | {"peer": "eager"})
+                if model == "teacher":
+                    sides["transformers"] = Side(
+                        "peer_inference.py", "torch", local | {"peer": "transformers"}
+                    )
+                    for kind in LLAMA:
+                        rival = "ours q8_0" if kind == "Q8_0" and eight_bit else "ours"
+                        here = case | {"model": str(gguf / f"{kind}.gguf")}
+                        sides[f"llama.cpp {kind}"] = Side("peer_llama.py", "llama", here, rival)
+                flops, size = inference_work(model, op, length, count)
+                rows.append(Row(f"{op} {model} {length}", count, flops, size, sides))
+    return rows
+
+
+def share_of_roofline(row: Row, label: str, seconds: float, limits: dict) -> float | None:
+    """The time that FMA peak or read bandwidth, whichever is slower, would take, over `seconds`."""
+    if not limits:
+        return None
+    size = row.bytes
+    if label.endswith(("q8_0", "Q8_0")):
+        size *= EIGHT_BIT / 4
+    elif label.endswith("F16"):
+        size /= 2
+    bandwidth = limits["triad_gbs"] if "adamw" in row.name else limits["read_gbs"]
+    return max(row.flops / limits["fma_gflops"], size / bandwidth) * 1e-9 / seconds
