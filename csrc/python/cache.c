@@ -310,8 +310,7 @@ static PyObject *load_state(cache_object *self, PyObject *saved)
         return ha_raise(lock);
     if (status < 0)
         return NULL;
-}
-Py_RETURN_NONE;
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
