@@ -3,7 +3,8 @@
     python benchmarks/long_context.py [--mixer gated_delta] [--lengths 512,2048,8192,32768] [--json FILE]
 
 Prefill tokens per second, milliseconds per decoded token, bytes of the cache, and the peak resident size of a
-process that does nothing else. Every figure has a process of its own; rounds go through the models in turn.
+process that does nothing else, loading aside. Every figure has a process of its own; rounds go through the
+models in turn.
 Lengths beyond the model's 8192 positions are measured with beyond_positions: costs, not quality. --longest
 (131072) is for the all-linear model alone. At --target (8192) the hybrid must take at most 0.68 of its
 teacher's time, in prefill and decode, and 0.28 of its cache, else the exit code is 1.
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 
 import machine
-from protocol import HERE, median, peak_bytes
+from protocol import HERE, forget_peak, median, peak_bytes
 
 MODELS = ("teacher", "hybrid", "linear")
 SOFTMAX_LAYERS, MOST_TIME, MOST_CACHE = 8, 0.68, 0.28
@@ -49,8 +50,10 @@ def one(folder: Path, length: int, decode_tokens: int, cache_dtype: str) -> dict
     from hybridattn import measure
     from hybridattn.model import Model
 
+    model = Model.from_pretrained(folder)
+    forget_peak()
     found = measure.latency(
-        Model.from_pretrained(folder),
+        model,
         [length],
         decode_tokens=decode_tokens,
         repeats=1,

@@ -7,6 +7,7 @@ on. Messages are JSON, one line each.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -79,6 +80,14 @@ def start(script: str, python: str | None = None, **options) -> Side | None:
 def peak_bytes() -> int:
     """Peak resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak() -> None:
+    """Peak memory counts from here on, where the system can do that: loading weights takes more than using
+    them.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def serve(begin: Callable[[int], dict], builders: dict[str, Callable]) -> None:
