@@ -18,6 +18,7 @@ INLINE vf v_sqrt(vf x)
 #include "kernels/gemm.inc.c"
 #include "kernels/elementwise.inc.c"
 #include "kernels/rows.inc.c"
+#include "kernels/recurrence.inc.c"
 
 const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,
@@ -41,6 +42,9 @@ const ha_kernels HA_TABLE = {
     .softmax_step = k_softmax_step,
     .softmax_tile_backward = k_softmax_tile_backward,
     .scale_rows = k_scale_rows,
+    .recurrence = k_recurrence,
+    .recurrence_replay = k_recurrence_replay,
+    .recurrence_backward = k_recurrence_backward,
     .kl_row = k_kl_row,
     .cross_entropy_row = k_cross_entropy_row,
     .adamw = k_adamw,

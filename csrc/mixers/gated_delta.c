@@ -29,26 +29,26 @@ static layout layout_of(const ha_config *c)
 typedef struct {
     float *projected; /* [rows, width] before any activation */
     float *o;         /* [rows, inner] output of the recurrence */
-    float *z;         /* [rows, inner] */
+    float *u;         /* [rows, inner] what it read before each write */
     float *states;
 } saved_parts;
 
-static ha_gated_delta shape_of(const ha_config *c)
+static ha_recurrence shape_of(const ha_config *c)
 {
-    return (ha_gated_delta){c->num_heads, c->head_dim, c->head_dim};
+    return (ha_recurrence){c->num_heads, c->head_dim, c->head_dim, HA_GATE_HEAD};
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     layout l = layout_of(mixer->config);
-    ha_gated_delta shape = shape_of(mixer->config);
-    return (size_t)batch->rows * (size_t)(l.width + 2 * l.inner) + ha_gated_delta_states(&shape, batch);
+    ha_recurrence shape = shape_of(mixer->config);
+    return (size_t)batch->rows * (size_t)(l.width + 2 * l.inner) + ha_recurrence_states(&shape, batch);
 }
 
 static saved_parts parts(const layout *l, int rows, float *saved)
 {
-    float *o = saved + (size_t)rows * (size_t)l->width, *z = o + (size_t)rows * (size_t)l->inner;
-    return (saved_parts){saved, o, z, z + (size_t)rows * (size_t)l->inner};
+    float *o = saved + (size_t)rows * (size_t)l->width, *u = o + (size_t)rows * (size_t)l->inner;
+    return (saved_parts){saved, o, u, u + (size_t)rows * (size_t)l->inner};
 }
 
 static size_t state_floats(const ha_mixer *mixer, int capacity)
@@ -181,10 +181,11 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
     for (int s = 0; s < batch->n_seq; s++)
         states[s] = state ? state[s].data : NULL;
-    ha_gated_delta shape = shape_of(c);
-    HA_TRY(ha_gated_delta_forward(&shape, batch, in.q, in.k, l.inner, in.v, l.inner, in.g, in.beta,
-                                  state ? states : NULL, state ? states : NULL, p.o, l.inner, keep ? p.z : NULL,
-                                  keep ? p.states : NULL, pass->arena));
+    ha_recurrence shape = shape_of(c);
+    const ha_recurrence_in operand = {
+        .q = in.q, .k = in.k, .v = in.v, .g = in.g, .beta = in.beta, .ldk = l.inner, .ldv = l.inner};
+    HA_TRY(ha_recurrence_forward(&shape, batch, &operand, state ? states : NULL, state ? states : NULL, p.o, l.inner,
+                                 keep ? p.u : NULL, keep ? p.states : NULL, pass->arena));
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
     gate_output(mixer, pass, &l, &p, y);
     ha_project_out(mixer, pass, y, scale, out);
@@ -310,10 +311,13 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_PUSH(d.beta, pass->arena, (size_t)rows * (size_t)l.heads);
         HA_TRY(prepare(mixer, pass, &l, p.projected, &in));
         HA_TRY(gate_output_backward(mixer, pass, &l, &p, dy, d_o, dprojected));
-        ha_gated_delta shape = shape_of(c);
-        HA_TRY(ha_gated_delta_backward(&shape, batch, in.q, in.k, l.inner, in.v, l.inner, in.g, in.beta, p.o, l.inner,
-                                       p.z, p.states, d_o, l.inner, NULL, d.q, d.k, l.inner, d.v, l.inner, d.g, d.beta,
-                                       pass->arena));
+        ha_recurrence shape = shape_of(c);
+        const ha_recurrence_in operand = {
+            .q = in.q, .k = in.k, .v = in.v, .g = in.g, .beta = in.beta, .ldk = l.inner, .ldv = l.inner};
+        const ha_recurrence_out gradient = {
+            .q = d.q, .k = d.k, .v = d.v, .g = d.g, .beta = d.beta, .ldk = l.inner, .ldv = l.inner};
+        HA_TRY(
+            ha_recurrence_backward(&shape, batch, &operand, p.u, p.states, d_o, l.inner, NULL, &gradient, pass->arena));
         HA_TRY(prepare_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
         ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
                            dprojected, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
@@ -329,7 +333,7 @@ static double flops(const ha_mixer *mixer, double context)
 {
     layout l = layout_of(mixer->config);
     (void)context;
-    return 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 2.0 * l.inner * (3.0 * l.dim + 2.0 * HA_CHUNK);
+    return 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 7.0 * l.inner * l.dim;
 }
 
 const ha_mixer_kind ha_gated_delta_mixer = {
