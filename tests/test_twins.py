@@ -77,6 +77,7 @@ TWINS = [
         Twin(f"{kind}_turned", kind, {"rope": rope, "silu": silu}, BIASES)
         for kind, rope, silu in (("delta", 1, 0), ("kda", 1, 0), ("retention", 0, 1), ("rwkv7", 0, 1))
     ),
+    Twin("rwkv7_yarn", "rwkv7", changes=YARN),
     Twin("window_linear", "window_linear", {"window": 5, "sinks": 2}),
     Twin("window_linear_biases", "window_linear", {"window": 6, "sinks": 1}, BIASES | {"num_kv_heads": 1}),
     Twin("window_linear_raw", "window_linear", {"window": 5, "sinks": 2, "rope_features": 0}),
@@ -103,7 +104,8 @@ def recurrent(
         q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
     if twin.options.get("rope", kind in ("retention", "rwkv7")):
         inv_freq = np.array(config["rope_inv_freq"], np.float32)
-        q, k = (ref.rope(a, inv_freq, lengths=lengths) for a in (q, k))
+        factor = config["rope_attention_factor"]
+        q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
 
     def part(name: str, inner=lambda low: low) -> np.ndarray:
         """Logits [T,H,d] of a part of low rank."""
