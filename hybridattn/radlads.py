@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from .model import Model
 
 # Step 1's learning rate: RADLADS' 1e-3, more where feature maps and gates alone are trained.
-ALIGN_LR = {"window_linear": 1e-2}
+ALIGN_LR = {
+    "window_linear": 1e-2,
+    "gated_delta": 1e-3,
+    "delta": 1e-3,
+    "kda": 1e-3,
+    "retention": 1e-3,
+    "rwkv7": 1e-3,
+}
 
 __all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
 

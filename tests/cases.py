@@ -36,6 +36,12 @@ OPS = {
     "embed": Op(("tokens", "table"), fixed=("tokens",)),
     "hedgehog": Op(("x", "weight")),
     "softmax_attention": Op(("q", "k", "v"), results=3, vjp_drops=("return_stats",)),
+    "recurrence": Op(
+        ("q", "k", "v"),
+        results=2,
+        keywords=("g", "beta", "a", "b", "initial_state"),
+        vjp_drops=("return_state",),
+    ),
     "gated_delta": Op(
         ("q", "k", "v", "g", "beta"), results=2, keywords=("initial_state",), vjp_drops=("return_state",)
     ),
@@ -177,6 +183,42 @@ def gated_delta(
     return Case("gated_delta", name, make, options | {"return_state": True}, gradient_floor=0.05)
 
 
+def recurrence(
+    name,
+    rows,
+    form="add",
+    gate="channel",
+    heads=2,
+    dk=16,
+    dv=16,
+    g=-0.3,
+    zero_keys=False,
+    state=False,
+    **options,
+) -> Case:
+    """form: add, delta (beta) or erase (a and b, at most 1 long); gate: none, head, channel; g as above."""
+
+    def make(rng):
+        q, k, v = normal(rng, rows, heads, dk), normal(rng, rows, heads, dk), normal(rng, rows, heads, dv)
+        k /= np.linalg.norm(k, axis=-1, keepdims=True)
+        if zero_keys:
+            k[::2] = 0.0
+        arrays = {"q": q * dk**-0.5, "k": k, "v": v}
+        if gate != "none":
+            shape = (rows, heads, dk) if gate == "channel" else (rows, heads)
+            arrays["g"] = np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+        if form == "delta":
+            arrays["beta"] = rng.uniform(0, 1, (rows, heads))
+        if form == "erase":
+            b = normal(rng, rows, heads, dk)
+            b /= np.linalg.norm(b, axis=-1, keepdims=True)
+            arrays |= {"a": -b * rng.uniform(0, 1, b.shape), "b": b}
+        n = len(options.get("lengths", [rows]))
+        return arrays | ({"initial_state": normal(rng, n, heads, dk, dv)} if state else {})
+
+    return Case("recurrence", name, make, options | {"return_state": True}, gradient_floor=0.05)
+
+
 def linear_attention(name, rows, heads=2, kv_heads=1, features=16, dim=8, state=False, **options) -> Case:
     def make(rng):
         f, e = (rng.uniform(0, 1 / features, (rows, n, features)) for n in (heads, kv_heads))
@@ -291,6 +333,29 @@ CASES = [
     gated_delta("more_values", 67, heads=1, dk=8, dv=40),
     gated_delta("more_keys", 67, heads=1, dk=33, dv=9),
     gated_delta("wide_head", 66, heads=1, dk=128, dv=128),
+    recurrence("one_token", 1),
+    recurrence("one_token_in_place", 1, "delta", dv=64, state=True),
+    recurrence("chunks", 150, "erase", heads=3),
+    recurrence("sequences", sum(UNEVEN), "delta", lengths=UNEVEN),
+    *(
+        recurrence(f"{form}_{gate}", n, form, gate, dk=dk, dv=dv, state=state)
+        for form, gate, n, dk, dv, state in [
+            ("add", "none", 65, 8, 8, True),
+            ("add", "head", 130, 16, 33, False),
+            ("add", "channel", 66, 24, 17, True),
+            ("delta", "none", 64, 16, 16, True),
+            ("delta", "channel", 129, 17, 40, True),
+            ("erase", "none", 40, 7, 5, False),
+            ("erase", "head", 70, 16, 70, True),
+            ("erase", "channel", 67, 33, 9, True),
+        ]
+    ),
+    recurrence("wide_head", 66, "erase", heads=1, dk=128, dv=128),
+    recurrence("no_decay", 130, "add", g=0.0, state=True),
+    recurrence("strong_decay", 130, "erase", g=-50.0, state=True),
+    recurrence("total_decay", 100, "delta", g=-1e4, state=True),
+    recurrence("zero_keys", 70, "delta", zero_keys=True),
+    recurrence("one_channel", 9, "erase", heads=1, dk=1, dv=1),
     linear_attention("one_token", 1),
     linear_attention("chunk_and_one", 65),
     linear_attention("chunks", 150, heads=4, kv_heads=2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,27 +135,36 @@ def test_loss_of_no_weight_has_no_gradient(op):
 
 # --- sequences in pieces ---
 
+
+def rows_of(case: Case, start: int, stop: int) -> Arrays:
+    """Tokens start to stop of a case's arrays, by name; states left out."""
+    return {k: a[start:stop] for k, a in case.arrays().items() if k != "initial_state"}
+
+
+def without_lengths(case: Case) -> Case:
+    return replace(case, options={k: v for k, v in case.options.items() if k != "lengths"})
+
+
 PIECES = [[1, 149], [149, 1], [64, 86], [50, 50, 50], [1] * 20 + [130], [63, 2, 85]]
 
 
 @pytest.mark.parametrize("pieces", PIECES, ids=str)
-@pytest.mark.parametrize("op", ["gated_delta", "linear_attention"])
+@pytest.mark.parametrize("op", ["recurrence", "gated_delta", "linear_attention"])
 def test_chunked_is_recurrent(op, pieces):
     """A sequence fed in pieces, the state going from call to call, gives what the whole gives."""
-    name = "chunks"
-    case = next(c for c in CASES if c.op == op and c.name == name)
-    arrays = [case.arrays()[n] for n in OPS[op].arrays]
-    whole = getattr(ops, op)(*arrays, return_state=True)
-    state, parts, start = None, [], 0
+    case = next(c for c in CASES if c.op == op and c.name == "chunks")
+    case = replace(case, options=case.options | {"return_state": True})
+    whole = case.call(ops, case.arrays())
+    state, parts, start = {}, [], 0
     for n in pieces:
-        piece = [a[start : start + n] for a in arrays]
-        *part, state = getattr(ops, op)(*piece, initial_state=state, return_state=True)
+        *part, last = case.call(ops, rows_of(case, start, start + n) | state)
+        state = {"initial_state": last}
         parts.append(part)
         start += n
-    assert start == len(arrays[0])
+    assert start == len(whole[0])
     for i, expected in enumerate(whole[:-1]):
         np.testing.assert_allclose(np.concatenate([p[i] for p in parts]), expected, rtol=0, atol=3e-6)
-    np.testing.assert_allclose(state, whole[-1], rtol=0, atol=1e-5 * np.abs(whole[-1]).max())
+    np.testing.assert_allclose(last, whole[-1], rtol=0, atol=1e-5 * np.abs(whole[-1]).max())
 
 
 def test_gated_delta_gradient_through_pieces():
@@ -188,8 +198,7 @@ def test_sequences_do_not_see_each_other():
         arrays, lengths = case.arrays(), case.options["lengths"]
         packed = case.call(ops, arrays)[0]
         for start, n in zip(np.cumsum([0, *lengths]), lengths):
-            alone = getattr(ops, case.op)(*(arrays[a][start : start + n] for a in OPS[case.op].arrays))
-            alone = alone[0] if isinstance(alone, tuple) else alone
+            alone = without_lengths(case).call(ops, rows_of(case, start, start + n))[0]
             np.testing.assert_allclose(packed[start : start + n], alone, rtol=0, atol=1e-6)
 
 
@@ -276,6 +285,17 @@ def attention(**options):
         (lambda: attention(lengths=[1, 2], key_lengths=[2, 1]), ValueError, r"key_lengths\[1\] is 1"),
         (lambda: ops.linear_attention(*[x(3, 1, 8)] * 3, lag=-1), ValueError, "lag is -1"),
         (lambda: ops.linear_attention(*[x(3, 1, 8)] * 3, lag=1, return_state=True), ValueError, "lag is 1"),
+        (
+            lambda: ops.recurrence(*[x(3, 1, 8)] * 3, g=x(3)),
+            ValueError,
+            r"g has 1 dimensions, expected 2: \[T H\]",
+        ),
+        (
+            lambda: ops.recurrence(*[x(3, 1, 8)] * 3, a=x(3, 1, 8)),
+            ValueError,
+            "a, b and beta are given, None and None",
+        ),
+        (lambda: ops.gated_delta(*[x(3, 1, 8)] * 4, x(3, 1)), ValueError, "g has 3 dimensions, expected 2"),
         (lambda: ops.adamw(x(3), x(3), x(3), x(3), 0.1, 0), ValueError, "step is 0, allowed is 1 or more"),
         (lambda: ops.adamw(x(3, dtype=float), x(3), x(3), x(3), 0.1, 1), TypeError, "p must be a writable"),
         (lambda: ops.adamw(x(3), x(4), x(3), x(3), 0.1, 1), ValueError, "g has length 4"),

@@ -71,6 +71,29 @@ def test_gated_delta():
         close(final[0, n], s)
 
 
+@pytest.mark.parametrize("gate", ["none", "head", "channel"])
+@pytest.mark.parametrize("form", ["add", "delta", "erase"])
+def test_recurrence(form, gate):
+    t, h, dk, dv = 6, 2, 3, 4
+    q, k, a, b = (rng.standard_normal((t, h, dk)) for _ in range(4))
+    v, state, beta = (rng.standard_normal(s) for s in ((t, h, dv), (1, h, dk, dv), (t, h)))
+    g = {"none": None, "head": -rng.uniform(0, 2, (t, h)), "channel": -rng.uniform(0, 2, (t, h, dk))}[gate]
+    more = {"add": {}, "delta": {"beta": beta}, "erase": {"a": a, "b": b}}[form]
+    out, final = ref.recurrence(q, k, v, g=g, **more, initial_state=state, return_state=True)
+    for n in range(h):
+        s = state[0, n]
+        for i in range(t):
+            w = np.exp(np.zeros(dk) if g is None else g[i, n] * np.ones(dk))
+            step = np.diag(w)
+            if form == "delta":
+                step = (np.eye(dk) - beta[i, n] * np.outer(k[i, n], k[i, n])) @ step
+            if form == "erase":
+                step = step + np.outer(a[i, n], b[i, n])
+            s = step @ s + (beta[i, n] if form == "delta" else 1) * np.outer(k[i, n], v[i, n])
+            close(out[i, n], q[i, n] @ s)
+        close(final[0, n], s)
+
+
 @pytest.mark.parametrize("lag", [0, 2, 9])
 def test_linear_attention(lag):
     t, h, kv, features, d = 8, 4, 2, 5, 3

@@ -72,6 +72,12 @@ TWINS = [
     Twin("gated_delta_rope", "gated_delta", {"rope": 1}),
     Twin("gated_delta_yarn", "gated_delta", {"rope": 1}, YARN),
     Twin("gated_delta_linear", "gated_delta", {"silu": 0}),
+    *(Twin(kind, kind) for kind in ("delta", "kda", "retention", "rwkv7")),
+    *(
+        Twin(f"{kind}_turned", kind, {"rope": rope, "silu": silu}, BIASES)
+        for kind, rope, silu in (("delta", 1, 0), ("kda", 1, 0), ("retention", 0, 1), ("rwkv7", 0, 1))
+    ),
+    Twin("rwkv7_yarn", "rwkv7", changes=YARN),
     Twin("window_linear", "window_linear", {"window": 5, "sinks": 2}),
     Twin("window_linear_biases", "window_linear", {"window": 6, "sinks": 1}, BIASES | {"num_kv_heads": 1}),
     Twin("window_linear_raw", "window_linear", {"window": 5, "sinks": 2, "rope_features": 0}),
@@ -81,6 +87,51 @@ TWINS = [
     Twin("window_linear_wide", "window_linear", {"window": 64, "sinks": 4}),
 ]
 by_name = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(x / 2)
+
+
+def recurrent(
+    twin: Twin, own: dict[str, np.ndarray], x: np.ndarray, qkv: list[np.ndarray], lengths: list[int]
+) -> np.ndarray:
+    """Mixers on the recurrence, between the projections of x to q, k, v [T,H,d] and the output projection."""
+    config, dim, kind = twin.config, twin.config["head_dim"], twin.kind
+    silu = twin.options.get("silu", kind in ("delta", "kda"))
+    q, k, v = (a * sigmoid(a) if silu else a for a in qkv)
+    if kind in ("delta", "kda"):
+        q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
+    if twin.options.get("rope", kind in ("retention", "rwkv7")):
+        inv_freq = np.array(config["rope_inv_freq"], np.float32)
+        factor = config["rope_attention_factor"]
+        q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
+
+    def part(name: str, inner=lambda low: low) -> np.ndarray:
+        """Logits [T,H,d] of a part of low rank."""
+        low = inner(x @ own[f"{name}_down.weight"].T)
+        return (low @ own[f"{name}_up.weight"].T).reshape(q.shape)
+
+    if kind == "delta":
+        operands, gate = {"beta": sigmoid(x @ own["b_proj.weight"].T)}, 1.0
+    elif kind == "kda":
+        decay = np.log1p(np.exp(part("f") + own["dt_bias"].reshape(q.shape[1:])))
+        operands = {"beta": sigmoid(x @ own["b_proj.weight"].T), "g": -np.exp(own["A_log"])[:, None] * decay}
+        gate = sigmoid(part("g"))
+    elif kind == "retention":
+        operands = {"g": np.tile(np.log(1 - 2.0 ** (-5 - np.arange(q.shape[1]))), (len(x), 1))}
+        gate = (x @ own["g_proj.weight"].T).reshape(q.shape)
+        gate = gate * sigmoid(gate)
+    else:
+        g = -np.exp(-0.5) * sigmoid(part("w", np.tanh) + own["w_bias"].reshape(q.shape[1:]))
+        a = sigmoid(part("a") + own["a_bias"].reshape(q.shape[1:]))
+        kappa = k / np.sqrt((k**2).sum(-1, keepdims=True) + 1e-6)
+        operands, k = {"g": g, "a": -a * kappa, "b": kappa}, k * (1 - np.exp(g) + a)
+        gate = part("g", sigmoid)
+    o = ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, **operands)
+    if "norm.weight" in own:
+        o = ref.rms_norm(o.reshape(-1, dim), own["norm.weight"], eps=config["norm_eps"]).reshape(o.shape)
+    return o * gate
 
 
 def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
@@ -110,6 +161,8 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
             norm_eps=config["norm_eps"],
             lengths=lengths,
         )
+    elif twin.kind != "window_linear":
+        y = recurrent(twin, own, x, [q, k, v], lengths)
     else:
         maps = own["feature_q.weight"], own["feature_k.weight"], own["gate"]
         y = ref.mix_window_linear(
@@ -163,6 +216,52 @@ def test_hidden_states(twin):
     out = np.empty(expected.shape, np.float32)
     model.forward_windows(tokens, windows, out)
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv7"]
+# by the end of a parameter's name: what is multiplied with, what is added
+EXTREMES: dict[str, dict[str, tuple[float, float]]] = {
+    "all_forgotten": {"A_log": (0, 9), "w_bias": (0, 50)},
+    "nothing_forgotten": {"dt_bias": (0, -200), "w_bias": (0, -200)},
+    "beta_0_or_1": {"b_proj.weight": (1e3, 0), "a_bias": (0, 50)},
+    "zero_keys": {"k_proj.weight": (0, 0)},
+    "zero_queries_and_values": {"q_proj.weight": (0, 0), "v_proj.weight": (0, 0)},
+}
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_extremes(kind, extreme):
+    """Forward against the twin with sequences of 1, 64 and 65 tokens; gradients are numbers."""
+    twin = next(t for t in TWINS if t.name == kind)
+    model = twin.model()
+    for name, tensor in model.parameters().items():
+        array = tensor.numpy()
+        for end, (factor, addend) in EXTREMES[extreme].items():
+            if name.endswith(end):
+                array[...] = factor * array + addend
+    lengths = [1, 64, 65, 2]
+    ends = np.cumsum(lengths)
+    tokens = np.random.default_rng(4).integers(0, VOCABULARY, ends[-1]).astype(np.int32)
+    windows = np.stack([ends - lengths, ends], -1).astype(np.int64)
+    expected = hidden(twin, doubles(model), tokens, lengths)
+    out = np.empty(expected.shape, np.float32)
+    model.forward_windows(tokens, windows, out)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
+    distiller = _core.Distiller(model, None, "finetune", clip=1e9, micro_batch=3)
+    distiller.run(tokens, windows[None, 1:3], np.full((1, 2), 1e-3, np.float32), 0, 1)
+    assert all(np.isfinite(t.numpy()).all() for t in model.parameters().values())
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_decoding_continues_the_pass(kind):
+    """A prompt, then token by token, is the whole: states of fixed size go from call to call."""
+    model = next(t for t in TWINS if t.name == kind).model()
+    tokens = np.random.default_rng(5).integers(0, VOCABULARY, (2, 70)).astype(np.int32)
+    whole = model.logits(tokens)
+    cache = _core.Cache(model, 2)
+    parts = [model.logits(part, cache=cache) for part in np.split(tokens, [65, 66, 67, 69], axis=1)]
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=2e-5 * np.abs(whole).max())
 
 
 @by_name

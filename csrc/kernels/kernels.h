@@ -12,6 +12,27 @@
 #define HA_MASKED (-3e38f)
 #define HA_NO_MAX (-1e30f)
 
+/* The rows of one head's linear recurrence over n tokens, [n, ld] each and zero from channel dk on; ld a multiple of 16.
+ *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [dk, columns]
+ * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v. */
+typedef struct {
+    int n, dk;
+    ptrdiff_t ld;
+    const float *q, *k, *w, *a, *b;
+} ha_recurrence_chunk;
+
+/* What a block of columns needs in its backward pass, [n, columns] each: in z, u, dout, out dz and du. */
+enum { HA_REPLAY_COLUMNS = 16 };
+typedef struct {
+    const float *z, *u, *dout;
+    float *dz, *du;
+} ha_recurrence_columns;
+
+/* Gradients of the rows, added to; a and b as in the chunk. */
+typedef struct {
+    float *q, *k, *w, *a, *b;
+} ha_recurrence_gradient;
+
 typedef struct {
     const char *isa;
 
@@ -72,6 +93,17 @@ typedef struct {
     /* exact, and rounded to nearest even */
     void (*half_to_float)(size_t n, const uint16_t *x, float *y);
     void (*float_to_half)(size_t n, const float *x, uint16_t *y);
+
+    /* linear recurrences --------------------------------------------------------------------------------------- */
+    /* State s [dk, cols] over the chunk: v, o and u [n, cols], u unless NULL; beta [n] or NULL. Rows of s are padded:
+     * up to the next multiple of 32 columns may be read and written. */
+    void (*recurrence)(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
+                       ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu);
+    /* history [n + 1, cols, ld]: the transposed state before each token and after the last, from the first on */
+    void (*recurrence_replay)(const ha_recurrence_chunk *c, int cols, const float *z, const float *u, float *history);
+    /* d [cols, ld]: the gradient of the state after the chunk becomes that of the state before it */
+    void (*recurrence_backward)(const ha_recurrence_chunk *c, int cols, const float *beta, const float *history,
+                                float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g);
 
     /* losses on one row of v logits ---------------------------------------------------------------------------- */
     /* KL(softmax(t) || softmax(s)), and *log_sum = log sum exp(s); s becomes scale * (softmax(s) - softmax(t)) when

@@ -19,6 +19,7 @@ INLINE vf v_sqrt(vf x)
 #include "kernels/elementwise.inc.c"
 #include "kernels/rows.inc.c"
 #include "kernels/decode.inc.c"
+#include "kernels/recurrence.inc.c"
 
 const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,
@@ -46,6 +47,9 @@ const ha_kernels HA_TABLE = {
     .decode_mix = k_decode_mix,
     .half_to_float = k_half_to_float,
     .float_to_half = k_float_to_half,
+    .recurrence = k_recurrence,
+    .recurrence_replay = k_recurrence_replay,
+    .recurrence_backward = k_recurrence_backward,
     .kl_row = k_kl_row,
     .cross_entropy_row = k_cross_entropy_row,
     .adamw = k_adamw,

@@ -77,29 +77,43 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
                                 const float *dmax, const float *dout, ptrdiff_t lddo, float *dq, float *dk, float *dv,
                                 ptrdiff_t ldd, ha_arena *work);
 
-/* Gated delta rule (Yang, Kautz and Hatamizadeh 2024): per head, S [dk,dv],
- *     S_t = exp(g_t) S_{t-1} + beta_t k_t (v_t - exp(g_t) S_{t-1}^T k_t)^T,   o_t = S_t^T q_t.
- * q, k [rows, heads, dk], v, out [rows, heads, dv]; g <= 0 and beta [rows, heads]. */
+/* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),
+ *     u_t = S_{t-1}^T b_t,   S_t = diag(w_t) S_{t-1} + a_t u_t^T + k_t v_t^T,   o_t = S_t^T q_t.
+ * Without a and b nothing is erased (retention, GLA, RWKV-6, linear attention); with beta instead of them it is the delta
+ * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products. */
+typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL } ha_gate;
+
 typedef struct {
     int heads, dk, dv;
-} ha_gated_delta;
+    ha_gate gate;
+} ha_recurrence;
 
-enum { HA_CHUNK = 64 };
+/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: [rows, heads], [rows, heads, dk] or NULL by
+ * the gate; beta [rows, heads]. beta or a and b or all three are NULL. */
+typedef struct {
+    const float *q, *k, *v, *g, *beta, *a, *b;
+    ptrdiff_t ldk, ldv;
+} ha_recurrence_in;
 
-/* Number of chunks of all sequences, and floats of saved states: (chunks + n_seq) [heads, dk, dv]. */
-size_t ha_gated_delta_states(const ha_gated_delta *d, const ha_batch *batch);
-/* gated_delta.c: state_in, state_out [n_seq] pointers to [heads,dk,dv], each may be NULL (zero / not wanted).
- * For the backward pass, unless NULL: z [rows, heads, dv] and states as above. */
-ha_status ha_gated_delta_forward(const ha_gated_delta *d, const ha_batch *batch, const float *q, const float *k,
-                                 ptrdiff_t ldqk, const float *v, ptrdiff_t ldv, const float *g, const float *beta,
-                                 float *const *state_in, float *const *state_out, float *out, ptrdiff_t ldo, float *z,
-                                 float *states, ha_arena *work);
-/* gated_delta_backward.c: dstate [n_seq] gradients of state_out on entry, of state_in on return; or NULL. */
-ha_status ha_gated_delta_backward(const ha_gated_delta *d, const ha_batch *batch, const float *q, const float *k,
-                                  ptrdiff_t ldqk, const float *v, ptrdiff_t ldv, const float *g, const float *beta,
-                                  const float *out, ptrdiff_t ldo, const float *z, const float *states,
-                                  const float *dout, ptrdiff_t lddo, float *const *dstate, float *dq, float *dk,
-                                  ptrdiff_t lddqk, float *dv, ptrdiff_t lddv, float *dg, float *dbeta, ha_arena *work);
+/* Gradients of the same, all overwritten; those of NULL operands are not looked at. */
+typedef struct {
+    float *q, *k, *v, *g, *beta, *a, *b;
+    ptrdiff_t ldk, ldv;
+} ha_recurrence_out;
+
+enum { HA_CHUNK = 64 }; /* tokens from one saved state to the next */
+
+/* Floats of saved states: chunks of all sequences times [heads, dv, dk]. */
+size_t ha_recurrence_states(const ha_recurrence *r, const ha_batch *batch);
+/* recurrence.c: state_in, state_out [n_seq] pointers to [heads,dk,dv], each may be NULL (zero / not wanted); out
+ * [rows, heads, dv]. For the backward pass, unless NULL: u [rows, heads, dv] and states as above. */
+ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
+                                float *const *state_in, float *const *state_out, float *out, ptrdiff_t ldo, float *u,
+                                float *states, ha_arena *work);
+/* recurrence_backward.c: dstate [n_seq] gradients of state_out on entry, of state_in on return; or NULL. */
+ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
+                                 const float *u, const float *states, const float *dout, ptrdiff_t lddo,
+                                 float *const *dstate, const ha_recurrence_out *d, ha_arena *work);
 
 /* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
  *     num_i = sum_j (f_i . e_j) v_j,   den_i = sum_j f_i . e_j,

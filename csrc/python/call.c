@@ -21,11 +21,17 @@ static char next_axis(const char **at, int *times)
     return **at ? *(*at)++ : 0;
 }
 
+static int count_axes(const char *shape)
+{
+    int n = 0, times;
+    while (next_axis(&shape, &times))
+        n++;
+    return n;
+}
+
 static int match(ha_call *call, PyArrayObject *array, const char *name, const char *shape)
 {
-    int ndim = 0, times;
-    for (const char *at = shape; next_axis(&at, &times);)
-        ndim++;
+    int ndim = count_axes(shape), times;
     if (PyArray_NDIM(array) != ndim) {
         PyErr_Format(PyExc_ValueError, "%s has %d dimensions, expected %d: [%s]", name, PyArray_NDIM(array), ndim,
                      shape);
@@ -82,6 +88,18 @@ const void *ha_call_in(ha_call *call, PyObject *object, const char *name, const 
         return NULL;
     PyArrayObject *array = ha_array_arg(object, name, call->type, -1, NULL);
     if (array && match(call, array, name, shape) < 0)
+        Py_CLEAR(array);
+    return hold(call, array);
+}
+
+const void *ha_call_in_either(ha_call *call, PyObject *object, const char *name, const char *const shape[2], int *which)
+{
+    *which = -1;
+    if (call->failed || !object || object == Py_None)
+        return NULL;
+    PyArrayObject *array = ha_array_arg(object, name, call->type, -1, NULL);
+    *which = array && PyArray_NDIM(array) == count_axes(shape[1]);
+    if (array && match(call, array, name, shape[*which]) < 0)
         Py_CLEAR(array);
     return hold(call, array);
 }
@@ -169,6 +187,17 @@ void ha_call_require(ha_call *call, int ok, const char *format, ...)
     PyErr_FormatV(PyExc_ValueError, format, args);
     va_end(args);
     call->failed = 1;
+}
+
+ha_status ha_by_sequence(int n_seq, size_t size, float *states, float ***pointers, ha_arena *arena)
+{
+    *pointers = NULL;
+    if (!states)
+        return HA_OK;
+    HA_PUSH(*pointers, arena, (size_t)n_seq);
+    for (int s = 0; s < n_seq; s++)
+        (*pointers)[s] = states + (size_t)s * size;
+    return HA_OK;
 }
 
 /* ---- results ----------------------------------------------------------------------------------------------- */

@@ -30,6 +30,9 @@ ha_call ha_call_begin(int type);
 void ha_call_state_size(ha_call *call, int64_t size);
 /* The data of an array argument of that shape; None gives NULL where `optional`. */
 const void *ha_call_in(ha_call *call, PyObject *object, const char *name, const char *shape, int optional);
+/* The same for an array that may have either shape, told apart by the number of axes; *which is 0 or 1, -1 for None. */
+const void *ha_call_in_either(ha_call *call, PyObject *object, const char *name, const char *const shape[2],
+                              int *which);
 /* Whole numbers min .. max - 1 as int32. */
 const int32_t *ha_call_in_int(ha_call *call, PyObject *object, const char *name, const char *shape, int64_t min,
                               int64_t max);
@@ -43,6 +46,8 @@ void ha_call_out_none(ha_call *call);
 void ha_call_drop(ha_call *call);
 /* Sets batch from `lengths`, a sequence of ints >= 1 with sum `rows`; None: one sequence. Binds 'S' to their number. */
 void ha_call_batch(ha_call *call, PyObject *lengths, const char *name, int rows, ha_batch *batch);
+/* Pointers to the states of the sequences, which lie one after the other; NULL when there are none. */
+ha_status ha_by_sequence(int n_seq, size_t size, float *states, float ***pointers, ha_arena *arena);
 /* Fails the call with a ValueError unless `ok`. */
 void ha_call_require(ha_call *call, int ok, const char *format, ...);
 /* Opens the arena and releases the GIL. False after a failure. */

@@ -1,4 +1,4 @@
-/* ops over a state of fixed size: gated_delta and linear_attention, in chunks, with states in and out. */
+/* ops.recurrence and ops.gated_delta, a case of it, with states in and out. */
 #include "python/ops.h"
 
 #include <string.h>
@@ -7,232 +7,185 @@
 
 #define SIZE(letter) ha_size(&call, letter)
 
-/* Pointers to the states of the sequences, which lie one after the other; NULL when there are none. */
-static ha_status by_sequence(int n_seq, size_t size, float *states, float ***pointers, ha_arena *arena)
-{
-    *pointers = NULL;
-    if (!states)
-        return HA_OK;
-    HA_PUSH(*pointers, arena, (size_t)n_seq);
-    for (int s = 0; s < n_seq; s++)
-        (*pointers)[s] = states + (size_t)s * size;
-    return HA_OK;
-}
-
-/* ---- gated delta rule -------------------------------------------------------------------------------------- */
-
 typedef struct {
-    const float *q, *k, *v, *g, *beta, *initial;
-} delta_inputs;
+    ha_recurrence shape;
+    ha_recurrence_in in;
+    const float *initial;
+} operands;
 
-static delta_inputs delta_arguments(ha_call *call, PyObject *const *object)
+enum { Q, K, V, G, BETA, A, B, OPERANDS };
+static const char *const name_of[OPERANDS] = {"q", "k", "v", "g", "beta", "a", "b"};
+static const char *const gates[2] = {"T H", "T H k"};
+
+/* The operands in the order above; those that are not given are NULL. gated: the delta rule with a gate per head. */
+static operands arguments(ha_call *call, PyObject *const object[OPERANDS], int gated)
 {
-    delta_inputs in;
-    in.q = ha_call_in(call, object[0], "q", "T H k", 0);
-    in.k = ha_call_in(call, object[1], "k", "T H k", 0);
-    in.v = ha_call_in(call, object[2], "v", "T H v", 0);
-    in.g = ha_call_in(call, object[3], "g", "T H", 0);
-    in.beta = ha_call_in(call, object[4], "beta", "T H", 0);
+    operands x = {0};
+    int gate = -1;
+    x.in.q = ha_call_in(call, object[Q], name_of[Q], "T H k", 0);
+    x.in.k = ha_call_in(call, object[K], name_of[K], "T H k", 0);
+    x.in.v = ha_call_in(call, object[V], name_of[V], "T H v", 0);
+    if (gated)
+        x.in.g = ha_call_in(call, object[G], name_of[G], gates[gate = 0], 0);
+    else
+        x.in.g = ha_call_in_either(call, object[G], name_of[G], gates, &gate);
+    x.in.beta = ha_call_in(call, object[BETA], name_of[BETA], "T H", !gated);
+    x.in.a = ha_call_in(call, object[A], name_of[A], "T H k", 1);
+    x.in.b = ha_call_in(call, object[B], name_of[B], "T H k", 1);
+    ha_call_require(call, !x.in.a == !x.in.b && !(x.in.a && x.in.beta),
+                    "a, b and beta are %s, %s and %s, allowed are none, a with b, or beta", x.in.a ? "given" : "None",
+                    x.in.b ? "given" : "None", x.in.beta ? "given" : "None");
     ha_call_state_size(call, (int64_t)ha_size(call, 'k') * ha_size(call, 'v'));
-    return in;
+    x.shape = (ha_recurrence){ha_size(call, 'H'), ha_size(call, 'k'), ha_size(call, 'v'), HA_GATE_NONE};
+    if (x.in.g)
+        x.shape.gate = gate ? HA_GATE_CHANNEL : HA_GATE_HEAD;
+    x.in.ldk = (ptrdiff_t)x.shape.heads * x.shape.dk;
+    x.in.ldv = (ptrdiff_t)x.shape.heads * x.shape.dv;
+    return x;
 }
 
-static size_t delta_state(const ha_gated_delta *d)
+static size_t state_size(const ha_recurrence *r)
 {
-    return (size_t)d->heads * (size_t)d->dk * (size_t)d->dv;
+    return (size_t)r->heads * (size_t)r->dk * (size_t)r->dv;
 }
 
-/* z and states: NULL, or room for what the backward pass needs. */
-static ha_status delta_forward(const ha_gated_delta *d, const ha_batch *batch, const delta_inputs *in, float *final,
-                               float *out, float *z, float *states, ha_arena *arena)
+/* u and states: NULL, or room for what the backward pass needs. */
+static ha_status forward(const operands *x, const ha_batch *batch, float *final, float *out, float *u, float *states,
+                         ha_arena *arena)
 {
     float **from, **to;
-    HA_TRY(by_sequence(batch->n_seq, delta_state(d), (float *)in->initial, &from, arena));
-    HA_TRY(by_sequence(batch->n_seq, delta_state(d), final, &to, arena));
-    const ptrdiff_t wide_k = (ptrdiff_t)d->heads * d->dk, wide_v = (ptrdiff_t)d->heads * d->dv;
-    return ha_gated_delta_forward(d, batch, in->q, in->k, wide_k, in->v, wide_v, in->g, in->beta, from, to, out, wide_v,
-                                  z, states, arena);
+    HA_TRY(ha_by_sequence(batch->n_seq, state_size(&x->shape), (float *)x->initial, &from, arena));
+    HA_TRY(ha_by_sequence(batch->n_seq, state_size(&x->shape), final, &to, arena));
+    return ha_recurrence_forward(&x->shape, batch, &x->in, from, to, out, x->in.ldv, u, states, arena);
+}
+
+static PyObject *run(PyObject *const object[OPERANDS], PyObject *lengths, PyObject *initial, int return_state,
+                     int gated)
+{
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    operands x = arguments(&call, object, gated);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    x.initial = ha_call_in(&call, initial, "initial_state", "S H k v", 1);
+    float *out = ha_call_out(&call, "T H v"), *final = return_state ? ha_call_out(&call, "S H k v") : NULL;
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = forward(&x, &batch, final, out, NULL, NULL, call.arena);
+    return ha_call_end(&call, status);
+}
+
+static ha_status backward(const operands *x, const ha_batch *batch, const float *dout, float *dstate,
+                          const ha_recurrence_out *gradient, ha_arena *arena)
+{
+    const size_t wide = (size_t)batch->rows * (size_t)x->in.ldv;
+    float *out, *u, *states, **ds;
+    HA_PUSH(out, arena, wide);
+    HA_PUSH(u, arena, wide);
+    HA_PUSH(states, arena, ha_recurrence_states(&x->shape, batch));
+    HA_TRY(ha_by_sequence(batch->n_seq, state_size(&x->shape), dstate, &ds, arena));
+    HA_TRY(forward(x, batch, NULL, out, u, states, arena));
+    return ha_recurrence_backward(&x->shape, batch, &x->in, u, states, dout, x->in.ldv, ds, gradient, arena);
+}
+
+/* The gradient of an operand: an array of its shape; None, if there may be one, where it is not given. */
+static float *gradient_of(ha_call *call, const float *operand, const char *shape, int all)
+{
+    if (operand)
+        return ha_call_out(call, shape);
+    if (all)
+        ha_call_out_none(call);
+    return NULL;
+}
+
+static PyObject *run_vjp(PyObject *const object[OPERANDS], PyObject *dout_arg, PyObject *dstate_arg, PyObject *lengths,
+                         PyObject *initial, int gated)
+{
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    operands x = arguments(&call, object, gated);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    const float *dout = ha_call_in(&call, dout_arg, "dout", "T H v", 0);
+    x.initial = ha_call_in(&call, initial, "initial_state", "S H k v", 1);
+    const float *dfinal = ha_call_in(&call, dstate_arg, "dstate", "S H k v", 1);
+    ha_recurrence_out gradient = {.ldk = x.in.ldk, .ldv = x.in.ldv};
+    gradient.q = ha_call_out(&call, "T H k");
+    gradient.k = ha_call_out(&call, "T H k");
+    gradient.v = ha_call_out(&call, "T H v");
+    gradient.g = gradient_of(&call, x.in.g, gates[x.shape.gate == HA_GATE_CHANNEL], !gated);
+    gradient.beta = gradient_of(&call, x.in.beta, "T H", !gated);
+    gradient.a = gradient_of(&call, x.in.a, "T H k", !gated);
+    gradient.b = gradient_of(&call, x.in.b, "T H k", !gated);
+    float *dstate = ha_call_out(&call, "S H k v"); /* of the final state on entry, of the initial one on return */
+    ha_status status = HA_OK;
+    if (ha_call_run(&call)) {
+        if (dfinal)
+            memcpy(dstate, dfinal, (size_t)batch.n_seq * state_size(&x.shape) * sizeof *dstate);
+        status = backward(&x, &batch, dout, dstate, &gradient, call.arena);
+    }
+    return ha_call_end(&call, status);
+}
+
+static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "lengths", "initial_state", "return_state", NULL};
+    PyObject *object[OPERANDS] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    int return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOp:recurrence", names, &object[Q], &object[K], &object[V],
+                                     &object[G], &object[BETA], &object[A], &object[B], &lengths, &initial,
+                                     &return_state))
+        return NULL;
+    return run(object, lengths, initial, return_state, 0);
+}
+
+static PyObject *recurrence_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "dout", "dstate", "g", "beta", "a", "b", "lengths", "initial_state", NULL};
+    PyObject *object[OPERANDS] = {NULL}, *dout, *dstate = Py_None, *lengths = Py_None, *initial = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O$OOOOOO:recurrence_vjp", names, &object[Q], &object[K],
+                                     &object[V], &dout, &dstate, &object[G], &object[BETA], &object[A], &object[B],
+                                     &lengths, &initial))
+        return NULL;
+    return run_vjp(object, dout, dstate, lengths, initial, 0);
 }
 
 static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[5], *lengths = Py_None, *initial = Py_None;
+    PyObject *object[OPERANDS] = {NULL}, *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
-                                     &object[3], &object[4], &lengths, &initial, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[Q], &object[K], &object[V],
+                                     &object[G], &object[BETA], &lengths, &initial, &return_state))
         return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    delta_inputs in = delta_arguments(&call, object);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    in.initial = ha_call_in(&call, initial, "initial_state", "S H k v", 1);
-    float *out = ha_call_out(&call, "T H v"), *final = return_state ? ha_call_out(&call, "S H k v") : NULL;
-    const ha_gated_delta d = {SIZE('H'), SIZE('k'), SIZE('v')};
-    ha_status status = HA_OK;
-    if (ha_call_run(&call))
-        status = delta_forward(&d, &batch, &in, final, out, NULL, NULL, call.arena);
-    return ha_call_end(&call, status);
-}
-
-static ha_status delta_backward(const ha_gated_delta *d, const ha_batch *batch, const delta_inputs *in,
-                                const float *dout, float *dstate, float *const gradient[5], ha_arena *arena)
-{
-    const size_t wide = (size_t)batch->rows * (size_t)d->heads * (size_t)d->dv;
-    const ptrdiff_t ldk = (ptrdiff_t)d->heads * d->dk, ldv = (ptrdiff_t)d->heads * d->dv;
-    float *out, *z, *states, **ds;
-    HA_PUSH(out, arena, wide);
-    HA_PUSH(z, arena, wide);
-    HA_PUSH(states, arena, ha_gated_delta_states(d, batch));
-    HA_TRY(by_sequence(batch->n_seq, delta_state(d), dstate, &ds, arena));
-    HA_TRY(delta_forward(d, batch, in, NULL, out, z, states, arena));
-    return ha_gated_delta_backward(d, batch, in->q, in->k, ldk, in->v, ldv, in->g, in->beta, out, ldv, z, states, dout,
-                                   ldv, ds, gradient[0], gradient[1], ldk, gradient[2], ldv, gradient[3], gradient[4],
-                                   arena);
+    return run(object, lengths, initial, return_state, 1);
 }
 
 static PyObject *gated_delta_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q", "k", "v", "g", "beta", "dout", "dstate", "lengths", "initial_state", NULL};
-    PyObject *object[5], *dout_arg, *dstate_arg = Py_None, *lengths = Py_None, *initial = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|O$OO:gated_delta_vjp", names, &object[0], &object[1],
-                                     &object[2], &object[3], &object[4], &dout_arg, &dstate_arg, &lengths, &initial))
+    PyObject *object[OPERANDS] = {NULL}, *dout, *dstate = Py_None, *lengths = Py_None, *initial = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|O$OO:gated_delta_vjp", names, &object[Q], &object[K],
+                                     &object[V], &object[G], &object[BETA], &dout, &dstate, &lengths, &initial))
         return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    delta_inputs in = delta_arguments(&call, object);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    const float *dout = ha_call_in(&call, dout_arg, "dout", "T H v", 0);
-    in.initial = ha_call_in(&call, initial, "initial_state", "S H k v", 1);
-    const float *dfinal = ha_call_in(&call, dstate_arg, "dstate", "S H k v", 1);
-    float *gradient[5] = {ha_call_out(&call, "T H k"), ha_call_out(&call, "T H k"), ha_call_out(&call, "T H v"),
-                          ha_call_out(&call, "T H"), ha_call_out(&call, "T H")};
-    float *dstate = ha_call_out(&call, "S H k v"); /* of the final state on entry, of the initial one on return */
-    const ha_gated_delta d = {SIZE('H'), SIZE('k'), SIZE('v')};
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        if (dfinal)
-            memcpy(dstate, dfinal, (size_t)batch.n_seq * delta_state(&d) * sizeof *dstate);
-        status = delta_backward(&d, &batch, &in, dout, dstate, gradient, call.arena);
-    }
-    return ha_call_end(&call, status);
-}
-
-/* ---- linear attention -------------------------------------------------------------------------------------- */
-
-typedef struct {
-    const float *f, *e, *v;
-} linear_inputs;
-
-static linear_inputs linear_arguments(ha_call *call, PyObject *const *object, int lag)
-{
-    linear_inputs in;
-    in.f = ha_call_in(call, object[0], "f", "T H F", 0);
-    in.e = ha_call_in(call, object[1], "e", "T K F", 0);
-    in.v = ha_call_in(call, object[2], "v", "T K d", 0);
-    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0,
-                    "e has %d heads, allowed are divisors of f's %d", ha_size(call, 'K'), ha_size(call, 'H'));
-    ha_call_require(call, lag >= 0 && lag <= 1 << 30, "lag is %d, allowed are 0 to 2^30", lag);
-    return in;
-}
-
-static ha_linear_attention linear_shape(const ha_call *call, int lag)
-{
-    return (ha_linear_attention){.heads = ha_size(call, 'H'),
-                                 .kv_heads = ha_size(call, 'K'),
-                                 .features = ha_size(call, 'F'),
-                                 .dim = ha_size(call, 'd'),
-                                 .lag = lag};
-}
-
-static size_t linear_state(const ha_linear_attention *a)
-{
-    return (size_t)a->kv_heads * (size_t)a->features * (size_t)(a->dim + 1);
-}
-
-static ha_status linear_forward(const ha_linear_attention *a, const ha_batch *batch, const linear_inputs *in,
-                                float *state, float *num, float *den, float *states, ha_arena *arena)
-{
-    const float **e, **v;
-    float **pointers;
-    const ptrdiff_t lde = (ptrdiff_t)a->kv_heads * a->features, ldv = (ptrdiff_t)a->kv_heads * a->dim;
-    HA_PUSH(e, arena, (size_t)batch->n_seq);
-    HA_PUSH(v, arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++) {
-        e[s] = in->e + batch->offset[s] * lde;
-        v[s] = in->v + batch->offset[s] * ldv;
-    }
-    HA_TRY(by_sequence(batch->n_seq, linear_state(a), state, &pointers, arena));
-    return ha_linear_attention_forward(a, batch, in->f, (ptrdiff_t)a->heads * a->features, e, lde, v, ldv, pointers,
-                                       num, (ptrdiff_t)a->heads * a->dim, den, states, arena);
-}
-
-static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
-    int lag = 0, return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1],
-                                     &object[2], &lag, &lengths, &initial_arg, &return_state))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const linear_inputs in = linear_arguments(&call, object, lag);
-    ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
-                    "lag is %d, allowed with a state is 0", lag);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
-    const float *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
-    float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"),
-          *state = return_state ? ha_call_out(&call, "S K P") : NULL;
-    const ha_linear_attention a = linear_shape(&call, lag);
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        size_t floats = (size_t)batch.n_seq * linear_state(&a);
-        if (initial && !state && !(state = ha_arena_push(call.arena, floats, sizeof *state)))
-            status = HA_NO_MEMORY;
-        if (status == HA_OK && initial)
-            memcpy(state, initial, floats * sizeof *state);
-        if (status == HA_OK)
-            status = linear_forward(&a, &batch, &in, state, num, den, NULL, call.arena);
-    }
-    return ha_call_end(&call, status);
-}
-
-static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"f", "e", "v", "dnum", "dden", "lag", "lengths", NULL};
-    PyObject *object[3], *dnum_arg, *dden_arg, *lengths = Py_None;
-    int lag = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$iO:linear_attention_vjp", names, &object[0], &object[1],
-                                     &object[2], &dnum_arg, &dden_arg, &lag, &lengths))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const linear_inputs in = linear_arguments(&call, object, lag);
-    const float *dnum = ha_call_in(&call, dnum_arg, "dnum", "T H d", 0),
-                *dden = ha_call_in(&call, dden_arg, "dden", "T H", 0);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    float *df = ha_call_out(&call, "T H F"), *de = ha_call_out(&call, "T K F"), *dv = ha_call_out(&call, "T K d");
-    const ha_linear_attention a = linear_shape(&call, lag);
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const ptrdiff_t ldf = (ptrdiff_t)a.heads * a.features, lde = (ptrdiff_t)a.kv_heads * a.features;
-        const ptrdiff_t ldn = (ptrdiff_t)a.heads * a.dim, ldv = (ptrdiff_t)a.kv_heads * a.dim;
-        const size_t rows = (size_t)batch.rows;
-        float *num = ha_arena_push(call.arena, rows * (size_t)ldn, sizeof *num);
-        float *den = ha_arena_push(call.arena, rows * (size_t)a.heads, sizeof *den);
-        float *states = ha_arena_push(call.arena, ha_linear_attention_states(&a, &batch), sizeof *states);
-        status =
-            num && den && states ? linear_forward(&a, &batch, &in, NULL, num, den, states, call.arena) : HA_NO_MEMORY;
-        if (status == HA_OK)
-            status = ha_linear_attention_backward(&a, &batch, in.f, ldf, in.e, lde, in.v, ldv, states, dnum, ldn, dden,
-                                                  df, ldf, de, lde, dv, ldv, call.arena);
-    }
-    return ha_call_end(&call, status);
+    return run_vjp(object, dout, dstate, lengths, initial, 1);
 }
 
 PyMethodDef ha_ops_recurrence[] = {
+    HA_FUNCTION(
+        recurrence,
+        "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, lengths=None, initial_state=None, "
+        "return_state=False)\n--\n\n"
+        "The linear recurrence of every mixer with a state of fixed size: per head S [dk,dv], u_t = S_{t-1}^T b_t,\n"
+        "S_t = diag(exp(g_t)) S_{t-1} + a_t u_t^T + k_t v_t^T, o_t = S_t^T q_t. Without a and b nothing is erased; "
+        "with\n"
+        "beta instead it is the delta rule, S_t = diag(exp(g_t)) S_{t-1} + beta_t k_t (v_t - u_t)^T, b = exp(g) k.\n"
+        "q, k, a, b [T,H,dk], v [T,H,dv], g <= 0 [T,H] or [T,H,dk] (None: no decay), beta [T,H] -> [T,H,dv]; states\n"
+        "[sequences,H,dk,dv], None: zero."),
+    HA_FUNCTION(
+        recurrence_vjp,
+        "recurrence_vjp(q, k, v, dout, dstate=None, *, g=None, beta=None, a=None, b=None, lengths=None, "
+        "initial_state=None)\n--\n\n"
+        "dout [T,H,dv], and dstate of the final state -> dq, dk, dv, dg, dbeta, da, db, dinitial_state; None for\n"
+        "what was not given."),
     HA_FUNCTION(
         gated_delta,
         "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
@@ -242,13 +195,5 @@ PyMethodDef ha_ops_recurrence[] = {
     HA_FUNCTION(gated_delta_vjp,
                 "gated_delta_vjp(q, k, v, g, beta, dout, dstate=None, *, lengths=None, initial_state=None)\n--\n\n"
                 "dout [T,H,dv], and dstate of the final state -> dq, dk, dv, dg, dbeta, dinitial_state."),
-    HA_FUNCTION(
-        linear_attention,
-        "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-        "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag: f [T,H,F], e [T,KV,F],\n"
-        "v [T,KV,d] -> num [T,H,d], den [T,H]. A state [sequences,KV,F*(d+1)] is the sum of e_j v_j^T [F,d], then of "
-        "e_j [F]."),
-    HA_FUNCTION(linear_attention_vjp, "linear_attention_vjp(f, e, v, dnum, dden, *, lag=0, lengths=None)\n--\n\ndnum "
-                                      "[T,H,d], dden [T,H] -> df, de, dv."),
     {0},
 };

@@ -149,32 +149,56 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     return ha_call_end(&call, HA_OK);
 }
 
-static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
+/* object: q, k, v, g, beta, a, b; those that are not given are NULL or None */
+static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, PyObject *initial_arg, int return_state)
 {
-    static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[5], *lengths = Py_None, *initial_arg = Py_None;
-    int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
-                                     &object[3], &object[4], &lengths, &initial_arg, &return_state))
-        return NULL;
+    static const char *const gates[2] = {"T H", "T H k"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *q = ha_call_in(&call, object[0], "q", "T H k", 0), *k = ha_call_in(&call, object[1], "k", "T H k", 0);
-    const double *v = ha_call_in(&call, object[2], "v", "T H v", 0), *g = ha_call_in(&call, object[3], "g", "T H", 0);
-    const double *beta = ha_call_in(&call, object[4], "beta", "T H", 0);
-    ha_call_state_size(&call, (int64_t)SIZE('k') * SIZE('v'));
+    int gate = -1;
+    ref_operands in;
+    in.q = ha_call_in(&call, object[0], "q", "T H k", 0);
+    in.k = ha_call_in(&call, object[1], "k", "T H k", 0);
+    in.v = ha_call_in(&call, object[2], "v", "T H v", 0);
+    in.g = ha_call_in_either(&call, object[3], "g", gates, &gate);
+    in.beta = ha_call_in(&call, object[4], "beta", "T H", 1);
+    in.a = ha_call_in(&call, object[5], "a", "T H k", 1);
+    in.b = ha_call_in(&call, object[6], "b", "T H k", 1);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S H k v", 1);
+    ha_call_state_size(&call, (int64_t)SIZE('k') * SIZE('v'));
     double *out = ha_call_out(&call, "T H v"), *state = ha_call_out(&call, "S H k v");
     if (ha_call_run(&call)) {
-        const ref_delta d = {SIZE('H'), SIZE('k'), SIZE('v')};
+        const ref_shape r = {SIZE('H'), SIZE('k'), SIZE('v'), gate == 1};
         if (initial)
-            memcpy(state, initial, (size_t)SIZE('S') * (size_t)d.heads * (size_t)d.dk * (size_t)d.dv * sizeof *state);
-        ref_gated_delta(&d, &batch, q, k, v, g, beta, state, out);
+            memcpy(state, initial, (size_t)SIZE('S') * (size_t)r.heads * (size_t)r.dk * (size_t)r.dv * sizeof *state);
+        ref_recurrence(&r, &batch, &in, state, out);
     }
     if (!return_state)
         ha_call_drop(&call);
     return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "lengths", "initial_state", "return_state", NULL};
+    PyObject *object[7] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    int return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOp:recurrence", names, &object[0], &object[1], &object[2],
+                                     &object[3], &object[4], &object[5], &object[6], &lengths, &initial, &return_state))
+        return NULL;
+    return run_recurrence(object, lengths, initial, return_state);
+}
+
+static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
+    PyObject *object[7] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    int return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
+                                     &object[3], &object[4], &lengths, &initial, &return_state))
+        return NULL;
+    return run_recurrence(object, lengths, initial, return_state);
 }
 
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -347,6 +371,9 @@ static PyMethodDef methods[] = {
         softmax_attention,
         "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
         "return_stats=False)\n--\n\nAs ops.softmax_attention."),
+    HA_FUNCTION(recurrence,
+                "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, lengths=None, initial_state=None, "
+                "return_state=False)\n--\n\nAs ops.recurrence."),
     HA_FUNCTION(gated_delta,
                 "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.gated_delta."),

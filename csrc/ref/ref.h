@@ -35,11 +35,14 @@ void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const 
 
 /* ref_recurrence.c; states [n_seq, ...] are updated */
 typedef struct {
-    int heads, dk, dv;
-} ref_delta;
+    int heads, dk, dv, channels; /* channels: g [rows, heads, dk], else [rows, heads] */
+} ref_shape;
 
-void ref_gated_delta(const ref_delta *d, const ha_batch *batch, const double *q, const double *k, const double *v,
-                     const double *g, const double *beta, double *state, double *out);
+typedef struct {
+    const double *q, *k, *v, *g, *beta, *a, *b; /* g, beta, a with b: or NULL */
+} ref_operands;
+
+void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);
 
 typedef struct {
     int heads, kv_heads, features, dim, lag;

@@ -3,33 +3,35 @@
 
 #include <math.h>
 
-/* One token and head, by columns of S [dk,dv]: S = exp(g) S + k u^T with u = beta (v - exp(g) S^T k), o = S^T q */
-static void delta_token(int dk, int dv, const double *q, const double *k, const double *v, double g, double beta,
-                        double *state, double *out)
+/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g) S + a u + k v, o = S^T q; beta: the delta rule instead */
+static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_operands *in, double v, double *column)
 {
-    const double decay = exp(g);
-    for (ptrdiff_t x = 0; x < dv; x++) {
-        double seen = 0.0, o = 0.0;
-        for (ptrdiff_t i = 0; i < dk; i++)
-            seen += decay * state[i * dv + x] * k[i];
-        for (ptrdiff_t i = 0; i < dk; i++) {
-            state[i * dv + x] = decay * state[i * dv + x] + beta * k[i] * (v[x] - seen);
-            o += state[i * dv + x] * q[i];
-        }
-        out[x] = o;
+    const ptrdiff_t keys = at * r->dk;
+    double seen = 0.0, o = 0.0;
+    for (ptrdiff_t i = 0; i < r->dk; i++) {
+        double decay = exp(!in->g ? 0.0 : r->channels ? in->g[keys + i] : in->g[at]);
+        double b = in->b ? in->b[keys + i] : in->beta ? decay * in->k[keys + i] : 0.0;
+        seen += b * column[i * r->dv];
     }
+    for (ptrdiff_t i = 0; i < r->dk; i++) {
+        double decay = exp(!in->g ? 0.0 : r->channels ? in->g[keys + i] : in->g[at]);
+        double *s = column + i * r->dv;
+        *s = decay * *s + (in->a ? in->a[keys + i] * seen : 0.0) +
+             in->k[keys + i] * (in->beta ? in->beta[at] * (v - seen) : v);
+        o += *s * in->q[keys + i];
+    }
+    return o;
 }
 
-void ref_gated_delta(const ref_delta *d, const ha_batch *batch, const double *q, const double *k, const double *v,
-                     const double *g, const double *beta, double *state, double *out)
+void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out)
 {
     for (int s = 0; s < batch->n_seq; s++)
-        for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
-            for (int h = 0; h < d->heads; h++) {
-                ptrdiff_t at = (ptrdiff_t)r * d->heads + h;
-                double *own = state + ((ptrdiff_t)s * d->heads + h) * d->dk * d->dv;
-                delta_token(d->dk, d->dv, q + at * d->dk, k + at * d->dk, v + at * d->dv, g[at], beta[at], own,
-                            out + at * d->dv);
+        for (int t = batch->offset[s]; t < batch->offset[s + 1]; t++)
+            for (int h = 0; h < r->heads; h++) {
+                ptrdiff_t at = (ptrdiff_t)t * r->heads + h;
+                double *own = state + ((ptrdiff_t)s * r->heads + h) * r->dk * r->dv;
+                for (int x = 0; x < r->dv; x++)
+                    out[at * r->dv + x] = recurrence_column(r, at, in, in->v[at * r->dv + x], own + x);
             }
 }
 

@@ -20,6 +20,10 @@ MIXERS = {
     "window_linear": "exact attention to a short window and the first few tokens, linear attention to the "
     "rest",
     "gated_delta": "a recurrent state that is overwritten by a gated delta rule",
+    "delta": "a recurrent state that is overwritten by the delta rule",
+    "kda": "a recurrent state that is overwritten by a delta rule, with a decay for each channel",
+    "retention": "a recurrent state with a fixed decay for each head",
+    "rwkv7": "the recurrent state of RWKV-7",
 }
 
 

@@ -200,41 +200,55 @@ static void softmax_attention(void)
     }
 }
 
-static void gated_delta_of(int dk, int dv)
+/* The slots of operands: those that a form has not are NULL. */
+enum { Q_, K_, V_, G_, BETA_, A_, B_, OPERANDS };
+
+static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
 {
-    const ha_gated_delta d = {HEADS, dk, dv};
-    const int Q = HEADS * dk, V = HEADS * dv;
-    const size_t n = (size_t)(ROWS * Q), m = (size_t)(ROWS * V), h = ROWS * HEADS, size = (size_t)(HEADS * dk * dv);
-    const size_t saves = ha_gated_delta_states(&d, &batch), all = SEQS * size;
-    float *q = numbers(n, 1.7 / sqrt(dk)), *k = numbers(n, 1.7 / sqrt(dk)), *v = numbers(m, 1), *g = numbers(h, 1);
-    float *beta = numbers(h, .5), *start = numbers(all, .3), *dy = numbers(m, 1), *dend = numbers(all, 1);
-    float *y = zeros(m), *z = zeros(m), *saved = zeros(saves), *end = zeros(all), *dq = zeros(n), *dk_ = zeros(n);
-    float *dv_ = zeros(m), *dg = zeros(h), *dbeta = zeros(h), *dstart = zeros(all);
-    float *in[SEQS], *out[SEQS], *dstate[SEQS];
-    double *want = keep(malloc(m * sizeof *want)), *want_end = wide(start, all);
-    for (size_t i = 0; i < h; i++) {
-        g[i] = i % 17 == 0 ? -1000.0f : -fabsf(g[i]); /* now and then a token forgets everything */
-        beta[i] += .5f;
+    const ha_recurrence r = {HEADS, dk, dv, gate};
+    const int K = HEADS * dk, V = HEADS * dv;
+    const size_t n = (size_t)(ROWS * K), m = (size_t)(ROWS * V), h = ROWS * HEADS, size = (size_t)(HEADS * dk * dv);
+    const size_t gates = gate == HA_GATE_NONE ? 0 : gate == HA_GATE_HEAD ? h : n;
+    const size_t count[OPERANDS] = {n, n, m, gates, beta ? h : 0, erase ? n : 0, erase ? n : 0};
+    const double scale[OPERANDS] = {1.7 / sqrt(dk), 1.7 / sqrt(dk), 1, 1, .5, 1.2 / sqrt(dk), 1.2 / sqrt(dk)};
+    const size_t saves = ha_recurrence_states(&r, &batch), all = SEQS * size;
+    float *x[OPERANDS] = {NULL}, *dx[OPERANDS] = {NULL};
+    double *twin[OPERANDS] = {NULL};
+    for (int i = 0; i < OPERANDS; i++) {
+        x[i] = count[i] ? numbers(count[i], scale[i]) : NULL;
+        dx[i] = zeros(count[i]);
     }
+    for (size_t i = 0; i < gates; i++)
+        x[G_][i] = i % 17 == 0 ? -1000.0f : -fabsf(x[G_][i]); /* now and then all is forgotten */
+    for (size_t i = 0; i < count[BETA_]; i++)
+        x[BETA_][i] += .5f;
+    for (int i = 0; i < OPERANDS; i++)
+        twin[i] = x[i] ? wide(x[i], count[i]) : NULL;
+    float *start = numbers(all, .3), *dy = numbers(m, 1), *dend = numbers(all, 1), *y = zeros(m), *u = zeros(m);
+    float *saved = zeros(saves), *end = zeros(all), *dstart = zeros(all), *in[SEQS], *out[SEQS], *dstate[SEQS];
+    double *want = keep(malloc(m * sizeof *want)), *want_end = wide(start, all);
     for (int s = 0; s < SEQS; s++) {
         in[s] = start + (size_t)s * size;
         out[s] = end + (size_t)s * size;
         dstate[s] = dstart + (size_t)s * size;
     }
-#define FORWARD ha_gated_delta_forward(&d, &batch, q, k, Q, v, V, g, beta, in, out, y, V, z, saved, &arena)
-    EXERCISE(FORWARD, {y, m}, {z, m}, {saved, saves}, {end, all});
-    const ref_delta twin = {HEADS, dk, dv};
-    ref_gated_delta(&twin, &batch, wide(q, n), wide(k, n), wide(v, m), wide(g, h), wide(beta, h), want_end, want);
+    const ha_recurrence_in operand = {x[Q_], x[K_], x[V_], x[G_], x[BETA_], x[A_], x[B_], K, V};
+    const ha_recurrence_out gradient = {dx[Q_], dx[K_], dx[V_], dx[G_], dx[BETA_], dx[A_], dx[B_], K, V};
+#define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, y, V, u, saved, &arena)
+    EXERCISE(FORWARD, {y, m}, {u, m}, {saved, saves}, {end, all});
+    const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL};
+    const ref_operands wide_operand = {twin[Q_], twin[K_], twin[V_], twin[G_], twin[BETA_], twin[A_], twin[B_]};
+    ref_recurrence(&shape, &batch, &wide_operand, want_end, want);
     CHECK_TWIN(y, want, m);
     CHECK_TWIN(end, want_end, all);
     EXERCISE((memcpy(dstart, dend, all * sizeof *dend),
-              ha_gated_delta_backward(&d, &batch, q, k, Q, v, V, g, beta, y, V, z, saved, dy, V, dstate, dq, dk_, Q,
-                                      dv_, V, dg, dbeta, &arena)),
-             {dq, n}, {dk_, n}, {dv_, m}, {dg, h}, {dbeta, h}, {dstart, all});
-    float *const x[] = {q, k, v, g, beta, start}, *const dx[] = {dq, dk_, dv_, dg, dbeta, dstart};
-    const size_t sizes[] = {n, n, m, h, h, all};
-    for (int i = 0; i < 6; i++)
-        CHECK_SLOPE(x[i], dx[i], sizes[i], FORWARD, {y, m, dy}, {end, all, dend});
+              ha_recurrence_backward(&r, &batch, &operand, u, saved, dy, V, dstate, &gradient, &arena)),
+             {dx[Q_], count[Q_]}, {dx[K_], count[K_]}, {dx[V_], count[V_]}, {dx[G_], count[G_]},
+             {dx[BETA_], count[BETA_]}, {dx[A_], count[A_]}, {dx[B_], count[B_]}, {dstart, all});
+    for (int i = 0; i < OPERANDS; i++)
+        if (x[i])
+            CHECK_SLOPE(x[i], dx[i], count[i], FORWARD, {y, m, dy}, {end, all, dend});
+    CHECK_SLOPE(start, dstart, all, FORWARD, {y, m, dy}, {end, all, dend});
 #undef FORWARD
     /* the last sequence in pieces, through the state; the last piece is a token */
     const int pieces[] = {259, 289, 322, 323};
@@ -242,23 +256,36 @@ static void gated_delta_of(int dk, int dv)
     for (int i = 0; i < 3; i++) {
         const int32_t offset[] = {0, pieces[i + 1] - pieces[i]};
         const ha_batch one = {.rows = offset[1], .n_seq = 1, .offset = offset};
-        const ptrdiff_t r = pieces[i];
-        CHECK_INT(ha_gated_delta_forward(&d, &one, q + r * Q, k + r * Q, Q, v + r * V, V, g + r * HEADS,
-                                         beta + r * HEADS, states, states, part + r * V, V, NULL, NULL, &arena),
+        const ptrdiff_t row = pieces[i];
+        const ha_recurrence_in piece = {x[Q_] + row * K,
+                                        x[K_] + row * K,
+                                        x[V_] + row * V,
+                                        gates ? x[G_] + (size_t)row * gates / ROWS : NULL,
+                                        beta ? x[BETA_] + row * HEADS : NULL,
+                                        erase ? x[A_] + row * K : NULL,
+                                        erase ? x[B_] + row * K : NULL,
+                                        K,
+                                        V};
+        CHECK_INT(ha_recurrence_forward(&r, &one, &piece, states, states, part + row * V, V, NULL, NULL, &arena),
                   HA_OK);
     }
     CHECK_TWIN(part + 259 * V, want + 259 * V, 64 * (size_t)V);
     CHECK_TWIN(state, want_end + 4 * size, size);
+    drop();
 }
 
-static void gated_delta(void)
+static void recurrence(void)
 {
-    gated_delta_of(8, 24);
-    drop();
-    gated_delta_of(24, 8);
-    drop();
-    gated_delta_of(64, 64);
-    drop();
+    const ha_gate gates[] = {HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL};
+    for (int form = 0; form < 3; form++) /* additive, delta rule, a and b */
+        for (int i = 0; i < 3; i++)
+            recurrence_of(gates[(form + i) % 3], form == 1, form == 2,
+                          i == 0   ? 8
+                          : i == 1 ? 24
+                                   : 64,
+                          i == 0   ? 24
+                          : i == 1 ? 9
+                                   : 64);
 }
 
 static void linear_attention_of(int kv, int dim, int lag)
@@ -356,7 +383,7 @@ int main(void)
     RUN(norm_rope_swiglu_embed);
     RUN(hedgehog);
     RUN(softmax_attention);
-    RUN(gated_delta);
+    RUN(recurrence);
     RUN(linear_attention);
     RUN(threads_change_during_a_call);
     ha_arena_close(&arena);

@@ -1,0 +1,32 @@
+/* DeltaNet (Yang et al. 2024, arXiv 2406.06484): the delta rule without decay, beta = sigmoid(x W_b); q, k, v = silu(x W),
+ * q and k of length 1, output RMSNorm per head. */
+#include "mixers/recurrent.h"
+
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+{
+    (void)mixer, (void)pass;
+    ha_activate(HA_SIGMOID, (size_t)t->heads, t->part[0], t->beta);
+}
+
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+{
+    (void)mixer, (void)pass;
+    ha_activate_backward(HA_SIGMOID, (size_t)t->heads, t->part[0], d->beta, d->part[0]);
+}
+
+static const ha_recurrent frame = {
+    .form = HA_FORM_DELTA,
+    .gate = HA_GATE_NONE,
+    .part = {{"b", .per_head = 1}},
+    .norm = 1,
+    .unit = 1,
+    .gates = gates,
+    .gates_backward = gates_backward,
+};
+
+const ha_mixer_kind ha_delta_mixer = {
+    .name = "delta",
+    .summary = "DeltaNet: a delta-rule state of fixed size per head, without decay",
+    .option = {HA_RECURRENT_OPTIONS(0, 1)},
+    HA_RECURRENT(frame),
+};

@@ -1,0 +1,287 @@
+#include "mixers/recurrent.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/thread.h"
+#include "kernels/kernels.h"
+#include "mixers/projections.h"
+
+typedef struct {
+    float *projected; /* [rows, width] with biases, before any activation */
+    float *o;         /* [rows, inner] output of the recurrence */
+    float *u;         /* [rows, inner] what it read before each write, unless it only adds */
+    float *states;
+} saved_parts;
+
+static ha_recurrence shape_of(const ha_layout *l)
+{
+    return (ha_recurrence){l->heads, l->dim, l->dim, l->frame->gate};
+}
+
+static saved_parts parts(const ha_layout *l, int rows, float *saved)
+{
+    const size_t wide = (size_t)rows * (size_t)l->inner;
+    saved_parts p = {.projected = saved, .o = saved + (size_t)rows * (size_t)l->width};
+    p.u = l->frame->form == HA_FORM_ADD ? NULL : p.o + wide;
+    p.states = p.u ? p.u + wide : p.o + wide;
+    return p;
+}
+
+size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
+{
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrence shape = shape_of(&l);
+    const int arrays = l.frame->form == HA_FORM_ADD ? 1 : 2;
+    return (size_t)batch->rows * (size_t)(l.width + arrays * l.inner) + ha_recurrence_states(&shape, batch);
+}
+
+ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
+{
+    const size_t heads = (size_t)mixer->config->num_heads, dim = (size_t)mixer->config->head_dim;
+    return (ha_state_shape){.floats = heads * dim * dim};
+}
+
+double ha_recurrent_flops(const ha_mixer *mixer, double context)
+{
+    const ha_layout l = ha_recurrent_layout(mixer);
+    (void)context;
+    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner);
+    for (int i = 0; i < l.n_parts; i++)
+        flops += 2.0 * l.frame->part[i].rank * l.size[i];
+    return flops + (l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0) * l.inner * l.dim;
+}
+
+ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
+{
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent *f = l.frame;
+    ha_joined joined[HA_MAX_PARTS];
+    char name[HA_MAX_PARTS][HA_MAX_NAME];
+    for (int i = 0; i < l.n_parts; i++) {
+        snprintf(name[i], sizeof name[i], "%s_%s.weight", f->part[i].name, f->part[i].rank ? "down" : "proj");
+        joined[i] = (ha_joined){name[i], f->part[i].rank ? f->part[i].rank : l.size[i]};
+    }
+    HA_TRY(ha_declare_projections(mixer, prefix, layer, l.heads, 1, joined, l.n_parts, params));
+    if (f->decays)
+        HA_TRY(ha_params_add(params, prefix, "A_log", HA_GROUP_MIXER, layer, 1, 0, 1, l.heads, 0, 0,
+                             &mixer->at[HA_SLOT_KIND]));
+    for (int i = 0; i < l.n_parts; i++) {
+        snprintf(name[i], sizeof name[i], "%s_up.weight", f->part[i].name);
+        if (f->part[i].rank)
+            HA_TRY(ha_params_add(params, prefix, name[i], HA_GROUP_MIXER, layer, 1, 0, 2, l.size[i], f->part[i].rank, 0,
+                                 &mixer->at[HA_SLOT_UP + i]));
+        if (f->part[i].bias)
+            HA_TRY(ha_params_add(params, prefix, f->part[i].bias, HA_GROUP_MIXER, layer, 1, 0, 1, l.size[i], 0, 0,
+                                 &mixer->at[HA_SLOT_BIAS + i]));
+    }
+    if (f->norm)
+        HA_TRY(ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, l.dim, 0, 0,
+                             &mixer->at[HA_SLOT_NORM]));
+    return HA_OK;
+}
+
+void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
+{
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const ptrdiff_t d = mixer->config->hidden_size;
+    ha_transfer_projections(mixer, softmax, l.heads, weights);
+    float *w = weights + mixer->at[HA_SLOT_QKV], deviation = 1.0f / sqrtf((float)d);
+    for (ptrdiff_t i = 3 * l.inner * d; i < l.width * d; i++)
+        w[i] = deviation * ha_rng_normal(rng);
+    for (int i = 0; i < l.n_parts; i++) {
+        const int rank = l.frame->part[i].rank;
+        float *up = weights + mixer->at[HA_SLOT_UP + i];
+        /* small, so that a gate starts near what its bias says */
+        for (ptrdiff_t j = 0; rank && j < (ptrdiff_t)l.size[i] * rank; j++)
+            up[j] = 0.1f / sqrtf((float)rank) * ha_rng_normal(rng);
+        if (l.frame->part[i].bias)
+            memset(weights + mixer->at[HA_SLOT_BIAS + i], 0, (size_t)l.size[i] * sizeof *weights);
+    }
+    for (int i = 0; l.frame->norm && i < l.dim; i++)
+        weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = 1.0f;
+    if (l.frame->init)
+        l.frame->init(mixer, weights, rng);
+}
+
+static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x, float *projected)
+{
+    const int rows = pass->batch->rows, d = mixer->config->hidden_size;
+    ha_linear_forward(rows, d, l->width, 1.0f, x, d, ha_weight(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, projected,
+                      l->width);
+    const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);
+    for (int r = 0; r < rows; r++) {
+        float *row = projected + (ptrdiff_t)r * l->width;
+        if (bias)
+            ha_kernels_get()->axpy((size_t)(3 * l->inner), 1.0f, bias, row);
+        for (int i = 0; i < l->n_parts; i++)
+            if (l->frame->part[i].bias && !l->frame->part[i].rank)
+                ha_kernels_get()->axpy((size_t)l->size[i], 1.0f, ha_weight(mixer, pass, HA_SLOT_BIAS + i),
+                                       row + l->column[i]);
+    }
+}
+
+/* One row: n = norm(o) or o, y = n f(gate); f(gate) is left in `open` [inner] */
+static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
+                       const float *gate, float *n, float *open, float *y)
+{
+    const float *norm = ha_weight(mixer, pass, HA_SLOT_NORM);
+    for (int h = 0; l->frame->norm && h < l->heads; h++)
+        ha_kernels_get()->rms_norm(l->dim, o + (ptrdiff_t)h * l->dim, norm, mixer->config->norm_eps,
+                                   n + (ptrdiff_t)h * l->dim);
+    if (!l->frame->norm)
+        memcpy(n, o, (size_t)l->inner * sizeof *n);
+    if (l->frame->has_output_gate)
+        ha_activate(l->frame->output, (size_t)l->inner, gate, open);
+    for (int i = 0; i < l->inner; i++)
+        y[i] = l->frame->has_output_gate ? n[i] * open[i] : n[i];
+}
+
+static ha_status output(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
+                        const ha_operands *in, float *y)
+{
+    const size_t mark = ha_arena_mark(pass->arena);
+    const int threads = ha_threads(), inner = l->inner;
+    float *scratch;
+    HA_PUSH(scratch, pass->arena, 2 * (size_t)threads * (size_t)inner);
+#pragma omp parallel for schedule(static) num_threads(threads) if (pass->batch->rows > 4)
+    for (int r = 0; r < pass->batch->rows; r++) {
+        float *n = scratch + 2 * (ptrdiff_t)ha_thread_index() * inner;
+        output_row(mixer, pass, l, o + (ptrdiff_t)r * inner, in->logits[0] + r * in->ld[0], n, n + inner,
+                   y + (ptrdiff_t)r * inner);
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+/* From dy [rows, inner] to the gradients of o and of the gate's logits. */
+static ha_status output_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
+                                 const ha_operands *in, const float *dy, float *d_o, ha_operands *d)
+{
+    const size_t mark = ha_arena_mark(pass->arena);
+    const int threads = ha_threads(), rows = pass->batch->rows, inner = l->inner;
+    float *scratch, *dn;
+    HA_PUSH(scratch, pass->arena, 3 * (size_t)threads * (size_t)inner);
+    HA_PUSH(dn, pass->arena, (size_t)rows * (size_t)inner);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int r = 0; r < rows; r++) {
+        const ptrdiff_t at = (ptrdiff_t)r * inner;
+        float *n = scratch + 3 * (ptrdiff_t)ha_thread_index() * inner, *open = n + inner, *y = open + inner;
+        output_row(mixer, pass, l, o + at, in->logits[0] + r * in->ld[0], n, open, y);
+        for (int i = 0; i < inner; i++) {
+            dn[at + i] = l->frame->has_output_gate ? dy[at + i] * open[i] : dy[at + i];
+            n[i] *= dy[at + i];
+            d_o[at + i] = l->frame->norm ? 0.0f : dn[at + i];
+        }
+        if (l->frame->has_output_gate)
+            ha_activate_backward(l->frame->output, (size_t)inner, in->logits[0] + r * in->ld[0], n,
+                                 d->logits[0] + r * d->ld[0]);
+    }
+    if (l->frame->norm)
+        HA_TRY(ha_rms_norm_backward(rows * l->heads, l->dim, o, l->dim, ha_weight(mixer, pass, HA_SLOT_NORM),
+                                    mixer->config->norm_eps, dn, l->dim, d_o, l->dim,
+                                    ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena));
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static ha_recurrence_in recurrence_operands(const ha_layout *l, const ha_operands *x)
+{
+    return (ha_recurrence_in){x->q, x->key, x->v, x->g, x->beta, x->a, x->b, l->inner, l->inner};
+}
+
+ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                               float *saved, ha_state *state)
+{
+    const ha_batch *batch = pass->batch;
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrence shape = shape_of(&l);
+    const size_t mark = ha_arena_mark(pass->arena);
+    const int keep = saved != NULL;
+    if (!saved)
+        HA_PUSH(saved, pass->arena, (size_t)batch->rows * (size_t)(l.width + l.inner));
+    const saved_parts p = parts(&l, batch->rows, saved);
+    ha_operands in;
+    float **states, *y;
+    project(mixer, pass, &l, x, p.projected);
+    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, &in));
+    HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++)
+        states[s] = state ? state[s].data : NULL;
+    const ha_recurrence_in operands = recurrence_operands(&l, &in);
+    HA_TRY(ha_recurrence_forward(&shape, batch, &operands, states, states, p.o, l.inner, keep ? p.u : NULL,
+                                 keep ? p.states : NULL, pass->arena));
+    HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
+    HA_TRY(output(mixer, pass, &l, p.o, &in, y));
+    ha_project_out(mixer, pass, y, scale, out);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                                const float *dout, float *dx, double *gate)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrence shape = shape_of(&l);
+    const int rows = batch->rows;
+    const size_t mark = ha_arena_mark(pass->arena), wide = (size_t)rows * (size_t)l.inner;
+    const saved_parts p = parts(&l, rows, saved);
+    ha_operands in, d;
+    float *y, *dy, *d_o, *dprojected;
+    HA_PUSH(y, pass->arena, wide);
+    HA_PUSH(dy, pass->arena, wide);
+    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, &in));
+    HA_TRY(output(mixer, pass, &l, p.o, &in, y));
+    ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
+    if (scale != 0.0f) {
+        HA_PUSH(d_o, pass->arena, wide);
+        HA_PUSH(dprojected, pass->arena, (size_t)rows * (size_t)l.width);
+        HA_TRY(ha_operands_push(&l, rows, dprojected, pass->arena, &d));
+        HA_TRY(output_backward(mixer, pass, &l, p.o, &in, dy, d_o, &d));
+        const ha_recurrence_in operands = recurrence_operands(&l, &in);
+        const ha_recurrence_out gradients = {d.q, d.key, d.v, d.g, d.beta, d.a, d.b, l.inner, l.inner};
+        HA_TRY(ha_recurrence_backward(&shape, batch, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
+                                      pass->arena));
+        HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
+                           dprojected, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
+        float *dbias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS);
+        for (int r = 0; dbias && r < rows; r++)
+            ha_kernels_get()->axpy((size_t)(3 * l.inner), 1.0f, dprojected + (ptrdiff_t)r * l.width, dbias);
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static float softplus(float x)
+{
+    return x > 20.0f ? x : log1pf(expf(x));
+}
+
+void ha_decay(int n, float a_log, const float *x, float *g)
+{
+    const float rate = -expf(a_log);
+    for (int i = 0; i < n; i++)
+        g[i] = rate * softplus(x[i]);
+}
+
+void ha_decay_backward(int n, float a_log, const float *x, const float *dg, float *dx)
+{
+    const float rate = -expf(a_log);
+    for (int i = 0; i < n; i++)
+        dx[i] = dg[i] * rate / (1.0f + expf(-x[i]));
+}
+
+void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *rng)
+{
+    for (int h = 0; h < heads; h++) {
+        for (int i = 0; i < per_head; i++) {
+            double step = exp(ha_rng_uniform(rng) * log(100.0) + log(0.001));
+            bias[(ptrdiff_t)h * per_head + i] = (float)(step + log(-expm1(-step)));
+        }
+        a_log[h] = (float)log(1.0 + 15.0 * ha_rng_uniform(rng));
+    }
+}

@@ -1,0 +1,116 @@
+/* The frame of the mixers on the linear recurrence: a kind is a description and the functions of its gates.
+ *
+ *     [q, k, v, parts] = x W^T          one product; parts feed gates, a few of them through a low rank
+ *     q, k, v = f(q), f(k), f(v)        silu or nothing; q and k of length 1 and rotated where the kind or its options say
+ *     g, beta, a, b, key = gates(parts, k)
+ *     o = recurrence(dim^-1/2 q, key, v, g, beta, a, b)
+ *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none
+ *     out = y W_o^T
+ * State for decoding: [heads, dim, dim] floats. */
+#ifndef HA_MIXERS_RECURRENT_H
+#define HA_MIXERS_RECURRENT_H
+
+#include "mixers/activation.h"
+#include "mixers/mixer.h"
+#include "ops/ops.h"
+
+enum { HA_MAX_PARTS = 4 };
+
+/* A projection of x besides q, k, v, with `width` outputs: `name_proj.weight` [width, hidden]; of low rank when rank > 0:
+ * `name_up.weight` [width, rank] after f of `name_down.weight` [rank, hidden]. bias: its name, or NULL. */
+typedef struct {
+    const char *name, *bias;
+    int per_head; /* width: one number a head, else one a channel */
+    int rank;
+    ha_activation inner; /* f */
+} ha_part;
+
+/* One token, for the functions of a kind: logits of the parts with their biases, k as the frame made it; to fill: what the
+ * kind's form and gate want of g, beta, a, b, and key when it writes something else than k. */
+typedef struct {
+    int heads, dim;
+    const float *part[HA_MAX_PARTS], *k;
+    float *key, *g, *beta, *a, *b;
+} ha_token;
+
+/* Gradients likewise: of key, g, beta, a and b from the recurrence; to fill: of the parts that are not the output gate, and
+ * of k where the kind has a key. */
+typedef struct {
+    const float *key, *g, *beta, *a, *b;
+    float *part[HA_MAX_PARTS], *k;
+} ha_token_gradient;
+
+typedef enum { HA_FORM_ADD, HA_FORM_DELTA, HA_FORM_ERASE } ha_form; /* nothing; beta; a and b: see ha_recurrence */
+
+typedef struct {
+    ha_form form;
+    ha_gate gate;
+    ha_part part[HA_MAX_PARTS]; /* ends at the first without a name */
+    int has_output_gate;        /* the first part gates the output through f = output */
+    ha_activation output;
+    int norm, unit, has_key;
+    int decays; /* A_log [heads] is a parameter, at HA_SLOT_KIND */
+    /* Any of these may be NULL. init: biases and own parameters, which are 0 before it. */
+    void (*init)(const ha_mixer *mixer, float *weights, ha_rng *rng);
+    void (*gates)(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t);
+    void (*gates_backward)(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d);
+} ha_recurrent;
+
+enum { HA_SLOT_UP = HA_SLOT_OWN, HA_SLOT_BIAS = HA_SLOT_UP + HA_MAX_PARTS, HA_SLOT_NORM = HA_SLOT_BIAS + HA_MAX_PARTS };
+enum { HA_SLOT_KIND = HA_SLOT_NORM + 1 };
+
+/* The first options of every such kind. */
+enum { HA_OPTION_ROPE, HA_OPTION_SILU };
+#define HA_RECURRENT_OPTIONS(rope, silu)         \
+    {"rope", rope, 0, 1, "rotate q and k"},      \
+    {                                            \
+        "silu", silu, 0, 1, "silu on q, k and v" \
+    }
+
+ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
+void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng);
+size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch);
+ha_state_shape ha_recurrent_state(const ha_mixer *mixer);
+ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                               float *saved, ha_state *state);
+ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                                const float *dout, float *dx, double *gate);
+double ha_recurrent_flops(const ha_mixer *mixer, double context);
+
+#define HA_RECURRENT(description)                                                                         \
+    .declare = ha_recurrent_declare, .init_from_softmax = ha_recurrent_init, .saved = ha_recurrent_saved, \
+    .state = ha_recurrent_state, .forward = ha_recurrent_forward, .backward = ha_recurrent_backward,      \
+    .flops = ha_recurrent_flops, .frame = &(description)
+
+/* Mamba-2's decay, g = -exp(A_log) softplus(x), for n numbers of a head; dx = its gradient from dg. */
+void ha_decay(int n, float a_log, const float *x, float *g);
+void ha_decay_backward(int n, float a_log, const float *x, const float *dg, float *dx);
+/* Its usual start, per head: A uniform in [1, 16), and `per_head` biases with softplus(bias) log-uniform in [.001, .1). */
+void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *rng);
+
+/* --- between recurrent.c and recurrent_parts.c --- */
+
+/* Columns of the joined projection: q, k, v [inner each], then the parts, or their low-rank halves. */
+typedef struct {
+    const ha_recurrent *frame;
+    int heads, dim, inner, width, n_parts;
+    int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
+} ha_layout;
+
+/* What the recurrence reads [rows, inner] or [rows, heads], and the logits of the parts. */
+typedef struct {
+    float *q, *k, *v, *key, *g, *beta, *a, *b;
+    float *logits[HA_MAX_PARTS], *low[HA_MAX_PARTS];
+    ptrdiff_t ld[HA_MAX_PARTS];
+} ha_operands;
+
+ha_layout ha_recurrent_layout(const ha_mixer *mixer);
+/* Arrays for operands or their gradients; the logits of parts of full rank lie in `projected` [rows, width]. */
+ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_arena *arena, ha_operands *to);
+ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, float *projected,
+                           ha_operands *to);
+/* From the gradients of the operands and of the output gate's logits to dprojected and the kind's parameters. */
+ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
+                               ha_operands *in, ha_operands *d, float *dprojected);
+
+#endif

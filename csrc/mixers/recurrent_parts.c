@@ -1,0 +1,218 @@
+/* From the joined projection to the operands of the recurrence, and back. */
+#include <math.h>
+#include <string.h>
+
+#include "core/thread.h"
+#include "kernels/kernels.h"
+#include "mixers/projections.h"
+#include "mixers/recurrent.h"
+
+static const float TINY = 1e-6f; /* under the root of a length, as fla has it */
+
+ha_layout ha_recurrent_layout(const ha_mixer *mixer)
+{
+    const ha_config *c = mixer->config;
+    ha_layout l = {.frame = mixer->kind->frame, .heads = c->num_heads, .dim = c->head_dim};
+    l.inner = l.heads * l.dim;
+    l.width = 3 * l.inner;
+    for (const ha_part *p = l.frame->part; l.n_parts < HA_MAX_PARTS && p[l.n_parts].name; l.n_parts++) {
+        int i = l.n_parts;
+        l.size[i] = p[i].per_head ? l.heads : l.inner;
+        l.column[i] = l.width;
+        l.width += p[i].rank ? p[i].rank : l.size[i];
+    }
+    return l;
+}
+
+ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_arena *arena, ha_operands *to)
+{
+    const ha_recurrent *f = l->frame;
+    const size_t wide = (size_t)rows * (size_t)l->inner, narrow = (size_t)rows * (size_t)l->heads;
+    *to = (ha_operands){0};
+    HA_PUSH(to->q, arena, wide);
+    HA_PUSH(to->k, arena, wide);
+    HA_PUSH(to->v, arena, wide);
+    to->key = to->k;
+    if (f->has_key)
+        HA_PUSH(to->key, arena, wide);
+    if (f->gate != HA_GATE_NONE)
+        HA_PUSH(to->g, arena, f->gate == HA_GATE_HEAD ? narrow : wide);
+    if (f->form == HA_FORM_DELTA)
+        HA_PUSH(to->beta, arena, narrow);
+    if (f->form == HA_FORM_ERASE) {
+        HA_PUSH(to->a, arena, wide);
+        HA_PUSH(to->b, arena, wide);
+    }
+    for (int i = 0; i < l->n_parts; i++) {
+        to->logits[i] = projected + l->column[i];
+        to->ld[i] = l->width;
+        if (!f->part[i].rank)
+            continue;
+        to->ld[i] = l->size[i];
+        HA_PUSH(to->logits[i], arena, (size_t)rows * (size_t)l->size[i]);
+        HA_PUSH(to->low[i], arena, (size_t)rows * (size_t)f->part[i].rank);
+    }
+    return HA_OK;
+}
+
+static ha_token token_at(const ha_layout *l, const ha_operands *x, ptrdiff_t row)
+{
+    const ptrdiff_t wide = row * l->inner, narrow = row * l->heads;
+    ha_token t = {.heads = l->heads, .dim = l->dim, .k = x->k + wide};
+    t.key = l->frame->has_key ? x->key + wide : NULL;
+    t.g = x->g ? x->g + (l->frame->gate == HA_GATE_HEAD ? narrow : wide) : NULL;
+    t.beta = x->beta ? x->beta + narrow : NULL;
+    t.a = x->a ? x->a + wide : NULL;
+    t.b = x->b ? x->b + wide : NULL;
+    for (int i = 0; i < l->n_parts; i++)
+        t.part[i] = x->logits[i] + row * x->ld[i];
+    return t;
+}
+
+/* Logits of the low-rank parts: f(down) in low, then the product with up. */
+static void low_rank_forward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
+                             ha_operands *to)
+{
+    const int rows = pass->batch->rows;
+    for (int i = 0; i < l->n_parts; i++) {
+        const ha_part *p = &l->frame->part[i];
+        for (int r = 0; p->rank && r < rows; r++)
+            ha_activate(p->inner, (size_t)p->rank, projected + (ptrdiff_t)r * l->width + l->column[i],
+                        to->low[i] + (ptrdiff_t)r * p->rank);
+        if (p->rank)
+            ha_linear_forward(rows, p->rank, l->size[i], 1.0f, to->low[i], p->rank,
+                              ha_weight(mixer, pass, HA_SLOT_UP + i), ha_weight(mixer, pass, HA_SLOT_BIAS + i), 0.0f,
+                              to->logits[i], to->ld[i]);
+    }
+}
+
+static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
+                              const ha_operands *in, ha_operands *d, float *dprojected)
+{
+    const int rows = pass->batch->rows;
+    for (int i = 0; i < l->n_parts; i++) {
+        const ha_part *p = &l->frame->part[i];
+        float *dbias = ha_grad(mixer, pass, HA_SLOT_BIAS + i);
+        if (p->rank)
+            ha_linear_backward(rows, p->rank, l->size[i], 1.0f, in->low[i], p->rank,
+                               ha_weight(mixer, pass, HA_SLOT_UP + i), d->logits[i], d->ld[i], 0.0f, d->low[i], p->rank,
+                               ha_grad(mixer, pass, HA_SLOT_UP + i), NULL);
+        for (int r = 0; p->rank && r < rows; r++) {
+            const ptrdiff_t at = (ptrdiff_t)r * l->width + l->column[i];
+            ha_activate_backward(p->inner, (size_t)p->rank, projected + at, d->low[i] + (ptrdiff_t)r * p->rank,
+                                 dprojected + at);
+        }
+        for (int r = 0; dbias && r < rows; r++)
+            ha_kernels_get()->axpy((size_t)l->size[i], 1.0f, d->logits[i] + r * d->ld[i], dbias);
+    }
+}
+
+ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, float *projected,
+                           ha_operands *to)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const ha_recurrent *f = l->frame;
+    const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
+    const ha_activation act = mixer->option[HA_OPTION_SILU] ? HA_SILU : HA_LINEAR;
+    const float shrink = 1.0f / sqrtf((float)dim);
+    HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
+    low_rank_forward(mixer, pass, l, projected, to);
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
+    for (int r = 0; r < rows; r++) {
+        float *out[3] = {to->q + (ptrdiff_t)r * inner, to->k + (ptrdiff_t)r * inner, to->v + (ptrdiff_t)r * inner};
+        for (int i = 0; i < 3; i++) {
+            ha_activate(act, (size_t)inner, projected + (ptrdiff_t)r * l->width + i * inner, out[i]);
+            for (int h = 0; i < 2 && h < heads; h++) {
+                float *x = out[i] + (ptrdiff_t)h * dim;
+                float factor = f->unit ? 1.0f / sqrtf(kernel->dot((size_t)dim, x, x) + TINY) : 1.0f;
+                factor *= i == 0 ? shrink : 1.0f;
+                for (int j = 0; j < dim; j++)
+                    x[j] *= factor;
+            }
+        }
+    }
+    if (mixer->option[HA_OPTION_ROPE]) {
+        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, 1.0f, to->q, inner);
+        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, 1.0f, to->k, inner);
+    }
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
+    for (int r = 0; r < rows; r++) {
+        const ha_token t = token_at(l, to, r);
+        if (f->gates)
+            f->gates(mixer, pass, &t);
+    }
+    return HA_OK;
+}
+
+/* y = factor r x with r = 1 / sqrt(x . x + tiny): dx = r (factor dy - y (y . dy) / factor); dy in place */
+static void length_backward(int dim, const float *y, float inverse, float factor, float *dy)
+{
+    float along = ha_kernels_get()->dot((size_t)dim, y, dy) / factor;
+    for (int j = 0; j < dim; j++)
+        dy[j] = inverse * (factor * dy[j] - along * y[j]);
+}
+
+/* Row r of q (which = 0), k (1) or v (2): from the gradient dy of the operand to that of the projection. */
+static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int which, const float *x, const float *y,
+                                float *dy, float *dx)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const ha_activation act = mixer->option[HA_OPTION_SILU] ? HA_SILU : HA_LINEAR;
+    const int dim = l->dim;
+    const float factor = which == 0 ? 1.0f / sqrtf((float)dim) : 1.0f;
+    if (which < 2 && l->frame->unit)
+        ha_activate(act, (size_t)l->inner, x, dx); /* scratch until the gradient is written */
+    for (int h = 0; which < 2 && h < l->heads; h++) {
+        const ptrdiff_t at = (ptrdiff_t)h * dim;
+        if (l->frame->unit)
+            length_backward(dim, y + at, 1.0f / sqrtf(kernel->dot((size_t)dim, dx + at, dx + at) + TINY), factor,
+                            dy + at);
+        else
+            for (int j = 0; j < dim; j++)
+                dy[at + j] *= factor;
+    }
+    ha_activate_backward(act, (size_t)l->inner, x, dy, dx);
+}
+
+ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
+                               ha_operands *in, ha_operands *d, float *dprojected)
+{
+    const ha_recurrent *f = l->frame;
+    const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (int r = 0; r < rows; r++) {
+        const ha_token t = token_at(l, in, r), dt = token_at(l, d, r);
+        ha_token_gradient gradient = {.key = dt.key, .g = dt.g, .beta = dt.beta, .a = dt.a, .b = dt.b};
+        gradient.k = d->k + (ptrdiff_t)r * inner;
+        for (int i = 0; i < l->n_parts; i++)
+            gradient.part[i] = d->logits[i] + r * d->ld[i];
+        if (f->gates_backward)
+            f->gates_backward(mixer, pass, &t, &gradient);
+    }
+    if (mixer->option[HA_OPTION_ROPE]) {
+        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->q, inner);
+        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->k, inner);
+        ha_unrotate(mixer, pass, heads, in->q, inner); /* lengths are undone on unrotated q and k */
+        ha_unrotate(mixer, pass, heads, in->k, inner);
+    }
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (int r = 0; r < rows; r++) {
+        const ptrdiff_t at = (ptrdiff_t)r * inner, from = (ptrdiff_t)r * l->width;
+        float *y[3] = {in->q + at, in->k + at, in->v + at}, *dy[3] = {d->q + at, d->k + at, d->v + at};
+        for (int i = 0; i < 3; i++)
+            activation_backward(mixer, l, i, projected + from + i * inner, y[i], dy[i], dprojected + from + i * inner);
+    }
+    low_rank_backward(mixer, pass, l, projected, in, d, dprojected);
+    float *da_log = f->decays ? ha_grad(mixer, pass, HA_SLOT_KIND) : NULL;
+    const ptrdiff_t n = f->gate == HA_GATE_HEAD ? 1 : dim;
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (int h = 0; h < heads; h++) {
+        double sum = 0.0; /* dg / dA_log = g */
+        for (ptrdiff_t r = 0; da_log && r < rows; r++)
+            for (ptrdiff_t i = (r * heads + h) * n, end = i + n; i < end; i++)
+                sum += (double)d->g[i] * (double)in->g[i];
+        if (da_log)
+            da_log[h] += (float)sum;
+    }
+    return HA_OK;
+}

@@ -1,0 +1,89 @@
+/* RWKV-7 as RADLADS (arXiv 2505.03005) converts to it: no token shift, q and k rotated. Per channel, with d, a, gate of low
+ * rank from x:  w = exp(-e^-1/2 sigmoid(d)),  a = sigmoid(a),  kappa = k / |k|,  key = k (1 - w + a),
+ *     S = diag(w) S - (a kappa) (S^T kappa)^T + key v^T,   y = o * gate, gate = up(sigmoid(down(x))).
+ * Left out: the value residual from the first layer, since a mixer sees its own layer only. */
+#include <math.h>
+
+#include "kernels/kernels.h"
+#include "mixers/recurrent.h"
+
+enum { OUTPUT, DECAY, RATE, RANK = 64 };
+static const float SLOPE = 0.60653066f; /* e^-1/2 */
+static const float TINY = 1e-6f;
+
+static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
+{
+    const ha_config *c = mixer->config;
+    float *decay = weights + mixer->at[HA_SLOT_BIAS + DECAY], *gate = weights + mixer->at[HA_SLOT_UP + OUTPUT];
+    (void)rng;
+    /* Slow to fast over the channels of a head, as RWKV starts; the gate is open: 2 sigmoid(.) averages 1. */
+    for (int i = 0; i < c->num_heads * c->head_dim; i++)
+        decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)c->num_heads * c->head_dim * RANK; i++)
+        gate[i] += 2.0f / RANK;
+}
+
+static float inverse_length(int dim, const float *k)
+{
+    return 1.0f / sqrtf(ha_kernels_get()->dot((size_t)dim, k, k) + TINY);
+}
+
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+{
+    const size_t inner = (size_t)t->heads * (size_t)t->dim;
+    (void)mixer, (void)pass;
+    ha_activate(HA_SIGMOID, inner, t->part[DECAY], t->g);
+    ha_activate(HA_SIGMOID, inner, t->part[RATE], t->a);
+    for (int h = 0; h < t->heads; h++) {
+        const float inverse = inverse_length(t->dim, t->k + (ptrdiff_t)h * t->dim);
+        for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
+            t->g[i] *= -SLOPE;
+            t->b[i] = inverse * t->k[i];
+            t->key[i] = t->k[i] * (t->a[i] - expm1f(t->g[i]));
+            t->a[i] *= -t->b[i];
+        }
+    }
+}
+
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+{
+    const size_t inner = (size_t)t->heads * (size_t)t->dim;
+    float *rate = d->part[RATE], *decay = d->part[DECAY];
+    (void)mixer, (void)pass;
+    ha_activate(HA_SIGMOID, inner, t->part[RATE], rate); /* until its gradient takes the place */
+    for (int h = 0; h < t->heads; h++) {
+        const float inverse = inverse_length(t->dim, t->k + (ptrdiff_t)h * t->dim);
+        float along = 0.0f;
+        for (int i = h * t->dim; i < (h + 1) * t->dim; i++) { /* d->k holds the gradient of kappa for now */
+            d->k[i] = d->b[i] - rate[i] * d->a[i];
+            along += d->k[i] * t->b[i];
+        }
+        for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
+            const float w = expf(t->g[i]), a = rate[i], s = t->g[i] / -SLOPE;
+            d->k[i] = inverse * (d->k[i] - along * t->b[i]) + d->key[i] * (1.0f - w + a);
+            rate[i] = (d->key[i] * t->k[i] - d->a[i] * t->b[i]) * a * (1.0f - a);
+            decay[i] = (d->g[i] - d->key[i] * t->k[i] * w) * -SLOPE * s * (1.0f - s);
+        }
+    }
+}
+
+static const ha_recurrent frame = {
+    .form = HA_FORM_ERASE,
+    .gate = HA_GATE_CHANNEL,
+    .part = {[OUTPUT] = {"g", .rank = RANK, .inner = HA_SIGMOID},
+             [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_TANH},
+             [RATE] = {"a", "a_bias", .rank = RANK}},
+    .has_output_gate = 1,
+    .output = HA_LINEAR,
+    .has_key = 1,
+    .init = init,
+    .gates = gates,
+    .gates_backward = gates_backward,
+};
+
+const ha_mixer_kind ha_rwkv7_mixer = {
+    .name = "rwkv7",
+    .summary = "RWKV-7: a state that decays by channel and erases along each key at rates of its own",
+    .option = {HA_RECURRENT_OPTIONS(1, 0)},
+    HA_RECURRENT(frame),
+};

@@ -1,0 +1,67 @@
+/* One chunk of the linear recurrence: the rows of a head as the kernels read them. Shared by both passes. */
+#ifndef HA_OPS_RECURRENCE_CHUNK_H
+#define HA_OPS_RECURRENCE_CHUNK_H
+
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "ops/ops.h"
+
+enum { C = HA_CHUNK };
+
+static inline int chunks_of(const ha_batch *batch, int s)
+{
+    return (batch->offset[s + 1] - batch->offset[s] + C - 1) / C;
+}
+
+/* Channels of a key, padded for the widest vector. */
+static inline ptrdiff_t padded(int dk)
+{
+    return (dk + 15) / 16 * 16;
+}
+
+/* Floats that pack_chunk fills. */
+static inline size_t packed_floats(const ha_recurrence *r)
+{
+    return 5 * (size_t)C * (size_t)padded(r->dk);
+}
+
+/* Asks for row `row` of a head, `width` floats at its place among rows of ld: they lie a page apart, and hardware does
+ * not guess the next one. */
+static inline void prefetch_row(const float *x, ptrdiff_t ld, int width, ptrdiff_t row, int h)
+{
+    for (const float *at = x + row * ld + (ptrdiff_t)h * width, *end = at + width; at < end; at += 16)
+        __builtin_prefetch(at, 0, 2);
+}
+
+/* Rows row .. row + n of head h as the kernels need them, in `to`, which the caller zeroed once. */
+static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_recurrence_in *in, ptrdiff_t row, int n,
+                                             int h, float *to)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const ptrdiff_t ld = padded(r->dk), dk = r->dk;
+    float *q = to, *k = q + C * ld, *w = k + C * ld, *a = w + C * ld, *b = a + C * ld, decay[C];
+    const size_t bytes = (size_t)dk * sizeof *to;
+    for (int t = 0; t < n; t++)
+        decay[t] = r->gate == HA_GATE_HEAD ? in->g[(row + t) * r->heads + h] : 0.0f;
+    if (r->gate != HA_GATE_CHANNEL)
+        kernel->exp((size_t)n, decay, decay);
+    for (int t = 0; t < n; t++, row++) {
+        const ptrdiff_t from = row * in->ldk + h * dk, at = t * ld;
+        memcpy(q + at, in->q + from, bytes);
+        memcpy(k + at, in->k + from, bytes);
+        if (r->gate == HA_GATE_CHANNEL)
+            kernel->exp((size_t)dk, in->g + (row * r->heads + h) * dk, w + at);
+        for (int i = 0; r->gate != HA_GATE_CHANNEL && i < dk; i++)
+            w[at + i] = decay[t];
+        if (in->a) {
+            memcpy(a + at, in->a + from, bytes);
+            memcpy(b + at, in->b + from, bytes);
+        }
+        for (int i = 0; in->beta && i < dk; i++)
+            b[at + i] = w[at + i] * k[at + i];
+    }
+    return (ha_recurrence_chunk){n, (int)dk, ld, q, k, w, in->a ? a : NULL, in->a || in->beta ? b : NULL};
+}
+
+#endif
