@@ -173,7 +173,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     float **states, *y;
     /* One GEMM for all projections; the q, k, v biases, if any, belong to the first three parts. */
     ha_linear_forward(batch->rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
-                      ha_weight(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, p.projected, l.width);
+                      ha_projection(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, p.projected, l.width);
     const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);
     for (int r = 0; bias && r < batch->rows; r++)
         ha_kernels_get()->axpy((size_t)(3 * l.inner), 1.0f, bias, p.projected + (ptrdiff_t)r * l.width);
@@ -315,8 +315,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                        p.z, p.states, d_o, l.inner, NULL, d.q, d.k, l.inner, d.v, l.inner, d.g, d.beta,
                                        pass->arena));
         HA_TRY(prepare_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
-                           dprojected, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
+                           ha_projection(mixer, pass, HA_SLOT_QKV), dprojected, l.width, 1.0f, dx, c->hidden_size,
+                           ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
         float *dbias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS);
         for (int r = 0; dbias && r < rows; r++)
             ha_kernels_get()->axpy((size_t)(3 * l.inner), 1.0f, dprojected + (ptrdiff_t)r * l.width, dbias);

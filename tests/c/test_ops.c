@@ -22,17 +22,18 @@ static void linear(void)
         float *x = numbers(m, 1), *w = numbers(k, 1), *b = numbers((size_t)out, 1), *y = zeros(n), *dy = numbers(n, 1);
         float *dx = zeros((size_t)(rows * in)), *dw = zeros(k), *db = zeros((size_t)out);
         double *want = keep(malloc(n * sizeof *want));
-        EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)), {y, n});
+        EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)), {y, n});
         ref_linear(rows, in, out, columns(x, rows, ldx, 0, in), wide(w, k), wide(b, (size_t)out), want);
         CHECK_TWIN(y, want, n);
-        EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, ldx, w, dy, out, 0.0f, dx, in, dw, db)),
+        EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, ldx, ha_f32(w), dy, out, 0.0f, dx, in, dw, db)),
                  {dx, (size_t)(rows * in)}, {dw, k, 1}, {db, (size_t)out, 1});
-        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)), {y, n, dy});
-        CHECK_SLOPE(b, db, (size_t)out, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)),
+        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)),
                     {y, n, dy});
+        CHECK_SLOPE(b, db, (size_t)out,
+                    VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)), {y, n, dy});
         x = numbers((size_t)(rows * in), 1); /* dx depends on w only */
-        CHECK_SLOPE(x, dx, (size_t)(rows * in), VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, w, b, 0.0f, y, out)),
-                    {y, n, dy});
+        CHECK_SLOPE(x, dx, (size_t)(rows * in),
+                    VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, ha_f32(w), b, 0.0f, y, out)), {y, n, dy});
         drop();
     }
 }
@@ -80,9 +81,10 @@ static void norm_rope_swiglu_embed(void)
         CHECK_ALL_CLOSE(turned, heads, all, 1e-6);
 
         float *table = numbers((size_t)(11 * d), 1), *dtable = zeros((size_t)(11 * d));
-        EXERCISE(VOID(ha_embed_forward(ROWS, d, token, table, y)), {y, n});
+        EXERCISE(VOID(ha_embed_forward(ROWS, d, token, ha_f32(table), y)), {y, n});
         EXERCISE(VOID(ha_embed_backward(ROWS, d, token, dy, dtable)), {dtable, (size_t)(11 * d), 1});
-        CHECK_SLOPE(table, dtable, (size_t)(11 * d), VOID(ha_embed_forward(ROWS, d, token, table, y)), {y, n, dy});
+        CHECK_SLOPE(table, dtable, (size_t)(11 * d), VOID(ha_embed_forward(ROWS, d, token, ha_f32(table), y)),
+                    {y, n, dy});
         drop();
     }
 }
