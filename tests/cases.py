@@ -119,7 +119,9 @@ def stored_linear(name: str, rows: int, width: int, out: int, bias: bool = False
         weight = normal(rng, out, width, scale=width**-0.5)
         weight[: out // 3, : width // 2] *= 1e-3
         weight[0, :32] = 0.0  # a block without a scale
-        return {"x": normal(rng, rows, width), "weight": weight} | ({"bias": normal(rng, out)} if bias else {})
+        return {"x": normal(rng, rows, width), "weight": weight} | (
+            {"bias": normal(rng, out)} if bias else {}
+        )
 
     types = [t for t in STORAGE_TYPES if width % 32 == 0 or t.startswith(("b", "f"))]
     return [Case("stored_linear", f"{t}_{name}", make, {"dtype": t}) for t in types]

@@ -360,14 +360,17 @@ static PyObject *forward_windows(model_object *self, PyObject *args, PyObject *k
     Py_RETURN_NONE;
 }
 
-static PyObject *parameters(model_object *self, PyObject *unused)
+static PyObject *parameters(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    (void)unused;
-    if (!ha_model_ready(self))
+    static char *names[] = {"stored", NULL};
+    int stored = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:parameters", names, &stored) || !ha_model_ready(self))
         return NULL;
     module_state *state = ha_state_of(Py_TYPE(self));
     PyObject *result = state ? PyDict_New() : NULL;
     for (int i = 0; result && i < self->model->params.count; i++) {
+        if (!stored && ha_params_dtype(&self->model->params, i) != HA_F32)
+            continue;
         PyObject *view = ha_model_parameter(self, state, i);
         if (!view || PyDict_SetItemString(result, self->model->params.list[i].name, view) < 0)
             Py_CLEAR(result);
@@ -500,12 +503,14 @@ static PyMethodDef methods[] = {
      "forward_windows($self, tokens, windows, out)\n--\n\n"
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
-    {"parameters", (PyCFunction)parameters, METH_NOARGS,
-     "parameters($self)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored parameters read-only "
-     "views (bfloat16, float16) or float32 copies (block types)."},
+    {"parameters", (PyCFunction)(void (*)(void))parameters, METH_VARARGS | METH_KEYWORDS,
+     "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored parameters read-only "
+     "views (bfloat16, float16) or float32 copies (block types), unless they are left out."},
     {"store", (PyCFunction)(void (*)(void))ha_model_store_method, METH_VARARGS | METH_KEYWORDS,
      "store($self, name, dtype, data)\n--\n\nKeeps an embedding, projection or LM head as `data`, uint8 [rows, bytes] "
      "of that dtype, which may be mapped from a file and must not change. It can no longer be trained."},
+    {"matrices", (PyCFunction)ha_model_matrices, METH_NOARGS,
+     "matrices($self)\n--\n\nNames of the parameters that store takes."},
     {"stored", (PyCFunction)ha_model_stored_method, METH_NOARGS,
      "stored($self)\n--\n\nName -> (dtype, data) of the parameters given to store."},
     {"parameter_info", (PyCFunction)parameter_info, METH_NOARGS,

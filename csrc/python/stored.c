@@ -3,6 +3,7 @@
  *     pack(matrix, dtype), unpack(data, dtype)     float32 to rows of bytes and back
  *     Model.store(name, dtype, data)               a parameter becomes those bytes, which may be mapped from a file
  *     Model.stored()                               name -> (dtype, data) of every such parameter
+ *     Model.matrices()                             the names that store takes
  */
 #include "python/stored.h"
 
@@ -142,6 +143,22 @@ PyObject *ha_model_stored_method(model_object *self, PyObject *unused)
 {
     (void)unused;
     return ha_model_ready(self) ? PyDict_Copy(self->stored) : NULL;
+}
+
+PyObject *ha_model_matrices(model_object *self, PyObject *unused)
+{
+    (void)unused;
+    if (!ha_model_ready(self))
+        return NULL;
+    PyObject *names = PyList_New(0);
+    for (int i = 0; names && i < self->model->params.count; i++) {
+        const ha_param *p = &self->model->params.list[i];
+        PyObject *name = p->matrix ? PyUnicode_FromString(p->name) : NULL;
+        if (p->matrix && (!name || PyList_Append(names, name) < 0))
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
 }
 
 PyObject *ha_model_parameter(model_object *self, module_state *state, int i)

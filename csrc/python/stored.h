@@ -12,9 +12,10 @@ int ha_dtype_parse(const char *name, int count, ha_dtype *dtype);
 PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *ha_unpack_matrix(PyObject *module, PyObject *args, PyObject *kwargs);
 
-/* stored.c: Model.store and Model.stored, and parameter i as a Tensor: a view, but for block types a read-only copy */
+/* stored.c: Model.store, Model.stored and Model.matrices, and parameter i as a Tensor: a view, but for block types a read-only copy */
 PyObject *ha_model_store_method(model_object *self, PyObject *args, PyObject *kwargs);
 PyObject *ha_model_stored_method(model_object *self, PyObject *unused);
+PyObject *ha_model_matrices(model_object *self, PyObject *unused);
 PyObject *ha_model_parameter(model_object *self, module_state *state, int i);
 
 #endif
