@@ -81,7 +81,7 @@ static void encode_q8_0(const float *x, uint8_t *to)
 {
     float most = 0.0f;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
-        most = fmaxf(most, fabsf(x[i]));
+        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     float scale = most / 127.0f, up = inverse(scale);
     put_half(scale, to);
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
@@ -109,8 +109,8 @@ static void encode_q4_1(const float *x, uint8_t *to)
 {
     float low = x[0], high = x[0];
     for (int i = 1; i < HA_BLOCK_ITEMS; i++) {
-        low = fminf(low, x[i]);
-        high = fmaxf(high, x[i]);
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
     }
     float scale = (high - low) / 15.0f, up = inverse(scale);
     put_half(scale, to);
