@@ -504,7 +504,8 @@ static PyMethodDef methods[] = {
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
     {"parameters", (PyCFunction)(void (*)(void))parameters, METH_VARARGS | METH_KEYWORDS,
-     "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored parameters read-only "
+     "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored "
+     "parameters read-only "
      "views (bfloat16, float16) or float32 copies (block types), unless they are left out."},
     {"store", (PyCFunction)(void (*)(void))ha_model_store_method, METH_VARARGS | METH_KEYWORDS,
      "store($self, name, dtype, data)\n--\n\nKeeps an embedding, projection or LM head as `data`, uint8 [rows, bytes] "
