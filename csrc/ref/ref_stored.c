@@ -17,14 +17,21 @@ static double half(double x)
     return rounded(x, 10, -14);
 }
 
-/* q = the whole number nearest to x / scale, and x becomes half(scale) q */
+/* The code of x: GGML defines it by these float32 operations, which decide where ties fall. */
+static double code(double x, double low, double scale)
+{
+    return (double)(((float)x - (float)low) * (1.0f / (float)scale));
+}
+
+/* scale = largest magnitude / 127 */
 static void q8_0(const double *x, double *y)
 {
     double most = 0.0;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
         most = fmax(most, fabs(x[i]));
+    double scale = (float)most / 127.0f;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
-        y[i] = most == 0.0 ? 0.0 : half(most / 127) * round(x[i] / (most / 127));
+        y[i] = most == 0.0 ? 0.0 : half(scale) * round(code(x[i], 0.0, scale));
 }
 
 /* the number of the largest magnitude becomes -8 */
@@ -33,8 +40,9 @@ static void q4_0(const double *x, double *y)
     double most = 0.0;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
         most = fabs(x[i]) > fabs(most) ? x[i] : most;
+    double scale = most / -8;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
-        y[i] = most == 0.0 ? 0.0 : half(most / -8) * (fmin(floor(x[i] / (most / -8) + 8.5), 15) - 8);
+        y[i] = most == 0.0 ? 0.0 : half(scale) * (fmin(floor((float)code(x[i], 0.0, scale) + 8.5f), 15) - 8);
 }
 
 /* the smallest number becomes 0, the largest 15 */
@@ -45,9 +53,9 @@ static void q4_1(const double *x, double *y)
         low = fmin(low, x[i]);
         high = fmax(high, x[i]);
     }
-    double scale = (high - low) / 15;
+    double scale = ((float)high - (float)low) / 15.0f;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
-        y[i] = half(low) + (scale == 0.0 ? 0.0 : half(scale) * fmin(floor((x[i] - low) / scale + 0.5), 15));
+        y[i] = half(low) + (scale == 0.0 ? 0.0 : half(scale) * fmin(floor((float)code(x[i], low, scale) + 0.5f), 15));
 }
 
 void ref_stored(ha_dtype type, size_t n, const double *x, double *y)
