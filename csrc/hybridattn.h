@@ -10,6 +10,8 @@
  *     ha_model_new(&config, spec, &model);                          zeroed; fill model->weights by model->params,
  *     ha_model_init_mixers(model, seed);                            then start the linear mixers from the softmax ones
  *
+ *     ha_model_store(model, i, HA_Q8_0, bytes);                     optional: parameter i in another type, see dtype.h
+ *
  *     ha_arena_open(&arena);                                        temporaries of all calls that follow
  *     ha_windows w = {tokens, pairs, 2, config.vocab_size};         pairs {0, 512, 512, 900}: two sequences in one stream
  *     ha_windows_hidden(model, &w, hidden, &arena, NULL);           final hidden states [stream, hidden_size]

@@ -1,4 +1,4 @@
-"""A GGUF file as a model: its configuration, and its weights under Hugging Face names as float32.
+"""A GGUF file as a model: its configuration, and its weights under Hugging Face names.
 
 Needs the `gguf` package for the block formats. `llama` architecture only, which covers Llama, SmolLM and
 Mistral files.
@@ -22,9 +22,11 @@ from .families import config_from_hf
 from .files import MappedFile
 from .gguf_header import GGUFHeader, GGUFTensor, read_header
 from .rope import rope_frequencies
+from .storage import Bytes
 from .weights import WeightSource
 
 SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+_STORED = {"F16": "float16", "BF16": "bfloat16", "Q8_0": "q8_0", "Q4_0": "q4_0", "Q4_1": "q4_1"}
 _CHUNK = 1 << 22  # values converted at a time
 
 _TOP = {
@@ -232,6 +234,24 @@ class GGUFSource(WeightSource):
             else:
                 part = slice(start, start + len(rows))
                 out[part if order is None else order[part]] = rows
+        self.drop(name)
+
+    def stored(self, name: str) -> tuple[str, Bytes] | None:
+        """As WeightSource says; rows of q and k are put in Hugging Face order, which copies them."""
+        entry = self._find(name)
+        dtype = _STORED.get(self.type_name(name))
+        if dtype is None or len(entry.shape) != 2:
+            return None
+        data = self._mapped.view(np.uint8, entry.offset, entry.size).reshape(entry.shape[0], -1)
+        order = self._row_order(name, entry.shape[0])
+        if order is None:
+            return dtype, data
+        rows = np.empty_like(data)
+        rows[order] = data
+        return dtype, rows
+
+    def drop(self, name: str) -> None:
+        entry = self._find(name)
         self._mapped.drop(entry.offset, entry.size)
 
     def close(self) -> None:

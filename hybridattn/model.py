@@ -21,6 +21,7 @@ from .families import hf_name
 from .files import atomic_write
 from .hybrid_config import Spec, read_config, to_hf
 from .plan import Plan
+from .storage import astype, dtype_name
 from .tokenizer import Tokenizer
 from .weights import WeightSource, load_into, open_weights, save_safetensors
 
@@ -62,32 +63,42 @@ class Model(_core.Model):
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str], softmax_layers: int | Sequence[int] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        softmax_layers: int | Sequence[int] | None = None,
+        dtype: str = "float32",
     ) -> Model:
         """Load a Hugging Face folder, a folder written by `save_pretrained`, a .gguf file, or what
-        `hub.resolve` knows by name. Weights become float32.
+        `hub.resolve` knows by name.
+
+        dtype: "float32", what training needs; "auto" keeps bfloat16, float16, q8_0, q4_0 and q4_1 matrices
+        as they are, mapped from the file, and makes the rest float32; any other as `astype`.
 
         softmax_layers: of a checkpoint that holds both mixers, load the hybrid with that many softmax layers
         (the first of its saved order) or with these.
 
         Raises ConfigError or WeightError naming the file and field, DataError for a damaged tokenizer.
         """
+        dtype = dtype_name(dtype, more=("auto",))
         source = hub.resolve(path)
-        model = cls._from_gguf(source) if source.suffix == ".gguf" else cls._from_folder(source)
+        keep = dtype != "float32"
+        model = cls._from_gguf(source, keep) if source.suffix == ".gguf" else cls._from_folder(source, keep)
+        if dtype not in ("auto", "float32"):
+            model = model.astype(dtype)
         return model if softmax_layers is None else model.to_hybrid(chosen(model, softmax_layers))
 
     @classmethod
-    def _from_gguf(cls, path: Path) -> Model:
+    def _from_gguf(cls, path: Path, keep: bool) -> Model:
         from .gguf_file import open_gguf
 
         gguf = open_gguf(path)
         model = cls(gguf.config, tokenizer=Tokenizer.from_gguf(path))
         with gguf.source:
-            model._load(gguf.source)
+            model._load(gguf.source, keep)
         return model
 
     @classmethod
-    def _from_folder(cls, folder: Path) -> Model:
+    def _from_folder(cls, folder: Path, keep: bool) -> Model:
         config, section = read_config(folder / "config.json")
         has_tokenizer = (folder / "tokenizer.json").is_file()
         tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
@@ -96,35 +107,68 @@ class Model(_core.Model):
         except ConfigError as error:
             raise ConfigError(f"{folder / 'config.json'}: {error}") from None
         with open_weights(folder) as weights:
-            model._load(weights)
+            model._load(weights, keep)
         model.plan = section.plan
         model.softmax_order = section.softmax_order
         if section.gates is not None:
             model.gates[:] = section.gates
         return model
 
-    def _load(self, source: WeightSource) -> None:
-        load_into(self.arrays(), source, self.model_config)
+    def _load(self, source: WeightSource, keep: bool) -> None:
+        kept = set(self.matrices()) if keep else set()
+        load_into(self.arrays(), source, self.model_config, dict.fromkeys(kept, self.store))
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Every parameter by its internal name as a writable float32 array, without a copy."""
-        return {name: tensor.numpy() for name, tensor in self.parameters().items()}
+    def arrays(self, stored: bool = True) -> dict[str, np.ndarray]:
+        """Every parameter by its internal name, without a copy: writable float32, and of matrices stored in
+        another type (left out with stored=False) read-only views, or float32 copies of block types.
+        """
+        return {name: tensor.numpy() for name, tensor in self.parameters(stored).items()}
 
-    def save_pretrained(self, folder: str | os.PathLike[str], dtype: str = "float32") -> None:
+    def astype(self, dtype: str) -> Model:
+        """This model with its matrices (embedding, projections, LM head) stored in another type: "float32",
+        "bfloat16", "float16", or GGML's blocks "q8_0", "q4_0", "q4_1" of 32 numbers.
+
+        Everything else stays float32. The 4-bit types keep the embedding and the LM head in q8_0, since those
+        lose most. What is stored cannot be trained; `align` trains the linear mixers of its probe, which are
+        float32, beside it. Raises ConfigError, naming the parameter, where rows are not whole blocks.
+        """
+        return astype(self, dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parameters as they are stored."""
+        stored = sum(data.nbytes for _, data in self.stored().values())
+        return stored + sum(tensor.nbytes for tensor in self.parameters(stored=False).values())
+
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Write config.json, model.safetensors and the tokenizer, which `from_pretrained` reads back.
 
         An all-softmax model is written as the Hugging Face model it came from; any other gets model_type
         "hybridattn", `layer_types` and a `hybridattn` section with the mixers and the plan. config.json is
         taken away first and written last: a folder that has one is whole.
+
+        dtype: of all weights, "float32", "bfloat16" or "float16". None keeps the type of every weight, which
+        safetensors cannot for block types: ConfigError.
         """
-        if dtype not in SAVE_DTYPES:
-            raise refuse("dtype", dtype, ", ".join(SAVE_DTYPES))
-        config = to_hf(self, dtype)
+        if dtype is None:
+            block = next((name for name, _ in self.stored().values() if name not in SAVE_DTYPES), None)
+            if block:
+                raise refuse(
+                    "dtype", None, f"{', '.join(SAVE_DTYPES)}, since safetensors files have no {block}"
+                )
+        else:
+            dtype = dtype_name(dtype)
+            if dtype not in SAVE_DTYPES:
+                raise refuse("dtype", dtype, ", ".join(SAVE_DTYPES))
+        kinds = [name for name, _ in self.stored().values()]
+        config = to_hf(self, dtype or (max(set(kinds), key=kinds.count) if kinds else "float32"))
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         (target / "config.json").unlink(missing_ok=True)
         tensors = {
-            hf_name(self.model_config, name): array.astype(SAVE_DTYPES[dtype], copy=False)
+            hf_name(self.model_config, name): array.astype(
+                SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False
+            )
             for name, array in self.arrays().items()
         }
         save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
@@ -136,7 +180,8 @@ class Model(_core.Model):
         """A model with this one's softmax mixers and, beside each, a linear mixer started from it (weight
         transfer).
 
-        The copy shares nothing with this model, and its gates are 1: it computes what this model computes.
+        The copy shares nothing with this model but stored matrices, which never change. Its gates are 1: it
+        computes what this model computes.
         """
         kind = mixer.get("kind")
         if kind is None or kind == "softmax":
@@ -182,21 +227,32 @@ class Model(_core.Model):
         self.gates[:] = gates_for(self, softmax_layers)
 
     def copy(self) -> Model:
-        """The same model with memory of its own."""
-        twin = self._derive(self.layers)
+        """The same model with memory of its own; stored matrices, which never change, are shared."""
+        twin = self.like()
+        self._share(twin)
+        return twin
+
+    def like(self) -> Model:
+        """A model of the same mixers, gates, plan and order, with zero weights."""
+        twin = Model(self.model_config, self.layers, self.tokenizer)
         twin.gates[:] = self.gates
         twin.plan = self.plan
         twin.softmax_order = self.softmax_order
         return twin
 
     def _derive(self, layers: list[list[Spec]]) -> Model:
-        """A model of other mixers with every parameter that both have copied, by name."""
+        """A model of other mixers with every parameter that both have, by name."""
         model = Model(self.model_config, layers, self.tokenizer)
-        mine = self.arrays()
-        for name, array in model.arrays().items():
-            if name in mine:
-                array[...] = mine[name]
+        self._share(model)
         return model
+
+    def _share(self, model: Model) -> None:
+        mine, stored = self.arrays(stored=False), self.stored()
+        for name, array in model.arrays().items():
+            if name in stored:
+                model.store(name, *stored[name])
+            elif name in mine:
+                array[...] = mine[name]
 
     def _softmax_spec(self, layer: int) -> Spec:
         return self._spec(layer, [s for s in self.layers[layer] if s["kind"] == "softmax"], "softmax")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,13 @@ SLICE_TOKENS = 8192  # tokens between two notes of progress
 
 def weights_fingerprint(model: Model) -> str:
     """A digest of a model's parameters and of what decides how they are used."""
-    arrays = model.arrays()
-    facts = json.dumps([model.config, model.layers, list(arrays)], sort_keys=True)
-    return digest(np.frombuffer(facts.encode(), np.uint8), np.array(model.gates), *arrays.values())
+    arrays, stored = model.arrays(stored=False), model.stored()
+    facts: list[Any] = [model.config, model.layers, list(arrays)]
+    if stored:
+        facts.append({name: dtype for name, (dtype, _) in stored.items()})
+    text = json.dumps(facts, sort_keys=True)
+    kept = [data for _, data in stored.values()]
+    return digest(np.frombuffer(text.encode(), np.uint8), np.array(model.gates), *arrays.values(), *kept)
 
 
 def open_cache(

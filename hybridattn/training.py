@@ -254,7 +254,7 @@ class _Run:
 
     def _arrays(self, distiller: Distiller) -> dict[str, np.ndarray]:
         """Everything a checkpoint holds, as views that can be read and written."""
-        parameters, moments = self.job.model.arrays(), distiller.moments()
+        parameters, moments = self.job.model.arrays(stored=False), distiller.moments()
         names = [*self.trained, *distiller.trainable()]
         return {
             **{f"param.{name}": parameters[name] for name in names},

@@ -1,4 +1,4 @@
-"""Weights from safetensors files into float32 parameters, and back.
+"""Weights from safetensors files into parameters, and back.
 
 A file is checked before anything is read: every size in its header must agree with the file. Tensors are
 mapped, and converted one by one on the copy into their destination, so that memory peaks at the destination
@@ -13,7 +13,7 @@ import os
 import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from .config import ModelConfig
 from .errors import WeightError
 from .families import hf_name
 from .files import MappedFile, atomic_open
+from .storage import Bytes, bad_row
 
 _ITEM_BYTES = {
     "BOOL": 1,
@@ -79,6 +80,17 @@ class WeightSource(ABC):
     @abstractmethod
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Copy a tensor into `out` (float32, the same shape), converting. WeightError when it cannot."""
+
+    @abstractmethod
+    def stored(self, name: str) -> tuple[str, Bytes] | None:
+        """A matrix as it lies in the file: (dtype, uint8 [rows, bytes]), which may be mapped.
+
+        None when only `read_into` will do: a vector, float32, or a type that no product reads.
+        """
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Say that the tensor's pages are not needed soon."""
 
     @abstractmethod
     def close(self) -> None:
@@ -189,9 +201,19 @@ class SafetensorsSource(WeightSource):
         return self._find(name)[0].path
 
     def read_into(self, name: str, out: np.ndarray) -> None:
-        mapped, entry = self._find(name)
         self.check_out(name, out)
         out[...] = self.view(name)
+        self.drop(name)
+
+    def stored(self, name: str) -> tuple[str, Bytes] | None:
+        mapped, entry = self._find(name)
+        dtype = {"F16": "float16", "BF16": "bfloat16"}.get(entry.dtype)
+        if dtype is None or len(entry.shape) != 2 or entry.offset % 2:
+            return None
+        return dtype, mapped.view(np.uint8, entry.offset, entry.size).reshape(entry.shape[0], -1)
+
+    def drop(self, name: str) -> None:
+        mapped, entry = self._find(name)
         mapped.drop(entry.offset, entry.size)
 
     def view(self, name: str) -> np.ndarray:
@@ -275,8 +297,18 @@ def _read_entry(name: str, value: Any, start: int, data_size: int, bad: Any) -> 
     return _Entry(dtype, tuple(shape), start + offsets[0], size)
 
 
-def load_into(params: Mapping[str, np.ndarray], source: WeightSource, config: ModelConfig) -> None:
+Store = Callable[[str, str, Bytes], None]
+
+
+def load_into(
+    params: Mapping[str, np.ndarray],
+    source: WeightSource,
+    config: ModelConfig,
+    store: Mapping[str, Store] | None = None,
+) -> None:
     """Fill `params` (internal names, float32 arrays that are written in place) from `source`.
+
+    store: for the parameters that may stay as they lie in the file, what takes (name, dtype, data) instead.
 
     Raises WeightError, naming file and tensor, for a missing weight, an unexpected one, a wrong shape, or a
     value that is NaN or infinite. Everything but values is checked before anything is written.
@@ -294,11 +326,17 @@ def load_into(params: Mapping[str, np.ndarray], source: WeightSource, config: Mo
         )
     for name, (_, out) in wanted.items():
         source.check_out(name, out)
-    for name, (_, out) in wanted.items():
-        source.read_into(name, out)
-        _check_finite(out, name, source)
+    for name, (internal, out) in wanted.items():
+        keep = (store or {}).get(internal)
+        kept = source.stored(name) if keep else None
+        if keep and kept:
+            _check_stored(*kept, name, source)
+            keep(internal, *kept)
+        else:
+            source.read_into(name, out)
+            _check_finite(out, name, source)
     if config.tie_embeddings and "lm_head.weight" in present and "embed.weight" in params:
-        _check_tied(params["embed.weight"], source)
+        _check_tied(hf_name(config, "embed.weight"), source)
 
 
 def _and_more(names: list[str]) -> str:
@@ -326,12 +364,23 @@ def _check_finite(values: np.ndarray, name: str, source: WeightSource) -> None:
             )
 
 
-def _check_tied(embedding: np.ndarray, source: WeightSource) -> None:
+def _check_stored(dtype: str, data: Bytes, name: str, source: WeightSource) -> None:
+    row = bad_row(data, dtype)
+    if row is not None:
+        raise WeightError(
+            f"{source.file(name)}: weight {name!r} has values that are NaN or infinite, "
+            f"the first in row {row}"
+        )
+    source.drop(name)
+
+
+def _check_tied(embedding: str, source: WeightSource) -> None:
     """A tied model may store its embedding twice, but two different ones mean that the config is wrong."""
     name = "lm_head.weight"
-    head = np.empty(source.shape(name), np.float32)
+    embed, head = (np.empty(source.shape(each), np.float32) for each in (embedding, name))
+    source.read_into(embedding, embed)
     source.read_into(name, head)
-    if not np.array_equal(head, embedding):
+    if not np.array_equal(embed, head):
         raise WeightError(
             f"{source.file(name)}: weight {name!r} differs from the embedding, but tie_word_embeddings "
             "is true; set it to false in config.json if the head is meant to be used"

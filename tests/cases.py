@@ -30,6 +30,7 @@ class Op:
 
 OPS = {
     "linear": Op(("x", "weight"), keywords=("bias",)),
+    "stored_linear": Op(("x", "weight"), fixed=("weight",), keywords=("bias",)),
     "rms_norm": Op(("x", "weight")),
     "rope": Op(("x", "inv_freq"), fixed=("inv_freq",)),
     "swiglu": Op(("gate_up",)),
@@ -112,6 +113,24 @@ def linear(name: str, rows: int, width: int, out: int, bias: bool = False, **mor
         return arrays | ({"bias": normal(rng, out)} if bias else {})
 
     return Case("linear", name, make, **more)
+
+
+STORAGE_TYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1")
+
+
+def stored_linear(name: str, rows: int, width: int, out: int, bias: bool = False) -> list[Case]:
+    """One case for every storage type that holds rows of that width."""
+
+    def make(rng):
+        weight = normal(rng, out, width, scale=width**-0.5)
+        weight[: out // 3, : width // 2] *= 1e-3
+        weight[0, :32] = 0.0  # a block without a scale
+        return {"x": normal(rng, rows, width), "weight": weight} | (
+            {"bias": normal(rng, out)} if bias else {}
+        )
+
+    types = [t for t in STORAGE_TYPES if width % 32 == 0 or t.startswith(("b", "f"))]
+    return [Case("stored_linear", f"{t}_{name}", make, {"dtype": t}) for t in types]
 
 
 def rms_norm(name: str, rows: int, d: int, scale: float = 1.0, **options) -> Case:
@@ -272,6 +291,14 @@ CASES = [
     linear("odd", 65, 31, 129),
     linear("wide", 130, 300, 515),
     linear("bias", 20, 64, 48, bias=True),
+    *stored_linear("one_number", 1, 1, 1),
+    *stored_linear("one_row", 1, 96, 131, bias=True),
+    *stored_linear("odd", 3, 45, 67),
+    *stored_linear("few_rows", 4, 32, 130),
+    *stored_linear("batch", 13, 64, 70),
+    *stored_linear("tiles", 33, 288, 150, bias=True),
+    *stored_linear("pieces", 530, 64, 33),
+    *stored_linear("odd_tiles", 20, 301, 130),
     rms_norm("one_number", 1, 1),
     rms_norm("odd", 3, 7, eps=1e-5),
     rms_norm("model_width", 70, 576),

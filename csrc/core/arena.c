@@ -1,6 +1,7 @@
 #include "core/arena.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -52,6 +53,19 @@ void ha_block_free(void *block, size_t bytes)
 {
     if (block)
         munmap(block, bytes ? bytes : 1);
+}
+
+void ha_block_drop(void *part, size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (page - (uintptr_t)part % page) % page;
+    char *first = (char *)part + skip;
+    size_t inside = bytes > skip ? (bytes - skip) / page * page : 0;
+    if (!inside || madvise(first, inside, MADV_DONTNEED) != 0) {
+        memset(part, 0, bytes);
+        return;
+    }
+    memset(part, 0, skip);
+    memset(first + inside, 0, bytes - skip - inside);
 }
 
 ha_status ha_arena_open(ha_arena *arena)

@@ -14,6 +14,8 @@
 /* A zeroed block of `bytes`, aligned to a page; NULL (with a message) when the system refuses. */
 void *ha_block_alloc(size_t bytes);
 void ha_block_free(void *block, size_t bytes);
+/* Zeroes a part of a block, and gives its whole pages back to the system. */
+void ha_block_drop(void *part, size_t bytes);
 
 /* A stack of temporaries over one reserved address range: push, remember a mark, release back to the mark. */
 typedef struct {

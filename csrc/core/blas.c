@@ -41,6 +41,13 @@ void ha_gemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a,
     }
 }
 
+void ha_gemm_alone(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
+                   const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc)
+{
+    if (m > 0 && n > 0)
+        product(m, n, k, alpha, a, rsa, csa, b, rsb, csb, beta, c, rsc, csc, 1);
+}
+
 const char *ha_blas_version(void)
 {
     return bli_info_get_version_str();

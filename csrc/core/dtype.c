@@ -1,20 +1,31 @@
 #include "core/dtype.h"
 
+#include <math.h>
 #include <string.h>
 
 static const struct {
     const char *name;
-    size_t size;
-} types[HA_DTYPE_COUNT] = {{"float32", 4}, {"bfloat16", 2}, {"float16", 2}};
+    size_t items, bytes; /* of a block */
+} types[HA_DTYPE_COUNT] = {{"float32", 1, 4},
+                           {"bfloat16", 1, 2},
+                           {"float16", 1, 2},
+                           {"q8_0", HA_BLOCK_ITEMS, 34},
+                           {"q4_0", HA_BLOCK_ITEMS, 18},
+                           {"q4_1", HA_BLOCK_ITEMS, 20}};
 
 const char *ha_dtype_name(ha_dtype type)
 {
     return types[type].name;
 }
 
-size_t ha_dtype_size(ha_dtype type)
+size_t ha_dtype_block(ha_dtype type)
 {
-    return types[type].size;
+    return types[type].items;
+}
+
+size_t ha_dtype_bytes(ha_dtype type, size_t n)
+{
+    return n / types[type].items * types[type].bytes;
 }
 
 static float from_bits(uint32_t bits)
@@ -29,16 +40,6 @@ static uint32_t to_bits(float x)
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
-}
-
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
-    if (exponent == 31)
-        return from_bits(sign | 0x7f800000 | mantissa << 13);
-    if (exponent == 0) /* zero and subnormals: mantissa * 2^-24, exact in float32 */
-        return from_bits(sign | to_bits((float)mantissa * 0x1p-24f));
-    return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
 static uint16_t float_to_half(float x)
@@ -64,27 +65,69 @@ static uint16_t float_to_bfloat(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-void ha_to_f32(ha_dtype type, const void *src, float *dst, size_t n)
+static void put_half(float x, uint8_t *to)
 {
-    const uint16_t *in = src;
-    switch (type) {
-    case HA_BF16:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = from_bits((uint32_t)in[i] << 16);
-        break;
-    case HA_F16:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = half_to_float(in[i]);
-        break;
-    default:
-        memcpy(dst, src, n * sizeof *dst);
+    uint16_t h = float_to_half(x);
+    memcpy(to, &h, sizeof h);
+}
+
+static float inverse(float x)
+{
+    return x != 0.0f ? 1.0f / x : 0.0f;
+}
+
+/* The scale that divides is float32; its float16 rounding is what is stored. */
+static void encode_q8_0(const float *x, uint8_t *to)
+{
+    float most = 0.0f;
+    for (int i = 0; i < HA_BLOCK_ITEMS; i++)
+        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    float scale = most / 127.0f, up = inverse(scale);
+    put_half(scale, to);
+    for (int i = 0; i < HA_BLOCK_ITEMS; i++)
+        to[2 + i] = (uint8_t)(int8_t)roundf(x[i] * up);
+}
+
+static uint8_t nibbles(float low, float high)
+{
+    return (uint8_t)((int)fminf(low, 15.0f) | (int)fminf(high, 15.0f) << 4);
+}
+
+static void encode_q4_0(const float *x, uint8_t *to)
+{
+    float most = x[0]; /* of the largest magnitude: it becomes -8 */
+    for (int i = 1; i < HA_BLOCK_ITEMS; i++)
+        if (fabsf(x[i]) > fabsf(most))
+            most = x[i];
+    float scale = most / -8.0f, up = inverse(scale);
+    put_half(scale, to);
+    for (int i = 0; i < HA_BLOCK_ITEMS / 2; i++)
+        to[2 + i] = nibbles(x[i] * up + 8.5f, x[i + HA_BLOCK_ITEMS / 2] * up + 8.5f);
+}
+
+static void encode_q4_1(const float *x, uint8_t *to)
+{
+    float low = x[0], high = x[0];
+    for (int i = 1; i < HA_BLOCK_ITEMS; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
     }
+    float scale = (high - low) / 15.0f, up = inverse(scale);
+    put_half(scale, to);
+    put_half(low, to + 2);
+    for (int i = 0; i < HA_BLOCK_ITEMS / 2; i++)
+        to[4 + i] = nibbles((x[i] - low) * up + 0.5f, (x[i + HA_BLOCK_ITEMS / 2] - low) * up + 0.5f);
 }
 
 void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n)
 {
+    static void (*const encode[HA_DTYPE_COUNT])(const float *, uint8_t *) = {
+        [HA_Q8_0] = encode_q8_0, [HA_Q4_0] = encode_q4_0, [HA_Q4_1] = encode_q4_1};
     uint16_t *out = dst;
     switch (type) {
+    case HA_F32:
+        memcpy(dst, src, n * sizeof *src);
+        break;
     case HA_BF16:
         for (size_t i = 0; i < n; i++)
             out[i] = float_to_bfloat(src[i]);
@@ -94,6 +137,7 @@ void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n)
             out[i] = float_to_half(src[i]);
         break;
     default:
-        memcpy(dst, src, n * sizeof *src);
+        for (size_t b = 0; b < n / types[type].items; b++)
+            encode[type](src + b * types[type].items, (uint8_t *)dst + b * types[type].bytes);
     }
 }

@@ -1,18 +1,24 @@
-/* Storage types and their conversion to and from float32. */
+/* Storage types: how many bytes they take, and conversion from float32. Conversion to float32 is kernels->decode. */
 #ifndef HA_CORE_DTYPE_H
 #define HA_CORE_DTYPE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { HA_F32, HA_BF16, HA_F16, HA_DTYPE_COUNT } ha_dtype;
+/* The block types are GGML's, so that its files are used as they lie: 32 numbers share a float16 scale d and, for q4_1,
+ * a float16 minimum m that follows it. q8_0: 32 int8, x = d q. q4_0 and q4_1: 16 bytes, number i in the low half of byte
+ * i, number i + 16 in its high half, x = d (q - 8) and x = d q + m. */
+typedef enum { HA_F32, HA_BF16, HA_F16, HA_Q8_0, HA_Q4_0, HA_Q4_1, HA_DTYPE_COUNT } ha_dtype;
+enum { HA_PLAIN_DTYPES = HA_Q8_0, HA_BLOCK_ITEMS = 32 };
 
-/* "float32", "bfloat16", "float16". */
+/* "float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1" */
 const char *ha_dtype_name(ha_dtype type);
-size_t ha_dtype_size(ha_dtype type);
+/* Numbers that are stored together: 1, or HA_BLOCK_ITEMS. */
+size_t ha_dtype_block(ha_dtype type);
+/* Bytes of n numbers, a multiple of the block. */
+size_t ha_dtype_bytes(ha_dtype type, size_t n);
 
-/* n items; round to nearest even on the way down. */
-void ha_to_f32(ha_dtype type, const void *src, float *dst, size_t n);
+/* n items, a multiple of the block. bfloat16 and float16 round to nearest even, blocks as GGML's reference rounds. */
 void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n);
 
 #endif

@@ -40,7 +40,7 @@ ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch
     HA_PUSH(x, arena, wide);
     HA_PUSH(h, arena, wide);
     HA_PUSH(target, arena, wide);
-    ha_embed_forward(rows, d, batch->token, m->weights + m->embed, x);
+    ha_embed_forward(rows, d, batch->token, ha_model_embedding(m), x);
     int last = 0;
     for (int l = 0; l < m->config.num_layers; l++)
         last = train_layer[l] ? l : last;

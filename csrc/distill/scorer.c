@@ -198,7 +198,7 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
     if (measure == HA_MEASURE_KL && !is_teacher)
         HA_TRY(teacher_hidden(s, w, from, to, &one, &teacher));
     HA_TRY(ha_pass_begin(m, &many, NULL, s->arena, s->check, &pass));
-    ha_embed_forward(one.rows, d, one.token, m->weights + m->embed, x);
+    ha_embed_forward(one.rows, d, one.token, ha_model_embedding(m), x);
     int known = 1; /* states so far */
     for (int l = 0; l < m->config.num_layers; l++) {
         float gate = ha_gate_of(m, gates, l);

@@ -37,6 +37,9 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
         const ha_param *p = &params->list[i];
         if (t->options.stage == HA_STAGE_ALIGN && !(p->aligns && t->train_layer[p->layer]))
             continue;
+        if (ha_params_dtype(params, i) != HA_F32)
+            return ha_fail(HA_BAD_VALUE, "%s is stored as %s and cannot be trained: allowed is float32, see astype",
+                           p->name, ha_dtype_name(ha_params_dtype(params, i)));
         t->trains[i] = 1;
         t->segment_param[t->segments] = i;
         t->segment[t->segments++] =

@@ -1,4 +1,4 @@
-/* Eight floats at a time: AVX2 and FMA. */
+/* Eight floats at a time: AVX2, FMA and F16C. */
 #if defined __x86_64__
 #include <immintrin.h>
 #include <math.h>

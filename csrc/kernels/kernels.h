@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/dtype.h"
+
 /* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
 #define HA_MASKED (-3e38f)
 #define HA_NO_MAX (-1e30f)
@@ -43,6 +45,12 @@ typedef struct {
     /* y[m,n] = accumulate y + alpha x[m,k] W[n,k]^T for a few rows m: streams W once. */
     void (*gemv)(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w, ptrdiff_t ldw,
                  int accumulate, float *y, ptrdiff_t ldy);
+    /* The same for W [n,k] of another type than float32, by ha_dtype; `stride` bytes from row to row. k is a multiple of
+     * the block. Numbers are decoded in registers, x stays float32. */
+    void (*stored_gemv[HA_DTYPE_COUNT])(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const void *w,
+                                        size_t stride, int accumulate, float *y, ptrdiff_t ldy);
+    /* n numbers of that type, a multiple of the block, as float32 */
+    void (*decode[HA_DTYPE_COUNT])(size_t n, const void *src, float *dst);
     /* dst[cols,rows] = src[rows,cols]^T */
     void (*transpose)(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd);
     float (*dot)(size_t n, const float *x, const float *y);

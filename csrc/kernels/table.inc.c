@@ -16,6 +16,7 @@ INLINE vf v_sqrt(vf x)
 }
 
 #include "kernels/gemm.inc.c"
+#include "kernels/stored.inc.c"
 #include "kernels/elementwise.inc.c"
 #include "kernels/rows.inc.c"
 #include "kernels/decode.inc.c"
@@ -25,6 +26,17 @@ const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,
     .gemm = k_gemm,
     .gemv = k_gemv,
+    .stored_gemv = {[HA_BF16] = gemv_bf16,
+                    [HA_F16] = gemv_f16,
+                    [HA_Q8_0] = gemv_q8_0,
+                    [HA_Q4_0] = gemv_q4_0,
+                    [HA_Q4_1] = gemv_q4_1},
+    .decode = {[HA_F32] = decode_f32,
+               [HA_BF16] = decode_bf16,
+               [HA_F16] = decode_f16,
+               [HA_Q8_0] = decode_q8_0,
+               [HA_Q4_0] = decode_q4_0,
+               [HA_Q4_1] = decode_q4_1},
     .transpose = k_transpose,
     .dot = k_dot,
     .axpy = k_axpy,

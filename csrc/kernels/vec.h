@@ -49,6 +49,70 @@ INLINE void v_store_part(float *p, vf v, size_t n)
     memcpy(p, t, n * sizeof *p);
 }
 
+/* W whole numbers of 8 or 16 bits as int32. */
+INLINE vi v_load_i8(const void *p)
+{
+#if defined HA_ISA_AVX512
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128(p));
+#elif defined HA_ISA_AVX2
+    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64(p));
+#else
+    int8_t t[W];
+    memcpy(t, p, sizeof t);
+    return (vi){t[0], t[1], t[2], t[3]};
+#endif
+}
+
+INLINE vi v_load_u8(const void *p)
+{
+#if defined HA_ISA_AVX512
+    return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+#elif defined HA_ISA_AVX2
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+#else
+    uint8_t t[W];
+    memcpy(t, p, sizeof t);
+    return (vi){t[0], t[1], t[2], t[3]};
+#endif
+}
+
+INLINE vi v_load_u16(const void *p)
+{
+#if defined HA_ISA_AVX512
+    return (vi)_mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+#elif defined HA_ISA_AVX2
+    return (vi)_mm256_cvtepu16_epi32(_mm_loadu_si128(p));
+#else
+    uint16_t t[W];
+    memcpy(t, p, sizeof t);
+    return (vi){t[0], t[1], t[2], t[3]};
+#endif
+}
+
+INLINE vf v_float(vi x)
+{
+    return __builtin_convertvector(x, vf);
+}
+
+INLINE vf v_load_bf16(const void *p)
+{
+    return (vf)(v_load_u16(p) << 16);
+}
+
+/* float16: the exponent moves 112 up, which a product does exactly, subnormals included; infinity and NaN are put back. */
+INLINE vf v_load_f16(const void *p)
+{
+#if defined HA_ISA_AVX512
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256(p));
+#elif defined HA_ISA_AVX2
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128(p));
+#else
+    vi bits = v_load_u16(p), magnitude = (bits & 0x7fff) << 13;
+    vi special = (magnitude >= 0x7c00 << 13) & 0x7f800000;
+    return (vf)((vi)((vf)magnitude * v_set(0x1p112f)) | special | (bits & 0x8000) << 16);
+#endif
+}
+
 INLINE vf v_select(vi mask, vf yes, vf no)
 {
     return (vf)(((vi)yes & mask) | ((vi)no & ~mask));

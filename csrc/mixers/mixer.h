@@ -18,9 +18,10 @@ enum { HA_MAX_SLOTS = 16, HA_MAX_OPTIONS = 8 };
 typedef struct {
     const ha_batch *batch;
     const float *cos, *sin; /* [rows, head_dim / 2] */
-    const float *weights;   /* the parameter arena */
-    float *grads;           /* its gradients, or NULL when only inputs need them */
-    int aligning;           /* step 1: only parameters that align want gradients */
+    const ha_params *params;
+    const float *weights; /* the parameter arena */
+    float *grads;         /* its gradients, or NULL when only inputs need them */
+    int aligning;         /* step 1: only parameters that align want gradients */
     ha_arena *arena;
     const ha_interrupt *check;
 } ha_pass;
@@ -88,10 +89,16 @@ enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_OWN };
 extern const ha_mixer_kind *const ha_mixer_kinds[];
 const ha_mixer_kind *ha_mixer_find(const char *name);
 
-/* The weights at a slot, or NULL; the same place in the gradients, or NULL. */
+/* The float32 weights at a slot, or NULL; the same place in the gradients, or NULL. */
 static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass, int slot)
 {
     return mixer->at[slot] == HA_NONE ? NULL : pass->weights + mixer->at[slot];
+}
+
+/* The projection at a slot with what is joined to it, of whatever type it is stored in. */
+static inline ha_matrix ha_projection(const ha_mixer *mixer, const ha_pass *pass, int slot)
+{
+    return ha_params_matrix(pass->params, pass->weights, mixer->at[slot]);
 }
 
 static inline float *ha_grad(const ha_mixer *mixer, const ha_pass *pass, int slot)

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, ha_group group, int layer, int aligns,
                         int join, int ndim, int d0, int d1, int d2, size_t *offset)
@@ -16,7 +17,13 @@ ha_status ha_params_add(ha_params *params, const char *prefix, const char *name,
         params->capacity = capacity;
     }
     ha_param *p = &params->list[params->count];
-    *p = (ha_param){.ndim = ndim, .shape = {d0, d1, d2}, .group = group, .layer = layer, .aligns = aligns, .count = 1};
+    *p = (ha_param){.ndim = ndim,
+                    .shape = {d0, d1, d2},
+                    .group = group,
+                    .layer = layer,
+                    .aligns = aligns,
+                    .joined = join,
+                    .count = 1};
     snprintf(p->name, sizeof p->name, "%s%s", prefix, name);
     for (int i = 0; i < ndim; i++)
         if (__builtin_mul_overflow(p->count, (size_t)p->shape[i], &p->count))
@@ -30,8 +37,69 @@ ha_status ha_params_add(ha_params *params, const char *prefix, const char *name,
     return HA_OK;
 }
 
+void ha_params_mark_matrix(ha_params *params)
+{
+    params->list[params->count - 1].matrix = 1;
+}
+
+/* Each matrix continues in the one joined behind it; where both are float32 they are one, as they lie in the arena. */
+static void join_parts(ha_params *params)
+{
+    for (int i = params->count - 1; i >= 0; i--) {
+        ha_matrix *m = &params->stored[i], *behind = i + 1 < params->count && params->list[i + 1].joined ? m + 1 : NULL;
+        const int one = behind && m->dtype == HA_F32 && behind->dtype == HA_F32;
+        m->rows = params->list[i].shape[0] + (one ? behind->rows : 0);
+        m->next = one ? behind->next : behind;
+    }
+}
+
+ha_status ha_params_store(ha_params *params, int i, ha_dtype type, const void *data, const float *weights)
+{
+    const ha_param *p = &params->list[i];
+    if (!p->matrix)
+        return ha_fail(HA_BAD_VALUE, "%s stays float32: allowed are embeddings, projections and the LM head", p->name);
+    if ((size_t)p->shape[1] % ha_dtype_block(type))
+        return ha_fail(HA_BAD_VALUE, "%s is [%d, %d], but rows of %s are a multiple of %d: allowed is another type",
+                       p->name, p->shape[0], p->shape[1], ha_dtype_name(type), (int)ha_dtype_block(type));
+    if (!params->stored) {
+        params->stored = calloc((size_t)params->count, sizeof *params->stored);
+        if (!params->stored)
+            return ha_fail(HA_NO_MEMORY, "out of memory for the parameter table");
+        for (int j = 0; j < params->count; j++)
+            params->stored[j] = (ha_matrix){HA_F32, weights + params->list[j].offset, 0, NULL};
+    }
+    params->stored[i].dtype = type;
+    params->stored[i].data = data;
+    join_parts(params);
+    return HA_OK;
+}
+
+ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t offset)
+{
+    if (!params->stored)
+        return ha_f32(weights + offset);
+    int low = 0, high = params->count - 1; /* offsets ascend */
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (params->list[middle].offset <= offset)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return params->stored[low];
+}
+
+const ha_param *ha_params_find(const ha_params *params, const char *name)
+{
+    for (int i = 0; i < params->count; i++)
+        if (strcmp(params->list[i].name, name) == 0)
+            return &params->list[i];
+    return NULL;
+}
+
 void ha_params_free(ha_params *params)
 {
     free(params->list);
+    free(params->stored);
     *params = (ha_params){0};
 }

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "core/matrix.h"
 #include "core/status.h"
 
 enum { HA_MAX_NAME = 96, HA_MAX_DIMS = 3 };
@@ -21,18 +22,33 @@ typedef struct {
     ha_group group;
     int layer;  /* -1: belongs to no layer */
     int aligns; /* trained in step 1 */
+    int joined; /* right behind the one before it */
+    int matrix; /* read through ha_params_matrix: may be stored in another type */
 } ha_param;
 
 typedef struct {
     ha_param *list;
     int count, capacity;
-    size_t total; /* floats */
+    size_t total;      /* floats */
+    ha_matrix *stored; /* [count], once a matrix lies outside the arena; NULL before */
 } ha_params;
 
 /* Adds a parameter and sets *offset; shape entries beyond ndim are ignored. `join` puts it right behind the one before
  * it, so that several matrices with equal columns act as one; otherwise it starts on a 64-byte boundary. */
 ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, ha_group group, int layer, int aligns,
                         int join, int ndim, int d0, int d1, int d2, size_t *offset);
+/* The parameter added last is a matrix that every reader takes from ha_params_matrix. */
+void ha_params_mark_matrix(ha_params *params);
+/* Parameter i, marked as a matrix, is from now on `data` of that type, which the caller keeps alive. */
+ha_status ha_params_store(ha_params *params, int i, ha_dtype type, const void *data, const float *weights);
+/* The matrix at an offset, with those joined to it; in the arena `weights` unless it is stored elsewhere. */
+ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t offset);
+/* The type of parameter i: HA_F32 in the arena. */
+static inline ha_dtype ha_params_dtype(const ha_params *params, int i)
+{
+    return params->stored ? params->stored[i].dtype : HA_F32;
+}
+const ha_param *ha_params_find(const ha_params *params, const char *name);
 void ha_params_free(ha_params *params);
 
 #endif

@@ -22,12 +22,15 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     for (int i = 0; i < 3; i++) {
         HA_TRY(ha_params_add(params, prefix, main[i].weight, HA_GROUP_MIXER, layer, aligns, i > 0, 2, main[i].rows, d,
                              0, &at));
+        ha_params_mark_matrix(params);
         if (i == 0)
             mixer->at[HA_SLOT_QKV] = at;
     }
-    for (int i = 0; i < n_joined; i++)
+    for (int i = 0; i < n_joined; i++) {
         HA_TRY(ha_params_add(params, prefix, joined[i].name, HA_GROUP_MIXER, layer, aligns, 1, 2, joined[i].rows, d, 0,
                              &at));
+        ha_params_mark_matrix(params);
+    }
     for (int i = 0; c->attention_bias && i < 3; i++) {
         HA_TRY(ha_params_add(params, prefix, main[i].bias, HA_GROUP_MIXER, layer, aligns, i > 0, 1, main[i].rows, 0, 0,
                              &at));
@@ -36,6 +39,7 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     }
     HA_TRY(ha_params_add(params, prefix, "o_proj.weight", HA_GROUP_MIXER, layer, aligns, 0, 2, d, q, 0,
                          &mixer->at[HA_SLOT_O]));
+    ha_params_mark_matrix(params);
     if (c->output_bias)
         HA_TRY(ha_params_add(params, prefix, "o_proj.bias", HA_GROUP_MIXER, layer, aligns, 0, 1, d, 0, 0,
                              &mixer->at[HA_SLOT_O_BIAS]));
@@ -83,7 +87,7 @@ void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, 
 {
     const ha_config *c = mixer->config;
     const int width = c->num_heads * c->head_dim, d = c->hidden_size;
-    ha_linear_forward(pass->batch->rows, width, d, scale, y, width, ha_weight(mixer, pass, HA_SLOT_O),
+    ha_linear_forward(pass->batch->rows, width, d, scale, y, width, ha_projection(mixer, pass, HA_SLOT_O),
                       ha_weight(mixer, pass, HA_SLOT_O_BIAS), 1.0f, out, d);
 }
 
@@ -92,7 +96,8 @@ void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const f
 {
     const ha_config *c = mixer->config;
     const int width = c->num_heads * c->head_dim, d = c->hidden_size, rows = pass->batch->rows;
-    const float *weight = ha_weight(mixer, pass, HA_SLOT_O), *bias = ha_weight(mixer, pass, HA_SLOT_O_BIAS);
+    const ha_matrix weight = ha_projection(mixer, pass, HA_SLOT_O);
+    const float *bias = ha_weight(mixer, pass, HA_SLOT_O_BIAS);
     ha_linear_backward(rows, width, d, scale, y, width, weight, dout, d, 0.0f, NULL, width,
                        ha_grad(mixer, pass, HA_SLOT_O), ha_grad(mixer, pass, HA_SLOT_O_BIAS));
     /* <dout, y Wo^T> = <dout Wo, y>: the gate's gradient costs one dot product a row. */

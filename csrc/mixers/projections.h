@@ -5,7 +5,8 @@
 #include "mixers/mixer.h"
 
 /* q [heads*dim, hidden], k and v [kv_heads*dim, hidden], o [hidden, heads*dim], biases as the config says. `aligns`:
- * trained in step 1. `extra` further joined matrices ({name, rows}) follow v. */
+ * trained in step 1. `extra` further joined matrices ({name, rows}) follow v. All of them may be stored in another type,
+ * so they are read with ha_projection. */
 typedef struct {
     const char *name;
     int rows;

@@ -108,7 +108,7 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
 static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x, float *projected)
 {
     const int rows = pass->batch->rows, d = mixer->config->hidden_size;
-    ha_linear_forward(rows, d, l->width, 1.0f, x, d, ha_weight(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, projected,
+    ha_linear_forward(rows, d, l->width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, projected,
                       l->width);
     const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);
     for (int r = 0; r < rows; r++) {
@@ -246,8 +246,9 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
         HA_TRY(ha_recurrence_backward(&shape, batch, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
                                       pass->arena));
         HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
-                           dprojected, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
+                           ha_projection(mixer, pass, HA_SLOT_QKV), dprojected, l.width, 1.0f, dx, c->hidden_size,
+                           ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
         float *dbias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS);
         for (int r = 0; dbias && r < rows; r++)
             ha_kernels_get()->axpy((size_t)(3 * l.inner), 1.0f, dprojected + (ptrdiff_t)r * l.width, dbias);

@@ -81,8 +81,8 @@ static void low_rank_forward(const ha_mixer *mixer, const ha_pass *pass, const h
                         to->low[i] + (ptrdiff_t)r * p->rank);
         if (p->rank)
             ha_linear_forward(rows, p->rank, l->size[i], 1.0f, to->low[i], p->rank,
-                              ha_weight(mixer, pass, HA_SLOT_UP + i), ha_weight(mixer, pass, HA_SLOT_BIAS + i), 0.0f,
-                              to->logits[i], to->ld[i]);
+                              ha_projection(mixer, pass, HA_SLOT_UP + i), ha_weight(mixer, pass, HA_SLOT_BIAS + i),
+                              0.0f, to->logits[i], to->ld[i]);
     }
 }
 
@@ -95,8 +95,8 @@ static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const 
         float *dbias = ha_grad(mixer, pass, HA_SLOT_BIAS + i);
         if (p->rank)
             ha_linear_backward(rows, p->rank, l->size[i], 1.0f, in->low[i], p->rank,
-                               ha_weight(mixer, pass, HA_SLOT_UP + i), d->logits[i], d->ld[i], 0.0f, d->low[i], p->rank,
-                               ha_grad(mixer, pass, HA_SLOT_UP + i), NULL);
+                               ha_projection(mixer, pass, HA_SLOT_UP + i), d->logits[i], d->ld[i], 0.0f, d->low[i],
+                               p->rank, ha_grad(mixer, pass, HA_SLOT_UP + i), NULL);
         for (int r = 0; p->rank && r < rows; r++) {
             const ptrdiff_t at = (ptrdiff_t)r * l->width + l->column[i];
             ha_activate_backward(p->inner, (size_t)p->rank, projected + at, d->low[i] + (ptrdiff_t)r * p->rank,

@@ -143,7 +143,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
     saved_parts p = parts(&l, rows, saved);
-    ha_linear_forward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
+    ha_linear_forward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_projection(mixer, pass, HA_SLOT_QKV),
                       ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv, l.width);
     if (!l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
@@ -271,9 +271,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                     ha_grad(mixer, pass, SLOT_FEATURE_K), pass->arena));
         if (l.rope_features && projections)
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_weight(mixer, pass, HA_SLOT_QKV),
-                           dqkv, l.width, 1.0f, dx, c->hidden_size, ha_grad(mixer, pass, HA_SLOT_QKV),
-                           ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
+                           ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, l.width, 1.0f, dx, c->hidden_size,
+                           ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -35,6 +35,11 @@ size_t ha_layer_saved(const ha_model *m, int l, ha_layer_run run, const ha_batch
     return (size_t)(p.gate_up - p.x) + wide(batch, 2 * m->config.intermediate_size);
 }
 
+static ha_matrix matrix(const ha_pass *pass, size_t offset)
+{
+    return ha_params_matrix(pass->params, pass->weights, offset);
+}
+
 static ha_status mlp_forward(const ha_model *m, const ha_layer *layer, const ha_pass *pass, float *x, float *gate_up)
 {
     const ha_config *c = &m->config;
@@ -44,10 +49,11 @@ static ha_status mlp_forward(const ha_model *m, const ha_layer *layer, const ha_
     HA_PUSH(h, pass->arena, wide(pass->batch, d));
     HA_PUSH(act, pass->arena, wide(pass->batch, f));
     ha_rms_norm_forward(rows, d, x, d, w + layer->mlp_norm, c->norm_eps, h, d);
-    ha_linear_forward(rows, d, 2 * f, 1.0f, h, d, w + layer->gate_up, c->mlp_bias ? w + layer->gate_up_bias : NULL,
-                      0.0f, gate_up, 2 * f);
+    ha_linear_forward(rows, d, 2 * f, 1.0f, h, d, matrix(pass, layer->gate_up),
+                      c->mlp_bias ? w + layer->gate_up_bias : NULL, 0.0f, gate_up, 2 * f);
     ha_swiglu_forward(rows, f, gate_up, act);
-    ha_linear_forward(rows, f, d, 1.0f, act, f, w + layer->down, c->mlp_bias ? w + layer->down_bias : NULL, 1.0f, x, d);
+    ha_linear_forward(rows, f, d, 1.0f, act, f, matrix(pass, layer->down), c->mlp_bias ? w + layer->down_bias : NULL,
+                      1.0f, x, d);
     return HA_OK;
 }
 
@@ -104,14 +110,14 @@ static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha
     HA_PUSH(dact, pass->arena, wide(pass->batch, f));
     HA_PUSH(h, pass->arena, wide(pass->batch, d));
     HA_PUSH(dh, pass->arena, wide(pass->batch, d));
-    ha_linear_backward(rows, f, d, 1.0f, NULL, f, w + layer->down, dx, d, 0.0f, dact, f, NULL, NULL);
+    ha_linear_backward(rows, f, d, 1.0f, NULL, f, matrix(pass, layer->down), dx, d, 0.0f, dact, f, NULL, NULL);
     ha_swiglu_backward(rows, f, p->gate_up, dact, g ? act : NULL);
     if (g) {
-        ha_linear_backward(rows, f, d, 1.0f, act, f, NULL, dx, d, 0.0f, NULL, f, g + layer->down,
+        ha_linear_backward(rows, f, d, 1.0f, act, f, ha_f32(NULL), dx, d, 0.0f, NULL, f, g + layer->down,
                            c->mlp_bias ? g + layer->down_bias : NULL);
         ha_rms_norm_forward(rows, d, p->middle, d, w + layer->mlp_norm, c->norm_eps, h, d);
     }
-    ha_linear_backward(rows, d, 2 * f, 1.0f, h, d, w + layer->gate_up, p->gate_up, 2 * f, 0.0f, dh, d,
+    ha_linear_backward(rows, d, 2 * f, 1.0f, h, d, matrix(pass, layer->gate_up), p->gate_up, 2 * f, 0.0f, dh, d,
                        g ? g + layer->gate_up : NULL, g && c->mlp_bias ? g + layer->gate_up_bias : NULL);
     HA_TRY(ha_rms_norm_backward(rows, d, p->middle, d, w + layer->mlp_norm, c->norm_eps, dh, d, dx, d,
                                 g ? g + layer->mlp_norm : NULL, pass->arena));

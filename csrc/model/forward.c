@@ -13,6 +13,7 @@ ha_status ha_pass_begin(const ha_model *m, const ha_batch *batch, float *grads, 
     *pass = (ha_pass){.batch = batch,
                       .cos = cosine,
                       .sin = sine,
+                      .params = &m->params,
                       .weights = m->weights,
                       .grads = grads,
                       .arena = arena,
@@ -30,7 +31,7 @@ static ha_status all_layers(const ha_model *m, const float *gates, const ha_batc
     HA_TRY(ha_gates_of(m, gates, own));
     HA_TRY(ha_pass_begin(m, batch, NULL, arena, check, &pass));
     HA_PUSH(x, arena, (size_t)batch->rows * (size_t)d);
-    ha_embed_forward(batch->rows, d, batch->token, m->weights + m->embed, x);
+    ha_embed_forward(batch->rows, d, batch->token, ha_model_embedding(m), x);
     for (int l = 0; l < m->config.num_layers; l++) {
         if (ha_interrupted(check))
             return HA_INTERRUPTED;

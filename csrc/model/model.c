@@ -4,10 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
+
 static ha_status add(ha_model *m, const char *prefix, const char *name, int layer, int join, int rows, int cols,
                      size_t *at)
 {
-    return ha_params_add(&m->params, prefix, name, HA_GROUP_REST, layer, 0, join, cols ? 2 : 1, rows, cols, 0, at);
+    HA_TRY(ha_params_add(&m->params, prefix, name, HA_GROUP_REST, layer, 0, join, cols ? 2 : 1, rows, cols, 0, at));
+    if (cols)
+        ha_params_mark_matrix(&m->params);
+    return HA_OK;
 }
 
 static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind *kind, const int *option, int l)
@@ -106,13 +111,44 @@ ha_status ha_model_need_grads(ha_model *m)
     return m->grads ? HA_OK : HA_NO_MEMORY;
 }
 
+/* The place that a stored parameter has in the arena: filled with its numbers, or given back to the system. */
+static void decode(ha_model *m, int i)
+{
+    const ha_param *p = &m->params.list[i];
+    ha_kernels_get()->decode[m->params.stored[i].dtype](p->count, m->params.stored[i].data, m->weights + p->offset);
+}
+
+static void drop(ha_model *m, int i)
+{
+    const ha_param *p = &m->params.list[i];
+    ha_block_drop(m->weights + p->offset, p->count * sizeof *m->weights);
+}
+
+static void in_arena(ha_model *m, int l, void (*act)(ha_model *, int))
+{
+    for (int i = 0; m->params.stored && i < m->params.count; i++)
+        if (m->params.list[i].layer == l && m->params.list[i].group == HA_GROUP_MIXER &&
+            m->params.stored[i].dtype != HA_F32)
+            act(m, i);
+}
+
+ha_status ha_model_store(ha_model *m, int param, ha_dtype type, const void *data)
+{
+    HA_TRY(ha_params_store(&m->params, param, type, data, m->weights));
+    drop(m, param);
+    return HA_OK;
+}
+
 void ha_model_init_mixers(ha_model *m, uint64_t seed)
 {
     for (int l = 0; l < m->config.num_layers; l++) {
         ha_layer *layer = &m->layer[l];
         ha_rng rng = ha_rng_seed(seed * 1000003u + (uint64_t)l); /* a layer's start does not depend on other layers */
-        if (layer->softmax.kind && layer->linear.kind)
-            layer->linear.kind->init_from_softmax(&layer->linear, &layer->softmax, m->weights, &rng);
+        if (!layer->softmax.kind || !layer->linear.kind)
+            continue;
+        in_arena(m, l, decode);
+        layer->linear.kind->init_from_softmax(&layer->linear, &layer->softmax, m->weights, &rng);
+        in_arena(m, l, drop);
     }
 }
 
@@ -138,7 +174,12 @@ ha_status ha_gates_of(const ha_model *m, const float *gates, float *own)
     return HA_OK;
 }
 
-const float *ha_model_head(const ha_model *m)
+ha_matrix ha_model_embedding(const ha_model *m)
 {
-    return m->weights + m->head;
+    return ha_params_matrix(&m->params, m->weights, m->embed);
+}
+
+ha_matrix ha_model_head(const ha_model *m)
+{
+    return ha_params_matrix(&m->params, m->weights, m->head);
 }

@@ -34,6 +34,9 @@ void ha_model_free(ha_model *model);
 ha_status ha_model_need_grads(ha_model *model);
 /* Attention weight transfer in every layer that holds both mixers. */
 void ha_model_init_mixers(ha_model *model, uint64_t seed);
+/* Keeps a parameter (an embedding, projection or LM head) as `data` of another type, which the caller keeps alive and
+ * does not change; its place in the arena is given back. It can no longer be trained. */
+ha_status ha_model_store(ha_model *model, int param, ha_dtype type, const void *data);
 /* A gate as layer l uses it: 1 or 0 where only one mixer is there. */
 float ha_gate_of(const ha_model *model, const float *gates, int l);
 /* own [num_layers] = every gate as its layer uses it; refused unless all are in [0, 1]. */
@@ -76,7 +79,8 @@ ha_status ha_model_hidden(const ha_model *model, const float *gates, const ha_ba
                           float *hidden, ha_arena *arena, const ha_interrupt *check);
 /* logits [n, vocab_size] of rows of hidden */
 void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
-const float *ha_model_head(const ha_model *model);
+ha_matrix ha_model_head(const ha_model *model);
+ha_matrix ha_model_embedding(const ha_model *model);
 
 /* train.c: a forward pass that keeps what its backward needs, on the arena until the caller releases it. */
 typedef struct {

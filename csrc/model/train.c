@@ -17,7 +17,7 @@ ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, int r
     HA_PUSH(tape->saved, arena, (size_t)layers);
     HA_PUSH(tape->last, arena, wide);
     HA_PUSH(tape->hidden, arena, wide);
-    ha_embed_forward(batch->rows, d, batch->token, m->weights + m->embed, tape->last);
+    ha_embed_forward(batch->rows, d, batch->token, ha_model_embedding(m), tape->last);
     for (int l = 0; l < layers; l++) {
         ha_layer_run run = {tape->gates[l], both};
         if (ha_interrupted(check))

@@ -1,14 +1,14 @@
 /* Token embedding: a gather, and its transpose, a scatter-add. */
-#include <string.h>
-
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
-void ha_embed_forward(int rows, int d, const int32_t *token, const float *table, float *x)
+void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x)
 {
+    const size_t stride = ha_dtype_bytes(table.dtype, (size_t)d);
     for (int r = 0; r < rows; r++)
-        memcpy(x + (ptrdiff_t)r * d, table + (ptrdiff_t)token[r] * d, (size_t)d * sizeof *x);
+        ha_kernels_get()->decode[table.dtype]((size_t)d, (const char *)table.data + (size_t)token[r] * stride,
+                                              x + (ptrdiff_t)r * d);
 }
 
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable)

@@ -15,12 +15,12 @@ static int min(int a, int b)
     return a < b ? a : b;
 }
 
-static void logits_of(int n, int d, int vocabulary, const float *hidden, const float *head, float *logits)
+static void logits_of(int n, int d, int vocabulary, const float *hidden, ha_matrix head, float *logits)
 {
     ha_linear_forward(n, d, vocabulary, 1.0f, hidden, d, head, NULL, 0.0f, logits, vocabulary);
 }
 
-static void backward(int n, int d, int vocabulary, const float *hidden, const float *head, const float *dlogits,
+static void backward(int n, int d, int vocabulary, const float *hidden, ha_matrix head, const float *dlogits,
                      float *dhidden, float *dhead)
 {
     ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head, dlogits, vocabulary, 0.0f, dhidden, d, dhead, NULL);
@@ -35,7 +35,7 @@ static float *wanted_gradient(int rows, int d, float scale, float *dhidden)
     return NULL;
 }
 
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, const float *head,
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_matrix head,
                                 const int32_t *target, float scale, double *loss, float *dhidden, float *dhead,
                                 const ha_interrupt *check, ha_arena *work)
 {
@@ -65,8 +65,8 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
     return HA_OK;
 }
 
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
-                     int students, const float *const *hidden, const float *head, float scale, double *const *loss,
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_matrix teacher_head, int students,
+                     const float *const *hidden, ha_matrix head, float scale, double *const *loss,
                      const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check,
                      ha_arena *work)
 {

@@ -11,18 +11,25 @@
 
 #include "core/arena.h"
 #include "core/batch.h"
-#include "core/dtype.h"
+#include "core/matrix.h"
 #include "core/status.h"
 
 #define HA_MAX_HEAD_DIM 256
 
-/* linear.c: y = beta y + alpha (x W^T + bias); x [rows,in], W [out,in], bias [out] or NULL, y [rows,out]; beta 0 or 1 */
-void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, const float *w,
+/* linear.c: y = beta y + alpha (x W^T + bias); x [rows,in], W [out,in] of any storage type (ha_f32(w) for a plain array;
+ * `in` is a multiple of the type's block), bias [out] or NULL, y [rows,out]; beta 0 or 1 */
+void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, ha_matrix w,
                        const float *bias, float beta, float *y, ptrdiff_t ldy);
 /* dx = beta dx + alpha dy W; dw += alpha dy^T x; dbias += alpha sum of dy over rows. Any of dx, dw, dbias may be NULL. */
-void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, const float *w,
+void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, ha_matrix w,
                         const float *dy, ptrdiff_t lddy, float beta, float *dx, ptrdiff_t lddx, float *dw,
                         float *dbias);
+/* linear_stored.c: the products of the two above for n rows of W of another type than float32, for many rows of x or dy;
+ * decoded tile by tile. */
+void ha_stored_forward(int rows, int in, int n, float alpha, const float *x, ptrdiff_t ldx, const ha_matrix *w,
+                       float beta, float *y, ptrdiff_t ldy);
+void ha_stored_backward(int rows, int in, int n, float alpha, const float *dy, ptrdiff_t lddy, const ha_matrix *w,
+                        float beta, float *dx, ptrdiff_t lddx);
 
 /* norm.c: RMSNorm over rows of width d (Zhang and Sennrich 2019); x, y [rows,d], w [d] */
 void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps, float *y,
@@ -43,7 +50,7 @@ void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
 void ha_swiglu_backward(int rows, int f, float *gate_up, const float *dy, float *y);
 
 /* embed.c: x[r] = table[token[r]]; table [vocabulary, d] */
-void ha_embed_forward(int rows, int d, const int32_t *token, const float *table, float *x);
+void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x);
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 
 /* Softmax attention of grouped heads: query i of a sequence sees key j when j <= past + i (causal), and, with a window,
@@ -148,15 +155,15 @@ ha_status ha_hedgehog_backward(int rows, int heads, int dim, const float *x, ptr
                                ptrdiff_t lddx, float *dw, ha_arena *work);
 
 /* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
- * hidden [rows,d], head [vocabulary,d]. loss [rows] gets one value a row. Unless dhidden is NULL:
+ * hidden [rows,d], head [vocabulary,d] of any storage type, float32 where dhead is wanted. loss [rows] gets one value a row. Unless dhidden is NULL:
  * dhidden = and dhead += the gradient of scale * sum of the losses. */
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, const float *head,
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_matrix head,
                                 const int32_t *target /* -1: no loss */, float scale, double *loss, float *dhidden,
                                 float *dhead, const ha_interrupt *check, ha_arena *work);
 /* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
  * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1. */
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, const float *teacher_head,
-                     int students, const float *const *hidden, const float *head, float scale, double *const *loss,
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_matrix teacher_head, int students,
+                     const float *const *hidden, ha_matrix head, float scale, double *const *loss,
                      const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check,
                      ha_arena *work);
 

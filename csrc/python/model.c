@@ -1,10 +1,11 @@
 /* class Model:
  *     __init__(config, layers)
  *     logits, hidden, nll, forward_windows        forward passes
+ *     store, stored                               parameters of other types than float32, see stored.c
  *     parameters, parameter_info, gates, config, layers, num_parameters, cost, init_mixers
  */
 #include "mixers/state.h"
-#include "python/objects.h"
+#include "python/stored.h"
 
 int ha_model_ready(model_object *self)
 {
@@ -71,7 +72,7 @@ void ha_unlock(model_object *model, model_object *other)
 static int init(model_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"config", "layers", NULL};
-    PyObject *config, *layers, *own_config = NULL, *own_layers = NULL;
+    PyObject *config, *layers, *own_config = NULL, *own_layers = NULL, *stored = NULL;
     ha_config c = {0};
     ha_layer_spec *specs = NULL;
     float *inv_freq = NULL;
@@ -89,7 +90,8 @@ static int init(model_object *self, PyObject *args, PyObject *kwargs)
         goto done;
     own_config = PyDict_New();
     own_layers = PySequence_List(layers);
-    if (!own_config || !own_layers || PyDict_Update(own_config, config) < 0)
+    stored = PyDict_New();
+    if (!own_config || !own_layers || !stored || PyDict_Update(own_config, config) < 0)
         goto done;
     if (self->model) { /* asked after all that may run other code */
         PyErr_SetString(PyExc_RuntimeError, "Model.__init__ was called twice");
@@ -105,6 +107,7 @@ static int init(model_object *self, PyObject *args, PyObject *kwargs)
     if (status == HA_OK) {
         self->config = Py_NewRef(own_config);
         self->layers = Py_NewRef(own_layers);
+        self->stored = Py_NewRef(stored);
         ok = 0;
     } else {
         ha_raise(status);
@@ -112,6 +115,7 @@ static int init(model_object *self, PyObject *args, PyObject *kwargs)
 done:
     Py_XDECREF(own_config);
     Py_XDECREF(own_layers);
+    Py_XDECREF(stored);
     PyMem_Free(inv_freq);
     PyMem_Free(specs);
     return ok;
@@ -122,6 +126,7 @@ static int traverse(model_object *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->config);
     Py_VISIT(self->layers);
+    Py_VISIT(self->stored);
     return 0;
 }
 
@@ -137,6 +142,7 @@ static void dealloc(model_object *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     clear(self);
+    Py_CLEAR(self->stored); /* not in clear: the model's matrices point into it */
     ha_model_free(self->model);
     ha_arena_close(&self->arena);
     if (self->lock)
@@ -354,17 +360,19 @@ static PyObject *forward_windows(model_object *self, PyObject *args, PyObject *k
     Py_RETURN_NONE;
 }
 
-static PyObject *parameters(model_object *self, PyObject *unused)
+static PyObject *parameters(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    (void)unused;
-    if (!ha_model_ready(self))
+    static char *names[] = {"stored", NULL};
+    int stored = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:parameters", names, &stored) || !ha_model_ready(self))
         return NULL;
     module_state *state = ha_state_of(Py_TYPE(self));
     PyObject *result = state ? PyDict_New() : NULL;
     for (int i = 0; result && i < self->model->params.count; i++) {
-        const ha_param *p = &self->model->params.list[i];
-        PyObject *view = ha_tensor_view(state, (PyObject *)self, self->model->weights + p->offset, p->ndim, p->shape);
-        if (!view || PyDict_SetItemString(result, p->name, view) < 0)
+        if (!stored && ha_params_dtype(&self->model->params, i) != HA_F32)
+            continue;
+        PyObject *view = ha_model_parameter(self, state, i);
+        if (!view || PyDict_SetItemString(result, self->model->params.list[i].name, view) < 0)
             Py_CLEAR(result);
         Py_XDECREF(view);
     }
@@ -495,8 +503,17 @@ static PyMethodDef methods[] = {
      "forward_windows($self, tokens, windows, out)\n--\n\n"
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
-    {"parameters", (PyCFunction)parameters, METH_NOARGS,
-     "parameters($self)\n--\n\nName -> Tensor, writable views of the weights, in arena order."},
+    {"parameters", (PyCFunction)(void (*)(void))parameters, METH_VARARGS | METH_KEYWORDS,
+     "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored "
+     "parameters read-only "
+     "views (bfloat16, float16) or float32 copies (block types), unless they are left out."},
+    {"store", (PyCFunction)(void (*)(void))ha_model_store_method, METH_VARARGS | METH_KEYWORDS,
+     "store($self, name, dtype, data)\n--\n\nKeeps an embedding, projection or LM head as `data`, uint8 [rows, bytes] "
+     "of that dtype, which may be mapped from a file and must not change. It can no longer be trained."},
+    {"matrices", (PyCFunction)ha_model_matrices, METH_NOARGS,
+     "matrices($self)\n--\n\nNames of the parameters that store takes."},
+    {"stored", (PyCFunction)ha_model_stored_method, METH_NOARGS,
+     "stored($self)\n--\n\nName -> (dtype, data) of the parameters given to store."},
     {"parameter_info", (PyCFunction)parameter_info, METH_NOARGS,
      "parameter_info($self)\n--\n\nList of (name, shape, group); group is 'mixer' or 'rest', the learning-rate groups "
      "of distillation."},

@@ -2,10 +2,11 @@
  *
  *     class Tensor, Model, Cache, KLScorer, Distiller     one file each
  *     ops.*, reference.*                                  every operation on arrays, and its naive twin in float64
+ *     pack(matrix, dtype), unpack(data, dtype)            storage types, see stored.c
  *     show_config(), mixers(), set_num_threads(n), get_num_threads()
  */
 #define HA_IMPORTS_NUMPY
-#include "python/module.h"
+#include "python/stored.h"
 
 #include "core/blas.h"
 #include "core/thread.h"
@@ -85,6 +86,12 @@ static PyMethodDef methods[] = {
     {"mixers", mixers, METH_NOARGS, "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options'}."},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
+    {"pack", (PyCFunction)(void (*)(void))ha_pack_matrix, METH_VARARGS | METH_KEYWORDS,
+     "pack(matrix, dtype)\n--\n\nfloat32 [rows, columns] in a storage type ('float32', 'bfloat16', 'float16', 'q8_0', "
+     "'q4_0', 'q4_1'), uint8 [rows, bytes]. The block types are GGML's, 32 numbers a block, rounded as its reference "
+     "does."},
+    {"unpack", (PyCFunction)(void (*)(void))ha_unpack_matrix, METH_VARARGS | METH_KEYWORDS,
+     "unpack(data, dtype)\n--\n\nThe float32 numbers [rows, columns] of uint8 data [rows, bytes]."},
     {"get_num_threads", get_num_threads, METH_NOARGS, "get_num_threads()\n--\n\nThreads of every parallel region."},
     {0},
 };

@@ -15,7 +15,7 @@ typedef struct {
     ha_arena arena;
     PyThread_type_lock lock;
     atomic_ulong holder;
-    PyObject *config, *layers;
+    PyObject *config, *layers, *stored; /* stored: name -> (dtype, bytes) of parameters outside the arena */
 } model_object;
 
 typedef struct {

@@ -25,8 +25,8 @@ static PyObject *head_cross_entropy(PyObject *args, PyObject *kwargs, int vjp)
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
-        status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, (float)dloss, loss,
-                                              dhidden, dhead, &signals, call.arena)
+        status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, ha_f32(head), target,
+                                              (float)dloss, loss, dhidden, dhead, &signals, call.arena)
                       : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
@@ -66,8 +66,8 @@ static PyObject *head_kl(PyObject *args, PyObject *kwargs, int vjp)
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
-        status = loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, 1, &hidden, head,
-                                   (float)dloss, &loss, target, nll, dhidden, dhead, &signals, call.arena)
+        status = loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, ha_f32(teacher_head), 1, &hidden,
+                                   ha_f32(head), (float)dloss, &loss, target, nll, dhidden, dhead, &signals, call.arena)
                       : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);

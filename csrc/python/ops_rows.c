@@ -1,5 +1,6 @@
-/* ops that treat every row (token) on its own: linear, rms_norm, rope, swiglu, embed, hedgehog. */
+/* ops that treat every row (token) on its own: linear, stored_linear, rms_norm, rope, swiglu, embed, hedgehog. */
 #include "python/ops.h"
+#include "python/stored.h"
 
 #include <limits.h>
 #include <string.h>
@@ -19,7 +20,7 @@ static PyObject *linear(PyObject *module, PyObject *args, PyObject *kwargs)
     const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
     float *y = ha_call_out(&call, "T O");
     if (ha_call_run(&call))
-        ha_linear_forward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), w, bias, 0.0f, y, SIZE('O'));
+        ha_linear_forward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), ha_f32(w), bias, 0.0f, y, SIZE('O'));
     return ha_call_end(&call, HA_OK);
 }
 
@@ -37,9 +38,65 @@ static PyObject *linear_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!bias)
         ha_call_out_none(&call);
     if (ha_call_run(&call))
-        ha_linear_backward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), w, dy, SIZE('O'), 0.0f, dx, SIZE('I'),
-                           dw, dbias);
+        ha_linear_backward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), ha_f32(w), dy, SIZE('O'), 0.0f, dx,
+                           SIZE('I'), dw, dbias);
     return ha_call_end(&call, HA_OK);
+}
+
+/* weight [O,I] as it comes back from a storage type, on the call's arena; NULL when that is full */
+static const void *packed_weight(ha_call *call, ha_dtype dtype, const float *w)
+{
+    const size_t n = (size_t)ha_size(call, 'O') * (size_t)ha_size(call, 'I');
+    void *packed = ha_arena_push(call->arena, ha_dtype_bytes(dtype, n), 1);
+    if (packed)
+        ha_from_f32(dtype, w, packed, n);
+    return packed;
+}
+
+static PyObject *stored(PyObject *args, PyObject *kwargs, int vjp)
+{
+    static char *names[2][6] = {{"x", "weight", "bias", "dtype", NULL}, {"x", "weight", "dy", "bias", "dtype", NULL}};
+    PyObject *x_arg, *w_arg, *dy_arg = NULL, *b_arg = NULL;
+    const char *name = "q8_0";
+    ha_dtype dtype;
+    int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O$s:stored_linear_vjp", names[1], &x_arg, &w_arg,
+                                               &dy_arg, &b_arg, &name)
+                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$s:stored_linear", names[0], &x_arg, &w_arg, &b_arg,
+                                               &name);
+    if (!ok || ha_dtype_parse(name, HA_DTYPE_COUNT, &dtype) < 0)
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT32);
+    const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
+    const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
+    const float *dy = vjp ? ha_call_in(&call, dy_arg, "dy", "T O", 0) : NULL;
+    ha_call_require(&call, (size_t)SIZE('I') % ha_dtype_block(dtype) == 0,
+                    "weight has rows of %d, allowed for %s are multiples of %d", SIZE('I'), name,
+                    (int)ha_dtype_block(dtype));
+    float *y = ha_call_out(&call, vjp ? "T I" : "T O"), *dbias = vjp && bias ? ha_call_out(&call, "O") : NULL;
+    if (vjp && !bias)
+        ha_call_out_none(&call);
+    ha_status status = HA_OK;
+    if (ha_call_run(&call)) {
+        const int rows = SIZE('T'), in = SIZE('I'), out = SIZE('O');
+        const ha_matrix m = {dtype, packed_weight(&call, dtype, w), out, NULL};
+        if (!m.data)
+            status = HA_NO_MEMORY;
+        else if (vjp)
+            ha_linear_backward(rows, in, out, 1.0f, x, in, m, dy, out, 0.0f, y, in, NULL, dbias);
+        else
+            ha_linear_forward(rows, in, out, 1.0f, x, in, m, bias, 0.0f, y, out);
+    }
+    return ha_call_end(&call, status);
+}
+
+static PyObject *stored_linear(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    return stored(args, kwargs, 0);
+}
+
+static PyObject *stored_linear_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    return stored(args, kwargs, 1);
 }
 
 static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -165,7 +222,7 @@ static PyObject *embed(PyObject *module, PyObject *args, PyObject *kwargs)
     const int32_t *token = ha_call_in_int(&call, token_arg, "tokens", "T", 0, SIZE('V'));
     float *x = ha_call_out(&call, "T d");
     if (ha_call_run(&call))
-        ha_embed_forward(SIZE('T'), SIZE('d'), token, table, x);
+        ha_embed_forward(SIZE('T'), SIZE('d'), token, ha_f32(table), x);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -227,6 +284,11 @@ PyMethodDef ha_ops_rows[] = {
                 "linear(x, weight, bias=None)\n--\n\nx W^T + bias: x [T,in], weight [out,in], bias [out] -> [T,out]."),
     HA_FUNCTION(linear_vjp,
                 "linear_vjp(x, weight, dy, bias=None)\n--\n\ndy [T,out] -> dx, dweight, dbias (None without bias)."),
+    HA_FUNCTION(stored_linear,
+                "stored_linear(x, weight, bias=None, *, dtype='q8_0')\n--\n\nlinear with the weight kept in a storage "
+                "type, see pack."),
+    HA_FUNCTION(stored_linear_vjp, "stored_linear_vjp(x, weight, dy, bias=None, *, dtype='q8_0')\n--\n\ndy [T,out] -> "
+                                   "dx, dbias (None without bias); the weight is constant."),
     HA_FUNCTION(
         rms_norm,
         "rms_norm(x, weight, *, eps=1e-6)\n--\n\nx weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d]."),

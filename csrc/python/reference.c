@@ -1,5 +1,6 @@
 /* hybridattn._core.reference: the naive twins of ops in float64, forward only, and of whole mixers. For tests. */
 #include "python/call.h"
+#include "python/stored.h"
 
 #include <limits.h>
 #include <math.h>
@@ -21,6 +22,28 @@ static PyObject *linear(PyObject *module, PyObject *args, PyObject *kwargs)
     double *y = ha_call_out(&call, "T O");
     if (ha_call_run(&call))
         ref_linear(SIZE('T'), SIZE('I'), SIZE('O'), x, w, bias, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *stored_linear(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "bias", "dtype", NULL};
+    PyObject *x_arg, *w_arg, *b_arg = NULL;
+    const char *name = "q8_0";
+    ha_dtype dtype;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$s:stored_linear", names, &x_arg, &w_arg, &b_arg, &name) ||
+        ha_dtype_parse(name, HA_DTYPE_COUNT, &dtype) < 0)
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
+    const double *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
+    ha_call_require(&call, (size_t)SIZE('I') % ha_dtype_block(dtype) == 0, "weight has rows of %d", SIZE('I'));
+    double *y = ha_call_out(&call, "T O"), *kept = ha_call_out(&call, "O I");
+    ha_call_drop(&call);
+    if (ha_call_run(&call)) {
+        ref_stored(dtype, (size_t)SIZE('O') * (size_t)SIZE('I'), w, kept);
+        ref_linear(SIZE('T'), SIZE('I'), SIZE('O'), x, kept, bias, y);
+    }
     return ha_call_end(&call, HA_OK);
 }
 
@@ -362,6 +385,7 @@ static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *k
 
 static PyMethodDef methods[] = {
     HA_FUNCTION(linear, "linear(x, weight, bias=None)\n--\n\nAs ops.linear."),
+    HA_FUNCTION(stored_linear, "stored_linear(x, weight, bias=None, *, dtype='q8_0')\n--\n\nAs ops.stored_linear."),
     HA_FUNCTION(rms_norm, "rms_norm(x, weight, *, eps=1e-6)\n--\n\nAs ops.rms_norm."),
     HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\nAs ops.rope."),
     HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nAs ops.swiglu."),

@@ -7,14 +7,16 @@
  *     .to(dtype)                                       a converted copy
  *
  * There is no tp_clear: memory stays valid while a tensor can be reached, and a cycle is broken at its owner. */
-#include "python/tensor.h"
+#include "python/stored.h"
+
+#include "kernels/kernels.h"
 
 #include <string.h>
 
 ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_ssize_t *shape, void *data,
                          PyObject *owner, int readonly)
 {
-    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(dtype), bytes = item;
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_bytes(dtype, 1), bytes = item;
     if (ndim > HA_TENSOR_DIMS) {
         PyErr_Format(PyExc_ValueError, "shape has %d dimensions, allowed are 0 to %d", ndim, HA_TENSOR_DIMS);
         return NULL;
@@ -78,17 +80,6 @@ static int traverse(PyObject *object, visitproc visit, void *arg)
     return 0;
 }
 
-static int dtype_of(const char *name, ha_dtype *dtype)
-{
-    for (int i = 0; i < HA_DTYPE_COUNT; i++)
-        if (!strcmp(name, ha_dtype_name((ha_dtype)i))) {
-            *dtype = (ha_dtype)i;
-            return 0;
-        }
-    PyErr_Format(PyExc_ValueError, "dtype is '%s', allowed are " HA_TENSOR_DTYPES, name);
-    return -1;
-}
-
 /* shape: an int, or a sequence of ints. Returns the number of dimensions or -1. */
 static int shape_of(PyObject *object, Py_ssize_t *shape)
 {
@@ -120,7 +111,8 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *kwargs)
     const char *name = "float32";
     Py_ssize_t shape[HA_TENSOR_DIMS];
     ha_dtype dtype;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s:Tensor", names, &object, &name) || dtype_of(name, &dtype) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s:Tensor", names, &object, &name) ||
+        ha_dtype_parse(name, HA_PLAIN_DTYPES, &dtype) < 0)
         return NULL;
     int ndim = shape_of(object, shape);
     return ndim < 0 ? NULL : (PyObject *)ha_tensor_new(type, dtype, ndim, shape, NULL, NULL, 0);
@@ -137,8 +129,8 @@ ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
     char *dst = to->data;
     for (Py_ssize_t at = 0; at < from->count; at += BLOCK) {
         size_t n = from->count - at < BLOCK ? (size_t)(from->count - at) : BLOCK;
-        ha_to_f32(from->dtype, src + (size_t)at * ha_dtype_size(from->dtype), block, n);
-        ha_from_f32(dtype, block, dst + (size_t)at * ha_dtype_size(dtype), n);
+        ha_kernels_get()->decode[from->dtype](n, src + ha_dtype_bytes(from->dtype, (size_t)at), block);
+        ha_from_f32(dtype, block, dst + ha_dtype_bytes(dtype, (size_t)at), n);
     }
     Py_END_ALLOW_THREADS return to;
 }
@@ -150,7 +142,8 @@ static PyObject *to(PyObject *self, PyObject *name)
     if (!text)
         return PyErr_Occurred() ? NULL
                                 : PyErr_Format(PyExc_TypeError, "dtype is %R, allowed are " HA_TENSOR_DTYPES, name);
-    return dtype_of(text, &dtype) < 0 ? NULL : (PyObject *)ha_tensor_to((ha_tensor *)self, dtype);
+    return ha_dtype_parse(text, HA_PLAIN_DTYPES, &dtype) < 0 ? NULL
+                                                             : (PyObject *)ha_tensor_to((ha_tensor *)self, dtype);
 }
 
 static PyObject *from_dlpack(PyObject *class, PyObject *object)
@@ -160,7 +153,7 @@ static PyObject *from_dlpack(PyObject *class, PyObject *object)
 
 static int get_buffer(PyObject *object, Py_buffer *view, int flags)
 {
-    static const char *const format[HA_DTYPE_COUNT] = {[HA_F32] = "f", [HA_F16] = "e"};
+    static const char *const format[HA_PLAIN_DTYPES] = {[HA_F32] = "f", [HA_F16] = "e"};
     ha_tensor *self = (ha_tensor *)object;
     *view = (Py_buffer){0};
     if (self->dtype == HA_BF16 && flags & PyBUF_FORMAT) {
@@ -180,7 +173,7 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
         PyErr_SetString(PyExc_BufferError, "a Tensor of several axes is row-major, not Fortran-contiguous");
         return -1;
     }
-    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(self->dtype);
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_bytes(self->dtype, 1);
     *view = (Py_buffer){.obj = Py_NewRef(object),
                         .buf = self->data,
                         .len = self->count * item,
@@ -217,7 +210,7 @@ static PyObject *get_dtype(PyObject *self, void *unused)
 static PyObject *get_nbytes(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyLong_FromSsize_t(((ha_tensor *)self)->count * (Py_ssize_t)ha_dtype_size(((ha_tensor *)self)->dtype));
+    return PyLong_FromSsize_t(((ha_tensor *)self)->count * (Py_ssize_t)ha_dtype_bytes(((ha_tensor *)self)->dtype, 1));
 }
 
 static PyObject *get_ndim(PyObject *self, void *unused)

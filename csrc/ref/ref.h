@@ -10,11 +10,14 @@
 
 #include "core/arena.h"
 #include "core/batch.h"
+#include "core/dtype.h"
 #include "core/status.h"
 
 /* ref_rows.c */
 double ref_dot(int n, const double *x, const double *y);
 double ref_sigmoid(double x);
+/* ref_stored.c: n numbers, whole blocks, as they come back from that storage type */
+void ref_stored(ha_dtype type, size_t n, const double *x, double *y);
 void ref_linear(int rows, int in, int out, const double *x, const double *w, const double *bias, double *y);
 void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y);
 void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor,

@@ -60,6 +60,21 @@ static void arena_is_poisoned(void)
     ha_arena_close(&arena);
 }
 
+static void blocks_give_pages_back(void)
+{
+    enum { BYTES = 1 << 16 };
+    char *block = ha_block_alloc(BYTES);
+    for (int from = 0; from < 9000; from += 4500)
+        for (int bytes = 0; bytes < 20000; bytes += 6666) {
+            memset(block, 7, BYTES);
+            ha_block_drop(block + from, (size_t)bytes);
+            for (int i = 0; i < BYTES; i++)
+                if (block[i] != (i >= from && i < from + bytes ? 0 : 7))
+                    CHECK_FAIL("byte %d is %d after dropping [%d, %d)", i, block[i], from, from + bytes);
+        }
+    ha_block_free(block, BYTES);
+}
+
 static void random_numbers_repeat(void)
 {
     ha_rng one = ha_rng_seed(7), two = ha_rng_seed(7), other = ha_rng_seed(8);
@@ -95,6 +110,7 @@ int main(void)
     RUN(arena_is_a_stack);
     if (CHECK_UNDER_ASAN)
         RUN(arena_is_poisoned);
+    RUN(blocks_give_pages_back);
     RUN(random_numbers_repeat);
     RUN(threads_are_set);
     return REPORT();

@@ -36,18 +36,20 @@ static void cross_entropy(void)
         target[r] = r % 9 ? r % V : -1;
         most[r] = V - 1;
     }
-#define LOSS(dx, dw) narrow(ha_head_cross_entropy(ROWS, D, V, x, w, target, .5f, loss, dx, dw, NULL, &arena), loss, y)
+#define LOSS(dx, dw) \
+    narrow(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, .5f, loss, dx, dw, NULL, &arena), loss, y)
     EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
 #undef LOSS
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, w, most, 1.0f, loss, NULL, NULL, NULL, &arena), HA_OK);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), most, 1.0f, loss, NULL, NULL, NULL, &arena), HA_OK);
     ref_cross_entropy(ROWS, D, V, wide(x, n), wide(w, m), most, want);
     narrow(HA_OK, loss, y);
     CHECK_TWIN(y, want, ROWS);
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, w, target, 1.0f, loss, dx, NULL, &check, &arena), HA_INTERRUPTED);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, 1.0f, loss, dx, NULL, &check, &arena),
+              HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();
 }
@@ -63,7 +65,7 @@ static void kl_divergence(void)
     for (int r = 0; r < ROWS; r++)
         target[r] = r % 9 ? r % V : -1;
 #define LOSS(dx, dw) \
-    narrow(ha_head_kl(ROWS, D, V, t, tw, 1, last, w, .5f, one, NULL, NULL, dx, dw, NULL, &arena), kl, y)
+    narrow(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 1, last, ha_f32(w), .5f, one, NULL, NULL, dx, dw, NULL, &arena), kl, y)
     EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
@@ -72,18 +74,20 @@ static void kl_divergence(void)
     ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(x, n), wide(w, m), want);
     CHECK_TWIN(y, want, ROWS);
     /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
-    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, tw, 2, students, w, .5f, two, target, nll, NULL, NULL, NULL, &arena),
+    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), .5f, two, target, nll, NULL, NULL,
+                               NULL, &arena),
                     both[0], y),
              {y, ROWS});
     CHECK_SAME(both[1], kl, ROWS);
     ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(other, n), wide(w, m), want);
     CHECK_TWIN(y, want, ROWS);
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, w, target, 1.0f, ce, NULL, NULL, NULL, &arena), HA_OK);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, 1.0f, ce, NULL, NULL, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_kl(ROWS, D, V, t, tw, 2, students, w, 1.0f, two, NULL, NULL, NULL, NULL, &check, &arena),
+    CHECK_INT(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), 1.0f, two, NULL, NULL, NULL, NULL, &check,
+                         &arena),
               HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();

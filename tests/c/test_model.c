@@ -129,7 +129,7 @@ static void forward_is_one(void)
         for (int v = 0; v < V; v++) {
             double sum = 0.0;
             for (int i = 0; i < D; i++)
-                sum += (double)hidden[i] * (double)ha_model_head(m)[v * D + i];
+                sum += (double)hidden[i] * (double)m->weights[m->head + (size_t)(v * D + i)];
             CHECK_CLOSE(logits[v], sum, 1e-5);
         }
         ha_arena_release(&arena, 0);

@@ -22,19 +22,49 @@ static void linear(void)
         float *x = numbers(m, 1), *w = numbers(k, 1), *b = numbers((size_t)out, 1), *y = zeros(n), *dy = numbers(n, 1);
         float *dx = zeros((size_t)(rows * in)), *dw = zeros(k), *db = zeros((size_t)out);
         double *want = keep(malloc(n * sizeof *want));
-        EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)), {y, n});
+        EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)), {y, n});
         ref_linear(rows, in, out, columns(x, rows, ldx, 0, in), wide(w, k), wide(b, (size_t)out), want);
         CHECK_TWIN(y, want, n);
-        EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, ldx, w, dy, out, 0.0f, dx, in, dw, db)),
+        EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, ldx, ha_f32(w), dy, out, 0.0f, dx, in, dw, db)),
                  {dx, (size_t)(rows * in)}, {dw, k, 1}, {db, (size_t)out, 1});
-        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)), {y, n, dy});
-        CHECK_SLOPE(b, db, (size_t)out, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, w, b, 0.0f, y, out)),
+        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)),
                     {y, n, dy});
+        CHECK_SLOPE(b, db, (size_t)out,
+                    VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)), {y, n, dy});
         x = numbers((size_t)(rows * in), 1); /* dx depends on w only */
-        CHECK_SLOPE(x, dx, (size_t)(rows * in), VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, w, b, 0.0f, y, out)),
-                    {y, n, dy});
+        CHECK_SLOPE(x, dx, (size_t)(rows * in),
+                    VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, ha_f32(w), b, 0.0f, y, out)), {y, n, dy});
         drop();
     }
+}
+
+/* Every storage type, alone and with float32 rows behind it: arrays of malloc show a read past a row's end. */
+static void stored_linear(void)
+{
+    const int shapes[][3] = {{1, 32, 5}, {3, 64, 131}, {16, 96, 70}, {65, 288, 150}};
+    for (int type = HA_BF16; type < HA_DTYPE_COUNT; type++)
+        for (int i = 0; i < 4; i++) {
+            const int rows = shapes[i][0], in = shapes[i][1], out = shapes[i][2], first = out / 2;
+            const size_t n = (size_t)(rows * out), k = (size_t)(in * out), part = (size_t)(first * in);
+            float *x = numbers((size_t)(rows * in), 1), *w = numbers(k, 1), *y = zeros(n), *dy = numbers(n, 1);
+            float *dx = zeros((size_t)(rows * in)), *table = zeros(part);
+            double *want = keep(malloc(n * sizeof *want)), *exact = wide(w, k);
+            void *bytes = keep(malloc(ha_dtype_bytes((ha_dtype)type, part)));
+            ha_from_f32((ha_dtype)type, w, bytes, part);
+            ref_stored((ha_dtype)type, part, exact, exact);
+            const ha_matrix rest = ha_f32(w + part), m = {(ha_dtype)type, bytes, first, &rest};
+            EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, m, NULL, 0.0f, y, out)), {y, n});
+            ref_linear(rows, in, out, wide(x, (size_t)(rows * in)), exact, NULL, want);
+            CHECK_TWIN(y, want, n);
+            EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, in, m, dy, out, 0.0f, dx, in, NULL, NULL)),
+                     {dx, (size_t)(rows * in)});
+            CHECK_SLOPE(x, dx, (size_t)(rows * in),
+                        VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, m, NULL, 0.0f, y, out)), {y, n, dy});
+            for (int r = 0; r < first; r++)
+                ha_embed_forward(1, in, &r, m, table + (size_t)r * (size_t)in);
+            CHECK_TWIN(table, exact, part);
+            drop();
+        }
 }
 
 static void norm_rope_swiglu_embed(void)
@@ -80,9 +110,10 @@ static void norm_rope_swiglu_embed(void)
         CHECK_ALL_CLOSE(turned, heads, all, 1e-6);
 
         float *table = numbers((size_t)(11 * d), 1), *dtable = zeros((size_t)(11 * d));
-        EXERCISE(VOID(ha_embed_forward(ROWS, d, token, table, y)), {y, n});
+        EXERCISE(VOID(ha_embed_forward(ROWS, d, token, ha_f32(table), y)), {y, n});
         EXERCISE(VOID(ha_embed_backward(ROWS, d, token, dy, dtable)), {dtable, (size_t)(11 * d), 1});
-        CHECK_SLOPE(table, dtable, (size_t)(11 * d), VOID(ha_embed_forward(ROWS, d, token, table, y)), {y, n, dy});
+        CHECK_SLOPE(table, dtable, (size_t)(11 * d), VOID(ha_embed_forward(ROWS, d, token, ha_f32(table), y)),
+                    {y, n, dy});
         drop();
     }
 }
@@ -380,6 +411,7 @@ int main(void)
 {
     CHECK_INT(ha_arena_open(&arena), HA_OK);
     RUN(linear);
+    RUN(stored_linear);
     RUN(norm_rope_swiglu_embed);
     RUN(hedgehog);
     RUN(softmax_attention);

@@ -1,0 +1,75 @@
+"""What do weights of 16, 8 and 4 bits cost in perplexity, and win in decoding?
+
+    python benchmarks/quantised.py TEXT [--model smollm2-135m] [--tokens N] [--json FILE]
+
+Perplexity on a UTF-8 text in windows of 512 tokens; decode speed of one sequence after 128, 2048 and 8192
+tokens, the best of several runs; bytes of all weights. The default model is itself a Q4_1 file with a Q8_0
+embedding, read to float32: q4_1 gives it back, so its perplexity here says nothing of other models.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+import hybridattn as ha
+
+DTYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1")
+
+
+def decode_speed(model: ha.Model, prompt: np.ndarray, tokens: int, repeats: int) -> float:
+    """Tokens a second after `prompt` [n]: the best of `repeats` runs of `tokens` single steps."""
+    cache = ha.Cache(model, 1)
+    model.logits(prompt[None], cache=cache, last=True)
+    best = 0.0
+    for _ in range(repeats):
+        run, token = cache.fork(), prompt[-1:]
+        began = time.perf_counter()
+        for _ in range(tokens):
+            token = model.logits(token[None], cache=run, last=True).argmax(-1).astype(np.int32)
+        best = max(best, tokens / (time.perf_counter() - began))
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--tokens", type=int, help="of the text, for perplexity (default: all)")
+    parser.add_argument("--contexts", type=int, nargs="*", default=[128, 2048, 8192])
+    parser.add_argument("--steps", type=int, default=32, help="tokens of a decoding run")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", help="write the results here")
+    args = parser.parse_args()
+    text = args.text.read_text(encoding="utf-8")
+    base = ha.Model.from_pretrained(args.model)
+    assert base.tokenizer is not None
+    ids = np.array(base.tokenizer.encode(text[: 8 * max(args.contexts, default=0)]), np.int32)
+    limit = base.model_config.max_positions - args.steps
+    rows = []
+    for dtype in args.dtypes:
+        model = base if dtype == "float32" else base.astype(dtype)
+        found = ha.perplexity(model, text, seq_len=512, max_tokens=args.tokens)
+        speeds = {
+            n: decode_speed(model, ids[: min(n, limit)], args.steps, args.repeats)
+            for n in args.contexts
+            if len(ids) >= min(n, limit)
+        }
+        rows.append({"dtype": dtype, "bytes": model.nbytes, "decode_tokens_per_second": speeds, **found})
+        more = 100.0 * (found["ppl"] / rows[0]["ppl"] - 1.0)
+        print(
+            f"{dtype:>9}  {model.nbytes / 1e6:7.1f} MB   perplexity {found['ppl']:8.4f} ({more:+.2f}%)   "
+            + "   ".join(f"{n}: {speed:6.1f} tokens/s" for n, speed in speeds.items()),
+            flush=True,
+        )
+    if args.json:
+        arguments = {**vars(args), "text": str(args.text)}
+        report = {"machine": ha.show_config(), "arguments": arguments, "rows": rows}
+        Path(args.json).write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

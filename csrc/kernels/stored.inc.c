@@ -1,0 +1,184 @@
+/* Matrices of 16, 8 and 4 bits: decoding, and products with a few rows that stream them once.
+ *
+ * A step is 32 numbers of a row, one block of the block types: codes become floats in registers, meet x, and the block's
+ * scale is applied to the sums. AVX2, q8_0: 4 loads with sign extension, 4 conversions and 5 FMAs for 34 bytes. */
+enum { STEP = HA_BLOCK_ITEMS, PARTS = STEP / W };
+
+/* Four short rows at a time end before the processor's own prefetching has begun. Rows lie one behind the other, so what
+ * comes AHEAD bytes later is what is read next: q8_0 goes from a third of the memory's bandwidth to all of it. */
+enum { AHEAD = 4096 };
+
+INLINE void prefetch(const char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(p + i);
+}
+
+typedef struct {
+    vf code[PARTS];
+    float scale, low; /* number = scale * code + low; of block types only */
+} block;
+
+INLINE float half_at(const uint8_t *p)
+{
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+#if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
+    return _cvtsh_ss(h);
+#else
+    return v_load_f16((const uint16_t[W]){h})[0];
+#endif
+}
+
+INLINE int has_scale(const ha_dtype type)
+{
+    return type == HA_Q8_0 || type == HA_Q4_0 || type == HA_Q4_1;
+}
+
+INLINE int has_low(const ha_dtype type)
+{
+    return type == HA_Q4_0 || type == HA_Q4_1;
+}
+
+INLINE size_t step_bytes(const ha_dtype type)
+{
+    return type == HA_Q8_0 ? 34 : type == HA_Q4_0 ? 18 : type == HA_Q4_1 ? 20 : 2 * STEP;
+}
+
+INLINE block load_step(const ha_dtype type, const uint8_t *p)
+{
+    block b = {.scale = 1.0f};
+    if (has_scale(type))
+        b.scale = half_at(p);
+    if (type == HA_Q4_0)
+        b.low = -8.0f * b.scale;
+    if (type == HA_Q4_1)
+        b.low = half_at(p + 2);
+    p += type == HA_Q4_1 ? 4 : has_scale(type) ? 2 : 0;
+    for (int i = 0; i < PARTS; i++) {
+        if (type == HA_BF16)
+            b.code[i] = v_load_bf16(p + 2 * i * W);
+        else if (type == HA_F16)
+            b.code[i] = v_load_f16(p + 2 * i * W);
+        else if (type == HA_Q8_0)
+            b.code[i] = v_float(v_load_i8(p + i * W));
+        else if (i < PARTS / 2) {
+            vi both = v_load_u8(p + i * W);
+            b.code[i] = v_float(both & 15);
+            b.code[i + PARTS / 2] = v_float(both >> 4);
+        }
+    }
+    return b;
+}
+
+/* The numbers after the last whole step of a row of 16-bit numbers, and 0. */
+INLINE block load_rest(const ha_dtype type, const uint8_t *p, int n)
+{
+    uint8_t padded[2 * STEP] = {0};
+    memcpy(padded, p, 2 * (size_t)n);
+    return load_step(type, padded);
+}
+
+/* mr rows of x against nr rows of W over one step; `left` < STEP numbers at the end of a row are met with zeros. */
+INLINE void step(const ha_dtype type, const int mr, const int nr, const int whole, int left, const float *x,
+                 ptrdiff_t ldx, const uint8_t *w, size_t stride, vf acc[][4])
+{
+    vf part[2][PARTS], sum[2];
+    for (int i = 0; i < mr; i++) {
+        float padded[STEP] = {0};
+        const float *from = whole ? x + i * ldx : memcpy(padded, x + i * ldx, (size_t)left * sizeof *x);
+        for (int p = 0; p < PARTS; p++) {
+            part[i][p] = v_load(from + p * W);
+            sum[i] = p ? sum[i] + part[i][p] : part[i][p];
+        }
+    }
+    for (int j = 0; j < nr; j++) {
+        const uint8_t *from = w + (size_t)j * stride;
+        const block b = whole ? load_step(type, from) : load_rest(type, from, left);
+        for (int i = 0; i < mr; i++) {
+            vf dot = type == HA_Q4_0 ? v_set(-8.0f) * sum[i] : has_scale(type) ? v_set(0.0f) : acc[i][j];
+            for (int p = 0; p < PARTS; p++)
+                dot += part[i][p] * b.code[p];
+            acc[i][j] = has_scale(type) ? acc[i][j] + v_set(b.scale) * dot : dot;
+            if (type == HA_Q4_1)
+                acc[i][j] += v_set(b.low) * sum[i];
+        }
+    }
+}
+
+INLINE void stored_dots(const ha_dtype type, const int mr, const int nr, int k, float alpha, const float *x,
+                        ptrdiff_t ldx, const uint8_t *w, size_t stride, int accumulate, float *y, ptrdiff_t ldy)
+{
+    vf acc[2][4];
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nr; j++)
+            acc[i][j] = v_set(0.0f);
+    const char *ahead = (const char *)w + AHEAD;
+    for (; k >= STEP; k -= STEP, x += STEP, w += step_bytes(type)) {
+        prefetch(ahead, nr * step_bytes(type));
+        ahead += nr * step_bytes(type);
+        step(type, mr, nr, 1, STEP, x, ldx, w, stride, acc);
+    }
+    if (k && !has_scale(type))
+        step(type, mr, nr, 0, k, x, ldx, w, stride, acc);
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nr; j++) {
+            float *to = y + i * ldy + j;
+            *to = (accumulate ? *to : 0.0f) + alpha * v_sum(acc[i][j]);
+        }
+}
+
+INLINE void stored_gemv(const ha_dtype type, int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx,
+                        const uint8_t *w, size_t stride, int accumulate, float *y, ptrdiff_t ldy)
+{
+    int j = 0;
+    for (; j + 4 <= n; j += 4, w += 4 * stride) {
+        int i = 0;
+        for (; i + 2 <= m; i += 2)
+            stored_dots(type, 2, 4, k, alpha, x + i * ldx, ldx, w, stride, accumulate, y + i * ldy + j, ldy);
+        if (i < m)
+            stored_dots(type, 1, 4, k, alpha, x + i * ldx, ldx, w, stride, accumulate, y + i * ldy + j, ldy);
+    }
+    for (; j < n; j++, w += stride)
+        for (int i = 0; i < m; i++)
+            stored_dots(type, 1, 1, k, alpha, x + i * ldx, ldx, w, stride, accumulate, y + i * ldy + j, ldy);
+}
+
+INLINE void decode(const ha_dtype type, size_t n, const uint8_t *from, float *to)
+{
+    for (; n >= STEP; n -= STEP, from += step_bytes(type), to += STEP) {
+        block b = load_step(type, from);
+        for (int p = 0; p < PARTS; p++)
+            v_store(to + p * W, has_scale(type) ? v_set(b.scale) * b.code[p] + v_set(b.low) : b.code[p]);
+    }
+    if (n && !has_scale(type)) {
+        float rest[STEP];
+        block b = load_rest(type, from, (int)n);
+        for (int p = 0; p < PARTS; p++)
+            v_store(rest + p * W, b.code[p]);
+        memcpy(to, rest, n * sizeof *to);
+    }
+}
+
+#define STORED(name, type)                                                                                  \
+    static void gemv_##name(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const void *w, \
+                            size_t stride, int accumulate, float *y, ptrdiff_t ldy)                         \
+    {                                                                                                       \
+        stored_gemv(type, m, n, k, alpha, x, ldx, w, stride, accumulate, y, ldy);                           \
+    }                                                                                                       \
+    static void decode_##name(size_t n, const void *src, float *dst)                                        \
+    {                                                                                                       \
+        decode(type, n, src, dst);                                                                          \
+    }
+
+STORED(bf16, HA_BF16)
+STORED(f16, HA_F16)
+STORED(q8_0, HA_Q8_0)
+STORED(q4_0, HA_Q4_0)
+STORED(q4_1, HA_Q4_1)
+#undef STORED
+
+static void decode_f32(size_t n, const void *src, float *dst)
+{
+    memcpy(dst, src, n * sizeof *dst);
+}
