@@ -26,6 +26,7 @@ _HOME = {
     "mixers": "_core",
     "ops": "_core",
     "reference": "_core",
+    "register_mixer": "_core",
     "set_num_threads": "_core",
     "show_config": "_core",
     "ModelConfig": "config",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from ._core import mixers as mixers
     from ._core import ops as ops
     from ._core import reference as reference
+    from ._core import register_mixer as register_mixer
     from ._core import set_num_threads as set_num_threads
     from ._core import show_config as show_config
     from .config import ModelConfig as ModelConfig

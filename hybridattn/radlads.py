@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from .data import TokenData
     from .model import Model
 
-# Step 1's learning rate: RADLADS' 1e-3, more where feature maps and gates alone are trained.
+# Step 1's learning rate: RADLADS' 1e-3; more where only feature maps and gates train, less for softmax.
 ALIGN_LR = {
     "window_linear": 1e-2,
     "gated_delta": 1e-3,
     "delta": 1e-3,
     "kda": 1e-3,
     "retention": 1e-3,
+    "rwkv6": 1e-3,
     "rwkv7": 1e-3,
+    "gla": 1e-3,
+    "window": 1e-4,
+    "linear": 1e-3,
 }
 
 __all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]

@@ -35,7 +35,7 @@ OPS = {
     "rope": Op(("x", "inv_freq"), fixed=("inv_freq",)),
     "swiglu": Op(("gate_up",)),
     "embed": Op(("tokens", "table"), fixed=("tokens",)),
-    "hedgehog": Op(("x", "weight")),
+    "feature_map": Op(("x",), keywords=("weight",)),
     "softmax_attention": Op(("q", "k", "v"), results=3, vjp_drops=("return_stats",)),
     "recurrence": Op(
         ("q", "k", "v"),
@@ -47,6 +47,7 @@ OPS = {
         ("q", "k", "v", "g", "beta"), results=2, keywords=("initial_state",), vjp_drops=("return_state",)
     ),
     "linear_attention": Op(("f", "e", "v"), results=2, keywords=("initial_state",)),
+    "short_conv": Op(("x", "weight"), keywords=("initial_state",)),
     "cross_entropy": Op(("hidden", "head", "targets"), fixed=("targets",)),
     "kl_divergence": Op(
         ("teacher_hidden", "hidden", "teacher_head", "head"), fixed=("teacher_hidden", "teacher_head")
@@ -161,12 +162,15 @@ def embed(name: str, rows: int, vocabulary: int, d: int) -> Case:
     return Case("embed", name, make)
 
 
-def hedgehog(name: str, rows: int, heads: int, dim: int, scale: float = 1.0) -> Case:
+def feature_map(
+    name: str, rows: int, heads: int, dim: int, scale: float = 1.0, map: str = "hedgehog"
+) -> Case:
     def make(rng):
         weight = np.eye(dim) + normal(rng, heads, dim, dim, scale=0.5 * dim**-0.5)
-        return {"x": normal(rng, rows, heads, dim, scale=scale), "weight": weight}
+        x = {"x": normal(rng, rows, heads, dim, scale=scale)}
+        return x if map in ("elu", "relu") else x | {"weight": weight}
 
-    return Case("hedgehog", name, make)
+    return Case("feature_map", f"{map}_{name}", make, {"map": map})
 
 
 # --- attention ---
@@ -249,6 +253,16 @@ def linear_attention(name, rows, heads=2, kv_heads=1, features=16, dim=8, state=
     return Case("linear_attention", name, make, options, gradient=not state)
 
 
+def short_conv(name, rows, d=24, taps=4, state=False, **options) -> Case:
+    def make(rng):
+        arrays = {"x": normal(rng, rows, d), "weight": normal(rng, d, taps, scale=taps**-0.5)}
+        n = len(options.get("lengths", [rows]))
+        return arrays | ({"initial_state": normal(rng, n, taps - 1, d)} if state else {})
+
+    options |= {"return_state": True} if state else {}
+    return Case("short_conv", name, make, options, gradient=not state)
+
+
 # --- losses ---
 
 
@@ -312,10 +326,18 @@ CASES = [
     swiglu("saturated", 5, 40, scale=60.0),
     embed("one", 1, 1, 1),
     embed("repeats", 50, 7, 130),
-    hedgehog("one_row", 1, 1, 8),
-    hedgehog("odd", 65, 3, 18),
-    hedgehog("wide", 20, 2, 128),
-    hedgehog("saturated", 9, 2, 16, scale=30.0),
+    *(
+        case
+        for map in ("elu", "relu", "hedgehog", "favor")
+        for case in (
+            feature_map("one_row", 1, 1, 8, map=map),
+            feature_map("odd", 65, 3, 18, map=map),
+            feature_map("wide", 20, 2, 128, map=map),
+        )
+    ),
+    feature_map("saturated", 9, 2, 16, scale=30.0),
+    feature_map("saturated", 9, 2, 16, scale=9.0, map="elu"),
+    feature_map("faint", 9, 2, 16, scale=4.0, map="favor"),
     attention("one_token", 1),
     attention("tile_less_one", 63),
     attention("tile", 64, heads=1),
@@ -395,6 +417,13 @@ CASES = [
     linear_attention("lag_sequences", sum(UNEVEN), lag=5, lengths=UNEVEN),
     linear_attention("state", 70, state=True),
     linear_attention("state_sequences", sum(UNEVEN), state=True, lengths=UNEVEN),
+    short_conv("one_token", 1),
+    short_conv("odd", 37, d=67, taps=3),
+    short_conv("chunks", 150, d=130),
+    short_conv("many_taps", 9, taps=16),
+    short_conv("sequences", sum(UNEVEN), lengths=UNEVEN),
+    short_conv("state", 70, state=True),
+    short_conv("state_sequences", sum(UNEVEN), state=True, lengths=UNEVEN),
     cross_entropy("one_row", 1, 8, 5),
     cross_entropy("one_word", 3, 4, 1),
     cross_entropy("pieces", 300, 16, 40, skip=True),

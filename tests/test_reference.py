@@ -29,7 +29,11 @@ def test_rows():
     close(ref.embed([3, 0], w), w[[3, 0]])
     heads, square = x.reshape(5, 2, 3), rng.standard_normal((2, 3, 3))
     u = np.einsum("hij,thj->thi", square, heads)
-    close(ref.hedgehog(heads, square), softmax(np.concatenate([u, -u], -1)))
+    close(ref.feature_map(heads, square), softmax(np.concatenate([u, -u], -1)))
+    half = (heads**2).sum(-1, keepdims=True) / 2 / heads.shape[-1] ** 0.5
+    close(ref.feature_map(heads, square, map="favor"), np.exp(np.concatenate([u, -u], -1) - half))
+    close(ref.feature_map(heads, map="elu"), np.where(heads > 0, heads + 1, np.exp(heads)))
+    close(ref.feature_map(heads, map="relu"), heads * (heads > 0))
 
 
 def test_rope_turns_complex_numbers():

@@ -35,6 +35,8 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
     }
     for (int i = 0; i < params->count; i++) {
         const ha_param *p = &params->list[i];
+        if (p->group == HA_GROUP_FIXED)
+            continue;
         if (t->options.stage == HA_STAGE_ALIGN && !(p->aligns && t->train_layer[p->layer]))
             continue;
         if (ha_params_dtype(params, i) != HA_F32)

@@ -35,6 +35,11 @@ static void k_axpy(size_t n, float a, const float *x, float *y)
     MAP(n, { STORE(y, LOAD(y) + v_set(a) * LOAD(x)); });
 }
 
+static void k_mul_add(size_t n, const float *a, const float *b, float *y)
+{
+    MAP(n, { STORE(y, LOAD(y) + LOAD(a) * LOAD(b)); });
+}
+
 static double k_sum_squares(size_t n, const float *x)
 {
     double sum = 0.0;

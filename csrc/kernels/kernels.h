@@ -55,6 +55,8 @@ typedef struct {
     void (*transpose)(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd);
     float (*dot)(size_t n, const float *x, const float *y);
     void (*axpy)(size_t n, float a, const float *x, float *y);
+    /* y += a * b, item by item */
+    void (*mul_add)(size_t n, const float *a, const float *b, float *y);
     double (*sum_squares)(size_t n, const float *x);
 
     /* elementwise, n items; in place is fine ------------------------------------------------------------------- */

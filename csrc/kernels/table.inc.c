@@ -40,6 +40,7 @@ const ha_kernels HA_TABLE = {
     .transpose = k_transpose,
     .dot = k_dot,
     .axpy = k_axpy,
+    .mul_add = k_mul_add,
     .sum_squares = k_sum_squares,
     .exp = k_exp,
     .sigmoid = k_sigmoid,

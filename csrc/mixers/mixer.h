@@ -1,6 +1,7 @@
 /* The token mixer: everything that is specific to one kind of attention, behind one table of functions.
  *
- * A new kind is one file with a ha_mixer_kind, one naive twin in ref/, and one line in registry.c. */
+ * A new kind is one file with a ha_mixer_kind, one naive twin in ref/, and one line in registry.c; or it is registered at
+ * run time, as python/external_mixer.c does. */
 #ifndef HA_MIXERS_MIXER_H
 #define HA_MIXERS_MIXER_H
 
@@ -85,9 +86,11 @@ struct ha_mixer {
 /* Slots that every mixer uses alike; a kind's own slots start at HA_SLOT_OWN. q, k and v are one joined matrix. */
 enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_OWN };
 
-/* The registered kinds, ended by NULL; softmax is the first. */
-extern const ha_mixer_kind *const ha_mixer_kinds[];
+/* registry.c: kind `index`, NULL after the last; softmax is the first. */
+const ha_mixer_kind *ha_mixer_at(int index);
 const ha_mixer_kind *ha_mixer_find(const char *name);
+/* Adds a kind, which must stay where it is; from one thread at a time. Fails for a name that is taken. */
+ha_status ha_mixer_register(const ha_mixer_kind *kind);
 
 /* The float32 weights at a slot, or NULL; the same place in the gradients, or NULL. */
 static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass, int slot)

@@ -12,8 +12,8 @@
 enum { HA_MAX_NAME = 96, HA_MAX_DIMS = 3 };
 #define HA_NONE ((size_t)-1)
 
-/* Learning-rate groups of RADLADS step 2. */
-typedef enum { HA_GROUP_REST, HA_GROUP_MIXER } ha_group;
+/* Learning-rate groups of RADLADS step 2; what is fixed never trains. */
+typedef enum { HA_GROUP_REST, HA_GROUP_MIXER, HA_GROUP_FIXED } ha_group;
 
 typedef struct {
     char name[HA_MAX_NAME];

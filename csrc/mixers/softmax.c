@@ -1,6 +1,11 @@
-/* Softmax attention with grouped heads, RoPE and an optional sliding window: the teacher's mixer. */
+/* Softmax attention with grouped heads and RoPE, as two kinds: `softmax`, the teacher's mixer, with the model's own sliding
+ * window if it has one, and `window`, which sees the last tokens and the first ones, the sinks (Xiao et al. 2023). */
 #include "mixers/projections.h"
-#include "mixers/state.h"
+#include "mixers/ring.h"
+
+extern const ha_mixer_kind ha_window_mixer;
+
+enum { OPTION_WINDOW, OPTION_SINKS };
 
 typedef struct {
     float *qkv; /* [rows, heads + 2 kv_heads, dim], q and k rotated */
@@ -25,24 +30,37 @@ static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
     return (size_t)batch->rows * (size_t)(qkv_width(c) + c->num_heads * (c->head_dim + 1));
 }
 
-static ha_state_shape state_shape(const ha_mixer *mixer)
+static ha_attention shape_of(const ha_mixer *mixer)
 {
-    return (ha_state_shape){.planes = 2 * mixer->config->num_kv_heads, .row = mixer->config->head_dim};
-}
-
-static ha_attention shape_of(const ha_config *c)
-{
+    const ha_config *c = mixer->config;
+    const int ring = mixer->kind == &ha_window_mixer;
     return (ha_attention){.heads = c->num_heads,
                           .kv_heads = c->num_kv_heads,
                           .dim = c->head_dim,
                           .causal = 1,
-                          .window = c->sliding_window,
+                          .window = ring ? mixer->option[OPTION_WINDOW] : c->sliding_window,
+                          .sinks = ring ? mixer->option[OPTION_SINKS] : 0,
                           .scale = 1.0f / __builtin_sqrtf((float)c->head_dim)};
+}
+
+static ha_state_shape state_shape(const ha_mixer *mixer)
+{
+    const ha_attention shape = shape_of(mixer);
+    if (mixer->kind == &ha_window_mixer)
+        return ha_ring_shape(&shape);
+    return (ha_state_shape){.planes = 2 * shape.kv_heads, .row = shape.dim};
 }
 
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
-    return ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, 0, NULL, 0, params);
+    return ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, mixer->kind == &ha_window_mixer,
+                                  NULL, 0, params);
+}
+
+static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
+{
+    (void)rng;
+    ha_transfer_projections(mixer, softmax, mixer->config->num_kv_heads, weights);
 }
 
 /* Appends the new rows of sequence s to its state and points keys at all of it. */
@@ -67,19 +85,24 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     ha_linear_forward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size, ha_projection(mixer, pass, HA_SLOT_QKV),
                       ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv, width);
     ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, width);
-    ha_keys *keys;
-    HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++) {
-        const float *own = p.qkv + (ptrdiff_t)batch->offset[s] * width + q;
-        keys[s] = state ? append(c, batch, s, p.qkv, &state[s])
-                        : (ha_keys){.k = own,
-                                    .v = own + kv,
-                                    .row = width,
-                                    .head_stride = dim,
-                                    .length = batch->offset[s + 1] - batch->offset[s]};
+    const ha_attention shape = shape_of(mixer);
+    if (state && mixer->kind == &ha_window_mixer) {
+        for (int s = 0; s < batch->n_seq; s++)
+            HA_TRY(ha_ring_attend(&shape, pass, s, &state[s], p.qkv, p.y, p.lse, NULL));
+    } else {
+        ha_keys *keys;
+        HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
+        for (int s = 0; s < batch->n_seq; s++) {
+            const float *own = p.qkv + (ptrdiff_t)batch->offset[s] * width + q;
+            keys[s] = state ? append(c, batch, s, p.qkv, &state[s])
+                            : (ha_keys){.k = own,
+                                        .v = own + kv,
+                                        .row = width,
+                                        .head_stride = dim,
+                                        .length = batch->offset[s + 1] - batch->offset[s]};
+        }
+        HA_TRY(ha_attention_forward(&shape, batch, p.qkv, width, keys, p.y, q, p.lse, NULL, pass->arena));
     }
-    ha_attention shape = shape_of(c);
-    HA_TRY(ha_attention_forward(&shape, batch, p.qkv, width, keys, p.y, q, p.lse, NULL, pass->arena));
     ha_project_out(mixer, pass, p.y, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -100,7 +123,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     HA_PUSH(delta, pass->arena, (size_t)rows * (size_t)c->num_heads);
     ha_project_out_backward(mixer, pass, p.y, scale, dout, dy, gate);
     if (scale != 0.0f) {
-        ha_attention shape = shape_of(c);
+        const ha_attention shape = shape_of(mixer);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
         HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL,
                                      dy, q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
@@ -116,9 +139,10 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
 static double flops(const ha_mixer *mixer, double context)
 {
     const ha_config *c = mixer->config;
-    double width = c->num_heads * c->head_dim;
-    if (c->sliding_window && context > c->sliding_window)
-        context = c->sliding_window;
+    const ha_attention shape = shape_of(mixer);
+    double width = c->num_heads * c->head_dim, most = shape.window + shape.sinks;
+    if (shape.window && context > most)
+        context = most;
     return 2.0 * c->hidden_size * (qkv_width(c) + width) + 4.0 * width * context;
 }
 
@@ -126,6 +150,20 @@ const ha_mixer_kind ha_softmax_mixer = {
     .name = "softmax",
     .summary = "softmax attention: grouped heads, RoPE, optional sliding window; memory grows with every token",
     .declare = declare,
+    .saved = saved_floats,
+    .state = state_shape,
+    .forward = forward,
+    .backward = backward,
+    .flops = flops,
+};
+
+const ha_mixer_kind ha_window_mixer = {
+    .name = "window",
+    .summary = "softmax attention over the last tokens and over attention sinks; what lies between is out of sight",
+    .option = {{"window", 64, 1, 1 << 20, "tokens in sight"},
+               {"sinks", 4, 0, 1 << 16, "first tokens that stay in sight"}},
+    .declare = declare,
+    .init_from_softmax = init,
     .saved = saved_floats,
     .state = state_shape,
     .forward = forward,

@@ -1,6 +1,6 @@
 /* Exact softmax over the last `window` tokens and the first `sinks`, linear attention over the rest, one normaliser
  * (LoLCATs, Zhang et al. 2024, with the sinks of Xiao et al. 2023). Per head, with s_ij the softmax logits, m_i the largest
- * visible one and phi the Hedgehog feature map:
+ * visible one and phi a feature map (feature_map.h):
  *     o_i = (sum_near exp(s_ij - m_i) v_j + e^gate sum_far phi(q_i).phi(k_j) v_j) / (the same sums without v)
  *
  * With near_i the softmax over the visible keys and lse_i its log-sum-exp, and lambda_i = exp(gate + m_i - lse_i), that is
@@ -17,13 +17,15 @@
 ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
+    const ha_feature map = (ha_feature)mixer->option[OPTION_FEATURE];
     return (ha_window_layout){.heads = c->num_heads,
                               .kv_heads = c->num_kv_heads,
                               .dim = c->head_dim,
                               .q = c->num_heads * c->head_dim,
                               .kv = c->num_kv_heads * c->head_dim,
                               .width = (c->num_heads + 2 * c->num_kv_heads) * c->head_dim,
-                              .feature = 2 * c->head_dim,
+                              .feature = ha_feature_width(map, c->head_dim),
+                              .map = map,
                               .window = mixer->option[OPTION_WINDOW],
                               .sinks = mixer->option[OPTION_SINKS],
                               .rope_features = mixer->option[OPTION_ROPE_FEATURES],
@@ -62,30 +64,19 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
 {
     const ha_config *c = mixer->config;
     HA_TRY(ha_declare_projections(mixer, prefix, layer, c->num_kv_heads, 0, NULL, 0, params));
-    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_heads, c->head_dim,
-                         c->head_dim, &mixer->at[SLOT_FEATURE_Q]));
-    HA_TRY(ha_params_add(params, prefix, "feature_k.weight", HA_GROUP_MIXER, layer, 1, 0, 3, c->num_kv_heads,
-                         c->head_dim, c->head_dim, &mixer->at[SLOT_FEATURE_K]));
+    HA_TRY(
+        ha_features_declare(mixer, prefix, layer, (ha_feature)mixer->option[OPTION_FEATURE], SLOT_FEATURE_Q, params));
     return ha_params_add(params, prefix, "gate", HA_GROUP_MIXER, layer, 1, 0, 1, c->num_heads, 0, 0,
                          &mixer->at[SLOT_GATE]);
 }
 
-/* Features start as scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. The gate starts low: the mass
- * of the far keys grows with their number, and from e^0 it drowns the window in long texts (docs/log.md). */
+/* The gate starts low: the mass of the far keys grows with their number, and from e^0 it drowns the window in long texts
+ * (docs/log.md). */
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     const ha_config *c = mixer->config;
-    (void)rng;
     ha_transfer_projections(mixer, softmax, c->num_kv_heads, weights);
-    float start = 1.0f / sqrtf(sqrtf((float)c->head_dim)); /* q.k / sqrt(dim), half of the root on each side */
-    for (int side = 0; side < 2; side++) {
-        float *w = weights + mixer->at[side ? SLOT_FEATURE_K : SLOT_FEATURE_Q];
-        int heads = side ? c->num_kv_heads : c->num_heads, d = c->head_dim;
-        memset(w, 0, (size_t)(heads * d * d) * sizeof *w);
-        for (int h = 0; h < heads; h++)
-            for (int i = 0; i < d; i++)
-                w[((ptrdiff_t)h * d + i) * d + i] = start;
-    }
+    ha_features_init(mixer, (ha_feature)mixer->option[OPTION_FEATURE], SLOT_FEATURE_Q, weights, rng);
     for (int h = 0; h < c->num_heads; h++)
         weights[mixer->at[SLOT_GATE] + (size_t)h] = -4.0f;
 }
@@ -121,10 +112,7 @@ static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_w
                           saved_parts *p)
 {
     const ha_batch *batch = pass->batch;
-    HA_TRY(ha_hedgehog_forward(batch->rows, l->heads, l->dim, qkv, l->width, ha_weight(mixer, pass, SLOT_FEATURE_Q),
-                               p->fq, l->heads * l->feature, pass->arena));
-    HA_TRY(ha_hedgehog_forward(batch->rows, l->kv_heads, l->dim, qkv + l->q, l->width,
-                               ha_weight(mixer, pass, SLOT_FEATURE_K), p->fk, l->kv_heads * l->feature, pass->arena));
+    HA_TRY(ha_features_forward(mixer, pass, l->map, SLOT_FEATURE_Q, qkv, p->fq, p->fk));
     for (int r = 0; r < batch->rows; r++)
         if (is_sink(l, batch, r))
             memset(p->fk + (ptrdiff_t)r * l->kv_heads * l->feature, 0,
@@ -264,11 +252,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
             ha_unrotate(mixer, pass, turned, p.qkv, l.width);
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
         }
-        HA_TRY(ha_hedgehog_backward(rows, l.heads, l.dim, p.qkv, l.width, ha_weight(mixer, pass, SLOT_FEATURE_Q), p.fq,
-                                    fq, dfq, fq, dqkv, l.width, ha_grad(mixer, pass, SLOT_FEATURE_Q), pass->arena));
-        HA_TRY(ha_hedgehog_backward(rows, l.kv_heads, l.dim, p.qkv + l.q, l.width,
-                                    ha_weight(mixer, pass, SLOT_FEATURE_K), p.fk, fk, dfk, fk, dqkv + l.q, l.width,
-                                    ha_grad(mixer, pass, SLOT_FEATURE_K), pass->arena));
+        HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
         if (l.rope_features && projections)
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
         ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
@@ -284,7 +268,8 @@ static double flops(const ha_mixer *mixer, double context)
     ha_window_layout l = ha_window_layout_of(mixer);
     double near = context < l.window + l.sinks ? context : l.window + l.sinks;
     double far = context > near ? 4.0 * l.q * l.feature + 2.0 * l.q * l.dim : 0.0;
-    return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * near + far + 2.0 * (l.q + l.kv) * l.dim;
+    return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * near + far +
+           (ha_feature_has_weight(l.map) ? 2.0 * (l.q + l.kv) * l.dim : 0.0);
 }
 
 const ha_mixer_kind ha_window_linear_mixer = {
@@ -292,7 +277,8 @@ const ha_mixer_kind ha_window_linear_mixer = {
     .summary = "exact softmax in a sliding window and over attention sinks, linear attention for the rest",
     .option = {{"window", 64, 1, 1 << 20, "tokens of exact attention"},
                {"sinks", 4, 0, 1 << 16, "first tokens that stay in sight"},
-               {"rope_features", 1, 0, 1, "feature maps see rotated q and k"}},
+               {"rope_features", 1, 0, 1, "feature maps see rotated q and k"},
+               HA_FEATURE_OPTION(2)},
     .declare = declare,
     .init_from_softmax = init,
     .saved = saved_floats,

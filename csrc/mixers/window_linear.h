@@ -2,16 +2,17 @@
 #ifndef HA_MIXERS_WINDOW_LINEAR_H
 #define HA_MIXERS_WINDOW_LINEAR_H
 
+#include "mixers/feature_map.h"
 #include "mixers/projections.h"
-#include "ops/ops.h"
 
 enum { SLOT_FEATURE_Q = HA_SLOT_OWN, SLOT_FEATURE_K, SLOT_GATE };
-enum { OPTION_WINDOW, OPTION_SINKS, OPTION_ROPE_FEATURES };
+enum { OPTION_WINDOW, OPTION_SINKS, OPTION_ROPE_FEATURES, OPTION_FEATURE };
 
 typedef struct {
     int heads, kv_heads, dim, q, kv, width,
-        feature; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv, feature = 2 dim */
+        feature; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv, feature: width of the map */
     int window, sinks, rope_features;
+    ha_feature map;
     float scale;
 } ha_window_layout;
 

@@ -37,7 +37,7 @@ static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
     layer->gate_up_bias = layer->down_bias = HA_NONE;
     HA_TRY(add(m, prefix, "mixer_norm.weight", l, 0, d, 0, &layer->mixer_norm));
     if (spec->has_softmax)
-        HA_TRY(declare_mixer(m, &layer->softmax, ha_mixer_kinds[0], NULL, l));
+        HA_TRY(declare_mixer(m, &layer->softmax, ha_mixer_at(0), NULL, l));
     if (spec->linear)
         HA_TRY(declare_mixer(m, &layer->linear, spec->linear, spec->option, l));
     HA_TRY(add(m, prefix, "mlp_norm.weight", l, 0, d, 0, &layer->mlp_norm));

@@ -1,59 +1,135 @@
-/* Hedgehog feature map: a learned matrix per head, then a softmax over both signs. */
+/* Feature maps of linear attention, head by head; two of them look at W x, with a matrix W for each head. */
+#include <math.h>
+#include <string.h>
+
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
 enum { TILE = 64 };
+static const float TOP = 30.0f; /* largest exponent of FAVOR: sums of products of two features stay finite */
 
-ha_status ha_hedgehog_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float *y,
-                              ptrdiff_t ldy, ha_arena *work)
+int ha_feature_width(ha_feature map, int dim)
+{
+    return ha_feature_has_weight(map) ? 2 * dim : dim;
+}
+
+/* One row and head: y from x and, where the map has a weight, u = W x. */
+static void row_forward(ha_feature map, int dim, const float *x, const float *u, float *y)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
-    int tiles = (rows + TILE - 1) / TILE;
-    float *wt, *scratch;
-    HA_PUSH(wt, work, (size_t)heads * square);
-    HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
-    for (int h = 0; h < heads; h++)
-        kernel->transpose(dim, dim, w + (size_t)h * square, dim, wt + (size_t)h * square, dim);
+    const size_t n = (size_t)dim;
+    float half;
+    switch (map) {
+    case HA_FEATURE_ELU:
+        for (int i = 0; i < dim; i++)
+            y[i] = fminf(x[i], 0.0f);
+        kernel->exp(n, y, y);
+        for (int i = 0; i < dim; i++)
+            y[i] += fmaxf(x[i], 0.0f);
+        break;
+    case HA_FEATURE_RELU:
+        for (int i = 0; i < dim; i++)
+            y[i] = fmaxf(x[i], 0.0f);
+        break;
+    case HA_FEATURE_HEDGEHOG:
+        kernel->softmax_pair(dim, u, y);
+        break;
+    case HA_FEATURE_FAVOR:
+        half = 0.5f * kernel->dot(n, x, x) / sqrtf((float)dim);
+        for (int i = 0; i < dim; i++) {
+            y[i] = fminf(u[i] - half, TOP);
+            y[dim + i] = fminf(-u[i] - half, TOP);
+        }
+        kernel->exp(2 * n, y, y);
+        break;
+    }
+}
+
+/* dx += what does not go through W; du = the gradient of W x, where the map has a weight. */
+static void row_backward(ha_feature map, int dim, const float *x, const float *y, const float *dy, float *du, float *dx)
+{
+    const float *z = y + dim, *dz = dy + dim;
+    float pull = 0.0f;
+    switch (map) {
+    case HA_FEATURE_ELU:
+        for (int i = 0; i < dim; i++)
+            dx[i] += x[i] > 0.0f ? dy[i] : dy[i] * y[i];
+        break;
+    case HA_FEATURE_RELU:
+        for (int i = 0; i < dim; i++)
+            dx[i] += x[i] > 0.0f ? dy[i] : 0.0f;
+        break;
+    case HA_FEATURE_HEDGEHOG:
+        ha_kernels_get()->softmax_pair_backward(dim, y, dy, du);
+        break;
+    case HA_FEATURE_FAVOR:
+        for (int i = 0; i < dim; i++) {
+            float limit = 1.0686e13f, up = y[i] < limit ? y[i] * dy[i] : 0.0f,
+                  down = z[i] < limit ? z[i] * dz[i] : 0.0f;
+            du[i] = up - down;
+            pull += up + down;
+        }
+        ha_kernels_get()->axpy((size_t)dim, -pull / sqrtf((float)dim), x, dx);
+        break;
+    }
+}
+
+ha_status ha_feature_forward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
+                             const float *w, float *y, ptrdiff_t ldy, ha_arena *work)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
+    const int tiles = (rows + TILE - 1) / TILE, width = ha_feature_width(map, dim), threads = ha_threads();
+    float *wt = NULL, *scratch = NULL;
+    if (w) {
+        HA_PUSH(wt, work, (size_t)heads * square);
+        HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
+        for (int h = 0; h < heads; h++)
+            kernel->transpose(dim, dim, w + (size_t)h * square, dim, wt + (size_t)h * square, dim);
+    }
 #pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int t = 0; t < tiles; t++)
         for (int h = 0; h < heads; h++) {
-            float *u = scratch + (ptrdiff_t)ha_thread_index() * TILE * dim;
-            int from = t * TILE, m = rows - from < TILE ? rows - from : TILE;
-            kernel->gemm(m, dim, dim, 1.0f, x + from * ldx + (ptrdiff_t)h * dim, ldx, 1, wt + (size_t)h * square, dim,
-                         0, u, dim);
+            float *u = w ? scratch + (ptrdiff_t)ha_thread_index() * TILE * dim : NULL;
+            const int from = t * TILE, m = rows - from < TILE ? rows - from : TILE;
+            const float *in = x + from * ldx + (ptrdiff_t)h * dim;
+            if (w)
+                kernel->gemm(m, dim, dim, 1.0f, in, ldx, 1, wt + (size_t)h * square, dim, 0, u, dim);
             for (int r = 0; r < m; r++)
-                kernel->softmax_pair(dim, u + (ptrdiff_t)r * dim, y + (from + r) * ldy + (ptrdiff_t)h * 2 * dim);
+                row_forward(map, dim, in + r * ldx, w ? u + (ptrdiff_t)r * dim : NULL,
+                            y + (from + r) * ldy + (ptrdiff_t)h * width);
         }
     ha_arena_release(work, mark);
     return HA_OK;
 }
 
-ha_status ha_hedgehog_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w,
-                               const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
-                               ptrdiff_t lddx, float *dw, ha_arena *work)
+ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
+                              const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
+                              ptrdiff_t lddx, float *dw, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
-    float *scratch;
-    HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
-    /* One task a head: its dw then sums over rows in order. */
+    const size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
+    const int width = ha_feature_width(map, dim), threads = ha_threads();
+    float *scratch = NULL;
+    if (w)
+        HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
+        /* One task a head: its dw then sums over rows in order. */
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int h = 0; h < heads; h++) {
-        float *du = scratch + (ptrdiff_t)ha_thread_index() * TILE * dim;
+        float *du = w ? scratch + (ptrdiff_t)ha_thread_index() * TILE * dim : NULL;
         for (int from = 0; from < rows; from += TILE) {
-            int m = rows - from < TILE ? rows - from : TILE;
+            const int m = rows - from < TILE ? rows - from : TILE;
+            const float *in = x + from * ldx + (ptrdiff_t)h * dim;
+            float *to = dx + from * lddx + (ptrdiff_t)h * dim;
             for (int r = 0; r < m; r++)
-                kernel->softmax_pair_backward(dim, y + (from + r) * ldy + (ptrdiff_t)h * 2 * dim,
-                                              dy + (from + r) * lddy + (ptrdiff_t)h * 2 * dim, du + (ptrdiff_t)r * dim);
-            kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1,
-                         dx + from * lddx + (ptrdiff_t)h * dim, lddx);
+                row_backward(map, dim, in + r * ldx, y + (from + r) * ldy + (ptrdiff_t)h * width,
+                             dy + (from + r) * lddy + (ptrdiff_t)h * width, w ? du + (ptrdiff_t)r * dim : NULL,
+                             to + r * lddx);
+            if (w)
+                kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1, to, lddx);
             if (dw)
-                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, x + from * ldx + (ptrdiff_t)h * dim, ldx, 1,
-                             dw + (size_t)h * square, dim);
+                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, in, ldx, 1, dw + (size_t)h * square, dim);
         }
     }
     ha_arena_release(work, mark);

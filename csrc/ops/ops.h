@@ -145,14 +145,35 @@ ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_ba
                                        float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv, ptrdiff_t lddv,
                                        ha_arena *work);
 
-/* feature.c: the Hedgehog feature map (Zhang et al. 2024), y = softmax([W_h x, -W_h x]) per head;
- * x [rows, heads, dim], w [heads, dim, dim], y [rows, heads, 2 dim] */
-ha_status ha_hedgehog_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float *y,
-                              ptrdiff_t ldy, ha_arena *work);
+/* feature.c: feature maps of linear attention, head by head; x [rows, heads, dim], y [rows, heads, width]
+ *     ELU       elu(x) + 1                                         width dim    Katharopoulos et al. 2020
+ *     RELU      max(x, 0)                                          width dim
+ *     HEDGEHOG  softmax([W x, -W x])                               width 2 dim  Zhang et al. 2024
+ *     FAVOR     exp([W x, -W x] - |x|^2 / (2 sqrt(dim)))           width 2 dim  Choromanski et al. 2021, lemma 1
+ * with w [heads, dim, dim] for the last two, else NULL. Exponents of FAVOR end at 30. */
+typedef enum { HA_FEATURE_ELU, HA_FEATURE_RELU, HA_FEATURE_HEDGEHOG, HA_FEATURE_FAVOR } ha_feature;
+
+static inline int ha_feature_has_weight(ha_feature map)
+{
+    return map >= HA_FEATURE_HEDGEHOG;
+}
+
+int ha_feature_width(ha_feature map, int dim);
+ha_status ha_feature_forward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
+                             const float *w, float *y, ptrdiff_t ldy, ha_arena *work);
 /* dx += ...; dw += ... unless NULL */
-ha_status ha_hedgehog_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w,
-                               const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
-                               ptrdiff_t lddx, float *dw, ha_arena *work);
+ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
+                              const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
+                              ptrdiff_t lddx, float *dw, ha_arena *work);
+
+/* short_conv.c: y_t = silu(sum_j w[:,j] x_{t-width+1+j}), channel by channel within a sequence; x, y [rows,d],
+ * w [d,width], 2 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
+enum { HA_MAX_CONV = 16 };
+void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
+                           float *const *state, float *y, ptrdiff_t ldy);
+/* dx += ...; dw += ... unless NULL; sequences start from zeros */
+void ha_short_conv_backward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
+                            const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw);
 
 /* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
  * hidden [rows,d], head [vocabulary,d] of any storage type, float32 where dhead is wanted. loss [rows] gets one value a row. Unless dhidden is NULL:

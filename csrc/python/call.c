@@ -243,6 +243,27 @@ void ha_call_drop(ha_call *call)
         call->held[call->n_held++] = call->result[--call->n_results];
 }
 
+int ha_call_feature(ha_call *call, const char *name, PyObject *x_arg, PyObject *w_arg, const void **x, const void **w)
+{
+    static const char *const names[] = {"elu", "relu", "hedgehog", "favor"};
+    int map = 0;
+    while (map < 4 && strcmp(name, names[map]) != 0)
+        map++;
+    ha_call_require(call, map < 4, "map is '%s', allowed are elu, relu, hedgehog and favor", name);
+    *x = ha_call_in(call, x_arg, "x", "T H d", 0);
+    *w = ha_call_in(call, w_arg, "weight", "H d d", map < 2);
+    ha_call_require(call, map >= 2 || !*w, "weight of the map %s must be None", name);
+    call->size['F' - 'A'] = (map < 2 ? 1 : 2) * ha_size(call, 'd');
+    return map;
+}
+
+void ha_call_taps(ha_call *call)
+{
+    int taps = ha_size(call, 'w');
+    ha_call_require(call, call->failed || (taps >= 2 && taps <= 16), "weight has %d taps, allowed are 2 to 16", taps);
+    call->size['P' - 'A'] = taps - 1;
+}
+
 /* ---- running ----------------------------------------------------------------------------------------------- */
 
 /* One arena is kept from call to call, so that a loop of calls takes no page faults after the first. */

@@ -48,6 +48,11 @@ void ha_call_drop(ha_call *call);
 void ha_call_batch(ha_call *call, PyObject *lengths, const char *name, int rows, ha_batch *batch);
 /* Pointers to the states of the sequences, which lie one after the other; NULL when there are none. */
 ha_status ha_by_sequence(int n_seq, size_t size, float *states, float ***pointers, ha_arena *arena);
+/* A feature map by name, 'elu', 'relu', 'hedgehog' or 'favor', with its x [T H d] and weight [H d d] (None for the first
+ * two), as its number 0 .. 3; 'F' is its width. */
+int ha_call_feature(ha_call *call, const char *name, PyObject *x_arg, PyObject *w_arg, const void **x, const void **w);
+/* The taps 'w' of a convolution are in range; 'P' is their number less one. */
+void ha_call_taps(ha_call *call);
 /* Fails the call with a ValueError unless `ok`. */
 void ha_call_require(ha_call *call, int ok, const char *format, ...);
 /* Opens the arena and releases the GIL. False after a failure. */

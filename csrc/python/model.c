@@ -381,6 +381,8 @@ static PyObject *parameters(model_object *self, PyObject *args, PyObject *kwargs
 
 static PyObject *parameter_info(model_object *self, PyObject *unused)
 {
+    static const char *const group[] = {
+        [HA_GROUP_REST] = "rest", [HA_GROUP_MIXER] = "mixer", [HA_GROUP_FIXED] = "fixed"};
     (void)unused;
     if (!ha_model_ready(self))
         return NULL;
@@ -391,7 +393,7 @@ static PyObject *parameter_info(model_object *self, PyObject *unused)
         for (int j = 0; shape && j < p->ndim; j++)
             PyTuple_SET_ITEM(shape, j, PyLong_FromLong(p->shape[j]));
         if (shape)
-            entry = Py_BuildValue("(sNs)", p->name, shape, p->group == HA_GROUP_MIXER ? "mixer" : "rest");
+            entry = Py_BuildValue("(sNs)", p->name, shape, group[p->group]);
         if (!entry || PyList_Append(result, entry) < 0)
             Py_CLEAR(result);
         Py_XDECREF(entry);
@@ -411,6 +413,8 @@ static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwarg
     HA_END_CORE(self, NULL)
     if (status != HA_OK)
         return ha_raise(status);
+    if (PyErr_Occurred()) /* of a mixer registered from Python */
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -516,7 +520,7 @@ static PyMethodDef methods[] = {
      "stored($self)\n--\n\nName -> (dtype, data) of the parameters given to store."},
     {"parameter_info", (PyCFunction)parameter_info, METH_NOARGS,
      "parameter_info($self)\n--\n\nList of (name, shape, group); group is 'mixer' or 'rest', the learning-rate groups "
-     "of distillation."},
+     "of distillation, or 'fixed': never trained."},
     {"init_mixers", (PyCFunction)(void (*)(void))init_mixers, METH_VARARGS | METH_KEYWORDS,
      "init_mixers($self, seed=0)\n--\n\nAttention weight transfer (RADLADS, arXiv 2505.03005) in every layer with both "
      "mixers; seed draws what softmax has not."},

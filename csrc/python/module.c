@@ -3,9 +3,10 @@
  *     class Tensor, Model, Cache, KLScorer, Distiller     one file each
  *     ops.*, reference.*                                  every operation on arrays, and its naive twin in float64
  *     pack(matrix, dtype), unpack(data, dtype)            storage types, see stored.c
- *     show_config(), mixers(), set_num_threads(n), get_num_threads()
+ *     show_config(), mixers(), register_mixer(), set_num_threads(n), get_num_threads()
  */
 #define HA_IMPORTS_NUMPY
+#include "python/external_mixer.h"
 #include "python/stored.h"
 
 #include "core/blas.h"
@@ -52,11 +53,11 @@ static PyObject *mixers(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
     PyObject *result = PyDict_New();
-    for (int i = 0; result && ha_mixer_kinds[i]; i++) {
-        PyObject *options = options_of(ha_mixer_kinds[i]);
+    for (int i = 0; result && ha_mixer_at(i); i++) {
+        PyObject *options = options_of(ha_mixer_at(i));
         PyObject *entry =
-            options ? Py_BuildValue("{s:s,s:N}", "summary", ha_mixer_kinds[i]->summary, "options", options) : NULL;
-        if (!entry || PyDict_SetItemString(result, ha_mixer_kinds[i]->name, entry) < 0)
+            options ? Py_BuildValue("{s:s,s:N}", "summary", ha_mixer_at(i)->summary, "options", options) : NULL;
+        if (!entry || PyDict_SetItemString(result, ha_mixer_at(i)->name, entry) < 0)
             Py_CLEAR(result);
         Py_XDECREF(entry);
     }
@@ -84,6 +85,21 @@ static PyMethodDef methods[] = {
     {"show_config", show_config, METH_NOARGS,
      "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
     {"mixers", mixers, METH_NOARGS, "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options'}."},
+    {"register_mixer", (PyCFunction)(void (*)(void))ha_register_mixer, METH_VARARGS | METH_KEYWORDS,
+     "register_mixer(name, forward, vjp, step, parameters, init, state=None)\n--\n\n"
+     "Adds a kind of linear mixer made of Python functions, for the life of the process. x [rows,d] holds the normed\n"
+     "input of several sequences one after the other, `lengths` [n_seq] cuts it; params is a dict of arrays.\n\n"
+     "    parameters(config) -> {name: shape}             of one layer; asked once a model shape\n"
+     "    init(rng, config, softmax_weights) -> params    q_proj.weight [heads*head_dim,d], k_proj, v_proj, o_proj, "
+     "biases\n"
+     "    forward(params, x, lengths) -> (y [rows,d], saved)\n"
+     "    vjp(params, saved, dy [rows,d]) -> (dx [rows,d], dparams)\n"
+     "    step(params, state [n_seq,*shape], x [n_seq,d]) -> (y [n_seq,d], state)    one token; None: cannot decode\n"
+     "    state(config) -> shape of one sequence's state, zero at its start\n\n"
+     "Arrays are float32; those passed in are views of the core's memory, read-only and gone after the call: keep a "
+     "copy.\n"
+     "forward runs again before vjp. Exceptions come out of the call that ran the mixer; the functions must not use\n"
+     "the model that runs them. Raises ValueError for a name that is taken."},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
     {"pack", (PyCFunction)(void (*)(void))ha_pack_matrix, METH_VARARGS | METH_KEYWORDS,

@@ -1,4 +1,4 @@
-/* ops that treat every row (token) on its own: linear, stored_linear, rms_norm, rope, swiglu, embed, hedgehog. */
+/* ops that treat every row (token) on its own: linear, stored_linear, rms_norm, rope, swiglu, embed, feature_map. */
 #include "python/ops.h"
 #include "python/stored.h"
 
@@ -242,39 +242,47 @@ static PyObject *embed_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
     return ha_call_end(&call, HA_OK);
 }
 
-static PyObject *hedgehog(PyObject *module, PyObject *args, PyObject *kwargs)
+static PyObject *feature_map(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"x", "weight", NULL};
-    PyObject *x_arg, *w_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:hedgehog", names, &x_arg, &w_arg))
+    static char *names[] = {"x", "weight", "map", NULL};
+    PyObject *x_arg, *w_arg = Py_None;
+    const char *name = "hedgehog";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$s:feature_map", names, &x_arg, &w_arg, &name))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "H d d", 0);
-    float *y = ha_call_out(&call, "T H 2d");
+    const void *x, *w;
+    const ha_feature map = (ha_feature)ha_call_feature(&call, name, x_arg, w_arg, &x, &w);
+    float *y = ha_call_out(&call, "T H F");
     ha_status status = HA_OK;
     const int heads = SIZE('H'), d = SIZE('d');
     if (ha_call_run(&call))
-        status = ha_hedgehog_forward(SIZE('T'), heads, d, x, heads * d, w, y, 2 * heads * d, call.arena);
+        status = ha_feature_forward(map, SIZE('T'), heads, d, x, heads * d, w, y, heads * SIZE('F'), call.arena);
     return ha_call_end(&call, status);
 }
 
-static PyObject *hedgehog_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+static PyObject *feature_map_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"x", "weight", "dy", NULL};
-    PyObject *x_arg, *w_arg, *dy_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:hedgehog_vjp", names, &x_arg, &w_arg, &dy_arg))
+    static char *names[] = {"x", "dy", "weight", "map", NULL};
+    PyObject *x_arg, *dy_arg, *w_arg = Py_None;
+    const char *name = "hedgehog";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$s:feature_map_vjp", names, &x_arg, &dy_arg, &w_arg, &name))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "H d d", 0);
-    const float *dy = ha_call_in(&call, dy_arg, "dy", "T H 2d", 0);
-    float *dx = ha_call_out(&call, "T H d"), *dw = ha_call_out(&call, "H d d");
+    const void *x, *w;
+    const ha_feature map = (ha_feature)ha_call_feature(&call, name, x_arg, w_arg, &x, &w);
+    const float *dy = ha_call_in(&call, dy_arg, "dy", "T H F", 0);
+    float *dx = ha_call_out(&call, "T H d"), *dw = NULL;
+    if (w)
+        dw = ha_call_out(&call, "H d d");
+    else
+        ha_call_out_none(&call);
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
-        const int rows = SIZE('T'), heads = SIZE('H'), d = SIZE('d'), ld = heads * d;
-        float *y = ha_arena_push(call.arena, 2 * (size_t)rows * (size_t)ld, sizeof *y);
-        status = y ? ha_hedgehog_forward(rows, heads, d, x, ld, w, y, 2 * ld, call.arena) : HA_NO_MEMORY;
+        const int rows = SIZE('T'), heads = SIZE('H'), d = SIZE('d'), ld = heads * d, ldy = heads * SIZE('F');
+        float *y = ha_arena_push(call.arena, (size_t)rows * (size_t)ldy, sizeof *y);
+        status = y ? ha_feature_forward(map, rows, heads, d, x, ld, w, y, ldy, call.arena) : HA_NO_MEMORY;
         if (status == HA_OK)
-            status = ha_hedgehog_backward(rows, heads, d, x, ld, w, y, 2 * ld, dy, 2 * ld, dx, ld, dw, call.arena);
+            status = ha_feature_backward(map, rows, heads, d, x, ld, w, y, ldy, dy, ldy, dx, ld, dw, call.arena);
     }
     return ha_call_end(&call, status);
 }
@@ -304,9 +312,13 @@ PyMethodDef ha_ops_rows[] = {
     HA_FUNCTION(swiglu_vjp, "swiglu_vjp(gate_up, dy)\n--\n\ndy [T,f] -> dgate_up [T,2f]."),
     HA_FUNCTION(embed, "embed(tokens, table)\n--\n\ntable[tokens]: tokens [T] ints, table [V,d] -> [T,d]."),
     HA_FUNCTION(embed_vjp, "embed_vjp(tokens, table, dx)\n--\n\ndx [T,d] -> dtable [V,d]."),
-    HA_FUNCTION(hedgehog,
-                "hedgehog(x, weight)\n--\n\nFeature map softmax([W x, -W x]) per head (Zhang et al. 2024): x [T,H,d], "
-                "weight [H,d,d] -> [T,H,2d]."),
-    HA_FUNCTION(hedgehog_vjp, "hedgehog_vjp(x, weight, dy)\n--\n\ndy [T,H,2d] -> dx, dweight."),
+    HA_FUNCTION(feature_map,
+                "feature_map(x, weight=None, *, map='hedgehog')\n--\n\n"
+                "Feature map of linear attention, per head: x [T,H,d], weight W [H,d,d] -> [T,H,d] or [T,H,2d].\n"
+                "elu: elu(x) + 1 (Katharopoulos et al. 2020); relu: max(x, 0); both without a weight.\n"
+                "hedgehog: softmax([W x, -W x]) (Zhang et al. 2024); favor: exp([W x, -W x] - |x|^2 / (2 sqrt(d)))\n"
+                "(Choromanski et al. 2021), exponents at most 30."),
+    HA_FUNCTION(feature_map_vjp,
+                "feature_map_vjp(x, dy, weight=None, *, map='hedgehog')\n--\n\ndy [T,H,F] -> dx, dweight or None."),
     {0},
 };

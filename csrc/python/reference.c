@@ -112,17 +112,19 @@ static PyObject *embed(PyObject *module, PyObject *args, PyObject *kwargs)
     return ha_call_end(&call, HA_OK);
 }
 
-static PyObject *hedgehog(PyObject *module, PyObject *args, PyObject *kwargs)
+static PyObject *feature_map(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"x", "weight", NULL};
-    PyObject *x_arg, *w_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:hedgehog", names, &x_arg, &w_arg))
+    static char *names[] = {"x", "weight", "map", NULL};
+    PyObject *x_arg, *w_arg = Py_None;
+    const char *name = "hedgehog";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$s:feature_map", names, &x_arg, &w_arg, &name))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "H d d", 0);
-    double *y = ha_call_out(&call, "T H 2d");
+    const void *x, *w;
+    const int map = ha_call_feature(&call, name, x_arg, w_arg, &x, &w);
+    double *y = ha_call_out(&call, "T H F");
     if (ha_call_run(&call))
-        ref_hedgehog(SIZE('T'), SIZE('H'), SIZE('d'), x, w, y);
+        ref_feature(map, SIZE('T'), SIZE('H'), SIZE('d'), x, w, y);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -255,6 +257,31 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
     return ha_call_end(&call, HA_OK);
 }
 
+static PyObject *short_conv(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "lengths", "initial_state", "return_state", NULL};
+    PyObject *x_arg, *w_arg, *lengths = Py_None, *initial_arg = Py_None;
+    int return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOp:short_conv", names, &x_arg, &w_arg, &lengths, &initial_arg,
+                                     &return_state))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d w", 0);
+    ha_call_taps(&call);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S P d", 1);
+    double *y = ha_call_out(&call, "T d"), *state = ha_call_out(&call, "S P d");
+    if (ha_call_run(&call)) {
+        if (initial)
+            memcpy(state, initial, (size_t)SIZE('S') * (size_t)SIZE('P') * (size_t)SIZE('d') * sizeof *state);
+        ref_short_conv(&batch, SIZE('d'), SIZE('w'), x, w, state, y);
+    }
+    if (!return_state)
+        ha_call_drop(&call);
+    return ha_call_end(&call, HA_OK);
+}
+
 static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"hidden", "head", "targets", NULL};
@@ -355,31 +382,68 @@ static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwa
     return ha_call_end(&call, status);
 }
 
+/* feature_q and feature_k of a map by number, None where it has no weight */
+static void feature_weights(ha_call *call, int map, PyObject *const object[2], const double *weight[2])
+{
+    ha_call_require(call, map >= 0 && map <= 3, "feature is %d, allowed are 0 to 3", map);
+    weight[0] = ha_call_in(call, object[0], "feature_q", "H 2h 2h", map < 2);
+    weight[1] = ha_call_in(call, object[1], "feature_k", "K 2h 2h", map < 2);
+}
+
 static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",           "k",      "v",     "feature_q",     "feature_k", "gate", "inv_freq",
-                            "rope_factor", "window", "sinks", "rope_features", "lengths",   NULL};
+    static char *names[] = {"q",           "k",      "v",     "feature_q",     "feature_k", "gate",    "inv_freq",
+                            "rope_factor", "window", "sinks", "rope_features", "feature",   "lengths", NULL};
     PyObject *object[7], *lengths = Py_None;
-    ref_window_mixer m = {.rope_factor = 1.0, .window = 64, .sinks = 4, .rope_features = 1};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$diipO:mix_window_linear", names, &object[0], &object[1],
+    ref_window_mixer m = {.rope_factor = 1.0, .window = 64, .sinks = 4, .rope_features = 1, .map = 2};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$diipiO:mix_window_linear", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &object[6], &m.rope_factor,
-                                     &m.window, &m.sinks, &m.rope_features, &lengths))
+                                     &m.window, &m.sinks, &m.rope_features, &m.map, &lengths))
         return NULL;
-    static const char *const shape[7] = {"T H 2h", "T K 2h", "T K 2h", "H 2h 2h", "K 2h 2h", "H", "h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *in[7];
-    for (int i = 0; i < 7; i++)
-        in[i] = ha_call_in(&call, object[i], names[i], shape[i], 0);
+    const double *weight[2], *q = ha_call_in(&call, object[0], "q", "T H 2h", 0);
+    const double *k = ha_call_in(&call, object[1], "k", "T K 2h", 0),
+                 *v = ha_call_in(&call, object[2], "v", "T K 2h", 0);
+    feature_weights(&call, m.map, object + 3, weight);
+    const double *gate = ha_call_in(&call, object[5], "gate", "H", 0);
+    m.inv_freq = ha_call_in(&call, object[6], "inv_freq", "h", 0);
     require_groups(&call);
     require_window(&call, m.window, m.sinks, 1);
-    m.inv_freq = in[6];
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     double *y = ha_call_out(&call, "T H 2h");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
-        status = ref_mix_window_linear(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], y, call.arena);
+        status = ref_mix_window_linear(&m, &batch, q, k, v, weight[0], weight[1], gate, y, call.arena);
+    return ha_call_end(&call, status);
+}
+
+static PyObject *mix_linear(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q",       "k",    "v",           "feature_q", "feature_k", "inv_freq", "norm",
+                            "feature", "rope", "rope_factor", "norm_eps",  "lengths",   NULL};
+    PyObject *object[6], *norm_arg = Py_None, *lengths = Py_None;
+    ref_linear_mixer m = {.rope = 1, .map = 2, .norm_eps = 1e-6, .rope_factor = 1.0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|$OipddO:mix_linear", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &norm_arg, &m.map, &m.rope,
+                                     &m.rope_factor, &m.norm_eps, &lengths))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *weight[2], *q = ha_call_in(&call, object[0], "q", "T H 2h", 0);
+    const double *k = ha_call_in(&call, object[1], "k", "T K 2h", 0),
+                 *v = ha_call_in(&call, object[2], "v", "T K 2h", 0);
+    feature_weights(&call, m.map, object + 3, weight);
+    m.inv_freq = ha_call_in(&call, object[5], "inv_freq", "h", 0);
+    const double *norm = ha_call_in(&call, norm_arg, "norm", "2h", 1);
+    require_groups(&call);
+    m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    double *y = ha_call_out(&call, "T H 2h");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = ref_mix_linear(&m, &batch, q, k, v, weight[0], weight[1], norm, y, call.arena);
     return ha_call_end(&call, status);
 }
 
@@ -390,7 +454,7 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\nAs ops.rope."),
     HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nAs ops.swiglu."),
     HA_FUNCTION(embed, "embed(tokens, table)\n--\n\nAs ops.embed."),
-    HA_FUNCTION(hedgehog, "hedgehog(x, weight)\n--\n\nAs ops.hedgehog."),
+    HA_FUNCTION(feature_map, "feature_map(x, weight=None, *, map='hedgehog')\n--\n\nAs ops.feature_map."),
     HA_FUNCTION(
         softmax_attention,
         "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
@@ -404,6 +468,8 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(linear_attention,
                 "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.linear_attention."),
+    HA_FUNCTION(short_conv, "short_conv(x, weight, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+                            "As ops.short_conv."),
     HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets)\n--\n\nAs ops.cross_entropy."),
     HA_FUNCTION(kl_divergence,
                 "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None)\n--\n\nAs ops.kl_divergence."),
@@ -420,10 +486,16 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(
         mix_window_linear,
         "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, rope_factor=1.0, window=64, sinks=4, "
-        "rope_features=True, lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v "
-        "[T,KV,d], feature_q "
-        "[H,d,d],\n"
-        "feature_k [KV,d,d], gate [H], inv_freq [d/2] -> [T,H,d]."),
+        "rope_features=True, "
+        "feature=2, lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], "
+        "feature_q [H,d,d],\nfeature_k [KV,d,d] or None by the number of the feature map, gate [H], inv_freq [d/2] -> "
+        "[T,H,d]."),
+    HA_FUNCTION(
+        mix_linear,
+        "mix_linear(q, k, v, feature_q, feature_k, inv_freq, *, norm=None, feature=2, rope=True, rope_factor=1.0, "
+        "norm_eps=1e-6, "
+        "lengths=None)\n--\n\nThe linear mixer between its projections, arrays as in mix_window_linear; norm [d] for "
+        "normalise=0."),
     {0},
 };
 

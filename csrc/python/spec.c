@@ -136,7 +136,7 @@ static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
                      kind_name ? kind_name : dict);
         return -1;
     }
-    int option[HA_MAX_OPTIONS] = {0}, softmax = kind == ha_mixer_kinds[0];
+    int option[HA_MAX_OPTIONS] = {0}, softmax = kind == ha_mixer_at(0);
     if (softmax ? out->has_softmax : out->linear != NULL) {
         PyErr_Format(PyExc_ValueError, "layers[%d]: two %s mixers, allowed is one", layer,
                      softmax ? "softmax" : "linear");

@@ -24,7 +24,13 @@ void ref_rope(int rows, int heads, int half, const int32_t *position, const doub
               const double *x, double *y);
 void ref_swiglu(int rows, int f, const double *gate_up, double *y);
 void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
-void ref_hedgehog(int rows, int heads, int dim, const double *x, const double *w, double *y);
+/* map: 0 elu + 1, 1 relu, 2 Hedgehog, 3 FAVOR; w [heads, dim, dim] for the last two, else NULL; y [rows, heads, dim or
+ * 2 dim] */
+void ref_feature(int map, int rows, int heads, int dim, const double *x, const double *w, double *y);
+
+/* state [n_seq, width - 1, d] or NULL (zeros), updated */
+void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, const double *w, double *state,
+                    double *y);
 
 /* ref_attention.c; keys of sequence s are rows key_offset[s] .. of k and v, its queries belong to the last of them */
 typedef struct {
@@ -83,14 +89,26 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
                               ha_arena *work);
 
 typedef struct {
-    int heads, kv_heads, dim, window, sinks, rope_features;
+    int heads, kv_heads, dim, window, sinks, rope_features, map;
     const double *inv_freq; /* [dim / 2] */
     double rope_factor;
 } ref_window_mixer;
 
-/* q [rows, heads, dim]; k, v [rows, kv_heads, dim]; feature_q, feature_k [heads or kv_heads, dim, dim]; gate [heads] */
+/* q [rows, heads, dim]; k, v [rows, kv_heads, dim]; feature_q, feature_k [heads or kv_heads, dim, dim] or NULL by `map`, see
+ * ref_feature; gate [heads] */
 ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch, const double *q, const double *k,
                                 const double *v, const double *feature_q, const double *feature_k, const double *gate,
                                 double *y, ha_arena *work);
+
+typedef struct {
+    int heads, kv_heads, dim, map, rope;
+    double norm_eps, rope_factor;
+    const double *inv_freq; /* [dim / 2] */
+} ref_linear_mixer;
+
+/* As above; norm [dim] or NULL: divided by the sum of the weights */
+ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const double *q, const double *k,
+                         const double *v, const double *feature_q, const double *feature_k, const double *norm,
+                         double *y, ha_arena *work);
 
 #endif

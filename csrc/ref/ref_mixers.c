@@ -60,12 +60,21 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
     return HA_OK;
 }
 
+/* Features of queries and keys; favor's query is divided by its sum, which makes it Hedgehog's. */
+static void pair_features(int map, int rows, int heads, int kv_heads, int dim, const double *q, const double *k,
+                          const double *feature_q, const double *feature_k, double *fq, double *fk)
+{
+    ref_feature(map == 3 ? 2 : map, rows, heads, dim, q, feature_q, fq);
+    ref_feature(map, rows, kv_heads, dim, k, feature_k, fk);
+}
+
 /* One query of window_linear: near keys weigh exp(s_j - max), far ones exp(gate) phi(q) . phi(k_j); sinks are near */
 static void window_query(const ref_window_mixer *m, int query, const double *q, const double *k, const double *v,
                          const double *fq, const double *fk, double gate, double *y)
 {
     const ref_attention near = {m->heads, m->kv_heads, m->dim, 1, m->window, m->sinks, 1.0 / sqrt(m->dim)};
     const ptrdiff_t row = (ptrdiff_t)m->kv_heads * m->dim;
+    const int wide = m->map < 2 ? 1 : 2;
     double top = -INFINITY, sum = 0.0;
     for (int j = 0; j <= query; j++)
         if (ref_visible(&near, query, j))
@@ -74,7 +83,7 @@ static void window_query(const ref_window_mixer *m, int query, const double *q, 
         y[c] = 0.0;
     for (int j = 0; j <= query; j++) {
         double weight = ref_visible(&near, query, j) ? exp(near.scale * ref_dot(m->dim, q, k + j * row) - top)
-                                                     : exp(gate) * ref_dot(2 * m->dim, fq, fk + 2 * j * row);
+                                                     : exp(gate) * ref_dot(wide * m->dim, fq, fk + wide * j * row);
         sum += weight;
         for (int c = 0; c < m->dim; c++)
             y[c] += weight * v[j * row + c];
@@ -96,15 +105,41 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
     HA_PUSH(fk, work, 2 * keys);
     ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
     ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
-    ref_hedgehog(rows, H, D, m->rope_features ? turned_q : q, feature_q, fq);
-    ref_hedgehog(rows, KV, D, m->rope_features ? turned_k : k, feature_k, fk);
+    pair_features(m->map, rows, H, KV, D, m->rope_features ? turned_q : q, m->rope_features ? turned_k : k, feature_q,
+                  feature_k, fq, fk);
+    const int features = m->map < 2 ? 1 : 2;
     for (int s = 0; s < batch->n_seq; s++)
         for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
             for (int h = 0; h < H; h++) {
                 ptrdiff_t at = ((ptrdiff_t)r * H + h) * D,
                           first = ((ptrdiff_t)batch->offset[s] * KV + h / (H / KV)) * D;
-                window_query(m, r - batch->offset[s], turned_q + at, turned_k + first, v + first, fq + 2 * at,
-                             fk + 2 * first, gate[h], y + at);
+                window_query(m, r - batch->offset[s], turned_q + at, turned_k + first, v + first, fq + features * at,
+                             fk + features * first, gate[h], y + at);
             }
+    return HA_OK;
+}
+
+ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const double *q, const double *k,
+                         const double *v, const double *feature_q, const double *feature_k, const double *norm,
+                         double *y, ha_arena *work)
+{
+    const int rows = batch->rows, H = m->heads, KV = m->kv_heads, D = m->dim, wide = m->map < 2 ? 1 : 2;
+    const size_t queries = (size_t)rows * (size_t)(H * D), keys = (size_t)rows * (size_t)(KV * D);
+    double *turned_q, *turned_k, *fq, *fk, *num, *den;
+    HA_PUSH(turned_q, work, queries);
+    HA_PUSH(turned_k, work, keys);
+    HA_PUSH(fq, work, 2 * queries);
+    HA_PUSH(fk, work, 2 * keys);
+    HA_PUSH(num, work, queries);
+    HA_PUSH(den, work, (size_t)(rows * H));
+    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
+    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
+    pair_features(m->map, rows, H, KV, D, m->rope ? turned_q : q, m->rope ? turned_k : k, feature_q, feature_k, fq, fk);
+    const ref_linear_shape shape = {H, KV, wide * D, D, 0};
+    ref_linear_attention(&shape, batch, fq, fk, v, NULL, num, den);
+    if (norm)
+        ref_rms_norm(rows * H, D, num, norm, m->norm_eps, y);
+    for (size_t i = 0; !norm && i < queries; i++)
+        y[i] = num[i] / (den[i / (size_t)D] + 1e-20);
     return HA_OK;
 }

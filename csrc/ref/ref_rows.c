@@ -63,21 +63,51 @@ void ref_embed(int rows, int d, const int32_t *token, const double *table, doubl
             x[r * d + i] = table[(ptrdiff_t)token[r] * d + i];
 }
 
-/* u = W_h x, y = [exp(u), exp(-u)] / sum, with the largest |u| taken out of the exponents */
-void ref_hedgehog(int rows, int heads, int dim, const double *x, const double *w, double *y)
+/* elu(x) + 1; max(x, 0); with u = W_h x: exp([u, -u]) over their sum; exp([u, -u] - |x|^2 / (2 sqrt(dim))), exponents
+ * at most 30. The largest |u| is taken out of the quotient's exponents. */
+void ref_feature(int map, int rows, int heads, int dim, const double *x, const double *w, double *y)
 {
     for (ptrdiff_t r = 0; r < rows; r++)
         for (ptrdiff_t h = 0; h < heads; h++) {
-            const double *in = x + (r * heads + h) * dim;
-            double *to = y + (r * heads + h) * 2 * dim, top = 0.0, sum = 0.0;
+            const double *in = x + (r * heads + h) * dim, half = ref_dot(dim, in, in) / (2.0 * sqrt(dim));
+            double *to = y + (r * heads + h) * (w ? 2 * dim : dim), top = 0.0, sum = 0.0;
             for (ptrdiff_t i = 0; i < dim; i++) {
+                if (map < 2) {
+                    to[i] = map == 0 ? (in[i] > 0.0 ? in[i] + 1.0 : exp(in[i])) : fmax(in[i], 0.0);
+                    continue;
+                }
                 to[i] = ref_dot(dim, w + (h * dim + i) * dim, in);
                 to[dim + i] = -to[i];
                 top = fmax(top, fabs(to[i]));
             }
-            for (int i = 0; i < 2 * dim; i++)
+            for (int i = 0; map == 2 && i < 2 * dim; i++)
                 sum += exp(to[i] - top);
-            for (int i = 0; i < 2 * dim; i++)
-                to[i] = exp(to[i] - top) / sum;
+            for (int i = 0; map >= 2 && i < 2 * dim; i++)
+                to[i] = map == 2 ? exp(to[i] - top) / sum : exp(fmin(to[i] - half, 30.0));
         }
+}
+
+/* y_t = silu(sum_j w[c,j] x_{t - width + 1 + j}); rows before the first are the state's */
+void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, const double *w, double *state, double *y)
+{
+    for (int s = 0; s < batch->n_seq; s++) {
+        const ptrdiff_t first = batch->offset[s], n = batch->offset[s + 1] - first;
+        double *past = state ? state + (ptrdiff_t)s * (width - 1) * d : NULL;
+        for (int c = 0; c < d; c++) {
+            for (ptrdiff_t t = 0; t < n; t++) {
+                double u = 0.0;
+                for (int j = 0; j < width; j++) {
+                    ptrdiff_t at = t - width + 1 + j;
+                    u += w[c * width + j] * (at >= 0 ? x[(first + at) * d + c]
+                                             : past  ? past[(at + width - 1) * d + c]
+                                                     : 0.0);
+                }
+                y[(first + t) * d + c] = u * ref_sigmoid(u);
+            }
+            for (ptrdiff_t t = 0; past && t < width - 1; t++) {
+                ptrdiff_t at = t + n - width + 1;
+                past[t * d + c] = at >= 0 ? x[(first + at) * d + c] : past[(at + width - 1) * d + c];
+            }
+        }
+    }
 }

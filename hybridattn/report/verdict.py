@@ -23,7 +23,11 @@ MIXERS = {
     "delta": "a recurrent state that is overwritten by the delta rule",
     "kda": "a recurrent state that is overwritten by a delta rule, with a decay for each channel",
     "retention": "a recurrent state with a fixed decay for each head",
+    "rwkv6": "the recurrent state of RWKV-6",
     "rwkv7": "the recurrent state of RWKV-7",
+    "gla": "a recurrent state with a decay for each channel",
+    "linear": "linear attention, sums over all tokens under a feature map",
+    "window": "exact attention to a short window and the first few tokens, and to nothing else",
 }
 
 

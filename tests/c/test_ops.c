@@ -118,21 +118,34 @@ static void norm_rope_swiglu_embed(void)
     }
 }
 
-static void hedgehog(void)
+static void feature_of(ha_feature map, int d)
 {
-    for (int i = 0; i < 3; i++) {
-        const int d = dims[i], width = HEADS * d;
-        const size_t n = (size_t)ROWS * (size_t)width, k = (size_t)(HEADS * d * d);
-        float *x = numbers(n, 1), *w = numbers(k, 2.0 / sqrt(d)), *y = zeros(2 * n), *dy = numbers(2 * n, 1);
-        float *dx = zeros(n), *dw = zeros(k);
-        double *want = keep(malloc(2 * n * sizeof *want));
-        EXERCISE(ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), {y, 2 * n});
-        ref_hedgehog(ROWS, HEADS, d, wide(x, n), wide(w, k), want);
-        CHECK_TWIN(y, want, 2 * n);
-        EXERCISE(ha_hedgehog_backward(ROWS, HEADS, d, x, width, w, y, 2 * width, dy, 2 * width, dx, width, dw, &arena),
-                 {dx, n, 1}, {dw, k, 1});
-        CHECK_SLOPE(x, dx, n, ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), {y, 2 * n, dy});
-        CHECK_SLOPE(w, dw, k, ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), {y, 2 * n, dy});
+    const int width = HEADS * d, wider = HEADS * ha_feature_width(map, d);
+    const size_t n = (size_t)ROWS * (size_t)width, m = (size_t)ROWS * (size_t)wider, k = (size_t)(HEADS * d * d);
+    float *x = numbers(n, 1), *w = ha_feature_has_weight(map) ? numbers(k, 1.0 / sqrt(d)) : NULL, *y = zeros(m);
+    float *dy = numbers(m, 1), *dx = zeros(n), *dw = w ? zeros(k) : NULL;
+    double *want = keep(malloc(m * sizeof *want));
+#define FORWARD ha_feature_forward(map, ROWS, HEADS, d, x, width, w, y, wider, &arena)
+#define BACKWARD ha_feature_backward(map, ROWS, HEADS, d, x, width, w, y, wider, dy, wider, dx, width, dw, &arena)
+    EXERCISE(FORWARD, {y, m});
+    ref_feature((int)map, ROWS, HEADS, d, wide(x, n), w ? wide(w, k) : NULL, want);
+    CHECK_TWIN(y, want, m);
+    if (w)
+        EXERCISE(BACKWARD, {dx, n, 1}, {dw, k, 1});
+    else
+        EXERCISE(BACKWARD, {dx, n, 1});
+    if (map != HA_FEATURE_RELU) /* has a corner at 0 */
+        CHECK_SLOPE(x, dx, n, FORWARD, {y, m, dy});
+    if (w)
+        CHECK_SLOPE(w, dw, k, FORWARD, {y, m, dy});
+#undef FORWARD
+#undef BACKWARD
+}
+
+static void features(void)
+{
+    for (int i = 0; i < 12; i++) {
+        feature_of((ha_feature)(i % 4), dims[i / 4]);
         drop();
     }
 }
@@ -369,6 +382,34 @@ static void linear_attention(void)
     }
 }
 
+static void short_conv(void)
+{
+    for (int i = 0; i < 3; i++) {
+        const int d = dims[i] + 60, width = 2 + 7 * i;
+        const size_t n = (size_t)ROWS * (size_t)d, k = (size_t)(d * width), size = (size_t)((width - 1) * d);
+        float *x = numbers(n, 1), *w = numbers(k, 1.0 / width), *y = zeros(n), *dy = numbers(n, 1), *dx = zeros(n);
+        float *dw = zeros(k), *start = numbers(SEQS * size, 1), *end = zeros(SEQS * size), *state[SEQS];
+        double *want = keep(malloc(n * sizeof *want)), *want_end = wide(start, SEQS * size);
+        for (int s = 0; s < SEQS; s++)
+            state[s] = end + (size_t)s * size;
+#define FORWARD VOID(ha_short_conv_forward(&batch, d, width, x, d, w, NULL, y, d))
+        EXERCISE(FORWARD, {y, n});
+        ref_short_conv(&batch, d, width, wide(x, n), wide(w, k), NULL, want);
+        CHECK_TWIN(y, want, n);
+        EXERCISE(VOID(ha_short_conv_backward(&batch, d, width, x, d, w, dy, d, dx, d, dw)), {dx, n, 1}, {dw, k, 1});
+        CHECK_SLOPE(x, dx, n, FORWARD, {y, n, dy});
+        CHECK_SLOPE(w, dw, k, FORWARD, {y, n, dy});
+#undef FORWARD
+        EXERCISE((memcpy(end, start, SEQS * size * sizeof *end),
+                  VOID(ha_short_conv_forward(&batch, d, width, x, d, w, state, y, d))),
+                 {y, n}, {end, SEQS * size});
+        ref_short_conv(&batch, d, width, wide(x, n), wide(w, k), want_end, want);
+        CHECK_TWIN(y, want, n);
+        CHECK_TWIN(end, want_end, SEQS * size);
+        drop();
+    }
+}
+
 /* --- threads --- */
 
 static void *change_threads(void *stop)
@@ -394,7 +435,7 @@ static void threads_change_during_a_call(void)
         in[s] = x + offsets[s] * width;
     CHECK_INT(pthread_create(&other, NULL, change_threads, &stop), 0);
     for (int i = 0; i < 50; i++) {
-        CHECK_INT(ha_hedgehog_forward(ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), HA_OK);
+        CHECK_INT(ha_feature_forward(HA_FEATURE_HEDGEHOG, ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), HA_OK);
         CHECK_INT(ha_gated_delta_forward(&delta, &batch, x, x, width, x, width, g, g, NULL, NULL, y, width, NULL, NULL,
                                          &arena),
                   HA_OK);
@@ -413,10 +454,11 @@ int main(void)
     RUN(linear);
     RUN(stored_linear);
     RUN(norm_rope_swiglu_embed);
-    RUN(hedgehog);
+    RUN(features);
     RUN(softmax_attention);
     RUN(recurrence);
     RUN(linear_attention);
+    RUN(short_conv);
     RUN(threads_change_during_a_call);
     ha_arena_close(&arena);
     return REPORT();

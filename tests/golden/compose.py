@@ -1,4 +1,4 @@
-"""The window_linear formula put together from the ops `softmax_attention`, `hedgehog` and `linear_attention`.
+"""The window_linear formula put together from the ops softmax_attention, feature_map and linear_attention.
 
 q [T, H, hd]; k, v [T, KV, hd]; feature_q [H, hd, hd]; feature_k [KV, hd, hd]; gate [H]. With near, lse
 and max from the softmax over window and sinks, far and den from the linear part behind the window, and
@@ -14,7 +14,7 @@ def _parts(ops, q, k, v, feature_q, feature_k, gate, window, sinks, lengths):
     near, lse, largest = ops.softmax_attention(
         q, k, v, window=window, sinks=sinks, lengths=lengths, return_stats=True
     )
-    phi_q, phi_k = ops.hedgehog(q, feature_q), ops.hedgehog(k, feature_k)
+    phi_q, phi_k = ops.feature_map(q, feature_q), ops.feature_map(k, feature_k)
     phi_k[_sink_rows(lengths, len(q), sinks)] = 0  # sinks belong to the softmax
     far, den = ops.linear_attention(phi_q, phi_k, v, lag=window, lengths=lengths)
     lam = np.exp(gate + largest - lse)
@@ -50,6 +50,6 @@ def window_linear_vjp(ops, q, k, v, feature_q, feature_k, gate, dout, window, si
         phi_q, phi_k, v, lam[..., None] * dnear, -lam * along, lag=window, lengths=lengths
     )
     dphi_k[_sink_rows(lengths, len(q), sinks)] = 0
-    dq_far, dfeature_q = ops.hedgehog_vjp(q, feature_q, dphi_q)
-    dk_far, dfeature_k = ops.hedgehog_vjp(k, feature_k, dphi_k)
+    dq_far, dfeature_q = ops.feature_map_vjp(q, dphi_q, feature_q)
+    dk_far, dfeature_k = ops.feature_map_vjp(k, dphi_k, feature_k)
     return dq + dq_far, dk + dk_far, dv + dv_far, dfeature_q, dfeature_k, dlog.sum(0)

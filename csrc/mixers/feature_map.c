@@ -1,0 +1,108 @@
+#include "mixers/feature_map.h"
+
+#include <math.h>
+#include <string.h>
+
+ha_status ha_features_declare(ha_mixer *mixer, const char *prefix, int layer, ha_feature map, int slot,
+                              ha_params *params)
+{
+    const ha_config *c = mixer->config;
+    const ha_group group = map == HA_FEATURE_FAVOR ? HA_GROUP_FIXED : HA_GROUP_MIXER;
+    if (!ha_feature_has_weight(map))
+        return HA_OK;
+    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", group, layer, 1, 0, 3, c->num_heads, c->head_dim,
+                         c->head_dim, &mixer->at[slot]));
+    return ha_params_add(params, prefix, "feature_k.weight", group, layer, 1, 0, 3, c->num_kv_heads, c->head_dim,
+                         c->head_dim, &mixer->at[slot + 1]);
+}
+
+/* Scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. */
+static void identities(int heads, int d, float *w)
+{
+    const float start = 1.0f / sqrtf(sqrtf((float)d)); /* q.k / sqrt(dim), half of the root on each side */
+    memset(w, 0, (size_t)heads * (size_t)(d * d) * sizeof *w);
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < d; i++)
+            w[((ptrdiff_t)h * d + i) * d + i] = start;
+}
+
+static double dot(int d, const float *x, const float *y)
+{
+    double sum = 0.0;
+    for (int c = 0; c < d; c++)
+        sum += (double)x[c] * (double)y[c];
+    return sum;
+}
+
+/* Gaussian rows made orthogonal, each keeping the length it was drawn with, over dim^1/4 for q.k / sqrt(dim). */
+static void orthogonal(int d, float *w, ha_rng *rng)
+{
+    for (int i = 0; i < d; i++) {
+        float *row = w + (ptrdiff_t)i * d;
+        for (int c = 0; c < d; c++)
+            row[c] = ha_rng_normal(rng) / sqrtf(sqrtf((float)d));
+        const double length = dot(d, row, row);
+        for (int pass = 0; pass < 2; pass++) /* the second takes what rounding left */
+            for (int j = 0; j < i; j++) {
+                const float *other = w + (ptrdiff_t)j * d;
+                const double along = dot(d, row, other) / dot(d, other, other);
+                for (int c = 0; c < d; c++)
+                    row[c] -= (float)(along * (double)other[c]);
+            }
+        const float stretch = (float)sqrt(length / dot(d, row, row));
+        for (int c = 0; c < d; c++)
+            row[c] *= stretch;
+    }
+}
+
+void ha_features_init(const ha_mixer *mixer, ha_feature map, int slot, float *weights, ha_rng *rng)
+{
+    const ha_config *c = mixer->config;
+    const int d = c->head_dim, group = c->num_heads / c->num_kv_heads;
+    if (!ha_feature_has_weight(map))
+        return;
+    float *q = weights + mixer->at[slot], *k = weights + mixer->at[slot + 1];
+    if (map == HA_FEATURE_HEDGEHOG) {
+        identities(c->num_heads, d, q);
+        identities(c->num_kv_heads, d, k);
+        return;
+    }
+    for (int h = 0; h < c->num_kv_heads; h++) {
+        orthogonal(d, k + (ptrdiff_t)h * d * d, rng);
+        for (int g = 0; g < group; g++) /* a query's features are those of its key */
+            memcpy(q + (ptrdiff_t)(h * group + g) * d * d, k + (ptrdiff_t)h * d * d, (size_t)(d * d) * sizeof *q);
+    }
+}
+
+/* A factor of a query's features cancels in the normaliser: favor's exp(-|q|^2/2) gives way to the sum of the features, which
+ * makes them hedgehog's and keeps them in range. */
+static ha_feature query_map(ha_feature map)
+{
+    return map == HA_FEATURE_FAVOR ? HA_FEATURE_HEDGEHOG : map;
+}
+
+ha_status ha_features_forward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
+                              float *fq, float *fk)
+{
+    const ha_config *c = mixer->config;
+    const int rows = pass->batch->rows, d = c->head_dim, F = ha_feature_width(map, d),
+              width = (c->num_heads + 2 * c->num_kv_heads) * d;
+    HA_TRY(ha_feature_forward(query_map(map), rows, c->num_heads, d, qkv, width, ha_weight(mixer, pass, slot), fq,
+                              c->num_heads * F, pass->arena));
+    return ha_feature_forward(map, rows, c->num_kv_heads, d, qkv + c->num_heads * d, width,
+                              ha_weight(mixer, pass, slot + 1), fk, c->num_kv_heads * F, pass->arena);
+}
+
+ha_status ha_features_backward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
+                               const float *fq, const float *fk, const float *dfq, const float *dfk, float *dqkv)
+{
+    const ha_config *c = mixer->config;
+    const int rows = pass->batch->rows, d = c->head_dim, F = ha_feature_width(map, d), q = c->num_heads * d,
+              width = q + 2 * c->num_kv_heads * d, learns = map == HA_FEATURE_HEDGEHOG;
+    HA_TRY(ha_feature_backward(query_map(map), rows, c->num_heads, d, qkv, width, ha_weight(mixer, pass, slot), fq,
+                               c->num_heads * F, dfq, c->num_heads * F, dqkv, width,
+                               learns ? ha_grad(mixer, pass, slot) : NULL, pass->arena));
+    return ha_feature_backward(map, rows, c->num_kv_heads, d, qkv + q, width, ha_weight(mixer, pass, slot + 1), fk,
+                               c->num_kv_heads * F, dfk, c->num_kv_heads * F, dqkv + q, width,
+                               learns ? ha_grad(mixer, pass, slot + 1) : NULL, pass->arena);
+}

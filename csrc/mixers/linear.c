@@ -1,0 +1,211 @@
+/* Linear attention over a feature map (Katharopoulos et al. 2020): with num_i = sum_j (phi(q_i).phi(k_j)) v_j, j <= i,
+ *     y_i = num_i / sum_j phi(q_i).phi(k_j)     option normalise = 1
+ *     y_i = rms_norm(num_i), head by head       option normalise = 0 (Qin et al. 2022)
+ * Keys and values stay grouped. Decode state: [kv_heads][width, dim + 1]. */
+#include <string.h>
+
+#include "core/thread.h"
+#include "kernels/kernels.h"
+#include "mixers/feature_map.h"
+#include "mixers/projections.h"
+
+enum { SLOT_FEATURE_Q = HA_SLOT_OWN, SLOT_FEATURE_K, SLOT_NORM };
+enum { OPTION_FEATURE, OPTION_NORMALISE, OPTION_ROPE };
+static const float NO_MASS = 1e-20f; /* keeps 0 / 0, where no feature of a key meets the query's, at 0 */
+
+typedef struct {
+    int q, kv, width; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv */
+    ha_feature map;
+    ha_linear_attention sums;
+} layout;
+
+static layout layout_of(const ha_mixer *mixer)
+{
+    const ha_config *c = mixer->config;
+    const int q = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
+    const ha_feature map = (ha_feature)mixer->option[OPTION_FEATURE];
+    return (layout){
+        q, kv, q + 2 * kv, map, {c->num_heads, c->num_kv_heads, ha_feature_width(map, c->head_dim), c->head_dim, 0}};
+}
+
+typedef struct {
+    float *qkv, *fq, *fk, *num, *den, *states;
+} saved_parts;
+
+static saved_parts parts(const layout *l, int rows, float *saved)
+{
+    const size_t n = (size_t)rows;
+    saved_parts p = {.qkv = saved};
+    p.fq = p.qkv + n * (size_t)l->width;
+    p.fk = p.fq + n * (size_t)(l->sums.heads * l->sums.features);
+    p.num = p.fk + n * (size_t)(l->sums.kv_heads * l->sums.features);
+    p.den = p.num + n * (size_t)l->q;
+    p.states = p.den + n * (size_t)l->sums.heads;
+    return p;
+}
+
+static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
+{
+    const layout l = layout_of(mixer);
+    return (size_t)(parts(&l, batch->rows, NULL).states - (float *)NULL) + ha_linear_attention_states(&l.sums, batch);
+}
+
+static ha_state_shape state_shape(const ha_mixer *mixer)
+{
+    const layout l = layout_of(mixer);
+    return (ha_state_shape){.floats = (size_t)(l.sums.kv_heads * l.sums.features) * (size_t)(l.sums.dim + 1)};
+}
+
+static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
+{
+    const ha_config *c = mixer->config;
+    HA_TRY(ha_declare_projections(mixer, prefix, layer, c->num_kv_heads, 1, NULL, 0, params));
+    HA_TRY(
+        ha_features_declare(mixer, prefix, layer, (ha_feature)mixer->option[OPTION_FEATURE], SLOT_FEATURE_Q, params));
+    if (mixer->option[OPTION_NORMALISE])
+        return HA_OK;
+    return ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, c->head_dim, 0, 0,
+                         &mixer->at[SLOT_NORM]);
+}
+
+static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
+{
+    ha_transfer_projections(mixer, softmax, mixer->config->num_kv_heads, weights);
+    ha_features_init(mixer, (ha_feature)mixer->option[OPTION_FEATURE], SLOT_FEATURE_Q, weights, rng);
+    for (int i = 0; mixer->at[SLOT_NORM] != HA_NONE && i < mixer->config->head_dim; i++)
+        weights[mixer->at[SLOT_NORM] + (size_t)i] = 1.0f;
+}
+
+static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_parts *p, float *y)
+{
+    const int rows = pass->batch->rows, heads = l->sums.heads, dim = l->sums.dim;
+    if (!mixer->option[OPTION_NORMALISE]) {
+        ha_rms_norm_forward(rows * heads, dim, p->num, dim, ha_weight(mixer, pass, SLOT_NORM), mixer->config->norm_eps,
+                            y, dim);
+        return;
+    }
+    for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * heads; at++) {
+        const float share = 1.0f / (p->den[at] + NO_MASS);
+        for (int c = 0; c < dim; c++)
+            y[at * dim + c] = share * p->num[at * dim + c];
+    }
+}
+
+static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                         float *saved, ha_state *state)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const layout l = layout_of(mixer);
+    const size_t mark = ha_arena_mark(pass->arena);
+    const int keep = saved != NULL;
+    if (!keep)
+        HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
+    saved_parts p = parts(&l, batch->rows, saved);
+    const float **e, **v;
+    float **states, *y;
+    ha_linear_forward(batch->rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
+                      ha_projection(mixer, pass, HA_SLOT_QKV), ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv,
+                      l.width);
+    if (mixer->option[OPTION_ROPE])
+        ha_rope(batch->rows, c->num_heads + c->num_kv_heads, c->head_dim / 2, pass->cos, pass->sin, 1.0f, p.qkv,
+                l.width);
+    HA_TRY(ha_features_forward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk));
+    HA_PUSH(e, pass->arena, (size_t)batch->n_seq);
+    HA_PUSH(v, pass->arena, (size_t)batch->n_seq);
+    HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
+    const int F = l.sums.features;
+    for (int s = 0; s < batch->n_seq; s++) {
+        e[s] = p.fk + (ptrdiff_t)batch->offset[s] * c->num_kv_heads * F;
+        v[s] = p.qkv + (ptrdiff_t)batch->offset[s] * l.width + l.q + l.kv;
+        states[s] = state ? state[s].data : NULL;
+    }
+    HA_TRY(ha_linear_attention_forward(&l.sums, batch, p.fq, c->num_heads * F, e, c->num_kv_heads * F, v, l.width,
+                                       state ? states : NULL, p.num, l.q, p.den, keep ? p.states : NULL, pass->arena));
+    HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.q);
+    normalise(mixer, pass, &l, &p, y);
+    ha_project_out(mixer, pass, y, scale, out);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+/* dnum [rows, q] and dden [rows, heads] from dy */
+static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_parts *p,
+                                    const float *y, const float *dy, float *dnum, float *dden)
+{
+    const int rows = pass->batch->rows, heads = l->sums.heads, dim = l->sums.dim;
+    if (!mixer->option[OPTION_NORMALISE]) {
+        memset(dnum, 0, (size_t)rows * (size_t)l->q * sizeof *dnum);
+        memset(dden, 0, (size_t)rows * (size_t)heads * sizeof *dden);
+        return ha_rms_norm_backward(rows * heads, dim, p->num, dim, ha_weight(mixer, pass, SLOT_NORM),
+                                    mixer->config->norm_eps, dy, dim, dnum, dim, ha_grad(mixer, pass, SLOT_NORM),
+                                    pass->arena);
+    }
+    ha_dot_per_head(rows, heads, dim, dy, l->q, y, l->q, dden);
+    for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * heads; at++) {
+        const float share = 1.0f / (p->den[at] + NO_MASS);
+        dden[at] *= -share;
+        for (int c = 0; c < dim; c++)
+            dnum[at * dim + c] = share * dy[at * dim + c];
+    }
+    return HA_OK;
+}
+
+static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                          const float *dout, float *dx, double *gate)
+{
+    const ha_config *c = mixer->config;
+    const ha_batch *batch = pass->batch;
+    const layout l = layout_of(mixer);
+    const int rows = batch->rows, fq = c->num_heads * l.sums.features, fk = c->num_kv_heads * l.sums.features;
+    const size_t mark = ha_arena_mark(pass->arena), n = (size_t)rows;
+    const saved_parts p = parts(&l, rows, saved);
+    float *y, *dy, *dnum, *dden, *dqkv, *dfq, *dfk;
+    HA_PUSH(y, pass->arena, n * (size_t)l.q);
+    HA_PUSH(dy, pass->arena, n * (size_t)l.q);
+    normalise(mixer, pass, &l, &p, y);
+    ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
+    if (scale != 0.0f) {
+        HA_PUSH(dnum, pass->arena, n * (size_t)l.q);
+        HA_PUSH(dden, pass->arena, n * (size_t)c->num_heads);
+        HA_PUSH(dqkv, pass->arena, n * (size_t)l.width);
+        HA_PUSH(dfq, pass->arena, n * (size_t)fq);
+        HA_PUSH(dfk, pass->arena, n * (size_t)fk);
+        HA_TRY(normalise_backward(mixer, pass, &l, &p, y, dy, dnum, dden));
+        memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
+        HA_TRY(ha_linear_attention_backward(&l.sums, batch, p.fq, fq, p.fk, fk, p.qkv + l.q + l.kv, l.width, p.states,
+                                            dnum, l.q, dden, dfq, fq, dfk, fk, dqkv + l.q + l.kv, l.width,
+                                            pass->arena));
+        HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
+        if (mixer->option[OPTION_ROPE])
+            ha_rope(rows, c->num_heads + c->num_kv_heads, c->head_dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
+        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
+                           ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, l.width, 1.0f, dx, c->hidden_size,
+                           ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static double flops(const ha_mixer *mixer, double context)
+{
+    const layout l = layout_of(mixer);
+    const double maps = ha_feature_has_weight(l.map) ? 2.0 * (l.q + l.kv) * l.sums.dim : 0.0;
+    (void)context;
+    return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * l.sums.features + maps;
+}
+
+const ha_mixer_kind ha_linear_mixer = {
+    .name = "linear",
+    .summary = "linear attention: keys and values summed under a feature map, a state of fixed size per key head",
+    .option = {HA_FEATURE_OPTION(2),
+               {"normalise", 1, 0, 1, "1: divide by the sum of the weights, 0: RMSNorm per head"},
+               {"rope", 1, 0, 1, "rotate q and k"}},
+    .declare = declare,
+    .init_from_softmax = init,
+    .saved = saved_floats,
+    .state = state_shape,
+    .forward = forward,
+    .backward = backward,
+    .flops = flops,
+};

@@ -1,0 +1,57 @@
+/* RWKV-6 as RADLADS (arXiv 2505.03005) converts to it: no token shift, no bonus for the current token, no norm, q and k
+ * rotated. Per channel, with z = up(tanh(down(x))) + bias,
+ *     w = exp(-exp(z)), its log at least -5,   S = diag(w) S + (1 - w) k v^T,   y = o * sigmoid(up(down(x))). */
+#include <math.h>
+
+#include "mixers/recurrent.h"
+
+enum { OUTPUT, DECAY, RANK = 64 };
+static const float LEAST = -5.0f;
+
+static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
+{
+    const ha_config *c = mixer->config;
+    float *decay = weights + mixer->at[HA_SLOT_BIAS + DECAY];
+    (void)rng;
+    for (int i = 0; i < c->num_heads * c->head_dim; i++) /* slow to fast over the channels of a head */
+        decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
+}
+
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+{
+    (void)mixer, (void)pass;
+    for (int i = 0; i < t->heads * t->dim; i++) {
+        t->g[i] = fmaxf(-expf(t->part[DECAY][i]), LEAST);
+        t->key[i] = -expm1f(t->g[i]) * t->k[i];
+    }
+}
+
+/* dg / dz = g, and nothing where the decay is held at its limit */
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+{
+    (void)mixer, (void)pass;
+    for (int i = 0; i < t->heads * t->dim; i++) {
+        const float w = expf(t->g[i]), dg = d->g[i] - d->key[i] * t->k[i] * w;
+        d->part[DECAY][i] = t->g[i] > LEAST ? dg * t->g[i] : 0.0f;
+        d->k[i] = d->key[i] * -expm1f(t->g[i]);
+    }
+}
+
+static const ha_recurrent frame = {
+    .form = HA_FORM_ADD,
+    .gate = HA_GATE_CHANNEL,
+    .part = {[OUTPUT] = {"g", .rank = RANK}, [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_TANH}},
+    .has_output_gate = 1,
+    .output = HA_SIGMOID,
+    .has_key = 1,
+    .init = init,
+    .gates = gates,
+    .gates_backward = gates_backward,
+};
+
+const ha_mixer_kind ha_rwkv6_mixer = {
+    .name = "rwkv6",
+    .summary = "RWKV-6: an additive state that takes in of each channel what it lets go of",
+    .option = {HA_RECURRENT_OPTIONS(1, 0)},
+    HA_RECURRENT(frame),
+};

@@ -1,0 +1,263 @@
+"""A mixer written in Python goes through the whole job like one of the core, and its mistakes are named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+import hybridattn
+from hybridattn import _core, radlads, select
+from hybridattn.errors import ConfigError
+from hybridattn.model import Model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TOKENS = (np.arange(2 * 40, dtype=np.int32).reshape(2, 40) * 37) % 256
+
+
+class Average:
+    """A moving average of values with a learned rate for each channel: s_t = a s_{t-1} + (1 - a) v_t."""
+
+    @staticmethod
+    def parameters(config):
+        inner = config["num_heads"] * config["head_dim"]
+        return {
+            "v.weight": (inner, config["hidden_size"]),
+            "rate": inner,
+            "o.weight": (config["hidden_size"], inner),
+        }
+
+    @staticmethod
+    def init(rng, config, softmax):
+        group = config["num_heads"] // config["num_kv_heads"]
+        v = softmax["v_proj.weight"].reshape(config["num_kv_heads"], config["head_dim"], -1)
+        return {
+            "v.weight": np.repeat(v, group, 0).reshape(-1, config["hidden_size"]),
+            "rate": rng.uniform(0, 3, config["num_heads"] * config["head_dim"]),
+            "o.weight": softmax["o_proj.weight"],
+        }
+
+    @staticmethod
+    def forward(p, x, lengths):
+        a, v = 1 / (1 + np.exp(-p["rate"])), x @ p["v.weight"].T
+        s, start = np.empty_like(v), 0
+        for n in lengths:
+            last = np.zeros_like(a)
+            for t in range(start, start + n):
+                s[t] = last = a * last + (1 - a) * v[t]
+            start += n
+        return s @ p["o.weight"].T, (x.copy(), lengths, v, s, a, {k: w.copy() for k, w in p.items()})
+
+    @staticmethod
+    def vjp(p, saved, dy):
+        x, lengths, v, s, a, _ = saved
+        ds, dv, da, start = dy @ p["o.weight"], np.empty_like(v), np.zeros_like(a), 0
+        for n in lengths:
+            later = np.zeros_like(a)
+            for t in reversed(range(start, start + n)):
+                later = ds[t] + a * later
+                before = s[t - 1] if t > start else np.zeros_like(a)
+                dv[t], da = (1 - a) * later, da + later * (before - v[t])
+            start += n
+        slopes = {"v.weight": dv.T @ x, "rate": da * a * (1 - a), "o.weight": dy.T @ s}
+        return dv @ p["v.weight"], slopes
+
+    @staticmethod
+    def step(p, state, x):
+        a = 1 / (1 + np.exp(-p["rate"]))
+        state = a * state + (1 - a) * (x @ p["v.weight"].T)
+        return state @ p["o.weight"].T, state
+
+    @staticmethod
+    def state(config):
+        return config["num_heads"] * config["head_dim"]
+
+
+FUNCTIONS = {n: getattr(Average, n) for n in ("parameters", "init", "forward", "vjp", "step", "state")}
+
+
+def register(name, **changes):
+    """A kind of that name, once a process."""
+    if name not in hybridattn.mixers():
+        hybridattn.register_mixer(name, **(FUNCTIONS | changes))
+    return {"kind": name}
+
+
+def probe(name="test_average", **changes):
+    return tiny.teacher().to_probe(register(name, **changes), seed=1)
+
+
+def test_whole_path(tmp_path):
+    teacher, data = tiny.teacher(), tiny.text_data(32, 64)
+    spec = register("test_average")
+    assert spec["kind"] in hybridattn.mixers()
+    aligned = radlads.align(teacher, spec, data, steps=30, batch_size=2, lr=1e-2, progress=False)
+    losses = aligned.train_result.losses
+    assert (losses[-1] < 0.9 * losses[0]).all()
+    assert np.isfinite(select.score(aligned, data, "kl_gate").values).all()
+    assert np.isfinite(select.score(aligned, data, "kl_replace").values).all()
+    student = aligned.to_hybrid([1])
+    curve = radlads.distill(
+        student, teacher, data, steps=8, batch_size=2, lr_mixers=1e-3, progress=False
+    ).curve
+    assert curve[-1] < curve[0]
+    student.save_pretrained(tmp_path)
+    again = Model.from_pretrained(tmp_path)
+    tiny.assert_same_weights(tiny.weights(student), tiny.weights(again))
+    texts = [m.generate("the", max_new_tokens=6, temperature=0) for m in (student, again)]
+    assert texts[0] == texts[1] and len(texts[0]) > 3
+
+
+def test_decode_continues_the_full_pass():
+    model = probe().to_hybrid([0])
+    whole, cache = model.logits(TOKENS), _core.Cache(model, 2)
+    parts = [model.logits(part, cache=cache) for part in np.split(TOKENS, [1, 7, 8, 30], axis=1)]
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    fork = cache.fork()
+    assert fork.nbytes == cache.nbytes
+    again = np.arange(4, dtype=np.int32).reshape(2, 2)
+    assert model.logits(again, cache=fork).tobytes() == model.logits(again, cache=cache).tobytes()
+
+
+def test_gradients_of_parameters_and_gates():
+    model, teacher = probe(), tiny.teacher(seed=5)
+    windows, stream = np.array([[0, 40], [40, 45]]), TOKENS.ravel()
+    scorer, gates = _core.KLScorer(model, teacher), np.full(3, 0.4, np.float32)
+    _, slopes = scorer.gate_gradient(stream, windows, gates)
+    for layer in range(3):
+        step = np.eye(3, dtype=np.float32)[layer] * 1e-3
+        up, down = (scorer.kl(stream, windows, gates + s * step) for s in (1, -1))
+        assert (up - down).mean() / 2e-3 == pytest.approx(slopes[:, layer].mean(), rel=0.02, abs=3e-3)
+    hybrid = model.to_hybrid([0])
+    trainer = _core.Distiller(hybrid.copy(), teacher, "distill", clip=1e9, micro_batch=2)
+    trainer.run(stream, windows[None], np.zeros((1, 2), np.float32), 0, 1)
+    for name, moment in trainer.moments()["m"].items():
+        if "test_average" not in name:
+            continue
+        slope = moment.numpy() / np.float32(0.1)
+        norm = float(np.linalg.norm(slope))
+        values = []
+        for sign in (1, -1):
+            moved = hybrid.copy()
+            moved.arrays()[name][...] += sign * 5e-3 / norm * slope
+            kl = _core.KLScorer(moved, teacher).kl(stream, windows)
+            values.append((kl * [40, 5]).sum() / 45)
+        assert (values[0] - values[1]) / 1e-2 == pytest.approx(norm, rel=0.02), name
+
+
+def test_threads_of_the_core_give_the_same_bits():
+    found = []
+    for n in (1, 2):
+        _core.set_num_threads(n)
+        found.append(probe().to_hybrid([0]).logits(TOKENS).tobytes())
+    _core.set_num_threads(1)
+    assert found[0] == found[1]
+
+
+def test_without_step_it_cannot_decode():
+    model = probe("test_no_step", step=None, state=None).to_hybrid([0])
+    assert np.isfinite(model.logits(TOKENS)).all()
+    with pytest.raises(NotImplementedError, match="test_no_step was registered without step"):
+        model.logits(TOKENS, cache=_core.Cache(model, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("softmax", {}, "kind softmax is registered already"),
+        ("no such name", {}, "name is 'no such name', allowed are"),
+        ("", {}, "name is ''"),
+        ("test_x", {"step": None}, "give both or neither"),
+    ],
+)
+def test_bad_registrations(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        hybridattn.register_mixer(name, **(FUNCTIONS | changes))
+
+
+def test_twice_and_not_a_function():
+    register("test_average")
+    with pytest.raises(ValueError, match="test_average is registered already"):
+        hybridattn.register_mixer("test_average", **FUNCTIONS)
+    with pytest.raises(TypeError, match="vjp is a int, expected a function"):
+        hybridattn.register_mixer("test_y", **(FUNCTIONS | {"vjp": 3}))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("test_p1", {"parameters": lambda c: {}}, "parameters gave {}, allowed is a dict of 1 to 16"),
+        ("test_p2", {"parameters": lambda c: {"w": (3, 0)}}, r"w has shape \(3, 0\), allowed are"),
+        ("test_p3", {"parameters": lambda c: {"no way": 3}}, "a parameter is called 'no way'"),
+        ("test_p4", {"state": lambda c: "x"}, "state has shape 'x'"),
+        ("test_i1", {"init": lambda *a: {}}, "init gave no v.weight"),
+        (
+            "test_i2",
+            {"init": lambda *a: dict.fromkeys(("v.weight", "rate", "o.weight"), 0.0)},
+            "v.weight has shape",
+        ),
+    ],
+)
+def test_bad_declarations(name, changes, message):
+    with pytest.raises((ValueError, ConfigError), match=message):
+        probe(name, **changes)
+
+
+def raises(*args):
+    raise LookupError("from inside")
+
+
+BAD_PASSES = [
+    ("test_f1", {"forward": raises}, LookupError, "from inside"),
+    ("test_f2", {"forward": lambda p, x, n: 3}, TypeError, "forward gave a int, expected a pair"),
+    (
+        "test_f3",
+        {"forward": lambda p, x, n: (x[:, :1], 0)},
+        ValueError,
+        r"y of forward has shape .* expected",
+    ),
+    ("test_v1", {"vjp": raises}, LookupError, "from inside"),
+    ("test_v2", {"vjp": lambda p, s, dy: (dy, {})}, ValueError, "vjp gave no gradient of v.weight"),
+    ("test_v3", {"vjp": lambda p, s, dy: (dy, [])}, TypeError, "dparams of vjp is a list"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "error", "message"), BAD_PASSES, ids=lambda v: str(v)[:8])
+def test_errors_come_out_and_change_nothing(name, changes, error, message):
+    hybrid = probe(name, **changes).to_hybrid([0])
+    before = tiny.weights(hybrid)
+    trainer = _core.Distiller(hybrid, tiny.teacher(), "distill")
+    lr = np.full((1, 2), 1e-2, np.float32)
+    with pytest.raises(error, match=message):
+        trainer.run(TOKENS.ravel(), np.array([[[0, 40]]]), lr, 0, 1)
+    tiny.assert_same_weights(before, tiny.weights(hybrid))
+    assert trainer.step == 0
+
+
+def test_views_are_read_only_and_must_not_be_kept():
+    kept = []
+
+    def keeps(p, x, lengths):
+        kept.append(x)
+        return x, None
+
+    def writes(p, x, lengths):
+        x[0] = 0
+        return x, None
+
+    with pytest.raises(RuntimeError, match="test_keeps kept an array of the core"):
+        probe("test_keeps", forward=keeps).to_hybrid([0]).logits(TOKENS)
+    kept.clear()
+    with pytest.raises(ValueError, match="read-only"):
+        probe("test_writes", forward=writes).to_hybrid([0]).logits(TOKENS)
+
+
+def test_a_saved_model_names_the_kind_it_needs(tmp_path):
+    probe().to_hybrid([0]).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace('"test_average"', '"test_gone"'))
+    assert "test_gone" in json.dumps(json.loads(file.read_text()))
+    with pytest.raises(ConfigError, match="no mixer of kind 'test_gone'"):
+        Model.from_pretrained(tmp_path)

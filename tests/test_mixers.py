@@ -1,0 +1,167 @@
+"""What every registered linear mixer keeps to, whatever its formula: decoding continues the full pass, bits
+do not depend on threads, gates have the slope that differences show, and the whole path from alignment to a
+saved hybrid works. The formulas themselves are checked in test_twins.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import test_twins
+import tiny
+
+from hybridattn import _core, radlads, select
+from hybridattn.model import Model
+
+SMALL = {"window": 9, "sinks": 2}
+VARIANTS = [
+    {"kind": "window_linear", "feature": 0},
+    {"kind": "window_linear", "feature": 3},
+    {"kind": "linear", "feature": 0, "normalise": 0},
+    {"kind": "linear", "feature": 1, "normalise": 0},
+    {"kind": "linear", "feature": 3},
+]
+
+
+def specs():
+    """Every kind with its defaults, but windows below the length of the texts here; then the variants."""
+    kinds = {name: entry["options"] for name, entry in _core.mixers().items() if name != "softmax"}
+    chosen = [{"kind": kind} for kind in kinds] + VARIANTS
+    return [spec | {n: v for n, v in SMALL.items() if n in kinds[spec["kind"]]} for spec in chosen]
+
+
+by_spec = pytest.mark.parametrize("spec", specs(), ids=lambda s: "-".join(str(v) for v in s.values()))
+TOKENS = (np.arange(2 * 70, dtype=np.int32).reshape(2, 70) * 37) % 256
+
+
+def hybrid(spec, seed=1):
+    """Softmax, linear, linear."""
+    return tiny.teacher().to_probe(spec, seed=seed).to_hybrid([0])
+
+
+def test_every_kind_is_summed_up_has_a_rate_and_a_twin():
+    kinds = _core.mixers()
+    assert all(len(entry["summary"].splitlines()) == 1 for entry in kinds.values())
+    assert kinds.keys() == {twin.kind for twin in test_twins.TWINS}
+    assert radlads.ALIGN_LR.keys() == kinds.keys() - {"softmax"}
+
+
+@by_spec
+@pytest.mark.parametrize("cuts", [[1], [69], [5, 6, 7, 40], [64], list(range(1, 70))], ids=len)
+def test_prefill_then_decode_is_the_full_pass(spec, cuts):
+    model = hybrid(spec)
+    whole = model.logits(TOKENS)
+    cache = _core.Cache(model, len(TOKENS))
+    parts = [model.logits(part, cache=cache) for part in np.split(TOKENS, cuts, axis=1)]
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=3e-5 * np.abs(whole).max())
+
+
+@by_spec
+def test_state_does_not_grow(spec):
+    model = tiny.teacher().to_probe(spec).to_hybrid([])
+    cache = _core.Cache(model, 1)
+    before = cache.nbytes
+    model.logits(TOKENS[:1], cache=cache)
+    assert cache.nbytes == before > 0 and cache.bytes_per_token == 0
+
+
+@by_spec
+def test_threads_do_not_change_bits(spec):
+    model, before, found = tiny.teacher().to_probe(spec, seed=2), _core.get_num_threads(), []
+    model.gates[:] = 0.5
+    windows = np.array([[0, 70], [70, 71], [71, 140]])
+    try:
+        for n in (1, 2):
+            _core.set_num_threads(n)
+            kl, slope = _core.KLScorer(model, tiny.teacher()).gate_gradient(
+                TOKENS.ravel(), windows, model.gates
+            )
+            twin = model.copy()
+            trainer = _core.Distiller(twin, tiny.teacher(), "distill")
+            trainer.run(TOKENS.ravel(), windows[None, :1], np.full((1, 2), 1e-2, np.float32), 0, 1)
+            found.append([a.tobytes() for a in (model.logits(TOKENS), kl, slope, *twin.arrays().values())])
+    finally:
+        _core.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+@by_spec
+def test_gate_slopes(spec):
+    """kl_gate's gradient against differences, in the middle and beside both ends."""
+    model, teacher = tiny.teacher().to_probe(spec, seed=2), tiny.teacher(seed=5)
+    scorer, windows = _core.KLScorer(model, teacher), np.array([[0, 70], [70, 75]])
+    for gate in (0.02, 0.5, 0.98):
+        gates = np.full(3, gate, np.float32)
+        _, slopes = scorer.gate_gradient(TOKENS.ravel(), windows, gates)
+        for layer in range(3):
+            step = np.zeros(3, np.float32)
+            step[layer] = 0.0005
+            up, down = (scorer.kl(TOKENS.ravel(), windows, gates + s * step) for s in (1, -1))
+            difference = (up - down).mean() / 0.001
+            assert difference == pytest.approx(slopes[:, layer].mean(), rel=0.04, abs=6e-3)
+
+
+@by_spec
+def test_ends_of_the_gate_are_one_mixer_alone(spec):
+    probe = tiny.teacher().to_probe(spec)
+    assert probe.logits(TOKENS).tobytes() == tiny.teacher().logits(TOKENS).tobytes()
+    probe.gates[:] = 0
+    alone = probe.to_hybrid([]).logits(TOKENS)
+    np.testing.assert_allclose(probe.logits(TOKENS), alone, rtol=0, atol=1e-6 * np.abs(alone).max())
+
+
+@by_spec
+@pytest.mark.parametrize("zero", ["k_proj", "q_proj", "v_proj"])
+def test_projections_of_zeros_give_numbers(spec, zero):
+    model = hybrid(spec)
+    for name, array in model.arrays().items():
+        if f".{spec['kind']}.{zero}" in name:
+            array[...] = 0
+    trainer = _core.Distiller(model, tiny.teacher(), "distill")
+    windows = np.array([[[0, 70]]])
+    trainer.run(
+        TOKENS.ravel(), windows, np.full((1, 2), 1e-3, np.float32), 0, 1
+    )  # refuses what is not finite
+    assert np.isfinite(model.logits(TOKENS)).all()
+
+
+@by_spec
+def test_the_whole_path(spec, tmp_path):
+    """align, score, keep layers, distil, save, load, generate."""
+    teacher, data = tiny.teacher(), tiny.text_data(48, 96)  # two windows: every step sees the same
+    probe = radlads.align(teacher, spec, data, steps=24, batch_size=2, progress=False)
+    assert (probe.train_result.losses[-1] < probe.train_result.losses[0]).all()
+    for method in ("kl_gate", "kl_replace"):
+        scores = select.score(probe, data, method)
+        assert np.isfinite(scores.values).all()
+    student = probe.to_hybrid([1])
+    fixed = {name for name, _, group in student.parameter_info() if group == "fixed"}
+    before = tiny.weights(student)
+    result = radlads.distill(student, teacher, data, steps=12, batch_size=2, lr_mixers=1e-3, progress=False)
+    assert result.curve[-1] < result.curve[0]
+    for name in fixed:
+        assert np.array_equal(student.arrays()[name], before[name])
+    student.save_pretrained(tmp_path)
+    again = Model.from_pretrained(tmp_path)
+    tiny.assert_same_weights(tiny.weights(student), tiny.weights(again))
+    assert again.generate("the", max_new_tokens=8, temperature=0) == student.generate(
+        "the", max_new_tokens=8, temperature=0
+    )
+
+
+def test_favor_estimates_the_softmax_kernel():
+    """phi(q).phi(k) over random rotations averages to exp(q.k / sqrt(dim)), up to the query's own factor."""
+    rng, dim = np.random.default_rng(0), 16
+    q, k = (0.7 * rng.standard_normal((1, 1, dim)).astype(np.float32) for _ in range(2))
+    found = []
+    for seed in range(300):
+        probe = tiny.teacher(hidden_size=64, layers=1, head_dim=dim).to_probe(
+            {"kind": "linear", "feature": 3}, seed
+        )
+        weight = probe.arrays()["layers.0.linear.feature_k.weight"][:1]
+        phi_q, phi_k = (_core.ops.feature_map(a, weight, map="favor") for a in (q, k))
+        found.append(float((phi_q * phi_k).sum()) / (2 * dim))
+    expected = np.exp((q * k).sum() / dim**0.5)
+    assert np.mean(found) == pytest.approx(
+        expected, rel=4 * np.std(found) / expected / len(found) ** 0.5 + 0.01
+    )
