@@ -299,7 +299,7 @@ ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error,
         HA_PUSH(target, s->arena, wide);
         HA_PUSH(y, s->arena, wide);
         HA_PUSH(distance, s->arena, (size_t)batch.rows);
-        ha_embed_forward(batch.rows, d, batch.token, m->weights + m->embed, x);
+        ha_embed_forward(batch.rows, d, batch.token, ha_model_embedding(m), x);
         for (int l = 0; l < m->config.num_layers; l++) {
             const ha_layer *layer = &m->layer[l];
             if (ha_interrupted(s->check))
