@@ -45,9 +45,7 @@ def chosen(model: Model, softmax_layers: int | Sequence[int]) -> list[int]:
     count = len(model.layers)
     if isinstance(softmax_layers, (int, np.integer)):
         if model.softmax_order is None:
-            raise refuse(
-                "softmax_order", None, "a model made by elastic.make, to choose layers by number"
-            )
+            raise refuse("softmax_order", None, "a model made by elastic.make, to choose layers by number")
         return list(model.softmax_order[: check_int("softmax_layers", int(softmax_layers), 0, count)])
     keep = [int(i) for i in softmax_layers]
     if not set(keep) <= set(range(count)):

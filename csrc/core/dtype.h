@@ -18,6 +18,12 @@ size_t ha_dtype_block(ha_dtype type);
 /* Bytes of n numbers, a multiple of the block. */
 size_t ha_dtype_bytes(ha_dtype type, size_t n);
 
+/* Bytes of one number of a type without blocks. */
+static inline size_t ha_dtype_size(ha_dtype type)
+{
+    return ha_dtype_bytes(type, 1);
+}
+
 /* n items, a multiple of the block. bfloat16 and float16 round to nearest even, blocks as GGML's reference rounds. */
 void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n);
 

@@ -126,15 +126,6 @@ static void k_decode_mix(int half, int m, int n, int d, const float *p, ptrdiff_
     }
 }
 
-static void k_half_to_float(size_t n, const uint16_t *x, float *y)
-{
-    size_t i = 0;
-    for (; i + W <= n; i += W)
-        v_store(y + i, v_load_half(x + i));
-    if (i < n)
-        v_store_part(y + i, v_load_half_part(x + i, (int)(n - i)), n - i);
-}
-
 static void k_float_to_half(size_t n, const float *x, uint16_t *y)
 {
     size_t i = 0;

@@ -100,8 +100,7 @@ typedef struct {
     /* out[m,d] += p[m,n] v */
     void (*decode_mix)(int half, int m, int n, int d, const float *p, ptrdiff_t ldp, const void *v, ptrdiff_t ldv,
                        float *out);
-    /* exact, and rounded to nearest even */
-    void (*half_to_float)(size_t n, const uint16_t *x, float *y);
+    /* rounded to nearest even; decode[HA_F16] is the way back */
     void (*float_to_half)(size_t n, const float *x, uint16_t *y);
 
     /* linear recurrences --------------------------------------------------------------------------------------- */

@@ -5,8 +5,8 @@
 enum { STEP = HA_BLOCK_ITEMS, PARTS = STEP / W };
 
 /* Four short rows at a time end before the processor's own prefetching has begun. Rows lie one behind the other, so what
- * comes AHEAD bytes later is what is read next: q8_0 goes from a third of the memory's bandwidth to all of it. */
-enum { AHEAD = 4096 };
+ * comes STREAM_AHEAD bytes later is what is read next: q8_0 goes from a third of the memory's bandwidth to all of it. */
+enum { STREAM_AHEAD = 4096 };
 
 INLINE void prefetch(const char *p, size_t bytes)
 {
@@ -26,7 +26,7 @@ INLINE float half_at(const uint8_t *p)
 #if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
     return _cvtsh_ss(h);
 #else
-    return v_load_f16((const uint16_t[W]){h})[0];
+    return v_load_half((const uint16_t[W]){h})[0];
 #endif
 }
 
@@ -59,7 +59,7 @@ INLINE block load_step(const ha_dtype type, const uint8_t *p)
         if (type == HA_BF16)
             b.code[i] = v_load_bf16(p + 2 * i * W);
         else if (type == HA_F16)
-            b.code[i] = v_load_f16(p + 2 * i * W);
+            b.code[i] = v_load_half(p + 2 * i * W);
         else if (type == HA_Q8_0)
             b.code[i] = v_float(v_load_i8(p + i * W));
         else if (i < PARTS / 2) {
@@ -113,7 +113,7 @@ INLINE void stored_dots(const ha_dtype type, const int mr, const int nr, int k, 
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nr; j++)
             acc[i][j] = v_set(0.0f);
-    const char *ahead = (const char *)w + AHEAD;
+    const char *ahead = (const char *)w + STREAM_AHEAD;
     for (; k >= STEP; k -= STEP, x += STEP, w += step_bytes(type)) {
         prefetch(ahead, nr * step_bytes(type));
         ahead += nr * step_bytes(type);

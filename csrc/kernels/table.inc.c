@@ -58,7 +58,6 @@ const ha_kernels HA_TABLE = {
     .scale_rows = k_scale_rows,
     .decode_scores = k_decode_scores,
     .decode_mix = k_decode_mix,
-    .half_to_float = k_half_to_float,
     .float_to_half = k_float_to_half,
     .recurrence = k_recurrence,
     .recurrence_replay = k_recurrence_replay,

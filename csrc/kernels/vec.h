@@ -99,20 +99,6 @@ INLINE vf v_load_bf16(const void *p)
     return (vf)(v_load_u16(p) << 16);
 }
 
-/* float16: the exponent moves 112 up, which a product does exactly, subnormals included; infinity and NaN are put back. */
-INLINE vf v_load_f16(const void *p)
-{
-#if defined HA_ISA_AVX512
-    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256(p));
-#elif defined HA_ISA_AVX2
-    return (vf)_mm256_cvtph_ps(_mm_loadu_si128(p));
-#else
-    vi bits = v_load_u16(p), magnitude = (bits & 0x7fff) << 13;
-    vi special = (magnitude >= 0x7c00 << 13) & 0x7f800000;
-    return (vf)((vi)((vf)magnitude * v_set(0x1p112f)) | special | (bits & 0x8000) << 16);
-#endif
-}
-
 INLINE vf v_select(vi mask, vf yes, vf no)
 {
     return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
@@ -130,17 +116,14 @@ INLINE vf v_max(vf a, vf b)
 }
 
 /* W halves (IEEE binary16), exactly. */
-INLINE vf v_load_half(const uint16_t *p)
+INLINE vf v_load_half(const void *p)
 {
 #if defined HA_ISA_AVX512
-    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256(p));
 #elif defined HA_ISA_AVX2
-    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128(p));
 #else
-    vi h;
-    for (int i = 0; i < W; i++)
-        h[i] = p[i];
-    vi magnitude = h & 0x7fff;
+    vi h = v_load_u16(p), magnitude = h & 0x7fff;
     vf normal = (vf)((magnitude << 13) + (112 << 23));
     vf tiny = __builtin_convertvector(magnitude, vf) * v_set(0x1p-24f); /* zero and subnormals */
     vf x = v_select(magnitude < 0x400, tiny, normal);

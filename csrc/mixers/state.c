@@ -28,7 +28,7 @@ void ha_state_fetch(const ha_state *state, int plane, int slot, float *to)
     const size_t row = (size_t)state->shape.row;
     const void *from = ha_state_row(state, plane, slot);
     if (state->type == HA_F16)
-        ha_kernels_get()->half_to_float(row, from, to);
+        ha_kernels_get()->decode[HA_F16](row, from, to);
     else
         memcpy(to, from, row * sizeof *to);
 }

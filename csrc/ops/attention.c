@@ -62,8 +62,8 @@ static ha_status widen(const ha_attention *a, int n_seq, const ha_keys **keys, h
         for (int h = 0; h < a->kv_heads; h++)
             for (int j = 0; j < from->length; j++) {
                 ptrdiff_t at = h * from->head_stride + j * from->row, to = h * plane + (ptrdiff_t)j * a->dim;
-                kernel->half_to_float((size_t)a->dim, (const uint16_t *)from->k + at, k + to);
-                kernel->half_to_float((size_t)a->dim, (const uint16_t *)from->v + at, v + to);
+                kernel->decode[HA_F16]((size_t)a->dim, (const uint16_t *)from->k + at, k + to);
+                kernel->decode[HA_F16]((size_t)a->dim, (const uint16_t *)from->v + at, v + to);
             }
         wide[s] = (ha_keys){k, v, a->dim, plane, from->length, from->past, HA_F32};
     }

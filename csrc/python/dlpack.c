@@ -91,7 +91,7 @@ static PyObject *export_tensor(ha_tensor *tensor, int versioned, uint64_t flags)
     export *e = PyMem_RawCalloc(1, sizeof *e);
     if (!e)
         return PyErr_NoMemory();
-    Py_ssize_t item = (Py_ssize_t)ha_dtype_bytes(tensor->dtype, 1);
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(tensor->dtype);
     for (int i = 0; i < tensor->ndim; i++) {
         e->shape[i] = tensor->shape[i];
         e->strides[i] = tensor->strides[i] / item;
@@ -240,7 +240,7 @@ static int accept(const dl_tensor *t, ha_dtype *dtype, Py_ssize_t *shape)
         count *= t->shape[i];
     }
     uintptr_t address = (uintptr_t)t->data + (uintptr_t)t->byte_offset;
-    if ((!contiguous && count) || (count && address % ha_dtype_bytes(*dtype, 1))) {
+    if ((!contiguous && count) || (count && address % ha_dtype_size(*dtype))) {
         PyErr_SetString(PyExc_BufferError,
                         "tensor must be row-major, without gaps and aligned; a contiguous copy of it is");
         return -1;

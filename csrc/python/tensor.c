@@ -16,7 +16,7 @@
 ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_ssize_t *shape, void *data,
                          PyObject *owner, int readonly)
 {
-    Py_ssize_t item = (Py_ssize_t)ha_dtype_bytes(dtype, 1), bytes = item;
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(dtype), bytes = item;
     if (ndim > HA_TENSOR_DIMS) {
         PyErr_Format(PyExc_ValueError, "shape has %d dimensions, allowed are 0 to %d", ndim, HA_TENSOR_DIMS);
         return NULL;
@@ -173,7 +173,7 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
         PyErr_SetString(PyExc_BufferError, "a Tensor of several axes is row-major, not Fortran-contiguous");
         return -1;
     }
-    Py_ssize_t item = (Py_ssize_t)ha_dtype_bytes(self->dtype, 1);
+    Py_ssize_t item = (Py_ssize_t)ha_dtype_size(self->dtype);
     *view = (Py_buffer){.obj = Py_NewRef(object),
                         .buf = self->data,
                         .len = self->count * item,
@@ -210,7 +210,7 @@ static PyObject *get_dtype(PyObject *self, void *unused)
 static PyObject *get_nbytes(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyLong_FromSsize_t(((ha_tensor *)self)->count * (Py_ssize_t)ha_dtype_bytes(((ha_tensor *)self)->dtype, 1));
+    return PyLong_FromSsize_t(((ha_tensor *)self)->count * (Py_ssize_t)ha_dtype_size(((ha_tensor *)self)->dtype));
 }
 
 static PyObject *get_ndim(PyObject *self, void *unused)

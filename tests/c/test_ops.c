@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "arrays.h"
+#include "kernels/kernels.h"
 #include "ref/ref.h"
 
 static const int32_t offsets[] = {0, 65, 66, 129, 259, 323};
@@ -171,7 +172,7 @@ static void check_halves(const ha_attention *a, const ha_batch *tails, const flo
     uint16_t *halves = (uint16_t *)zeros(all);
     ha_keys wide_keys[SEQS], half_keys[SEQS];
     ha_from_f32(HA_F16, qkv, halves, all);
-    ha_to_f32(HA_F16, halves, rounded, all);
+    ha_kernels_get()->decode[HA_F16](all, halves, rounded);
     for (int s = 0; s < SEQS; s++) {
         const ptrdiff_t own = offsets[s] * ld + q;
         wide_keys[s] = half_keys[s] = keys[s];
