@@ -33,6 +33,18 @@ void ha_state_fetch(const ha_state *state, int plane, int slot, float *to)
         memcpy(to, from, row * sizeof *to);
 }
 
+void ha_state_round(const ha_state *state, const float *from, float *to)
+{
+    const size_t row = (size_t)state->shape.row;
+    uint16_t half[HA_MAX_HEAD_DIM];
+    if (state->type == HA_F16) {
+        ha_kernels_get()->float_to_half(row, from, half);
+        ha_kernels_get()->decode[HA_F16](row, half, to);
+    } else {
+        memcpy(to, from, row * sizeof *to);
+    }
+}
+
 ha_keys ha_state_keys(const ha_state *state, int length, int past)
 {
     return (ha_keys){.k = ha_state_row(state, 0, 0),

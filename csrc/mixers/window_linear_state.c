@@ -75,8 +75,10 @@ static ha_status far_of_many(const ha_window_layout *l, const ha_pass *pass, con
                 ha_state_fetch(state, l->kv_heads + h, ha_ring_slot(&near, position), value + (ptrdiff_t)h * l->dim);
         } else {
             memcpy(key, p->fk + (size_t)(row + position - past) * fk_row, fk_row * sizeof *key);
-            memcpy(value, p->qkv + (size_t)(row + position - past) * (size_t)l->width + l->q + l->kv,
-                   (size_t)l->kv * sizeof *value);
+            for (int h = 0; h < l->kv_heads; h++)
+                ha_state_round(state,
+                               p->qkv + (size_t)(row + position - past) * (size_t)l->width + l->q + l->kv + h * l->dim,
+                               value + (ptrdiff_t)h * l->dim);
         }
     }
     const int32_t offset[2] = {0, n};
