@@ -243,16 +243,16 @@ def show(parts: list[Part], step: float, options: argparse.Namespace) -> list[di
         share = 100 * part.seconds * part.count / step
         total += share
         of_floor = 100 * part.floor(options.threads) / part.seconds if part.seconds > 0 else 0.0
-        print(
-            f"{part.name:34s} {part.count:6.0f} {1e3 * part.seconds:9.3f} {share:8.2f} {of_floor:8.0f}%"
-        )
+        print(f"{part.name:34s} {part.count:6.0f} {1e3 * part.seconds:9.3f} {share:8.2f} {of_floor:8.0f}%")
         rows.append(
             {k: v for k, v in asdict(part).items() if k not in ("call", "less")}
             | {"percent": share, "floor": part.floor(options.threads)}
         )
         if math.isinf(part.tasks):
             rows[-1]["tasks"] = None
-    print(f"{'other':34s} {'':6s} {'':9s} {100 - total:8.2f}\n{'step':34s} {1:6d} {1e3 * step:9.1f} {100:8.2f}")
+    print(
+        f"{'other':34s} {'':6s} {'':9s} {100 - total:8.2f}\n{'step':34s} {1:6d} {1e3 * step:9.1f} {100:8.2f}"
+    )
     if abs(100 - total) > 5:
         print(f"the operations leave {100 - total:.1f}% of the step, wanted is 5% at most", file=sys.stderr)
     print("\nA model of more cores (bandwidth relative to this machine in brackets), from the table above:")
@@ -286,9 +286,9 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     keep_freed_pages()
-    from hybridattn import _core as core
-
     import machine
+
+    from hybridattn import _core as core
 
     core.set_num_threads(options.threads)
     clock = time.process_time if options.cpu else time.perf_counter
