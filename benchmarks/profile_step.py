@@ -228,7 +228,7 @@ def least(call: Callable[[], object], clock: Callable[[], float], repeat: int) -
 
 def speedup(part: Part, cores: int, measured: int, bandwidth: float) -> float:
     """How much faster a part gets with `cores` instead of `measured`: arithmetic by cores, or by whole rounds
-    of its tasks when they are few; streaming by `bandwidth`, the memory bandwidth relative to this machine."""
+    of its tasks when they are few; streaming by `bandwidth`, the memory bandwidth relative to this one."""
     if part.bytes and not part.flops:
         return min(bandwidth, cores / measured)
     if math.isinf(part.tasks):
