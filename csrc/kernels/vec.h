@@ -195,6 +195,17 @@ INLINE float v_sum(vf v)
     return t[0];
 }
 
+INLINE float v_reduce_max(vf v)
+{
+    float t[W];
+    v_store(t, v);
+    for (int half = W / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
+    return t[0];
+}
+#endif
+
 /* The sums of four vectors, each in the same fixed order. */
 INLINE void v_sums(const vf v[4], float sum[4])
 {
@@ -215,17 +226,6 @@ INLINE void v_sums(const vf v[4], float sum[4])
         sum[i] = v_sum(v[i]);
 #endif
 }
-
-INLINE float v_reduce_max(vf v)
-{
-    float t[W];
-    v_store(t, v);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
-    return t[0];
-}
-#endif
 
 /* e^x within 2 ulp: x log2 e = n + f, |f| <= 1/2, 2^f by a minimax polynomial of degree 5 (relative error 9e-8) whose
  * terms are paired to keep the chain of dependent operations short, and 2^n through the exponent bits. Below -87.7 n is
