@@ -133,12 +133,43 @@ static void k_gemv(int m, int n, int k, float alpha, const float *x, ptrdiff_t l
             dots(1, 1, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
 }
 
+#if defined HA_ISA_AVX2
+/* 8 x 8: pairs, then fours, then halves of 128 bits change places */
+INLINE void transpose_block(const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
+{
+    __m256 x[8], y[8];
+    for (int i = 0; i < 8; i++)
+        x[i] = _mm256_loadu_ps(src + i * lds);
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
+        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xEE);
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xEE);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(dst + i * ldd, _mm256_permute2f128_ps(x[i], x[i + 4], 0x20));
+        _mm256_storeu_ps(dst + (i + 4) * ldd, _mm256_permute2f128_ps(x[i], x[i + 4], 0x31));
+    }
+}
+#endif
+
 static void k_transpose(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
 {
-    enum { B = 16 }; /* a block of both sides fits in L1 */
+    enum { B = 8 };
     for (int i0 = 0; i0 < rows; i0 += B)
-        for (int j0 = 0; j0 < cols; j0 += B)
+        for (int j0 = 0; j0 < cols; j0 += B) {
+#if defined HA_ISA_AVX2
+            if (i0 + B <= rows && j0 + B <= cols) {
+                transpose_block(src + i0 * lds + j0, lds, dst + j0 * ldd + i0, ldd);
+                continue;
+            }
+#endif
             for (int j = j0; j < j0 + B && j < cols; j++)
                 for (int i = i0; i < i0 + B && i < rows; i++)
                     dst[j * ldd + i] = src[i * lds + j];
+        }
 }

@@ -87,7 +87,7 @@ static void k_softmax_step(int rows, int cols, float *s, ptrdiff_t lds, float *m
             total += e;
             STORE(x, e);
         });
-        float c = v_exp(v_set(max[r] - new_max))[0];
+        float c = new_max == max[r] ? 1.0f : v_exp(v_set(max[r] - new_max))[0];
         correction[r] = c;
         sum[r] = sum[r] * c + v_sum(total);
         max[r] = new_max;
@@ -116,6 +116,8 @@ static void k_scale_rows(int rows, int cols, float *x, ptrdiff_t ldx, const floa
     size_t n = (size_t)cols;
     for (int r = 0; r < rows; r++) {
         float *y = x + r * ldx;
+        if (factor[r] == 1.0f) /* most rows of a running softmax */
+            continue;
         vf f = v_set(factor[r]);
         MAP(n, { STORE(y, LOAD(y) * f); });
     }

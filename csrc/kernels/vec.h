@@ -159,7 +159,32 @@ INLINE void v_store_half(uint16_t *p, vf v)
 #endif
 }
 
-/* Sums and maxima across a vector, as a fixed tree. */
+INLINE vf v_min(vf a, vf b)
+{
+#if defined HA_ISA_AVX512
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined HA_ISA_AVX2
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return v_select(a < b, a, b);
+#endif
+}
+
+/* Sums and maxima across a vector, as a fixed tree: halves onto each other. */
+#if defined HA_ISA_AVX2
+#define ACROSS(NAME, OP)                                            \
+    INLINE float NAME(vf v)                                         \
+    {                                                               \
+        __m256 wide = (__m256)v;                                    \
+        __m128 x = _mm256_castps256_ps128(wide);                    \
+        x = _mm_##OP##_ps(x, _mm256_extractf128_ps(wide, 1));       \
+        x = _mm_##OP##_ps(x, _mm_movehl_ps(x, x));                  \
+        return _mm_cvtss_f32(_mm_##OP##_ss(x, _mm_movehdup_ps(x))); \
+    }
+ACROSS(v_sum, add)
+ACROSS(v_reduce_max, max)
+#undef ACROSS
+#else
 INLINE float v_sum(vf v)
 {
     float t[W];
@@ -169,6 +194,17 @@ INLINE float v_sum(vf v)
             t[i] += t[i + half];
     return t[0];
 }
+
+INLINE float v_reduce_max(vf v)
+{
+    float t[W];
+    v_store(t, v);
+    for (int half = W / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
+    return t[0];
+}
+#endif
 
 /* The sums of four vectors, each in the same fixed order. */
 INLINE void v_sums(const vf v[4], float sum[4])
@@ -191,37 +227,20 @@ INLINE void v_sums(const vf v[4], float sum[4])
 #endif
 }
 
-INLINE float v_reduce_max(vf v)
-{
-    float t[W];
-    v_store(t, v);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
-    return t[0];
-}
-
-/* e^x within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 Taylor-minimax polynomial for e^r, then 2^n through the
- * exponent bits. Below -87.3 the result is 0 (so masked logits vanish), above 88.3 it saturates; NaN stays NaN. */
+/* e^x within 2 ulp: x log2 e = n + f, |f| <= 1/2, 2^f by a minimax polynomial of degree 5 (relative error 9e-8) whose
+ * terms are paired to keep the chain of dependent operations short, and 2^n through the exponent bits. Below -87.7 n is
+ * -127 and the bits are those of 0 (so masked logits vanish); above 88.3 it saturates. */
 INLINE vf v_exp(vf x)
 {
-    vi live = ~(x <= v_set(-87.3f));
-    x = v_select(x > v_set(88.3f), v_set(88.3f), x);
-    x = v_select(live, x, v_set(0.0f));
-    vf shift = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits */
-    vf t = x * v_set(1.44269504f) + shift;
-    vf n = t - shift;
-    vf r = x - n * v_set(0.693359375f);
-    r = r + n * v_set(2.12194440e-4f);
-    vf p = v_set(1.9875691500e-4f);
-    p = p * r + v_set(1.3981999507e-3f);
-    p = p * r + v_set(8.3334519073e-3f);
-    p = p * r + v_set(4.1665795894e-2f);
-    p = p * r + v_set(1.6666665459e-1f);
-    p = p * r + v_set(5.0000001201e-1f);
-    p = p * r * r + r + v_set(1.0f);
-    vi scale = ((vi)t << 23) + ((vi)v_set(1.0f));
-    return (vf)((vi)(p * (vf)scale) & live);
+    x = v_max(v_set(-88.0f), v_min(v_set(88.3f), x)); /* in this order a NaN passes through */
+    vf shift = v_set(12582912.0f + 127.0f);           /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vf t = x * v_set(1.44269502f) + shift;
+    vf f = x * v_set(1.92596303e-8f) + (x * v_set(1.44269502f) - (t - shift)); /* log2 e in two parts */
+    vf square = f * f;
+    vf p = v_set(1.0f) + v_set(6.9314697760e-1f) * f;
+    vf q = v_set(2.4022242085e-1f) + v_set(5.5507337437e-2f) * f;
+    vf r = v_set(9.6715126489e-3f) + v_set(1.3264727066e-3f) * f;
+    return (p + square * (q + square * r)) * (vf)((vi)t << 23);
 }
 
 INLINE vf v_sigmoid(vf x)

@@ -4,6 +4,7 @@
  * Norms and the SwiGLU product are made again: a pass over memory is cheaper than keeping them. */
 #include <string.h>
 
+#include "core/thread.h"
 #include "model/model.h"
 #include "ops/ops.h"
 
@@ -57,12 +58,26 @@ static ha_status mlp_forward(const ha_model *m, const ha_layer *layer, const ha_
     return HA_OK;
 }
 
+/* to = from, or 0 without one, shared out: a serial pass between two products costs the more, the more threads they use. */
+static void copy(size_t n, const float *from, float *to)
+{
+    enum { PIECE = 8192 };
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (n > PIECE)
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t bytes = (n - at < PIECE ? n - at : PIECE) * sizeof *to;
+        if (from)
+            memcpy(to + at, from + at, bytes);
+        else
+            memset(to + at, 0, bytes);
+    }
+}
+
 ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_pass *pass, float *x, float *saved,
                            ha_cache *cache)
 {
     const ha_layer *layer = &m->layer[l];
     const int rows = pass->batch->rows, d = m->config.hidden_size;
-    size_t mark = ha_arena_mark(pass->arena), bytes = wide(pass->batch, d) * sizeof *x;
+    size_t mark = ha_arena_mark(pass->arena), n = wide(pass->batch, d);
     saved_parts p = {0};
     float *h;
     if (saved)
@@ -71,7 +86,7 @@ ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_
         HA_PUSH(p.gate_up, pass->arena, wide(pass->batch, 2 * m->config.intermediate_size));
     HA_PUSH(h, pass->arena, wide(pass->batch, d));
     if (saved)
-        memcpy(p.x, x, bytes);
+        copy(n, x, p.x);
     ha_rms_norm_forward(rows, d, x, d, pass->weights + layer->mixer_norm, m->config.norm_eps, h, d);
     if (ha_runs_softmax(layer, run))
         HA_TRY(layer->softmax.kind->forward(&layer->softmax, pass, h, run.gate, x, saved ? p.softmax : NULL,
@@ -80,7 +95,7 @@ ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_
         HA_TRY(layer->linear.kind->forward(&layer->linear, pass, h, 1.0f - run.gate, x, saved ? p.linear : NULL,
                                            cache ? ha_cache_state(cache, l, 1) : NULL));
     if (saved)
-        memcpy(p.middle, x, bytes);
+        copy(n, x, p.middle);
     HA_TRY(mlp_forward(m, layer, pass, x, p.gate_up));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -91,7 +106,9 @@ ha_status ha_layer_finish(const ha_model *m, int l, const ha_pass *pass, const f
     size_t mark = ha_arena_mark(pass->arena);
     float *gate_up;
     HA_PUSH(gate_up, pass->arena, wide(pass->batch, 2 * m->config.intermediate_size));
-    for (size_t i = 0, n = wide(pass->batch, m->config.hidden_size); i < n; i++)
+    const size_t n = wide(pass->batch, m->config.hidden_size);
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (size_t i = 0; i < n; i++)
         x[i] += mixed[i];
     HA_TRY(mlp_forward(m, &m->layer[l], pass, x, gate_up));
     ha_arena_release(pass->arena, mark);
@@ -145,7 +162,7 @@ ha_status ha_layer_backward(const ha_model *m, int l, ha_layer_run run, const ha
         memset(dot[0], 0, 2 * (size_t)batch->n_seq * sizeof *dot[0]);
     }
     ha_rms_norm_forward(rows, d, p.x, d, pass->weights + layer->mixer_norm, c->norm_eps, h, d);
-    memset(dh, 0, wide(batch, d) * sizeof *dh);
+    copy(wide(batch, d), NULL, dh);
     if (ha_runs_softmax(layer, run))
         HA_TRY(layer->softmax.kind->backward(&layer->softmax, pass, h, run.gate, p.softmax, dx, dh, dot[0]));
     if (ha_runs_linear(layer, run))

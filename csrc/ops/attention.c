@@ -7,8 +7,8 @@
 #include "core/thread.h"
 #include "ops/attention_tile.h"
 
-/* One tile of queries of one head: S = q K^T with the keys transposed, softmax step, out += P V. */
-static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int first, int m, const ha_keys *keys,
+/* One tile of queries of one head: S = q K^T with the keys transposed, softmax step, out += P V; packed keys and values. */
+static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int first, int m, int length,
                        const float *kt, const float *v, float *out, ptrdiff_t ldo, float *lse, float *max_out,
                        float *scratch)
 {
@@ -23,14 +23,22 @@ static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int
         sum[r] = 0.0f;
     }
     memset(acc, 0, sizeof *acc * (size_t)(m * d));
-    key_range range = keys_of(a, first, first + m - 1, keys->length);
+    key_range range = keys_of(a, first, first + m - 1, length);
     for (int end = 0, start; (start = next_tile(&range, end, &end)) >= 0;) {
         int n = end - start;
-        kernel->gemm(m, n, d, 1.0f, scaled, d, 1, kt + start, keys->length, 0, s, KEY_TILE);
+        for (int r = 0, rows; r < m; r += rows) { /* all at once, but for the tile on the diagonal */
+            rows = rows_alike(a, first, r, m, start, n);
+            kernel->gemm(rows, seen(a, first + r + rows - 1, start, n), d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1,
+                         packed_column(kt, start, d), KEY_TILE, 0, s + r * KEY_TILE, KEY_TILE);
+        }
         mask_tile(a, first, m, start, end, s, KEY_TILE);
         kernel->softmax_step(m, n, s, KEY_TILE, max, sum, correction);
         kernel->scale_rows(m, d, acc, d, correction);
-        kernel->gemm(m, d, n, 1.0f, s, KEY_TILE, 1, v + start * keys->row, keys->row, 1, acc, d);
+        for (int r = 0, rows; r < m; r += rows) {
+            rows = rows_alike(a, first, r, m, start, n);
+            kernel->gemm(rows, d, seen(a, first + r + rows - 1, start, n), 1.0f, s + r * KEY_TILE, KEY_TILE, 1,
+                         packed_row(v, start, d), d, 1, acc + (ptrdiff_t)r * d, d);
+        }
     }
     for (int r = 0; r < m; r++) {
         float inverse = sum[r] > 0.0f ? 1.0f / sum[r] : 0.0f;
@@ -74,7 +82,6 @@ static ha_status widen(const ha_attention *a, int n_seq, const ha_keys **keys, h
 ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
                                const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work)
 {
-    const ha_kernels *kernel = ha_kernels_get();
     int single = 1;
     for (int s = 0; s < batch->n_seq; s++)
         single &= batch->offset[s + 1] - batch->offset[s] == 1;
@@ -84,12 +91,12 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
     size_t mark = ha_arena_mark(work);
     HA_TRY(widen(a, batch->n_seq, &keys, work));
     const int d = a->dim, kv = a->kv_heads, group = a->heads / a->kv_heads;
-    float **kt; /* [n_seq]: keys of a sequence as [kv_heads, dim, length] */
+    float **packed; /* [n_seq]: packed transposed keys of each head, then packed values */
     int *tile_start, tiles = 0;
-    HA_PUSH(kt, work, (size_t)batch->n_seq);
+    HA_PUSH(packed, work, (size_t)batch->n_seq);
     HA_PUSH(tile_start, work, (size_t)batch->n_seq + 1);
     for (int s = 0; s < batch->n_seq; s++) {
-        HA_PUSH(kt[s], work, (size_t)kv * (size_t)d * (size_t)keys[s].length);
+        HA_PUSH(packed[s], work, 2 * (size_t)kv * packed_floats(keys[s].length, d));
         tile_start[s] = tiles;
         tiles += (batch->offset[s + 1] - batch->offset[s] + QUERY_TILE - 1) / QUERY_TILE;
     }
@@ -103,10 +110,14 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
         float *own = scratch + per_thread * (size_t)ha_thread_index();
 #pragma omp for schedule(static) collapse(2)
         for (int s = 0; s < batch->n_seq; s++)
-            for (int h = 0; h < kv; h++)
-                kernel->transpose(keys[s].length, d, (const float *)keys[s].k + h * keys[s].head_stride, keys[s].row,
-                                  kt[s] + (ptrdiff_t)h * d * keys[s].length, keys[s].length);
-                /* Longest tiles first: the last ones of a causal sequence see the most keys. */
+            for (int h = 0; h < kv; h++) {
+                size_t each = packed_floats(keys[s].length, d);
+                const float *k = (const float *)keys[s].k + h * keys[s].head_stride;
+                const float *v = (const float *)keys[s].v + h * keys[s].head_stride;
+                pack_columns(keys[s].length, d, k, keys[s].row, packed[s] + (size_t)h * each);
+                pack_rows(keys[s].length, d, v, keys[s].row, packed[s] + (size_t)(kv + h) * each);
+            }
+            /* Longest tiles first: the last ones of a causal sequence see the most keys. */
 #pragma omp for schedule(dynamic, 1)
         for (int t = 0; t < tiles * a->heads; t++) {
             int h = t % a->heads, tile = tiles - 1 - t / a->heads, s = batch->n_seq - 1;
@@ -115,10 +126,10 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
             int local = (tile - tile_start[s]) * QUERY_TILE, row = batch->offset[s] + local;
             int m = batch->offset[s + 1] - row < QUERY_TILE ? batch->offset[s + 1] - row : QUERY_TILE;
             ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
-            query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, &keys[s],
-                       kt[s] + (ptrdiff_t)(h / group) * d * keys[s].length,
-                       (const float *)keys[s].v + h / group * keys[s].head_stride, out + row * ldo + (ptrdiff_t)h * d,
-                       ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
+            size_t each = packed_floats(keys[s].length, d);
+            query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, keys[s].length,
+                       packed[s] + (size_t)(h / group) * each, packed[s] + (size_t)(kv + h / group) * each,
+                       out + row * ldo + (ptrdiff_t)h * d, ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
         }
     }
     ha_arena_release(work, mark);

@@ -1,15 +1,18 @@
 /* Backward pass of tiled softmax attention: probabilities are made again from the saved log-sum-exp (Dao et al. 2022).
  *
- * Floor: 10 dim FLOP and one exp for each visible pair and head. A task is one (sequence, head): dq is its own, dk and dv
- * go to a buffer of the head, and the heads of a group are added in order afterwards. */
+ * Floor: 10 dim FLOP and one exp for each visible pair and head. A task is one half of the queries of one head: dq is its
+ * own, dk and dv go to a buffer of the task, and a key head's buffers are added in order afterwards. */
 #include <string.h>
 
 #include "core/thread.h"
 #include "ops/attention_tile.h"
 
+/* Padded, so that a column of scores does not fall into a few sets of L1. */
+enum { LDS = KEY_TILE + 8 };
+
 typedef struct {
-    const float *q, *k, *v, *kt, *vt, *lse, *delta, *max, *dmax, *dout;
-    float *dq, *dk, *dv; /* dk, dv [length, dim] */
+    const float *q, *k, *kt, *vt, *lse, *delta, *max, *dmax, *dout;
+    float *dq, *dk, *dv; /* k, dk, dv [length, dim]; kt and vt packed columns */
     ptrdiff_t ld, lddo, ldd;
     int length;
 } problem;
@@ -27,7 +30,7 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int d = a->dim, heads = a->heads;
-    float *scaled = scratch, *dq = scaled + QUERY_TILE * d, *s = dq + QUERY_TILE * d, *ds = s + QUERY_TILE * KEY_TILE;
+    float *scaled = scratch, *dq = scaled + QUERY_TILE * d, *s = dq + QUERY_TILE * d, *ds = s + QUERY_TILE * LDS;
     float lse[QUERY_TILE], delta[QUERY_TILE];
     int column[QUERY_TILE], found[QUERY_TILE] = {0};
     const float *dout = p->dout + first * p->lddo;
@@ -41,26 +44,54 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
     key_range range = keys_of(a, first, first + m - 1, p->length);
     for (int end = 0, start; (start = next_tile(&range, end, &end)) >= 0;) {
         int n = end - start;
-        kernel->gemm(m, n, d, 1.0f, scaled, d, 1, p->kt + start, p->length, 0, s, KEY_TILE);
-        mask_tile(a, first, m, start, end, s, KEY_TILE);
+        for (int r = 0, rows; r < m; r += rows) { /* all at once, but for the tile on the diagonal */
+            rows = rows_alike(a, first, r, m, start, n);
+            int see = seen(a, first + r + rows - 1, start, n);
+            kernel->gemm(rows, see, d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1, packed_column(p->kt, start, d), KEY_TILE,
+                         0, s + r * LDS, LDS);
+            kernel->gemm(rows, see, d, 1.0f, dout + r * p->lddo, p->lddo, 1, packed_column(p->vt, start, d), KEY_TILE,
+                         0, ds + r * LDS, LDS);
+            for (int i = r; i < r + rows; i++) /* what is not computed is hidden below, and must be finite */
+                memset(ds + i * LDS + see, 0, sizeof *ds * (size_t)(n - see));
+        }
+        mask_tile(a, first, m, start, end, s, LDS);
         for (int r = 0; p->dmax && r < m; r++) {
             /* a single key: the forward pass may have taken the decode path, whose bits are others */
             column[r] = p->length == 1 ? 0
                         : found[r]     ? -1
-                                       : column_of_max(s + r * KEY_TILE, n, p->max[(ptrdiff_t)(first + r) * heads]);
+                                       : column_of_max(s + r * LDS, n, p->max[(ptrdiff_t)(first + r) * heads]);
             found[r] |= column[r] >= 0;
         }
-        kernel->gemm(m, n, d, 1.0f, dout, p->lddo, 1, p->vt + start, p->length, 0, ds, KEY_TILE);
-        kernel->softmax_tile_backward(m, n, s, KEY_TILE, ds, KEY_TILE, lse, delta);
+        kernel->softmax_tile_backward(m, n, s, LDS, ds, LDS, lse, delta);
         for (int r = 0; p->dmax && r < m; r++)
             if (column[r] >= 0)
-                ds[r * KEY_TILE + column[r]] += p->dmax[(ptrdiff_t)(first + r) * heads];
-        kernel->gemm(n, d, m, 1.0f, s, 1, KEY_TILE, dout, p->lddo, 1, p->dv + (ptrdiff_t)start * d, d);
-        kernel->gemm(n, d, m, 1.0f, ds, 1, KEY_TILE, scaled, d, 1, p->dk + (ptrdiff_t)start * d, d);
-        kernel->gemm(m, d, n, a->scale, ds, KEY_TILE, 1, p->k + start * p->ld, p->ld, 1, dq, d);
+                ds[r * LDS + column[r]] += p->dmax[(ptrdiff_t)(first + r) * heads];
+        for (int r = 0, rows; r < m; r += rows) {
+            rows = rows_alike(a, first, r, m, start, n);
+            kernel->gemm(rows, d, seen(a, first + r + rows - 1, start, n), a->scale, ds + r * LDS, LDS, 1,
+                         packed_row(p->k, start, d), d, 1, dq + (ptrdiff_t)r * d, d);
+        }
+        int whole = rows_alike(a, first, 0, m, start, n) == m;
+        for (int j = 0, keys; j < n; j += keys) { /* queries before r do not see these keys */
+            keys = whole || n - j < ROWS ? n - j : ROWS;
+            int r = whole || start + j < first ? 0 : start + j - first;
+            if (r >= m)
+                break;
+            kernel->gemm(keys, d, m - r, 1.0f, s + r * LDS + j, 1, LDS, dout + r * p->lddo, p->lddo, 1,
+                         p->dv + (ptrdiff_t)(start + j) * d, d);
+            kernel->gemm(keys, d, m - r, 1.0f, ds + r * LDS + j, 1, LDS, scaled + (ptrdiff_t)r * d, d, 1,
+                         p->dk + (ptrdiff_t)(start + j) * d, d);
+        }
     }
     for (int r = 0; r < m; r++)
         memcpy(p->dq + (first + r) * p->ldd, dq + (ptrdiff_t)r * d, sizeof *dq * (size_t)d);
+}
+
+/* Where the second task of a sequence begins: the halves see about as many keys, and neither depends on the threads. */
+static int middle(const ha_attention *a, int length)
+{
+    int tiles = (length + QUERY_TILE - 1) / QUERY_TILE;
+    return (a->causal && !a->window ? (tiles * 181 + 255) / 256 : (tiles + 1) / 2) * QUERY_TILE; /* 181/256 = 2^-1/2 */
 }
 
 ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const float *q, const float *k,
@@ -72,12 +103,13 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
     const int threads = ha_threads();
     size_t mark = ha_arena_mark(work), rows = (size_t)batch->rows;
     const int d = a->dim, kv = a->kv_heads, heads = a->heads, group = heads / kv;
-    size_t per_thread = (size_t)(2 * QUERY_TILE * d + 2 * QUERY_TILE * KEY_TILE);
-    float *kt, *vt, *dk_head, *dv_head, *scratch;
-    HA_PUSH(kt, work, rows * (size_t)(kv * d)); /* of a sequence: [kv_heads, dim, length] */
-    HA_PUSH(vt, work, rows * (size_t)(kv * d));
-    HA_PUSH(dk_head, work, rows * (size_t)(heads * d)); /* of a sequence: [heads, length, dim] */
-    HA_PUSH(dv_head, work, rows * (size_t)(heads * d));
+    size_t per_thread = (size_t)(2 * QUERY_TILE * d + 2 * QUERY_TILE * LDS), each_task = rows * (size_t)d;
+    float **packed, *dk_task, *dv_task, *scratch;
+    HA_PUSH(packed, work, (size_t)batch->n_seq); /* of each key head: k, packed columns of k, packed columns of v */
+    for (int s = 0; s < batch->n_seq; s++)
+        HA_PUSH(packed[s], work, 3 * (size_t)kv * packed_floats(batch->offset[s + 1] - batch->offset[s], d));
+    HA_PUSH(dk_task, work, 2 * (size_t)heads * each_task); /* [heads, 2, rows, dim] */
+    HA_PUSH(dv_task, work, 2 * (size_t)heads * each_task);
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
 
 #pragma omp parallel num_threads(threads)
@@ -87,56 +119,56 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
         for (int s = 0; s < batch->n_seq; s++)
             for (int h = 0; h < kv; h++) {
                 int row = batch->offset[s], length = batch->offset[s + 1] - row;
-                ptrdiff_t from = row * ld + (ptrdiff_t)h * d, to = (ptrdiff_t)row * kv * d + (ptrdiff_t)h * d * length;
-                kernel->transpose(length, d, k + from, ld, kt + to, length);
-                kernel->transpose(length, d, v + from, ld, vt + to, length);
+                size_t each = packed_floats(length, d);
+                float *to = packed[s] + 3 * (size_t)h * each;
+                pack_rows(length, d, k + row * ld + (ptrdiff_t)h * d, ld, to);
+                pack_columns(length, d, k + row * ld + (ptrdiff_t)h * d, ld, to + each);
+                pack_columns(length, d, v + row * ld + (ptrdiff_t)h * d, ld, to + 2 * each);
             }
 #pragma omp for schedule(dynamic, 1) collapse(2)
         for (int s = 0; s < batch->n_seq; s++)
-            for (int h = 0; h < heads; h++) {
-                ptrdiff_t row = batch->offset[s], length = batch->offset[s + 1] - row, g = h / group;
-                ptrdiff_t t = row * kv * d + g * d * length, per_head = row * heads * d + h * length * d;
+            for (int task = 0; task < 2 * heads; task++) {
+                int h = task / 2, half = task % 2;
+                ptrdiff_t row = batch->offset[s], length = batch->offset[s + 1] - row;
+                size_t each = packed_floats((int)length, d), own_rows = (size_t)task * each_task + (size_t)(row * d);
+                const float *keys = packed[s] + 3 * (size_t)(h / group) * each;
                 problem p = {.q = q + row * ld + (ptrdiff_t)h * d,
-                             .k = k + row * ld + g * d,
-                             .v = v + row * ld + g * d,
-                             .kt = kt + t,
-                             .vt = vt + t,
+                             .k = keys,
+                             .kt = keys + each,
+                             .vt = keys + 2 * each,
                              .lse = lse + row * heads + h,
                              .delta = delta + row * heads + h,
                              .max = max ? max + row * heads + h : NULL,
                              .dmax = dmax ? dmax + row * heads + h : NULL,
                              .dout = dout + row * lddo + (ptrdiff_t)h * d,
                              .dq = dq + row * ldd + (ptrdiff_t)h * d,
-                             .dk = dk_head + per_head,
-                             .dv = dv_head + per_head,
+                             .dk = dk_task + own_rows,
+                             .dv = dv_task + own_rows,
                              .ld = ld,
                              .lddo = lddo,
                              .ldd = ldd,
                              .length = (int)length};
                 memset(p.dk, 0, sizeof *p.dk * (size_t)(length * d));
                 memset(p.dv, 0, sizeof *p.dv * (size_t)(length * d));
-                for (int first = 0; first < length; first += QUERY_TILE)
+                int cut = middle(a, (int)length), end = half ? (int)length : cut;
+                for (int first = half ? cut : 0; first < end && first < length; first += QUERY_TILE)
                     query_tile(a, &p, first, (int)length - first < QUERY_TILE ? (int)length - first : QUERY_TILE, own);
             }
 #pragma omp for schedule(static)
-        for (int s = 0; s < batch->n_seq; s++) {
-            ptrdiff_t row = batch->offset[s], length = batch->offset[s + 1] - row;
-            for (int g = 0; g < kv; g++)
-                for (ptrdiff_t r = 0; r < length; r++) {
-                    float *to_k = dk + (row + r) * ldd + (ptrdiff_t)g * d,
-                          *to_v = dv + (row + r) * ldd + (ptrdiff_t)g * d;
-                    for (int i = 0; i < group; i++) {
-                        ptrdiff_t at = row * heads * d + ((ptrdiff_t)(g * group + i) * length + r) * d;
-                        if (i == 0) {
-                            memcpy(to_k, dk_head + at, sizeof *dk * (size_t)d);
-                            memcpy(to_v, dv_head + at, sizeof *dv * (size_t)d);
-                        } else {
-                            kernel->axpy((size_t)d, 1.0f, dk_head + at, to_k);
-                            kernel->axpy((size_t)d, 1.0f, dv_head + at, to_v);
-                        }
+        for (int r = 0; r < batch->rows; r++)
+            for (int g = 0; g < kv; g++) {
+                float *to_k = dk + r * ldd + (ptrdiff_t)g * d, *to_v = dv + r * ldd + (ptrdiff_t)g * d;
+                for (int task = 2 * g * group; task < 2 * (g + 1) * group; task++) {
+                    size_t at = (size_t)task * each_task + (size_t)r * (size_t)d;
+                    if (task == 2 * g * group) {
+                        memcpy(to_k, dk_task + at, sizeof *dk * (size_t)d);
+                        memcpy(to_v, dv_task + at, sizeof *dv * (size_t)d);
+                    } else {
+                        kernel->axpy((size_t)d, 1.0f, dk_task + at, to_k);
+                        kernel->axpy((size_t)d, 1.0f, dv_task + at, to_v);
                     }
                 }
-        }
+            }
     }
     ha_arena_release(work, mark);
     return HA_OK;

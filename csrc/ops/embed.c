@@ -6,6 +6,7 @@
 void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x)
 {
     const size_t stride = ha_dtype_bytes(table.dtype, (size_t)d);
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
     for (int r = 0; r < rows; r++)
         ha_kernels_get()->decode[table.dtype]((size_t)d, (const char *)table.data + (size_t)token[r] * stride,
                                               x + (ptrdiff_t)r * d);

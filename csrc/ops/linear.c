@@ -90,9 +90,14 @@ void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, 
         input_gradient(rows, in, out, alpha, &w, dy, lddy, beta, dx, lddx);
     if (dw)
         ha_gemm(out, in, rows, alpha, dy, 1, lddy, x, ldx, 1, 1.0f, dw, in, 1);
-    if (dbias) {
+    if (dbias) { /* threads share out columns: rows then add up in order whoever does it */
         const ha_kernels *kernel = ha_kernels_get();
-        for (int r = 0; r < rows; r++)
-            kernel->axpy((size_t)out, alpha, dy + r * lddy, dbias);
+        int blocks = (out + BLOCK - 1) / BLOCK;
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
+        for (int b = 0; b < blocks; b++) {
+            int from = b * BLOCK, n = out - from < BLOCK ? out - from : BLOCK;
+            for (int r = 0; r < rows; r++)
+                kernel->axpy((size_t)n, alpha, dy + r * lddy + from, dbias + from);
+        }
     }
 }
