@@ -101,8 +101,12 @@ def test_nan_is_not_hidden(at):
     x[1, at] = np.nan
     silu = ops.swiglu(x)
     assert np.isnan(silu[1, at]) and np.isnan(silu).sum() == 1
-    features = ops.hedgehog(x[:, None, :17], np.eye(17, dtype=np.float32)[None])
-    assert np.isnan(features[1]).all() and not np.isnan(features[0]).any()
+    for name in ("hedgehog", "favor", "elu", "relu"):
+        weight = np.eye(17, dtype=np.float32)[None] if name in ("hedgehog", "favor") else None
+        features = ops.feature_map(x[:, None, :17], weight, map=name)
+        assert not np.isnan(features[0]).any() and np.isnan(features[1]).sum() == (
+            34 if weight is not None else 1
+        )
     for length in (1, 70):
         q, k = np.ones((length, 2, 17), np.float32), np.ones((length, 1, 17), np.float32)
         q[length - 1, 1, at] = np.nan

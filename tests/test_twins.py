@@ -190,7 +190,11 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
         y = ref.softmax_attention(q, k, v, lengths=lengths, **twin.options)
     elif twin.kind == "linear":
         maps = own.get("feature_q.weight"), own.get("feature_k.weight")
-        options = {"feature": twin.options["feature"], "rope": twin.options.get("rope", 1), "rope_factor": factor}
+        options = {
+            "feature": twin.options["feature"],
+            "rope": twin.options.get("rope", 1),
+            "rope_factor": factor,
+        }
         norm = {"norm": own.get("norm.weight"), "norm_eps": config["norm_eps"]}
         y = ref.mix_linear(q, k, v, *maps, inv_freq, lengths=lengths, **options, **norm)
     elif twin.kind != "window_linear":

@@ -21,7 +21,8 @@ static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
 {
     (void)mixer, (void)pass;
     for (int i = 0; i < t->heads * t->dim; i++) {
-        t->g[i] = fmaxf(-expf(t->part[DECAY][i]), LEAST);
+        const float g = -expf(t->part[DECAY][i]);
+        t->g[i] = g < LEAST ? LEAST : g; /* NaN stays */
         t->key[i] = -expm1f(t->g[i]) * t->k[i];
     }
 }
@@ -32,7 +33,7 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
     (void)mixer, (void)pass;
     for (int i = 0; i < t->heads * t->dim; i++) {
         const float w = expf(t->g[i]), dg = d->g[i] - d->key[i] * t->k[i] * w;
-        d->part[DECAY][i] = t->g[i] > LEAST ? dg * t->g[i] : 0.0f;
+        d->part[DECAY][i] = t->g[i] == LEAST ? 0.0f : dg * t->g[i];
         d->k[i] = d->key[i] * -expm1f(t->g[i]);
     }
 }

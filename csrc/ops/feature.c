@@ -14,7 +14,7 @@ int ha_feature_width(ha_feature map, int dim)
     return ha_feature_has_weight(map) ? 2 * dim : dim;
 }
 
-/* One row and head: y from x and, where the map has a weight, u = W x. */
+/* Comparisons let NaN through, as fminf and fmaxf would not. One row and head: y from x and, where the map has a weight, u = W x. */
 static void row_forward(ha_feature map, int dim, const float *x, const float *u, float *y)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -23,14 +23,14 @@ static void row_forward(ha_feature map, int dim, const float *x, const float *u,
     switch (map) {
     case HA_FEATURE_ELU:
         for (int i = 0; i < dim; i++)
-            y[i] = fminf(x[i], 0.0f);
+            y[i] = x[i] > 0.0f ? 0.0f : x[i];
         kernel->exp(n, y, y);
         for (int i = 0; i < dim; i++)
-            y[i] += fmaxf(x[i], 0.0f);
+            y[i] += x[i] > 0.0f ? x[i] : 0.0f;
         break;
     case HA_FEATURE_RELU:
         for (int i = 0; i < dim; i++)
-            y[i] = fmaxf(x[i], 0.0f);
+            y[i] = x[i] < 0.0f ? 0.0f : x[i];
         break;
     case HA_FEATURE_HEDGEHOG:
         kernel->softmax_pair(dim, u, y);
@@ -38,8 +38,9 @@ static void row_forward(ha_feature map, int dim, const float *x, const float *u,
     case HA_FEATURE_FAVOR:
         half = 0.5f * kernel->dot(n, x, x) / sqrtf((float)dim);
         for (int i = 0; i < dim; i++) {
-            y[i] = fminf(u[i] - half, TOP);
-            y[dim + i] = fminf(-u[i] - half, TOP);
+            const float up = u[i] - half, down = -u[i] - half;
+            y[i] = up > TOP ? TOP : up;
+            y[dim + i] = down > TOP ? TOP : down;
         }
         kernel->exp(2 * n, y, y);
         break;
