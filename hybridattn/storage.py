@@ -26,6 +26,13 @@ _BLOCK = {"bfloat16": (2, 2), "float16": (2, 2), "q8_0": (34, 2), "q4_0": (18, 2
 _SHORT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 NAMES = ("float32", *_BLOCK)
 _CHUNK = 1 << 20
+# Matrices that a type rounds too coarsely, by the end of their names, and what they are kept in: values and
+# outputs carry most of the perplexity that 8 bits cost (docs/results.md), and are an eighth of the weights.
+_FINER = {
+    "q8_0": {"v_proj.weight": "float16", "o_proj.weight": "float16"},
+    "q4_0": {"embed.weight": "q8_0", "lm_head.weight": "q8_0"},
+    "q4_1": {"embed.weight": "q8_0", "lm_head.weight": "q8_0"},
+}
 
 
 def dtype_name(name: str, more: tuple[str, ...] = ()) -> str:
@@ -57,9 +64,8 @@ def astype(model: Model, dtype: str) -> Model:
     stored, plain = model.stored(), model.arrays(stored=False)
     targets = new.arrays()
     for name in model.matrices():
-        wanted = dtype
-        if dtype.startswith("q4") and name in ("embed.weight", "lm_head.weight"):
-            wanted = "q8_0"
+        finer = _FINER.get(dtype, {})
+        wanted = next((kept for end, kept in finer.items() if name.endswith(end)), dtype)
         kept = stored.get(name)
         if kept and kept[0] == wanted:
             new.store(name, *kept)

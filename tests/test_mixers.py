@@ -40,7 +40,7 @@ def hybrid(spec, seed=1):
 
 
 def test_every_kind_is_summed_up_has_a_rate_and_a_twin():
-    kinds = _core.mixers()
+    kinds = {name: entry for name, entry in _core.mixers().items() if not name.startswith("test_")}
     assert all(len(entry["summary"].splitlines()) == 1 for entry in kinds.values())
     assert kinds.keys() == {twin.kind for twin in test_twins.TWINS}
     assert radlads.ALIGN_LR.keys() == kinds.keys() - {"softmax"}
