@@ -45,12 +45,12 @@ def prepare(folder: Path, model: str, mixer: str) -> None:
         made.save_pretrained(folder / name)
 
 
-def one(folder: Path, length: int, decode_tokens: int, cache_dtype: str) -> dict:
+def one(folder: Path, length: int, decode_tokens: int, cache_dtype: str, dtype: str) -> dict:
     """One model at one length, in this process."""
     from hybridattn import measure
     from hybridattn.model import Model
 
-    model = Model.from_pretrained(folder)
+    model = Model.from_pretrained(folder, dtype=dtype)
     forget_peak()
     found = measure.latency(
         model,
@@ -72,6 +72,7 @@ def one(folder: Path, length: int, decode_tokens: int, cache_dtype: str) -> dict
 def ask(options: argparse.Namespace, folder: Path, length: int) -> dict:
     command = [sys.executable, __file__, "--one", folder, str(length)]
     command += ["--decode-tokens", str(options.decode_tokens), "--cache-dtype", options.cache_dtype]
+    command += ["--dtype", options.dtype]
     env = dict(os.environ, OMP_NUM_THREADS=str(options.threads), PYTHONPATH=str(HERE.parent))
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
 
@@ -114,6 +115,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lengths", default="512,2048,8192,32768")
     parser.add_argument("--longest", type=int, default=131072, help="for the all-linear model; 0: leave out")
     parser.add_argument("--target", type=int, default=8192, help="where the hybrid is judged")
+    parser.add_argument("--dtype", default="float32", help="of the weights, see Model.astype")
     parser.add_argument("--cache-dtype", default="f32", choices=("f32", "f16"))
     parser.add_argument("--decode-tokens", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=3, help="rounds; lengths above 8192 take one")
@@ -127,7 +129,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     if options.one:
-        found = one(Path(options.one[0]), int(options.one[1]), options.decode_tokens, options.cache_dtype)
+        folder, length = Path(options.one[0]), int(options.one[1])
+        found = one(folder, length, options.decode_tokens, options.cache_dtype, options.dtype)
         print(json.dumps(found))
         return 0
     folder = options.folder / f"{Path(options.model).stem}-long-{options.mixer}"
