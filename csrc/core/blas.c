@@ -17,7 +17,8 @@ static void even_depth(ptrdiff_t k, cntx_t *context)
 {
     cntx_t *own = (cntx_t *)bli_gks_query_cntx();
     *context = *own;
-    if (bli_info_get_version_str()[0] != '0') /* later versions keep blocks behind a pointer: a copy would be shared */
+    if (k <= 0 ||
+        bli_info_get_version_str()[0] != '0') /* later versions keep blocks behind a pointer: a copy would be shared */
         return;
     blksz_t depth = *bli_cntx_get_blksz(BLIS_KC, own);
     ptrdiff_t usual = bli_blksz_get_def(BLIS_FLOAT, &depth), most = usual + usual / 4;

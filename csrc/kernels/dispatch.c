@@ -7,11 +7,21 @@
 
 extern const ha_kernels ha_kernels_generic;
 #if defined __x86_64__
+#include <cpuid.h>
 extern const ha_kernels ha_kernels_avx2, ha_kernels_avx512;
 #endif
 
 static const ha_kernels *chosen;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+#if defined __x86_64__
+/* Not every compiler's __builtin_cpu_supports knows it. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 static void choose(void)
 {
@@ -19,7 +29,7 @@ static void choose(void)
     int n = 1;
 #if defined __x86_64__
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         able[n++] = &ha_kernels_avx2;
         if (__builtin_cpu_supports("avx512f"))
             able[n++] = &ha_kernels_avx512;

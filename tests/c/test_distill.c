@@ -4,7 +4,7 @@
 
 /* --- scores --- */
 
-static const ha_windows longer = {stream, pairs + 4, 2}; /* the windows that predict something */
+static const ha_windows longer = {stream, pairs + 4, 2, V}; /* the windows that predict something */
 static const float uneven[LAYERS] = {0.5f, 0.25f, 0.75f};
 
 static void weights_choose_the_rows(const ha_model *m)

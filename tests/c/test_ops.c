@@ -425,10 +425,11 @@ static void threads_change_during_a_call(void)
 {
     const int d = 8, width = HEADS * d;
     const size_t n = (size_t)(ROWS * width);
-    const ha_gated_delta delta = {HEADS, d, d};
+    const ha_recurrence delta = {HEADS, d, d, HA_GATE_HEAD};
     const ha_linear_attention linear = {.heads = HEADS, .kv_heads = HEADS, .features = d, .dim = d};
     float *x = numbers(n, 1), *w = numbers((size_t)(HEADS * d * d), 1), *y = zeros(2 * n), *den = zeros(n);
     float *g = zeros((size_t)(ROWS * HEADS));
+    const ha_recurrence_in operands = {x, x, x, g, g, NULL, NULL, width, width};
     const float *in[SEQS];
     pthread_t other;
     atomic_int stop = 0;
@@ -437,9 +438,7 @@ static void threads_change_during_a_call(void)
     CHECK_INT(pthread_create(&other, NULL, change_threads, &stop), 0);
     for (int i = 0; i < 50; i++) {
         CHECK_INT(ha_feature_forward(HA_FEATURE_HEDGEHOG, ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), HA_OK);
-        CHECK_INT(ha_gated_delta_forward(&delta, &batch, x, x, width, x, width, g, g, NULL, NULL, y, width, NULL, NULL,
-                                         &arena),
-                  HA_OK);
+        CHECK_INT(ha_recurrence_forward(&delta, &batch, &operands, NULL, NULL, y, width, NULL, NULL, &arena), HA_OK);
         CHECK_INT(ha_linear_attention_forward(&linear, &batch, x, width, in, width, in, width, NULL, y, width, den,
                                               NULL, &arena),
                   HA_OK);
