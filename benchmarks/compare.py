@@ -91,14 +91,21 @@ def summarize(row: table.Row, found: dict, limits: dict) -> dict:
         if f["ways"]
     }
     times = {label: found[label]["ways"][way] for label, way in best.items()}
-    record = {"row": row.name, "tokens": row.tokens, "flops": row.flops, "bytes": row.bytes, "sides": {}}
+    record = {
+        "row": row.name,
+        "tokens": row.tokens,
+        "flops": row.flops,
+        "bytes": row.bytes,
+        "keys": row.keys,
+        "sides": {},
+    }
     for label, seconds in times.items():
         middle = median(seconds)
         entry = found[label] | {
             "best": best[label],
             "seconds": middle,
             "spread": max(seconds) / min(seconds),
-            "roofline": table.share_of_roofline(row, label, middle, limits),
+            "roofline": table.share_of_roofline(row, label, best[label], middle, limits),
         }
         rival = row.sides[label].rival
         if row.sides[label].environment != "ours" and rival in times:
@@ -191,7 +198,7 @@ def main() -> int:
     groups = [
         table.step_rows(folder, options.quick, options.micro_batch, options.peer_micro),
         table.op_rows(options.quick),
-        table.inference_rows(folder, gguf, options.quick, machine.eight_bit()),
+        table.inference_rows(folder, gguf, options.quick),
     ]
     wanted = options.rows.split(",")
     groups = [[row for row in group if any(text in row.name for text in wanted)] for group in groups]

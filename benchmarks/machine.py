@@ -142,15 +142,6 @@ def facts() -> dict:
     return out
 
 
-def eight_bit() -> bool:
-    """Whether our build can hold weights in 8 bits."""
-    try:
-        from hybridattn.model import Model
-    except ImportError:
-        return False
-    return hasattr(Model, "astype")
-
-
 def write_json(path: Path, report: dict) -> None:
     """The whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,7 @@ from our_steps import norm
 def load(case):
     from hybridattn.model import Model
 
-    model = Model.from_pretrained(case["model"])
-    kind = case["weights"]
-    if kind == "float32":
-        return model
-    if not hasattr(model, "astype"):
-        raise NotImplementedError(f"weights as {kind}")
-    return model.astype(kind)
+    return Model.from_pretrained(case["model"], dtype=case["weights"])
 
 
 def prefill(case, inputs):

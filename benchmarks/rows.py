@@ -14,6 +14,9 @@ from steps import HEAD, KEPT, LAYERS, LINEAR, MLP, SOFTMAX, flops_per_token
 
 LLAMA = ("F32", "F16", "Q8_0")
 EIGHT_BIT = 34 / 32  # bytes of a weight in Q8_0
+# ours keeps values and outputs in float16 (hybridattn/storage.py)
+FINER = LAYERS * (cases.KV + cases.H) * cases.HD * (cases.H * cases.HD) / cases.PARAMETERS
+OUR_EIGHT_BIT = EIGHT_BIT * (1 - FINER) + 2 * FINER
 
 
 @dataclass
@@ -30,8 +33,9 @@ class Row:
     name: str
     tokens: int
     flops: float
-    bytes: float
+    bytes: float  # read and written, float32; keys and values apart
     sides: dict[str, Side] = field(default_factory=dict)
+    keys: float = 0.0  # bytes of keys and values that are read, as float32
 
 
 def op_rows(quick: bool) -> list[Row]:
@@ -78,8 +82,10 @@ def step_rows(folder: Path, quick: bool, micro: int, peer_micro: list[int]) -> l
     return rows
 
 
-def inference_work(model: str, op: str, length: int, count: int) -> tuple[float, float]:
-    """FLOPs and float32 bytes of `count` tokens, prefilled from 0 or decoded after `length`."""
+def inference_work(model: str, op: str, length: int, count: int) -> tuple[float, float, float]:
+    """FLOPs, and float32 bytes of weights and of keys, for `count` tokens, prefilled from 0 or decoded after
+    `length`.
+    """
     softmax = LAYERS if model == "teacher" else KEPT
     products = LAYERS * MLP + softmax * SOFTMAX + (LAYERS - softmax) * LINEAR
     seen = length / 2 if op == "prefill" else length
@@ -89,11 +95,11 @@ def inference_work(model: str, op: str, length: int, count: int) -> tuple[float,
     flops += count * (4.0 * cases.H * cases.HD * seen * softmax + delta)
     weights = 4e6 * (products + HEAD)
     keys = 8.0 * cases.KV * cases.HD * length * softmax
-    return flops, weights if op == "prefill" else count * (weights + keys)
+    return (flops, weights, 0.0) if op == "prefill" else (flops, count * weights, count * keys)
 
 
-def inference_rows(folder: Path, gguf: Path, quick: bool, eight_bit: bool) -> list[Row]:
-    """Prefill of a prompt and decoding after it: teacher and hybrid, our 8-bit weights if there are any."""
+def inference_rows(folder: Path, gguf: Path, quick: bool) -> list[Row]:
+    """Prefill of a prompt and decoding after it: teacher and hybrid, in float32 and in 8 bits."""
     rows, new = [], 2 if quick else 8
     lengths = {"prefill": (64, 128) if quick else (512, 2048, 8192)}
     lengths["decode"] = (32, 128) if quick else (128, 2048, 8192)
@@ -104,30 +110,29 @@ def inference_rows(folder: Path, gguf: Path, quick: bool, eight_bit: bool) -> li
                 case = {"op": op, "batch": 1, "length": length, "new": new, "room": 64 * new}
                 local = case | {"model": str(folder / model)}
                 sides = {"ours": Side("our_inference.py", "ours", local | {"weights": "float32"})}
-                if eight_bit:
-                    sides["ours q8_0"] = Side("our_inference.py", "ours", local | {"weights": "q8_0"})
+                sides["ours q8_0"] = Side("our_inference.py", "ours", local | {"weights": "q8_0"})
                 sides["torch"] = Side("peer_inference.py", "torch", local | {"peer": "eager"})
                 if model == "teacher":
                     sides["transformers"] = Side(
                         "peer_inference.py", "torch", local | {"peer": "transformers"}
                     )
                     for kind in LLAMA:
-                        rival = "ours q8_0" if kind == "Q8_0" and eight_bit else "ours"
+                        rival = "ours q8_0" if kind == "Q8_0" else "ours"
                         here = case | {"model": str(gguf / f"{kind}.gguf")}
                         sides[f"llama.cpp {kind}"] = Side("peer_llama.py", "llama", here, rival)
-                flops, size = inference_work(model, op, length, count)
-                rows.append(Row(f"{op} {model} {length}", count, flops, size, sides))
+                flops, size, keys = inference_work(model, op, length, count)
+                rows.append(Row(f"{op} {model} {length}", count, flops, size, sides, keys))
     return rows
 
 
-def share_of_roofline(row: Row, label: str, seconds: float, limits: dict) -> float | None:
-    """The time that FMA peak or read bandwidth, whichever is slower, would take, over `seconds`."""
+def share_of_roofline(row: Row, label: str, way: str, seconds: float, limits: dict) -> float | None:
+    """The time that FMA peak or read bandwidth, whichever is slower, would take, over `seconds`. llama.cpp
+    keeps keys and values in 16 bits, we in what `way` says.
+    """
     if not limits:
         return None
-    size = row.bytes
-    if label.endswith(("q8_0", "Q8_0")):
-        size *= EIGHT_BIT / 4
-    elif label.endswith("F16"):
-        size /= 2
+    weight = {"ours q8_0": OUR_EIGHT_BIT, "llama.cpp Q8_0": EIGHT_BIT, "llama.cpp F16": 2.0}.get(label, 4.0)
+    key = 2.0 if label.startswith("llama.cpp") or way.startswith("f16") else 4.0
+    size = row.bytes * weight / 4 + row.keys * key / 4
     bandwidth = limits["triad_gbs"] if "adamw" in row.name else limits["read_gbs"]
     return max(row.flops / limits["fma_gflops"], size / bandwidth) * 1e-9 / seconds

@@ -5,10 +5,12 @@ section.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from ._core import mixers
 from .config import ModelConfig, refuse
 from .elastic import order_of
 from .errors import ConfigError, PlanError
@@ -33,6 +35,14 @@ class Section:
     gates: list[float] | None = None
     plan: Plan | None = None
     softmax_order: tuple[int, ...] | None = None
+
+
+def complete(spec: Mapping[str, Any]) -> Spec:
+    """A mixer spec with the default of every option that it leaves out, so that what is saved keeps its
+    meaning.
+    """
+    options = mixers().get(str(spec.get("kind")), {}).get("options", {})
+    return {"kind": spec.get("kind"), **{name: option["default"] for name, option in options.items()}, **spec}
 
 
 def to_hf(model: Model, dtype: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ._core import get_num_threads
 from .config import refuse
+from .elastic import switched
 from .generate import prefill
 
 if TYPE_CHECKING:
@@ -91,18 +92,14 @@ def layer_costs(
     Returns all_softmax and all_linear, each {ms_per_token, cache_bytes}; context, num_layers, machine,
     threads.
     """
-    gates = np.array(probe.gates)
     found: dict[str, Any] = {}
-    try:
-        for name, gate in (("all_softmax", 1.0), ("all_linear", 0.0)):
-            probe.gates[:] = gate
+    for name, layers in (("all_softmax", range(len(probe.layers))), ("all_linear", range(0))):
+        with switched(probe, layers):
             timed = latency(probe, [context], decode_tokens=decode_tokens, repeats=repeats, seed=seed)
             found[name] = {
                 "ms_per_token": 1000.0 * timed["decode"][context],
-                "cache_bytes": _cache_bytes(probe, softmax=gate == 1.0, context=context),
+                "cache_bytes": _cache_bytes(probe, softmax=bool(layers), context=context),
             }
-    finally:
-        probe.gates[:] = gates
     return {
         **found,
         "context": context,

@@ -19,7 +19,7 @@ from .elastic import chosen, gates_for
 from .errors import ConfigError, PlanError
 from .families import hf_name
 from .files import atomic_write
-from .hybrid_config import Spec, read_config, to_hf
+from .hybrid_config import Spec, complete, read_config, to_hf
 from .plan import Plan
 from .storage import astype, dtype_name
 from .tokenizer import Tokenizer
@@ -52,7 +52,7 @@ class Model(_core.Model):
     ) -> None:
         given = layers or [[{"kind": "softmax"}]] * model_config.num_layers
         try:
-            super().__init__(model_config.to_core(), [[_complete(spec) for spec in specs] for specs in given])
+            super().__init__(model_config.to_core(), [[complete(spec) for spec in specs] for specs in given])
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.model_config = model_config
@@ -295,11 +295,3 @@ class Model(_core.Model):
         mix = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
         family = self.model_config.family
         return f"<hybridattn.Model {family}, {self.num_parameters:,} parameters, layers: {mix}>"
-
-
-def _complete(spec: Mapping[str, Any]) -> Spec:
-    """A mixer spec with the default of every option that it leaves out, so that a saved model keeps its
-    meaning.
-    """
-    options = _core.mixers().get(str(spec.get("kind")), {}).get("options", {})
-    return {"kind": spec.get("kind"), **{name: option["default"] for name, option in options.items()}, **spec}

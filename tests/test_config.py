@@ -8,7 +8,8 @@ import pytest
 
 from hybridattn.config import ModelConfig
 from hybridattn.errors import ConfigError
-from hybridattn.families import config_from_hf, hf_name, load_config
+from hybridattn.families import config_from_hf, hf_name
+from hybridattn.hybrid_config import Section, read_config
 from hybridattn.rope import rope_frequencies
 
 TINY = {
@@ -236,13 +237,13 @@ def test_unknown_name():
 
 
 @pytest.mark.parametrize("text", [None, "", "[1]", "{", '{"model_type": "rwkv"}', "\xff"])
-def test_load_config_names_the_file(tmp_path, text):
+def test_read_config_names_the_file(tmp_path, text):
     if text is not None:
         (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"config.json"):
-        load_config(tmp_path)
+        read_config(tmp_path / "config.json")
 
 
-def test_load_config(tmp_path):
+def test_read_config(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(TINY))
-    assert load_config(tmp_path) == config_from_hf(TINY)
+    assert read_config(tmp_path / "config.json") == (config_from_hf(TINY), Section())

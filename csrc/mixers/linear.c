@@ -84,6 +84,7 @@ static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *
                             y, dim);
         return;
     }
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * heads; at++) {
         const float share = 1.0f / (p->den[at] + NO_MASS);
         for (int c = 0; c < dim; c++)
@@ -104,9 +105,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     saved_parts p = parts(&l, batch->rows, saved);
     const float **e, **v;
     float **states, *y;
-    ha_linear_forward(batch->rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
-                      ha_projection(mixer, pass, HA_SLOT_QKV), ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv,
-                      l.width);
+    ha_project_in(mixer, pass, x, p.qkv);
     if (mixer->option[OPTION_ROPE])
         ha_rope(batch->rows, c->num_heads + c->num_kv_heads, c->head_dim / 2, pass->cos, pass->sin, 1.0f, p.qkv,
                 l.width);
@@ -142,6 +141,7 @@ static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, 
                                     pass->arena);
     }
     ha_dot_per_head(rows, heads, dim, dy, l->q, y, l->q, dden);
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * heads; at++) {
         const float share = 1.0f / (p->den[at] + NO_MASS);
         dden[at] *= -share;
@@ -179,9 +179,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
         if (mixer->option[OPTION_ROPE])
             ha_rope(rows, c->num_heads + c->num_kv_heads, c->head_dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
-                           ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, l.width, 1.0f, dx, c->hidden_size,
-                           ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+        ha_project_in_backward(mixer, pass, x, dqkv, dx);
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

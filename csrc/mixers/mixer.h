@@ -1,7 +1,7 @@
 /* The token mixer: everything that is specific to one kind of attention, behind one table of functions.
  *
  * A new kind is one file with a ha_mixer_kind, one naive twin in ref/, and one line in registry.c; or it is registered at
- * run time, as python/external_mixer.c does. */
+ * run time, as python/external_*.c do. */
 #ifndef HA_MIXERS_MIXER_H
 #define HA_MIXERS_MIXER_H
 

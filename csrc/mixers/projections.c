@@ -83,6 +83,25 @@ void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x
             x[r * ldx + i] *= inverse; /* both tables carry the factor */
 }
 
+static int qkv_width(const ha_config *c)
+{
+    return (c->num_heads + 2 * c->num_kv_heads) * c->head_dim;
+}
+
+void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, float *qkv)
+{
+    const int d = mixer->config->hidden_size, width = qkv_width(mixer->config);
+    ha_linear_forward(pass->batch->rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV),
+                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, qkv, width);
+}
+
+void ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, const float *dqkv, float *dx)
+{
+    const int d = mixer->config->hidden_size, width = qkv_width(mixer->config);
+    ha_linear_backward(pass->batch->rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, width,
+                       1.0f, dx, d, ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+}
+
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out)
 {
     const ha_config *c = mixer->config;

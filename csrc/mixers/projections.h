@@ -21,6 +21,11 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
 /* Undoes ha_rope on x [rows, heads, dim] itself; a gradient wants ha_rope with sign -1. */
 void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x, ptrdiff_t ldx);
 
+/* qkv [rows, heads + 2 kv_heads, dim] = x W^T + bias, of mixers that keep keys grouped and join nothing behind them */
+void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, float *qkv);
+/* dx += dqkv W unless NULL, and the gradients of weights and biases */
+void ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, const float *dqkv, float *dx);
+
 /* y [rows, width] -> out += scale * (y Wo^T + bias) */
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out);
 

@@ -111,6 +111,7 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout 
     ha_linear_forward(rows, d, l->width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, projected,
                       l->width);
     const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++) {
         float *row = projected + (ptrdiff_t)r * l->width;
         if (bias)
@@ -249,9 +250,8 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
         ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
                            ha_projection(mixer, pass, HA_SLOT_QKV), dprojected, l.width, 1.0f, dx, c->hidden_size,
                            ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
-        float *dbias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS);
-        for (int r = 0; dbias && r < rows; r++)
-            ha_kernels_get()->axpy((size_t)(3 * l.inner), 1.0f, dprojected + (ptrdiff_t)r * l.width, dbias);
+        ha_linear_backward(rows, 0, 3 * l.inner, 1.0f, NULL, 0, ha_f32(NULL), dprojected, l.width, 0.0f, NULL, 0, NULL,
+                           ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

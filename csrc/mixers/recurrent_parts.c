@@ -76,7 +76,8 @@ static void low_rank_forward(const ha_mixer *mixer, const ha_pass *pass, const h
     const int rows = pass->batch->rows;
     for (int i = 0; i < l->n_parts; i++) {
         const ha_part *p = &l->frame->part[i];
-        for (int r = 0; p->rank && r < rows; r++)
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
+        for (int r = 0; r < (p->rank ? rows : 0); r++)
             ha_activate(p->inner, (size_t)p->rank, projected + (ptrdiff_t)r * l->width + l->column[i],
                         to->low[i] + (ptrdiff_t)r * p->rank);
         if (p->rank)
@@ -92,18 +93,16 @@ static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const 
     const int rows = pass->batch->rows;
     for (int i = 0; i < l->n_parts; i++) {
         const ha_part *p = &l->frame->part[i];
-        float *dbias = ha_grad(mixer, pass, HA_SLOT_BIAS + i);
-        if (p->rank)
-            ha_linear_backward(rows, p->rank, l->size[i], 1.0f, in->low[i], p->rank,
-                               ha_projection(mixer, pass, HA_SLOT_UP + i), d->logits[i], d->ld[i], 0.0f, d->low[i],
-                               p->rank, ha_grad(mixer, pass, HA_SLOT_UP + i), NULL);
-        for (int r = 0; p->rank && r < rows; r++) {
+        ha_linear_backward(rows, p->rank, l->size[i], 1.0f, in->low[i], p->rank,
+                           p->rank ? ha_projection(mixer, pass, HA_SLOT_UP + i) : ha_f32(NULL), d->logits[i], d->ld[i],
+                           0.0f, d->low[i], p->rank, p->rank ? ha_grad(mixer, pass, HA_SLOT_UP + i) : NULL,
+                           ha_grad(mixer, pass, HA_SLOT_BIAS + i));
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
+        for (int r = 0; r < (p->rank ? rows : 0); r++) {
             const ptrdiff_t at = (ptrdiff_t)r * l->width + l->column[i];
             ha_activate_backward(p->inner, (size_t)p->rank, projected + at, d->low[i] + (ptrdiff_t)r * p->rank,
                                  dprojected + at);
         }
-        for (int r = 0; dbias && r < rows; r++)
-            ha_kernels_get()->axpy((size_t)l->size[i], 1.0f, d->logits[i] + r * d->ld[i], dbias);
     }
 }
 

@@ -31,7 +31,7 @@ static ha_status one_token(const ha_attention *a, const ha_pass *pass, const ha_
 static ha_status join(const ha_attention *a, const ha_state *state, int held, int n, const float *qkv, ha_arena *arena,
                       ha_state *joined)
 {
-    const size_t bytes = (size_t)a->dim * ha_dtype_bytes(state->type, 1);
+    const size_t bytes = (size_t)a->dim * ha_dtype_size(state->type);
     const ptrdiff_t q = (ptrdiff_t)a->heads * a->dim, width = q + 2 * (ptrdiff_t)a->kv_heads * a->dim;
     char *rows;
     *joined = *state;

@@ -82,8 +82,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
     saved_parts p = parts(c, batch, saved);
-    ha_linear_forward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size, ha_projection(mixer, pass, HA_SLOT_QKV),
-                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv, width);
+    ha_project_in(mixer, pass, x, p.qkv);
     ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, width);
     const ha_attention shape = shape_of(mixer);
     if (state && mixer->kind == &ha_window_mixer) {
@@ -128,9 +127,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL,
                                      dy, q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
         ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, -1.0f, dqkv, width);
-        ha_linear_backward(rows, c->hidden_size, width, 1.0f, x, c->hidden_size,
-                           ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, width, 1.0f, dx, c->hidden_size,
-                           ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+        ha_project_in_backward(mixer, pass, x, dqkv, dx);
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

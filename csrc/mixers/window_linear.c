@@ -123,7 +123,6 @@ static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_w
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
-    const ha_config *c = mixer->config;
     const ha_batch *batch = pass->batch;
     const ha_window_layout l = ha_window_layout_of(mixer);
     const int rows = batch->rows;
@@ -131,8 +130,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
     saved_parts p = parts(&l, rows, saved);
-    ha_linear_forward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size, ha_projection(mixer, pass, HA_SLOT_QKV),
-                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, p.qkv, l.width);
+    ha_project_in(mixer, pass, x, p.qkv);
     if (!l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
     ha_rope(rows, l.heads + l.kv_heads, l.dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, l.width);
@@ -206,7 +204,6 @@ static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                           const float *dout, float *dx, double *gate)
 {
-    const ha_config *c = mixer->config;
     const ha_batch *batch = pass->batch;
     const ha_window_layout l = ha_window_layout_of(mixer);
     const int rows = batch->rows, fq = l.heads * l.feature, fk = l.kv_heads * l.feature;
@@ -255,9 +252,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
         if (l.rope_features && projections)
             ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
-                           ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, l.width, 1.0f, dx, c->hidden_size,
-                           ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+        ha_project_in_backward(mixer, pass, x, dqkv, dx);
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -92,10 +92,10 @@ void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, 
         ha_gemm(out, in, rows, alpha, dy, 1, lddy, x, ldx, 1, 1.0f, dw, in, 1);
     if (dbias) { /* threads share out columns: rows then add up in order whoever does it */
         const ha_kernels *kernel = ha_kernels_get();
-        int blocks = (out + BLOCK - 1) / BLOCK;
+        const int blocks = blocks_of(out);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
         for (int b = 0; b < blocks; b++) {
-            int from = b * BLOCK, n = out - from < BLOCK ? out - from : BLOCK;
+            int from = b * BLOCK, n = min(out - from, BLOCK);
             for (int r = 0; r < rows; r++)
                 kernel->axpy((size_t)n, alpha, dy + r * lddy + from, dbias + from);
         }

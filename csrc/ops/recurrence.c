@@ -66,11 +66,9 @@ ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, c
     const size_t per_thread = packed + (size_t)dk * BLOCK;
     const int threads = (size_t)batch->rows * (size_t)heads * size < 1 << 17 ? 1 : ha_threads();
     float *scratch;
-    size_t *first; /* [n_seq] where a sequence's saved states begin */
+    size_t *first;
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
-    HA_PUSH(first, work, (size_t)batch->n_seq);
-    for (int s = 0, n = 0; s < batch->n_seq; n += chunks_of(batch, s), s++)
-        first[s] = (size_t)n * (size_t)heads * size;
+    HA_TRY(first_states(r, batch, work, &first));
     memset(scratch, 0, per_thread * (size_t)threads * sizeof *scratch);
 #pragma omp parallel for schedule(dynamic, 1) collapse(3) num_threads(threads)
     for (int s = 0; s < batch->n_seq; s++)

@@ -118,9 +118,7 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
     float *scratch;
     size_t *first;
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
-    HA_PUSH(first, work, (size_t)batch->n_seq);
-    for (int s = 0, n = 0; s < batch->n_seq; n += chunks_of(batch, s), s++)
-        first[s] = (size_t)n * (size_t)heads * size;
+    HA_TRY(first_states(r, batch, work, &first));
     memset(scratch, 0, per_thread * (size_t)threads * sizeof *scratch);
 #pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
     for (int s = 0; s < batch->n_seq; s++)

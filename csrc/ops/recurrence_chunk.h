@@ -14,6 +14,15 @@ static inline int chunks_of(const ha_batch *batch, int s)
     return (batch->offset[s + 1] - batch->offset[s] + C - 1) / C;
 }
 
+/* (*first) [n_seq]: where the saved states of each sequence begin, in floats. */
+static inline ha_status first_states(const ha_recurrence *r, const ha_batch *batch, ha_arena *work, size_t **first)
+{
+    HA_PUSH(*first, work, (size_t)batch->n_seq);
+    for (int s = 0, n = 0; s < batch->n_seq; n += chunks_of(batch, s), s++)
+        (*first)[s] = (size_t)n * (size_t)r->heads * (size_t)r->dk * (size_t)r->dv;
+    return HA_OK;
+}
+
 /* Channels of a key, padded for the widest vector. */
 static inline ptrdiff_t padded(int dk)
 {

@@ -6,9 +6,7 @@ and one line in `_FAMILIES`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig, refuse
@@ -42,20 +40,3 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
 def hf_name(config: ModelConfig, internal_name: str) -> str:
     """The name under which `internal_name` is stored in a Hugging Face weight file of this family."""
     return _FAMILIES[config.family].hf_name(internal_name)
-
-
-def load_config(folder: str | Path) -> ModelConfig:
-    """The ModelConfig of a folder's `config.json`. Raises ConfigError that names the file."""
-    path = Path(folder) / "config.json"
-    try:
-        hf = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: not found; a model folder has config.json, model.safetensors and tokenizer.json"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a JSON file: {error}") from None
-    try:
-        return config_from_hf(hf)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None

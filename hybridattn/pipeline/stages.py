@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..hybrid_config import complete
 from ..recipe import Recipe
 from . import work
 from .ids import distilled_ids, model_ids, shown_ids, state_shown
@@ -55,7 +56,7 @@ def _align(recipe: Recipe) -> Stage:
     def inputs(job: Job) -> Any:
         return {
             "files": job.results["fetch"]["digests"],
-            "mixer": work.complete_mixer(recipe.mixer),
+            "mixer": complete(recipe.mixer),
             "align": {**asdict(recipe.align), "lr": work.align_lr(recipe)},
             "seed": recipe.seed,
         }

@@ -154,14 +154,6 @@ def align_lr(recipe: Recipe) -> float:
     return recipe.align.lr or radlads.align_lr(recipe.mixer["kind"])
 
 
-def complete_mixer(spec: dict[str, Any]) -> dict[str, Any]:
-    """A mixer spec with every option it leaves to its default."""
-    from .._core import mixers
-
-    options = mixers().get(spec["kind"], {"options": {}})["options"]
-    return {**{name: option["default"] for name, option in options.items()}, **spec}
-
-
 def score(job: Job, method: str) -> dict[str, Any]:
     """Layer scores by one method; the full record goes to scores/METHOD.json."""
     from .. import plan as plans

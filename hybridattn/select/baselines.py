@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._core import KLScorer
 from .kl import restore
 from .task import Result, Task
 
@@ -43,15 +42,10 @@ def perplexity(task: Task) -> Result:
     for name, array in silent.arrays().items():
         if ".o_proj." in name and ".softmax." not in name:
             array[...] = 0.0
-    scorer, data = KLScorer(silent), task.data
-    ones, everything = np.ones(task.layers, np.float32), list(range(task.layers))
-    found = [
-        scorer.flip(data.tokens, part, ones, everything, None, data.weights, True)
-        for part in task.bar(task.parts)
-    ]
-    task.extra += scorer.layer_passes
-    base = np.concatenate([f[0] for f in found])
-    return Result(np.concatenate([f[1] for f in found], axis=1) - base)
+    own = Task(silent, task.data, task.name, task.progress)
+    base, rows = own.flip_teacher(nll=True)
+    task.extra += own.passes
+    return Result(rows - base)
 
 
 def smart(task: Task) -> Result:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from .. import diagnostics
 from ..errors import DataError
 from .task import Result, Task
@@ -22,15 +20,9 @@ def selector(name: str) -> Callable[..., Result]:
             raise DataError("tokenizer is None; allowed for diagnostic prompts: a probe with a tokenizer")
         data = diagnostics.make(name, task.probe.tokenizer, len(task.data), task.data.seq_len, seed).data
         own = Task(task.probe, data, task.name, task.progress)
-        ones, everything = np.ones(task.layers, np.float32), list(range(task.layers))
-        found = [
-            own.scorer.flip(data.tokens, part, ones, everything, None, data.weights, True)
-            for part in own.bar(own.parts)
-        ]
+        base, rows = own.flip_teacher(nll=True)
         # counted against the text that was read, as every other cost
-        task.extra += own.scorer.layer_passes * task.data.num_tokens / data.num_tokens
-        base = np.concatenate([f[0] for f in found])
-        rows = np.concatenate([f[1] for f in found], axis=1) - base
-        return Result(rows, options={"answer_nll": float(base.mean())}, text=data.label)
+        task.extra += own.passes * task.data.num_tokens / data.num_tokens
+        return Result(rows - base, options={"answer_nll": float(base.mean())}, text=data.label)
 
     return score

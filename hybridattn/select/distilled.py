@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import radlads
+from .. import __version__, radlads
 from .._core import KLScorer
 from ..config import refuse
 from ..data import digest
@@ -80,7 +80,7 @@ def score(
         settings = [seed, batch_size, lr_mixers, lr_rest]
         facts = digest(
             np.frombuffer(weights_fingerprint(teacher).encode(), np.uint8),
-            np.frombuffer((task.data.fingerprint() + train.fingerprint()).encode(), np.uint8),
+            np.frombuffer((__version__ + task.data.fingerprint() + train.fingerprint()).encode(), np.uint8),
             np.array(settings, np.float64),
         )
         place = Path(folder) if folder is not None else None

@@ -12,18 +12,10 @@ from .task import Result, Task
 
 def replace(task: Task) -> Result:
     """L(all but l): from the teacher, make one layer linear. The base is the teacher: no pass of its own."""
-    everything = list(range(task.layers))
-    ones = np.ones(task.layers, np.float32)
-    data = task.data
-    found = [
-        task.scorer.flip(data.tokens, part, ones, everything, None, data.weights)
-        for part in task.bar(task.parts)
-    ]
+    base, rows = task.flip_teacher()
     with task.as_reference():
-        linear = task.kl(1.0 - ones)
-    return Result(
-        np.concatenate([f[1] for f in found], axis=1), np.concatenate([f[0] for f in found]), linear
-    )
+        linear = task.kl(task.set_gates([]))
+    return Result(rows, base, linear)
 
 
 def restore(task: Task) -> Result:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .._core import KLScorer
 from ..config import refuse
 from ..data import slices
+from ..elastic import gates_for, switched
 
 if TYPE_CHECKING:
     from ..data import TokenData
@@ -77,12 +78,8 @@ class Task:
     @contextmanager
     def teacher(self) -> Iterator[Model]:
         """The probe as the teacher: every gate 1 inside, as they were after."""
-        gates = np.array(self.probe.gates)
-        self.probe.gates[:] = 1.0
-        try:
+        with switched(self.probe, range(self.layers)):
             yield self.probe
-        finally:
-            self.probe.gates[:] = gates
 
     @cached_property
     def teacher_hidden(self) -> npt.NDArray[np.float32]:
@@ -106,8 +103,24 @@ class Task:
 
     def flip(self, gates: Gates, layers: Sequence[int], what: str = "") -> tuple[Floats, Floats]:
         """(KL [m] with these gates, KL [len(layers), m] with each of `layers` changed over)."""
+        return self._flip(gates, layers, self.teacher_hidden, False, what)
+
+    def flip_teacher(self, nll: bool = False) -> tuple[Floats, Floats]:
+        """The same from the teacher, for every layer; the base is the teacher, with no pass of its own. nll:
+        the negative log-likelihood instead of the KL.
+        """
+        return self._flip(np.ones(self.layers, np.float32), range(self.layers), None, nll, "")
+
+    def _flip(
+        self,
+        gates: Gates,
+        layers: Sequence[int],
+        teacher: npt.NDArray[np.float32] | None,
+        nll: bool,
+        what: str,
+    ) -> tuple[Floats, Floats]:
         found = [
-            self.scorer.flip(self.data.tokens, part, gates, layers, self.teacher_hidden, self.data.weights)
+            self.scorer.flip(self.data.tokens, part, gates, layers, teacher, self.data.weights, nll)
             for part in self.bar(self.parts, what)
         ]
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found], axis=1)
@@ -130,9 +143,7 @@ class Task:
 
     def set_gates(self, softmax: Sequence[int] | set[int]) -> Gates:
         """Gates of the hybrid in which these layers are softmax."""
-        gates = np.zeros(self.layers, np.float32)
-        gates[list(softmax)] = 1.0
-        return gates
+        return gates_for(self.probe, list(softmax))
 
     def budget(self, k: int | None) -> int:
         """The size of the set to search for: k, by default a quarter of the layers, as in the paper."""
