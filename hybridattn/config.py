@@ -52,6 +52,7 @@ class ModelConfig:
     rope_inv_freq: head_dim/2 rotations per position, in radians, scaling already applied.
     rope_attention_factor: multiplies cos and sin (YaRN), so attention scores are scaled by its square.
     sliding_window: 0 for none, else the number of positions a softmax layer sees, its own included.
+    bidirectional: every token sees its whole sequence (encoders).
     attention_bias: q, k and v projections have biases; output_bias: the o projection has one.
     hf: the raw Hugging Face config, for writing back; not compared.
     """
@@ -68,6 +69,7 @@ class ModelConfig:
     rope_inv_freq: tuple[float, ...]
     rope_attention_factor: float = 1.0
     sliding_window: int = 0
+    bidirectional: bool = False
     attention_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
@@ -90,7 +92,7 @@ class ModelConfig:
         ):
             check_int(name, getattr(self, name))
         check_int("sliding_window", self.sliding_window, 0, 1 << 30)
-        for name in ("attention_bias", "output_bias", "mlp_bias", "tie_embeddings"):
+        for name in ("bidirectional", "attention_bias", "output_bias", "mlp_bias", "tie_embeddings"):
             check_bool(name, getattr(self, name))
         if self.num_heads % self.num_kv_heads:
             raise refuse("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
@@ -124,6 +126,7 @@ class ModelConfig:
             "rope_inv_freq": list(self.rope_inv_freq),
             "rope_attention_factor": self.rope_attention_factor,
             "sliding_window": self.sliding_window,
+            "bidirectional": self.bidirectional,
             "attention_bias": self.attention_bias,
             "output_bias": self.output_bias,
             "mlp_bias": self.mlp_bias,

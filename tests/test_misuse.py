@@ -238,3 +238,12 @@ def test_a_failed_call_leaves_the_cache_usable(probe):
     with pytest.raises(ValueError, match="tokens"):
         probe.logits([[300]], cache=cache)
     assert list(cache.lengths) == [4]
+
+
+def test_bidirectional_models_refuse_what_is_causal():
+    config = tiny.teacher().config | {"bidirectional": True}
+    with pytest.raises(ValueError, match=r"layers\[0\]: mixer gated_delta is causal only"):
+        _core.Model(config, [[{"kind": "gated_delta"}]] * config["num_layers"])
+    model = _core.Model(config, [[{"kind": "softmax"}]] * config["num_layers"])
+    with pytest.raises(ValueError, match="a bidirectional model has no cache"):
+        _core.Cache(model, 1)

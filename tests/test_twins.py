@@ -28,6 +28,7 @@ CONFIG = {
     "rope_inv_freq": [1.0, 0.4, 0.1, 0.02],
     "rope_attention_factor": 1.0,
     "sliding_window": 0,
+    "bidirectional": 0,
     "attention_bias": False,
     "output_bias": False,
     "mlp_bias": False,

@@ -8,6 +8,7 @@ typedef struct {
     const float *rope_inv_freq; /* [head_dim / 2], any scaling already in it */
     float rope_factor;          /* multiplies cos and sin (YaRN); 1 otherwise */
     int sliding_window;         /* of the softmax layers; 0: none */
+    int bidirectional;          /* an encoder: every token sees its whole sequence */
     int attention_bias, output_bias, mlp_bias, tie_embeddings;
 } ha_config;
 

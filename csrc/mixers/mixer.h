@@ -72,6 +72,7 @@ typedef struct {
                           const float *dout, float *dx, double *gate);
     /* Forward FLOP for one token when `context` tokens are in sight. */
     double (*flops)(const ha_mixer *mixer, double context);
+    int bidirectional; /* serves models whose tokens see their whole sequence */
     const void *frame; /* the description that kinds with shared functions are told apart by */
 } ha_mixer_kind;
 

@@ -37,7 +37,7 @@ static ha_attention shape_of(const ha_mixer *mixer)
     return (ha_attention){.heads = c->num_heads,
                           .kv_heads = c->num_kv_heads,
                           .dim = c->head_dim,
-                          .causal = 1,
+                          .causal = !c->bidirectional,
                           .window = ring ? mixer->option[OPTION_WINDOW] : c->sliding_window,
                           .sinks = ring ? mixer->option[OPTION_SINKS] : 0,
                           .scale = 1.0f / __builtin_sqrtf((float)c->head_dim)};
@@ -152,6 +152,7 @@ const ha_mixer_kind ha_softmax_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
+    .bidirectional = 1,
 };
 
 const ha_mixer_kind ha_window_mixer = {
@@ -166,4 +167,5 @@ const ha_mixer_kind ha_window_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
+    .bidirectional = 1,
 };

@@ -72,6 +72,8 @@ static ha_status make(const ha_model *model, int n_seq, ha_dtype type, const flo
 
 ha_status ha_cache_new(const ha_model *model, int n_seq, ha_dtype type, ha_cache **out)
 {
+    if (model->config.bidirectional)
+        return ha_fail(HA_BAD_VALUE, "a bidirectional model has no cache: each token changes all that came before it");
     return make(model, n_seq, type, model->gates, out);
 }
 

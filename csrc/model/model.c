@@ -18,6 +18,9 @@ static ha_status add(ha_model *m, const char *prefix, const char *name, int laye
 static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind *kind, const int *option, int l)
 {
     char prefix[HA_MAX_NAME];
+    if (m->config.bidirectional && !kind->bidirectional)
+        return ha_fail(HA_BAD_VALUE, "layers[%d]: mixer %s is causal only; a bidirectional model needs one that is not", l,
+                       kind->name);
     mixer->kind = kind;
     mixer->config = &m->config;
     if (option)

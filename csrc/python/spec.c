@@ -77,6 +77,7 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
         get_float(config, "rope_attention_factor", 0.0, 1000.0, &c->rope_factor) < 0 ||
         get_int(config, "sliding_window", 0, 1 << 30, /* positions plus it stay ints */
                 &c->sliding_window) < 0 ||
+        get_int(config, "bidirectional", 0, 1, &c->bidirectional) < 0 ||
         get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 ||
         get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
         get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 ||

@@ -108,6 +108,7 @@ def _tiny_probe(mixer: dict[str, Any]) -> None:
             "rope_inv_freq": [1.0, 0.5, 0.25, 0.125],
             "rope_attention_factor": 1.0,
             "sliding_window": 0,
+            "bidirectional": False,
             "attention_bias": False,
             "output_bias": False,
             "mlp_bias": False,
