@@ -19,8 +19,8 @@ static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind
 {
     char prefix[HA_MAX_NAME];
     if (m->config.bidirectional && !kind->bidirectional)
-        return ha_fail(HA_BAD_VALUE, "layers[%d]: mixer %s is causal only; a bidirectional model needs one that is not", l,
-                       kind->name);
+        return ha_fail(HA_BAD_VALUE, "layers[%d]: mixer %s is causal only; a bidirectional model needs one that is not",
+                       l, kind->name);
     mixer->kind = kind;
     mixer->config = &m->config;
     if (option)
