@@ -73,9 +73,10 @@ static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec
         m->gates[l] = specs[l].has_softmax ? 1.0f : 0.0f;
     }
     HA_TRY(add(m, "", "final_norm.weight", -1, 0, config->hidden_size, 0, &m->final_norm));
-    m->head = m->embed;
-    if (!config->tie_embeddings)
+    m->head = config->lm_head && config->task.kind == HA_TASK_NONE ? m->embed : HA_NONE;
+    if (m->head != HA_NONE && !config->tie_embeddings)
         HA_TRY(add(m, "", "lm_head.weight", -1, 0, config->vocab_size, config->hidden_size, &m->head));
+    HA_TRY(ha_task_declare(m));
     m->weights = ha_block_alloc(m->params.total * sizeof *m->weights);
     return m->weights ? HA_OK : HA_NO_MEMORY;
 }
@@ -180,6 +181,11 @@ ha_status ha_gates_of(const ha_model *m, const float *gates, float *own)
 ha_matrix ha_model_embedding(const ha_model *m)
 {
     return ha_params_matrix(&m->params, m->weights, m->embed);
+}
+
+ha_status ha_model_need_head(const ha_model *m)
+{
+    return m->head != HA_NONE ? HA_OK : ha_fail(HA_BAD_VALUE, "the model has no LM head, so no next-token logits");
 }
 
 ha_matrix ha_model_head(const ha_model *m)

@@ -16,9 +16,10 @@ typedef struct {
     float *rope_inv_freq; /* owned copy behind config.rope_inv_freq */
     ha_params params;
     ha_layer *layer;
-    float *gates;           /* [num_layers], for passes that bring none of their own; may change at any time */
-    float *weights, *grads; /* [params.total]; grads are made when training starts */
-    size_t embed, final_norm, head;
+    float *gates;                   /* [num_layers], for passes that bring none of their own; may change at any time */
+    float *weights, *grads;         /* [params.total]; grads are made when training starts */
+    size_t embed, final_norm, head; /* head: HA_NONE for a model without an LM head */
+    size_t pooler, pooler_bias, classifier, classifier_bias; /* of a task; HA_NONE where there is none */
 } ha_model;
 
 /* What a layer holds: option values in the order of the kind's table. */
@@ -77,10 +78,28 @@ ha_status ha_pass_begin(const ha_model *model, const ha_batch *batch, float *gra
  * sequences; when the pass fails or is interrupted the cache is emptied. */
 ha_status ha_model_hidden(const ha_model *model, const float *gates, const ha_batch *batch, ha_cache *cache,
                           float *hidden, ha_arena *arena, const ha_interrupt *check);
+/* HA_BAD_VALUE for a model without an LM head, which the two after it need */
+ha_status ha_model_need_head(const ha_model *model);
 /* logits [n, vocab_size] of rows of hidden */
 void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
 ha_matrix ha_model_head(const ha_model *model);
 ha_matrix ha_model_embedding(const ha_model *model);
+
+/* task.c: the head of a task; config.task.kind is not HA_TASK_NONE. A run keeps what its backward pass needs. */
+typedef struct {
+    int rows;           /* of logits: one a sequence, or one a token for spans */
+    const float *input; /* [rows, hidden] what the dense layer or the classifier reads */
+    float *dense, *act; /* [rows, hidden] before and after the pooler's activation; NULL without a pooler */
+    float *logits;      /* [rows, labels] */
+} ha_task_run;
+
+ha_status ha_task_declare(ha_model *model);
+/* Logits of hidden [batch rows, hidden], which the run refers to until its backward pass. */
+ha_status ha_task_forward(const ha_model *model, const ha_batch *batch, const float *hidden, ha_arena *arena,
+                          ha_task_run *run);
+/* dhidden [batch rows, hidden] = gradient from dlogits [rows, labels]; grads [params.total] += unless NULL */
+ha_status ha_task_backward(const ha_model *model, const ha_batch *batch, const ha_task_run *run, const float *dlogits,
+                           float *dhidden, float *grads, ha_arena *arena);
 
 /* train.c: a forward pass that keeps what its backward needs, on the arena until the caller releases it. */
 typedef struct {

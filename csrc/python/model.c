@@ -1,6 +1,7 @@
 /* class Model:
  *     __init__(config, layers)
- *     logits, hidden, nll, forward_windows        forward passes
+ *     logits, hidden, nll                         forward passes
+ *     forward_windows, task_logits                the same on windows of a stream, see windows.c
  *     store, stored                               parameters of other types than float32, see stored.c
  *     parameters, parameter_info, gates, config, layers, num_parameters, cost, init_mixers
  */
@@ -231,11 +232,19 @@ static cache_object *cache_arg(model_object *self, PyObject *object, int n_seq)
     return cache;
 }
 
+static int has_head(model_object *self)
+{
+    const ha_status status = ha_model_need_head(self->model);
+    if (status != HA_OK)
+        ha_raise(status);
+    return status == HA_OK;
+}
+
 static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObject *cache, int last, int logits)
 {
     packed p;
     cache_object *state = NULL;
-    if (!ha_model_ready(self) || ha_pack(self, tokens, mask, &p) < 0)
+    if (!ha_model_ready(self) || (logits && !has_head(self)) || ha_pack(self, tokens, mask, &p) < 0)
         return NULL;
     const ha_config *c = &self->model->config;
     npy_intp shape[3] = {p.n_seq, last ? (logits ? c->vocab_size : c->hidden_size) : p.width,
@@ -310,7 +319,7 @@ static PyObject *nll(model_object *self, PyObject *args, PyObject *kwargs)
     packed p;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:nll", names, &tokens, &mask))
         return NULL;
-    if (!ha_model_ready(self) || ha_pack(self, tokens, mask, &p) < 0)
+    if (!ha_model_ready(self) || !has_head(self) || ha_pack(self, tokens, mask, &p) < 0)
         return NULL;
     npy_intp shape[2] = {p.n_seq, p.width - 1};
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
@@ -329,35 +338,6 @@ static PyObject *nll(model_object *self, PyObject *args, PyObject *kwargs)
     }
     ha_pack_clear(&p);
     return (PyObject *)out;
-}
-
-static PyObject *forward_windows(model_object *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"tokens", "windows", "out", NULL};
-    PyObject *tokens, *windows, *out;
-    windows_arg w;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:forward_windows", names, &tokens, &windows, &out))
-        return NULL;
-    if (!ha_model_ready(self) || ha_windows_parse(self, tokens, windows, 1, &w) < 0)
-        return NULL;
-    const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->config.hidden_size};
-    PyArrayObject *to = ha_array_out(out, "out", NPY_FLOAT32, 2, shape);
-    ha_status status = HA_OK;
-    if (to) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = ha_windows_hidden(self->model, &w.view, PyArray_DATA(to), &self->arena, &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
-    }
-    ha_windows_clear(&w);
-    if (!to)
-        return NULL;
-    Py_DECREF(to);
-    if (status != HA_OK)
-        return ha_raise(status);
-    Py_RETURN_NONE;
 }
 
 static PyObject *parameters(model_object *self, PyObject *args, PyObject *kwargs)
@@ -503,10 +483,15 @@ static PyMethodDef methods[] = {
     {"nll", (PyCFunction)(void (*)(void))nll, METH_VARARGS | METH_KEYWORDS,
      "nll($self, tokens, mask=None)\n--\n\n-log p(token t + 1 | tokens up to t) in nats, float32 [B, T - 1]; 0 where "
      "padded. Logits never exist at once."},
-    {"forward_windows", (PyCFunction)(void (*)(void))forward_windows, METH_VARARGS | METH_KEYWORDS,
+    {"forward_windows", (PyCFunction)(void (*)(void))ha_model_forward_windows, METH_VARARGS | METH_KEYWORDS,
      "forward_windows($self, tokens, windows, out)\n--\n\n"
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
+    {"task_logits", (PyCFunction)(void (*)(void))ha_model_task_logits, METH_VARARGS | METH_KEYWORDS,
+     "task_logits($self, tokens, windows)\n--\n\n"
+     "Logits of the task's head, float32 [m, num_labels]; for spans [n, 2], start and end at the place of every token "
+     "in a window.\n\n"
+     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence."},
     {"parameters", (PyCFunction)(void (*)(void))parameters, METH_VARARGS | METH_KEYWORDS,
      "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored "
      "parameters read-only "

@@ -66,9 +66,10 @@ static PyObject *head_kl(PyObject *args, PyObject *kwargs, int vjp)
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
-        status = loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, ha_f32(teacher_head), 1, &hidden,
-                                   ha_f32(head), (float)dloss, &loss, target, nll, dhidden, dhead, &signals, call.arena)
-                      : HA_NO_MEMORY;
+        status =
+            loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, ha_f32(teacher_head), 1, &hidden, ha_f32(head),
+                              (float)dloss, &loss, target, nll, NULL, dhidden, dhead, &signals, call.arena)
+                 : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
 }

@@ -137,6 +137,38 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
     return 0;
 }
 
+/* The first window without any weight, or -1. */
+static int unweighted(const ha_windows *w, const float *weight, int skip)
+{
+    for (int i = 0; i < w->count; i++) {
+        double sum = 0.0;
+        for (int64_t t = w->window[2 * i] + skip; t < w->window[2 * i + 1]; t++)
+            sum += (double)weight[t];
+        if (!(sum > 0.0))
+            return i;
+    }
+    return -1;
+}
+
+PyArrayObject *ha_weights_parse(model_object *model, const windows_arg *windows, PyObject *object)
+{
+    const int skip = !model->model->config.bidirectional;
+    PyArrayObject *array = ha_array_arg(object, "weights", NPY_FLOAT32, 1, PyArray_DIMS(windows->tokens));
+    const float *weight = array ? PyArray_DATA(array) : NULL;
+    if (array && !ha_distance_by_token(model->model))
+        PyErr_SetString(PyExc_ValueError, "weights are of tokens, but a model with a task is compared by sequence");
+    for (npy_intp i = 0; array && !PyErr_Occurred() && i < PyArray_SIZE(array); i++)
+        if (!(weight[i] >= 0.0f && weight[i] <= 1e30f))
+            PyErr_Format(PyExc_ValueError, "weights[%zd] is not a finite number of 0 or more", (Py_ssize_t)i);
+    int empty = array && !PyErr_Occurred() ? unweighted(&windows->view, weight, skip) : -1;
+    if (empty >= 0)
+        PyErr_Format(PyExc_ValueError, "weights are 0 on all tokens of window %d%s", empty,
+                     skip ? " but its first" : "");
+    if (array && PyErr_Occurred())
+        Py_CLEAR(array);
+    return array;
+}
+
 PyArrayObject *ha_gates_parse(model_object *model, PyObject *object)
 {
     const npy_intp shape[1] = {model->model->config.num_layers};

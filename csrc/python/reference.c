@@ -1,5 +1,5 @@
 /* hybridattn._core.reference: the naive twins of ops in float64, forward only, and of whole mixers. For tests. */
-#include "python/call.h"
+#include "python/ops.h"
 #include "python/stored.h"
 
 #include <limits.h>
@@ -501,7 +501,7 @@ static PyMethodDef methods[] = {
 
 int ha_add_reference(PyObject *module)
 {
-    PyMethodDef *const tables[] = {methods, NULL};
+    PyMethodDef *const tables[] = {methods, ha_reference_task, NULL};
     return ha_add_submodule(module, "reference",
                             "The operations of the core as plain loops in float64, without gradients.", tables);
 }

@@ -17,11 +17,9 @@ static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     model_object *t = !m || teacher == Py_None ? NULL : ha_model_arg(state, teacher, "teacher");
     if (!m || (teacher != Py_None && !t))
         return NULL;
-    const ha_config *a = &m->model->config, *b = t ? &t->model->config : a;
-    if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size)
-        return PyErr_Format(PyExc_ValueError, "teacher and model differ: vocab_size %d and %d, hidden_size %d and %d",
-                            b->vocab_size, a->vocab_size, b->hidden_size, a->hidden_size);
-    for (int l = 0; !t && l < a->num_layers; l++)
+    if (t && ha_comparable(t, m, "model") < 0)
+        return NULL;
+    for (int l = 0; !t && l < m->model->config.num_layers; l++)
         if (!m->model->layer[l].softmax.kind)
             return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe",
                                 l);
@@ -71,27 +69,6 @@ static void clear(request *r)
     ha_windows_clear(&r->w);
 }
 
-/* Weights [n]: each 0 or more; every window has some weight past its first token, which nothing predicts. */
-static int check_weights(const request *r)
-{
-    const float *weight = PyArray_DATA(r->weights);
-    for (npy_intp i = 0; i < PyArray_SIZE(r->weights); i++)
-        if (!(weight[i] >= 0.0f && weight[i] <= 1e30f)) {
-            PyErr_Format(PyExc_ValueError, "weights[%zd] is not a finite number of 0 or more", (Py_ssize_t)i);
-            return -1;
-        }
-    for (int i = 0; i < r->w.view.count; i++) {
-        double sum = 0.0;
-        for (int64_t t = r->w.view.window[2 * i] + 1; t < r->w.view.window[2 * i + 1]; t++)
-            sum += (double)weight[t];
-        if (!(sum > 0.0)) {
-            PyErr_Format(PyExc_ValueError, "weights are 0 on all tokens of window %d but its first", i);
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* 0, or -1 with an exception and nothing held. */
 static int parse(scorer_object *self, PyObject *tokens, PyObject *windows, PyObject *gates, PyObject *hidden,
                  PyObject *weights, int shortest, request *r)
@@ -102,8 +79,7 @@ static int parse(scorer_object *self, PyObject *tokens, PyObject *windows, PyObj
     const npy_intp shape[2] = {PyArray_DIM(r->w.tokens, 0), self->model->model->config.hidden_size};
     if (!(r->gates = ha_gates_parse(self->model, gates)) ||
         (hidden != Py_None && !(r->hidden = ha_array_arg(hidden, "teacher_hidden", NPY_FLOAT32, 2, shape))) ||
-        (weights != Py_None &&
-         (!(r->weights = ha_array_arg(weights, "weights", NPY_FLOAT32, 1, shape)) || check_weights(r) < 0))) {
+        (weights != Py_None && !(r->weights = ha_weights_parse(self->model, &r->w, weights)))) {
         clear(r);
         return -1;
     }
@@ -281,7 +257,16 @@ static PyObject *get_layer_passes(scorer_object *self, void *closure)
     return PyLong_FromLongLong(self->layer_passes);
 }
 
+static PyObject *get_measure(scorer_object *self, void *closure)
+{
+    return PyUnicode_FromString(ha_distance_name(self->model->model));
+}
+
 static PyGetSetDef getset[] = {
+    {"measure", (getter)get_measure, NULL,
+     "What the numbers called KL are: 'kl' of next tokens, nats per token; of a model with a task 'task_kl', nats per "
+     "sequence, or 'task_mse' of its values; of one without a head 'hidden', |h_T - h_S|^2 / |h_T|^2 per token.",
+     NULL},
     {"layer_passes", (getter)get_layer_passes, NULL,
      "Tokens times layers that they went through in all calls so far, a backward pass counted twice.", NULL},
     {0},
@@ -293,7 +278,9 @@ static PyMethodDef methods[] = {
      "Mean KL(teacher || model) of each window, nats per token, float64 [m].\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None.\n"
      "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its "
-     "pass. weights: float32 [n], how much the prediction of each token counts in its window's mean; None: alike."},
+     "pass. weights: float32 [n], how much the prediction of each token (of a bidirectional model: the token's own) "
+     "counts "
+     "in its window's mean; None: alike. See `measure` for models without an LM head."},
     {"evaluate", (PyCFunction)(void (*)(void))evaluate, METH_VARARGS | METH_KEYWORDS,
      "evaluate($self, tokens, windows, gates=None, teacher_hidden=None, weights=None)\n--\n\n"
      "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats."},
@@ -317,7 +304,7 @@ static PyMethodDef methods[] = {
 static PyType_Slot type_slots[] = {
     {Py_tp_doc, "KLScorer(model, teacher=None)\n--\n\nWhat the model loses against its teacher when layers are linear "
                 "(arXiv 2512.20569).\n\n"
-                "Without a teacher the model, a probe, is its own: every gate at 1."},
+                "Without a teacher the model, a probe, is its own: every gate at 1. `measure` says what is compared."},
     {Py_tp_new, scorer_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

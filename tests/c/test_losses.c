@@ -64,8 +64,10 @@ static void kl_divergence(void)
     int32_t target[ROWS];
     for (int r = 0; r < ROWS; r++)
         target[r] = r % 9 ? r % V : -1;
-#define LOSS(dx, dw) \
-    narrow(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 1, last, ha_f32(w), .5f, one, NULL, NULL, dx, dw, NULL, &arena), kl, y)
+#define LOSS(dx, dw)                                                                                                 \
+    narrow(                                                                                                          \
+        ha_head_kl(ROWS, D, V, t, ha_f32(tw), 1, last, ha_f32(w), .5f, one, NULL, NULL, NULL, dx, dw, NULL, &arena), \
+        kl, y)
     EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
@@ -75,7 +77,7 @@ static void kl_divergence(void)
     CHECK_TWIN(y, want, ROWS);
     /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
     EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), .5f, two, target, nll, NULL, NULL,
-                               NULL, &arena),
+                               NULL, NULL, &arena),
                     both[0], y),
              {y, ROWS});
     CHECK_SAME(both[1], kl, ROWS);
@@ -86,8 +88,8 @@ static void kl_divergence(void)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), 1.0f, two, NULL, NULL, NULL, NULL, &check,
-                         &arena),
+    CHECK_INT(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), 1.0f, two, NULL, NULL, NULL, NULL, NULL,
+                         &check, &arena),
               HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();

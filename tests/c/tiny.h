@@ -26,7 +26,8 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
                               .attention_bias = !plain,
                               .output_bias = !plain,
                               .mlp_bias = !plain,
-                              .tie_embeddings = !plain};
+                              .tie_embeddings = !plain,
+                              .lm_head = 1};
     ha_layer_spec spec[LAYERS] = {0};
     ha_model *m = NULL;
     ha_rng rng = ha_rng_seed(seed);
