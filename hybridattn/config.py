@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,57 @@ def check_bool(name: str, value: object) -> bool:
     return value
 
 
+# In the order of the numbers by which the core knows them.
+TASKS = ("none", "classify", "regress", "span")
+POOLS = ("first", "last", "mean")
+POOLERS = ("none", "tanh", "relu")
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
+    """`value` as one of the names, or ConfigError."""
+    if not isinstance(value, str) or value not in allowed:
+        raise refuse(name, value, ", ".join(allowed))
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskHead:
+    """What a model answers about a sequence: its class ("classify"), values ("regress"), or where in it a
+    span starts and ends ("span", two logits a token).
+
+    logits = classifier(act(pooler(pool(hidden)))): pool is the "first" or "last" token of the sequence or
+    the "mean" of all; pooler: the activation of a dense layer before the classifier, "tanh" as in BERT, "relu"
+    as in DistilBERT, or "none" for no such layer; bias: the classifier has one.
+    """
+
+    kind: str
+    num_labels: int = 2
+    pool: str = "last"
+    pooler: str = "none"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("task kind", self.kind, TASKS[1:])
+        check_int("num_labels", self.num_labels, 1, 1 << 20)
+        check_choice("task pool", self.pool, POOLS)
+        check_choice("task pooler", self.pooler, POOLERS)
+        check_bool("task bias", self.bias)
+        if self.kind == "span" and self.num_labels != 2:
+            raise refuse("num_labels of a span", self.num_labels, "2, for start and end")
+        if self.kind == "span" and self.pooler != "none":
+            raise refuse("task pooler of a span", self.pooler, "none")
+
+    def to_core(self) -> dict[str, int]:
+        """The part of the core's configuration."""
+        return {
+            "task": TASKS.index(self.kind),
+            "num_labels": self.num_labels,
+            "task_pool": POOLS.index(self.pool),
+            "task_pooler": POOLERS.index(self.pooler),
+            "task_bias": int(self.bias),
+        }
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """What fixes the shape and the arithmetic of a decoder. Checked when made; ConfigError names the field.
@@ -54,6 +106,8 @@ class ModelConfig:
     sliding_window: 0 for none, else the number of positions a softmax layer sees, its own included.
     bidirectional: every token sees its whole sequence (encoders).
     attention_bias: q, k and v projections have biases; output_bias: the o projection has one.
+    lm_head: whether there is one; without it the model has hidden states only. task: the head of a task,
+    which stands in the place of the LM head.
     hf: the raw Hugging Face config, for writing back; not compared.
     """
 
@@ -73,10 +127,12 @@ class ModelConfig:
     attention_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    lm_head: bool = True
     tie_embeddings: bool
     max_positions: int
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    task: TaskHead | None = None
     hf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +148,14 @@ class ModelConfig:
         ):
             check_int(name, getattr(self, name))
         check_int("sliding_window", self.sliding_window, 0, 1 << 30)
-        for name in ("bidirectional", "attention_bias", "output_bias", "mlp_bias", "tie_embeddings"):
+        for name in (
+            "bidirectional",
+            "attention_bias",
+            "output_bias",
+            "mlp_bias",
+            "lm_head",
+            "tie_embeddings",
+        ):
             check_bool(name, getattr(self, name))
         if self.num_heads % self.num_kv_heads:
             raise refuse("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
@@ -130,5 +193,7 @@ class ModelConfig:
             "attention_bias": self.attention_bias,
             "output_bias": self.output_bias,
             "mlp_bias": self.mlp_bias,
+            "lm_head": self.lm_head,
             "tie_embeddings": self.tie_embeddings,
+            **(self.task.to_core() if self.task else {}),
         }

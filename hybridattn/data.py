@@ -41,8 +41,8 @@ class TokenData:
     open.
 
     `label` says what the text is ("plain", "recall", "mix", a file name); scores and reports print it.
-    `weights` float32 [n], for scores: how much the prediction of each token counts (None: all alike),
-    such as answers alone.
+    `weights` float32 [n], for scores and step 2: how much the prediction of each token counts (None: all
+    alike), such as answers alone, or the masked tokens of a bidirectional model.
     """
 
     tokens: Tokens

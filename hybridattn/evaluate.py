@@ -157,9 +157,12 @@ def kl(
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
-    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens.
+    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens, measure.
+    Of models without an LM head the numbers are what `KLScorer.measure` says, without ppl and tokens.
     """
     scorer = KLScorer(student, teacher)
+    if scorer.measure != "kl":
+        return _distance(scorer, data, teacher_hidden, progress)
     values, counts, sums = [], [], 0.0
     for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
         divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden)
@@ -176,7 +179,19 @@ def kl(
         "per_sequence": per_sequence.tolist(),
         "ppl": math.exp(min(sums / predicted, 700.0)),
         "tokens": predicted,
+        "measure": scorer.measure,
     }
+
+
+def _distance(
+    scorer: KLScorer, data: TokenData, teacher_hidden: npt.NDArray[np.float32] | None, progress: bool
+) -> dict[str, Any]:
+    """`kl` of models without an LM head: every sequence counts alike."""
+    parts = tqdm(slices(data.windows, SLICE_TOKENS), desc=scorer.measure, disable=not progress, leave=False)
+    found = [scorer.kl(data.tokens, part, None, teacher_hidden) for part in parts]
+    per_sequence = np.concatenate(found).tolist()
+    mean, stderr = stats.mean(per_sequence)
+    return {"mean": mean, "stderr": stderr, "per_sequence": per_sequence, "measure": scorer.measure}
 
 
 def recall(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import ModelConfig, refuse
 from ..errors import ConfigError
-from . import llama, mistral, qwen2
+from . import heads, llama, mistral, qwen2
 
 _FAMILIES = {"llama": llama, "mistral": mistral, "qwen2": qwen2}
 _ARCHITECTURES = {
@@ -39,4 +39,5 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
 
 def hf_name(config: ModelConfig, internal_name: str) -> str:
     """The name under which `internal_name` is stored in a Hugging Face weight file of this family."""
-    return _FAMILIES[config.family].hf_name(internal_name)
+    head = heads.head_name(config, internal_name)
+    return head or heads.decoder_name(config, _FAMILIES[config.family].hf_name(internal_name))

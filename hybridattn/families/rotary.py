@@ -9,6 +9,7 @@ from typing import Any
 from ..config import ModelConfig, check_bool, check_int, check_number, refuse
 from ..errors import ConfigError
 from ..rope import rope_frequencies
+from .heads import task_from_hf
 
 # Settings that change what a model computes; any other value than these would be silently wrong.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -111,6 +112,7 @@ def read_config(
         max_positions=positions,
         bos_token_id=hf.get("bos_token_id"),
         eos_token_ids=_token_ids(hf.get("eos_token_id")),
+        task=task_from_hf(hf),
         hf=hf,
     )
 
