@@ -86,6 +86,18 @@ static void kl_divergence(void)
     CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, 1.0f, ce, NULL, NULL, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
+    /* rows with weights, one of them 0 */
+    float *weight = numbers(ROWS, 1), *share = zeros(ROWS);
+    for (int r = 0; r < ROWS; r++)
+        share[r] = .5f * (weight[r] = r == 2 ? 0.0f : fabsf(weight[r]));
+#define LOSS(dx, dw)                                                                                                   \
+    narrow(                                                                                                            \
+        ha_head_kl(ROWS, D, V, t, ha_f32(tw), 1, last, ha_f32(w), .5f, one, NULL, NULL, weight, dx, dw, NULL, &arena), \
+        kl, y)
+    EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, share});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, share});
+#undef LOSS
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
     CHECK_INT(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), 1.0f, two, NULL, NULL, NULL, NULL, NULL,

@@ -7,6 +7,7 @@
 enum { LAYERS = 3, D = 32, V = 61, N = 300 };
 
 static int32_t stream[N];
+static ha_task task; /* of the models that are made next */
 static const char *const kinds[] = {"gated_delta", "window_linear"};
 
 /* Both mixers in every layer; `plain`: no biases and a head of its own, else the opposite. */
@@ -27,7 +28,8 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
                               .output_bias = !plain,
                               .mlp_bias = !plain,
                               .tie_embeddings = !plain,
-                              .lm_head = 1};
+                              .lm_head = 1,
+                              .task = task};
     ha_layer_spec spec[LAYERS] = {0};
     ha_model *m = NULL;
     ha_rng rng = ha_rng_seed(seed);
