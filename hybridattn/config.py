@@ -65,8 +65,8 @@ class TaskHead:
     span starts and ends ("span", two logits a token).
 
     logits = classifier(act(pooler(pool(hidden)))): pool is the "first" or "last" token of the sequence or
-    the "mean" of all; pooler: the activation of a dense layer before the classifier, "tanh" as in BERT, "relu"
-    as in DistilBERT, or "none" for no such layer; bias: the classifier has one.
+    the "mean" of all; pooler: the activation of a dense layer before the classifier, "tanh" as in BERT,
+    "relu" as in DistilBERT, or "none" for no such layer; bias: the classifier has one.
     """
 
     kind: str

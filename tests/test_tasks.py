@@ -135,7 +135,9 @@ def test_every_task_trains_and_is_saved(kind, bidirectional, tmp_path):
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
     options = {"steps": 12, "batch_size": 8, "lr": 1e-3, "progress": False}
     whole, seen = add_head(tiny.teacher(), "classify"), []
-    wanted = finetune(whole, examples(), callback=lambda step, _: seen.append(step), callback_steps=5, **options)
+    wanted = finetune(
+        whole, examples(), callback=lambda step, _: seen.append(step), callback_steps=5, **options
+    )
     assert seen == [5, 10, 12]
     stopped = add_head(tiny.teacher(), "classify")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ class Examples:
     """
 
     data: TokenData
-    labels: npt.NDArray[np.generic] | None = None
+    labels: npt.NDArray[Any] | None = None
     segments: npt.NDArray[np.int32] | None = None
 
     @classmethod
@@ -72,7 +73,7 @@ class Examples:
             sequences, None if self.labels is None else self.labels[chosen], types, self.data.label
         )
 
-    def targets(self, task: TaskHead) -> npt.NDArray[np.generic]:
+    def targets(self, task: TaskHead) -> npt.NDArray[Any]:
         """The labels as the trainer takes them: int32 [m, 1] classes, float32 [m, num_labels] values, int32
         [m, 2] spans. DataError naming the first example whose label does not fit the task.
         """
@@ -83,8 +84,8 @@ class Examples:
         table = labels[:, None] if labels.ndim == 1 else labels
         if table.shape[1] != width or table.dtype.kind not in ("iuf" if task.kind == "regress" else "iu"):
             raise DataError(
-                f"labels has shape {labels.shape} and dtype {labels.dtype}; allowed for task {task.kind!r} of "
-                f"num_labels {count}: {'numbers' if task.kind == 'regress' else 'integers'}, "
+                f"labels has shape {labels.shape} and dtype {labels.dtype}; "
+                f"allowed for task {task.kind!r} of num_labels {count}: {'numbers' if task.kind == 'regress' else 'integers'}, "
                 f"{width} for each sequence"
             )
         length = self.data.windows[:, 1] - self.data.windows[:, 0]

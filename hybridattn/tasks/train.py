@@ -39,8 +39,8 @@ def finetune(
     steps: in the place of epochs. lr: of everything but mixers, which learn at `lr_mixers` (by default lr);
     both rise over the share `warmup` of the steps and fall to 0 along a straight line. callback(step, model)
     is called after every `callback_steps` steps (by default an epoch's) and at the end, to evaluate; a run
-    that is resumed may call it again for the step it resumes at. settings: see `training.Settings`, with betas
-    (.9, .999), as BERT has them, and whole batches at a time unless told; with a checkpoint a run that was
+    that is resumed may call it again for the step it resumes at. settings: see `training.Settings`, with
+    betas (.9, .999), as BERT has them, and whole batches at a time unless told; with a checkpoint a run that was
     stopped goes on as if it had not been. Raises ConfigError, DataError, CheckpointError.
     """
     task = head_of(model)
@@ -80,7 +80,12 @@ def finetune(
     )
     if callback is not None:
         job.before_steps = every
-        job.before = lambda step: callback(step, model) if step else None
+
+        def between(step: int) -> None:
+            if step:
+                callback(step, model)
+
+        job.before = between
     if options.checkpoint is not None:
         job.facts = run_facts(
             job, batch_size, options, {"lr": lr, "lr_mixers": lr_mixers}, labels=examples.fingerprint()

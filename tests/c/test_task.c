@@ -67,7 +67,8 @@ static void heads(void)
     one_head((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_FIRST, HA_POOLER_TANH, 1});
     one_head((ha_task){HA_TASK_REGRESS, 3, HA_POOL_MEAN, HA_POOLER_RELU, 1});
     one_head((ha_task){HA_TASK_REGRESS, 1, HA_POOL_LAST, HA_POOLER_NONE, 0});
-    one_head((ha_task){HA_TASK_SPAN, 2, HA_POOL_FIRST, HA_POOLER_NONE, 1});
+    /* no bias: over positions it cancels, its gradient is 0 */
+    one_head((ha_task){HA_TASK_SPAN, 2, HA_POOL_FIRST, HA_POOLER_NONE, 0});
 }
 
 /* The slope of the distance by the gates, and what a step of each stage does to the loss. */
