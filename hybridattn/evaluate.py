@@ -158,7 +158,8 @@ def kl(
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
     pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens,
-    measure. Of models without an LM head the numbers are what `KLScorer.measure` says, without ppl and tokens.
+    measure. Of models without an LM head the numbers are what `KLScorer.measure` says, with no ppl
+    and tokens.
     """
     scorer = KLScorer(student, teacher)
     if scorer.measure != "kl":

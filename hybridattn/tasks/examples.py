@@ -85,8 +85,8 @@ class Examples:
         if table.shape[1] != width or table.dtype.kind not in ("iuf" if task.kind == "regress" else "iu"):
             raise DataError(
                 f"labels has shape {labels.shape} and dtype {labels.dtype}; "
-                f"allowed for task {task.kind!r} of num_labels {count}: {'numbers' if task.kind == 'regress' else 'integers'}, "
-                f"{width} for each sequence"
+                f"allowed for task {task.kind!r} of num_labels {count}: "
+                f"{'numbers' if task.kind == 'regress' else 'integers'}, {width} for each sequence"
             )
         length = self.data.windows[:, 1] - self.data.windows[:, 0]
         if task.kind == "classify":
