@@ -17,13 +17,12 @@ from . import _core, hub
 from .config import ModelConfig, refuse
 from .elastic import chosen, gates_for
 from .errors import ConfigError, PlanError
-from .families import hf_name
 from .files import atomic_write
 from .hybrid_config import Spec, complete, read_config, to_hf
 from .plan import Plan
 from .storage import astype, dtype_name
 from .tokenizer import Tokenizer
-from .weights import WeightSource, load_into, open_weights, save_safetensors
+from .weights import WeightSource, load_into, open_weights, save_safetensors, tensors_of
 
 if TYPE_CHECKING:
     from .radlads import TrainResult
@@ -165,12 +164,11 @@ class Model(_core.Model):
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         (target / "config.json").unlink(missing_ok=True)
-        tensors = {
-            hf_name(self.model_config, name): array.astype(
-                SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False
-            )
+        arrays = {
+            name: array.astype(SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False)
             for name, array in self.arrays().items()
         }
+        tensors = tensors_of(self.model_config, arrays)
         save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
         if self.tokenizer is not None:
             self.tokenizer.save(target)

@@ -11,6 +11,12 @@ static const ha_model *teacher_of(const ha_scorer *s)
     return s->teacher ? s->teacher : s->model;
 }
 
+static ha_status need_heads(const ha_scorer *s)
+{
+    HA_TRY(ha_model_need_head(s->model));
+    return ha_model_need_head(teacher_of(s));
+}
+
 static void count_passes(const ha_scorer *s, int64_t rows, int layers)
 {
     if (s->layer_passes)
@@ -93,8 +99,8 @@ static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *w
         ha_next_tokens(batch, target);
     }
     HA_TRY(ha_head_kl(batch->rows, m->config.hidden_size, m->config.vocab_size, teacher, ha_model_head(teacher_of(s)),
-                      students, hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, NULL, s->check,
-                      s->arena));
+                      students, hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, (ha_head_gradient){0},
+                      s->check, s->arena));
     for (int i = 0; i < students; i++)
         mean_by_sequence(batch, weight, 0, loss[i], mean[i] + first);
     if (nll)
@@ -116,7 +122,8 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
     ha_next_tokens(batch, target);
     for (int i = 0; i < students; i++) {
         HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, hidden[i],
-                                     ha_model_head(m), target, 1.0f, loss, NULL, NULL, s->check, s->arena));
+                                     ha_model_head(m), target, 1.0f, loss, NULL, (ha_head_gradient){0}, s->check,
+                                     s->arena));
         mean_by_sequence(batch, weight, 1, loss, mean[i] + first);
     }
     ha_arena_release(s->arena, mark);
@@ -126,6 +133,7 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
 ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll)
 {
     const size_t d = (size_t)s->model->config.hidden_size;
+    HA_TRY(need_heads(s));
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         ha_batch batch;
@@ -198,7 +206,9 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
     if (measure == HA_MEASURE_KL && !is_teacher)
         HA_TRY(teacher_hidden(s, w, from, to, &one, &teacher));
     HA_TRY(ha_pass_begin(m, &many, NULL, s->arena, s->check, &pass));
-    ha_embed_forward(one.rows, d, one.token, ha_model_embedding(m), x);
+    ha_pass first = pass;
+    first.batch = &one;
+    HA_TRY(ha_model_embed(m, &first, x));
     int known = 1; /* states so far */
     for (int l = 0; l < m->config.num_layers; l++) {
         float gate = ha_gate_of(m, gates, l);
@@ -211,7 +221,8 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
         HA_TRY(run_states(s, l, gate, &pass, one.rows, one.n_seq, 0, before, x));
     }
     HA_PUSH(hidden, s->arena, size * (size_t)known);
-    ha_rms_norm_forward(known * one.rows, d, x, d, m->weights + m->final_norm, m->config.norm_eps, hidden, d);
+    for (int i = 0; i < known; i++)
+        HA_TRY(ha_model_output(m, &first, x + size * (size_t)i, hidden + size * (size_t)i));
     int skip = base ? 0 : 1;
     for (int i = skip; i < known; i++) {
         states[i - skip] = hidden + size * (size_t)i;
@@ -225,6 +236,7 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
                         const int *layers, double *base, double *flipped)
 {
+    HA_TRY(need_heads(s));
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
@@ -251,6 +263,7 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
 {
     const ha_model *m = s->model;
     const int layers = m->config.num_layers;
+    HA_TRY(need_heads(s));
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         ha_batch batch;
@@ -299,13 +312,13 @@ ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error,
         HA_PUSH(target, s->arena, wide);
         HA_PUSH(y, s->arena, wide);
         HA_PUSH(distance, s->arena, (size_t)batch.rows);
-        ha_embed_forward(batch.rows, d, batch.token, ha_model_embedding(m), x);
+        HA_TRY(ha_model_embed(m, &pass, x));
         for (int l = 0; l < m->config.num_layers; l++) {
             const ha_layer *layer = &m->layer[l];
             if (ha_interrupted(s->check))
                 return HA_INTERRUPTED;
             count_passes(s, batch.rows, 1);
-            ha_rms_norm_forward(batch.rows, d, x, d, m->weights + layer->mixer_norm, m->config.norm_eps, h, d);
+            ha_layer_input(m, l, &pass, x, h);
             memset(target, 0, wide * sizeof *target);
             memset(y, 0, wide * sizeof *y);
             HA_TRY(layer->softmax.kind->forward(&layer->softmax, &pass, h, 1.0f, target, NULL, NULL));

@@ -61,7 +61,13 @@ ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_tr
     t->student = student;
     t->teacher = teacher;
     t->options = *options;
-    ha_status status = set_up(t, train_layer);
+    ha_status status = HA_OK;
+    if (options->stage != HA_STAGE_ALIGN)
+        status = ha_model_need_head(student);
+    if (status == HA_OK && teacher)
+        status = ha_model_need_head(teacher);
+    if (status == HA_OK)
+        status = set_up(t, train_layer);
     if (status != HA_OK) {
         ha_trainer_free(t);
         return status;
@@ -101,7 +107,8 @@ static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from
     ha_model *m = t->student;
     const int rows = batch->rows, d = m->config.hidden_size, vocabulary = m->config.vocab_size;
     const size_t wide = (size_t)rows * (size_t)d;
-    float *dhidden, *dhead = m->grads + m->head;
+    const ha_head_gradient dhead = ha_model_head_gradient(m, m->grads);
+    float *dhidden;
     double *row_loss;
     ha_tape tape;
     HA_PUSH(dhidden, arena, wide);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/activation.h"
 #include "core/dtype.h"
 
 /* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
@@ -65,6 +66,9 @@ typedef struct {
     void (*silu)(size_t n, const float *x, float *y);
     /* dx = dy * silu'(x) */
     void (*silu_backward)(size_t n, const float *x, const float *dy, float *dx);
+    /* y = f(x) by ha_act, and dx = dy * f'(x) */
+    void (*act[HA_ACTS])(size_t n, const float *x, float *y);
+    void (*act_backward[HA_ACTS])(size_t n, const float *x, const float *dy, float *dx);
     /* y = silu(a) * b */
     void (*silu_mul)(size_t n, const float *a, const float *b, float *y);
     /* da = dy * b * silu'(a), db = dy * silu(a); da, db may be a, b. y (if not NULL) = silu(a) * b, read before. */
@@ -76,6 +80,11 @@ typedef struct {
     float (*rms_norm)(int d, const float *x, const float *w, float eps, float *y);
     /* dx += the vector-Jacobian product of rms_norm; dw += likewise, unless NULL */
     void (*rms_norm_backward)(int d, const float *x, const float *w, float eps, const float *dy, float *dx, float *dw);
+    /* y = (x - mean) / deviation * w + b */
+    void (*layer_norm)(int d, const float *x, const float *w, const float *b, float eps, float *y);
+    /* dx += ...; dw, db += ..., both or neither NULL */
+    void (*layer_norm_backward)(int d, const float *x, const float *w, float eps, const float *dy, float *dx, float *dw,
+                                float *db);
     /* y = softmax of the 2n numbers [x, -x] */
     void (*softmax_pair)(int n, const float *x, float *y);
     /* dx from dy and y = softmax_pair(x) */

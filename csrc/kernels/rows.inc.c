@@ -1,4 +1,4 @@
-/* Kernels that reduce along one row: RMSNorm, the two-sided softmax feature, RoPE, attention tiles, losses. */
+/* Kernels that reduce along one row: RMSNorm, LayerNorm, the two-sided softmax feature, RoPE, attention tiles, losses. */
 
 static float k_rms_norm(int d, const float *x, const float *w, float eps, float *y)
 {
@@ -22,6 +22,59 @@ static void k_rms_norm_backward(int d, const float *x, const float *w, float eps
         STORE(dx, LOAD(dx) + v_set(r) * LOAD(w) * g - v_set(pull) * u);
         if (dw)
             STORE(dw, LOAD(dw) + v_set(r) * u * g);
+    });
+}
+
+/* The sum of the squares of x - mean: a second pass, since sum x^2 - d mean^2 cancels where the mean is large. */
+static float k_spread(size_t n, const float *x, float mean)
+{
+    vf sum = v_set(0.0f);
+    MAP(n, {
+        vf u = part ? v_load_part(x + i, left, mean) - v_set(mean) : v_load(x + i) - v_set(mean);
+        sum += u * u;
+    });
+    return v_sum(sum);
+}
+
+static float k_mean(size_t n, const float *x)
+{
+    vf sum = v_set(0.0f);
+    MAP(n, { sum += LOAD(x); });
+    return v_sum(sum) / (float)n;
+}
+
+static void k_layer_norm(int d, const float *x, const float *w, const float *b, float eps, float *y)
+{
+    size_t n = (size_t)d;
+    float mean = k_mean(n, x);
+    float r = 1.0f / sqrtf(k_spread(n, x, mean) / (float)d + eps);
+    MAP(n, { STORE(y, (LOAD(x) - v_set(mean)) * v_set(r) * LOAD(w) + LOAD(b)); });
+}
+
+/* u = (x - mean) r:  dx = r (w dy - mean(w dy) - u mean(u w dy)), dw = u dy, db = dy */
+static void k_layer_norm_backward(int d, const float *x, const float *w, float eps, const float *dy, float *dx,
+                                  float *dw, float *db)
+{
+    size_t n = (size_t)d;
+    float mean = k_mean(n, x);
+    float r = 1.0f / sqrtf(k_spread(n, x, mean) / (float)d + eps);
+    vf plain = v_set(0.0f);
+    vf along = plain;
+    MAP(n, {
+        vf g = LOAD(w) * LOAD(dy);
+        plain += g;
+        along += g * (LOAD(x) - v_set(mean));
+    });
+    float shift = v_sum(plain) / (float)d;
+    float pull = v_sum(along) / (float)d * r;
+    MAP(n, {
+        vf u = (LOAD(x) - v_set(mean)) * v_set(r);
+        vf g = LOAD(dy);
+        STORE(dx, LOAD(dx) + v_set(r) * (LOAD(w) * g - v_set(shift) - u * v_set(pull)));
+        if (dw) {
+            STORE(dw, LOAD(dw) + u * g);
+            STORE(db, LOAD(db) + g);
+        }
     });
 }
 

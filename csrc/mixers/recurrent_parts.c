@@ -113,26 +113,30 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const ha_activation act = mixer->option[HA_OPTION_SILU] ? HA_SILU : HA_LINEAR;
+    const int norm = mixer->config->qk_norm;
     const float shrink = 1.0f / sqrtf((float)dim);
     HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
     low_rank_forward(mixer, pass, l, projected, to);
+    ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, heads, projected, l->width, to->q, inner);
+    ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, heads, projected + inner, l->width, to->k, inner);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++) {
         float *out[3] = {to->q + (ptrdiff_t)r * inner, to->k + (ptrdiff_t)r * inner, to->v + (ptrdiff_t)r * inner};
         for (int i = 0; i < 3; i++) {
-            ha_activate(act, (size_t)inner, projected + (ptrdiff_t)r * l->width + i * inner, out[i]);
+            const float *x = projected + (ptrdiff_t)r * l->width + i * inner;
+            ha_activate(act, (size_t)inner, norm && i < 2 ? out[i] : x, out[i]);
             for (int h = 0; i < 2 && h < heads; h++) {
-                float *x = out[i] + (ptrdiff_t)h * dim;
-                float factor = f->unit ? 1.0f / sqrtf(kernel->dot((size_t)dim, x, x) + TINY) : 1.0f;
+                float *y = out[i] + (ptrdiff_t)h * dim;
+                float factor = f->unit ? 1.0f / sqrtf(kernel->dot((size_t)dim, y, y) + TINY) : 1.0f;
                 factor *= i == 0 ? shrink : 1.0f;
                 for (int j = 0; j < dim; j++)
-                    x[j] *= factor;
+                    y[j] *= factor;
             }
         }
     }
     if (mixer->option[HA_OPTION_ROPE]) {
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, 1.0f, to->q, inner);
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, 1.0f, to->k, inner);
+        ha_rotate(mixer, pass, heads, 1.0f, to->q, inner);
+        ha_rotate(mixer, pass, heads, 1.0f, to->k, inner);
     }
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++) {
@@ -189,18 +193,29 @@ ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const
             f->gates_backward(mixer, pass, &t, &gradient);
     }
     if (mixer->option[HA_OPTION_ROPE]) {
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->q, inner);
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->k, inner);
+        ha_rotate(mixer, pass, heads, -1.0f, d->q, inner);
+        ha_rotate(mixer, pass, heads, -1.0f, d->k, inner);
         ha_unrotate(mixer, pass, heads, in->q, inner); /* lengths are undone on unrotated q and k */
         ha_unrotate(mixer, pass, heads, in->k, inner);
     }
+    float *normed = NULL; /* [rows, 2, inner] q and k as the activation saw them, where that is not `projected` */
+    if (mixer->config->qk_norm)
+        HA_PUSH(normed, pass->arena, 2 * (size_t)rows * (size_t)inner);
+    ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, heads, projected, l->width, normed, 2 * inner);
+    ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, heads, projected + inner, l->width, normed ? normed + inner : NULL,
+               2 * inner);
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * inner, from = (ptrdiff_t)r * l->width;
         float *y[3] = {in->q + at, in->k + at, in->v + at}, *dy[3] = {d->q + at, d->k + at, d->v + at};
         for (int i = 0; i < 3; i++)
-            activation_backward(mixer, l, i, projected + from + i * inner, y[i], dy[i], dprojected + from + i * inner);
+            activation_backward(mixer, l, i,
+                                normed && i < 2 ? normed + 2 * at + i * inner : projected + from + i * inner, y[i],
+                                dy[i], dprojected + from + i * inner);
     }
+    HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_Q_NORM, heads, projected, l->width, dprojected, l->width));
+    HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_K_NORM, heads, projected + inner, l->width, dprojected + inner,
+                               l->width));
     low_rank_backward(mixer, pass, l, projected, in, d, dprojected);
     float *da_log = f->decays ? ha_grad(mixer, pass, HA_SLOT_KIND) : NULL;
     const ptrdiff_t n = f->gate == HA_GATE_HEAD ? 1 : dim;

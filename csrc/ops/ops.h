@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/activation.h"
 #include "core/arena.h"
 #include "core/batch.h"
 #include "core/matrix.h"
@@ -38,19 +39,41 @@ void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const f
 ha_status ha_rms_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
                                const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
 
+/* The same for each head of x, y [rows, heads, dim], under one w [dim] (qk-norm: Henry et al. 2020) */
+void ha_head_norm_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                          float *y, ptrdiff_t ldy);
+ha_status ha_head_norm_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                                const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
+/* LayerNorm (Ba et al. 2016); x, y [rows,d], w, b [d] */
+void ha_layer_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, const float *b, float eps,
+                           float *y, ptrdiff_t ldy);
+/* dx += ...; dw, db += ..., both or neither NULL */
+ha_status ha_layer_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                                 const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, float *db,
+                                 ha_arena *work);
+
 /* rope.c: angles position * inv_freq [half], both tables times `factor`; cos, sin [rows,half] */
 void ha_rope_table(int rows, int half, const int32_t *position, const float *inv_freq, float factor, float *cos,
                    float *sin);
-/* Rotates x [rows, heads, 2 half] in place; sign -1 is the backward pass: factor^2 times the inverse. */
-void ha_rope(int rows, int heads, int half, const float *cos, const float *sin, float sign, float *x, ptrdiff_t ldx);
+/* Rotates the first 2 half channels of each head of x [rows, heads, dim] in place; sign -1 is the backward pass: factor^2
+ * times the inverse. */
+void ha_rope(int rows, int heads, int dim, int half, const float *cos, const float *sin, float sign, float *x,
+             ptrdiff_t ldx);
 
 /* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
 void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
 /* gate_up becomes its own gradient; y [rows,f], unless NULL, is made again for the weight gradient that follows */
 void ha_swiglu_backward(int rows, int f, float *gate_up, const float *dy, float *y);
 
+/* activation.c: y = f(x) for n numbers */
+void ha_act_forward(ha_act f, size_t n, const float *x, float *y);
+/* x becomes its own gradient; y, unless NULL, is made again for the weight gradient that follows */
+void ha_act_backward(ha_act f, size_t n, float *x, const float *dy, float *y);
+
 /* embed.c: x[r] = table[token[r]]; table [vocabulary, d] */
 void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x);
+/* x[r] += table[index[r]]; table [., d] */
+void ha_embed_add(int rows, int d, const int32_t *index, const float *table, float *x);
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 
 /* Softmax attention of grouped heads: query i of a sequence sees key j when j <= past + i (causal), and, with a window,
@@ -176,17 +199,26 @@ void ha_short_conv_backward(const ha_batch *batch, int d, int width, const float
                             const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw);
 
 /* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
- * hidden [rows,d], head [vocabulary,d] of any storage type, float32 where dhead is wanted. loss [rows] gets one value a row. Unless dhidden is NULL:
- * dhidden = and dhead += the gradient of scale * sum of the losses. */
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_matrix head,
+ * weight [vocabulary,d] of any storage type, float32 where its gradient is wanted; bias [vocabulary] or NULL. */
+typedef struct {
+    ha_matrix weight;
+    const float *bias;
+} ha_head;
+
+typedef struct {
+    float *weight, *bias; /* each may be NULL */
+} ha_head_gradient;
+
+/* hidden [rows,d]. loss [rows] gets one value a row. Unless dhidden is NULL: dhidden = and dhead += the gradient of scale *
+ * sum of the losses. */
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
                                 const int32_t *target /* -1: no loss */, float scale, double *loss, float *dhidden,
-                                float *dhead, const ha_interrupt *check, ha_arena *work);
+                                ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
 /* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
  * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1. */
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_matrix teacher_head, int students,
-                     const float *const *hidden, ha_matrix head, float scale, double *const *loss,
-                     const int32_t *target, double *nll, float *dhidden, float *dhead, const ha_interrupt *check,
-                     ha_arena *work);
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
+                     const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
+                     double *nll, float *dhidden, ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
 
 /* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);

@@ -62,6 +62,53 @@ static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
     return ha_call_end(&call, HA_OK);
 }
 
+static PyObject *layer_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "bias", "eps", NULL};
+    PyObject *x_arg, *w_arg, *b_arg;
+    double eps = 1e-5;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$d:layer_norm", names, &x_arg, &w_arg, &b_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0),
+                 *b = ha_call_in(&call, b_arg, "bias", "d", 0);
+    double *y = ha_call_out(&call, "T d");
+    if (ha_call_run(&call))
+        ref_layer_norm(SIZE('T'), SIZE('d'), x, w, b, eps, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *head_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "eps", NULL};
+    PyObject *x_arg, *w_arg;
+    double eps = 1e-6;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$d:head_norm", names, &x_arg, &w_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
+    double *y = ha_call_out(&call, "T H d");
+    if (ha_call_run(&call))
+        ref_rms_norm(SIZE('T') * SIZE('H'), SIZE('d'), x, w, eps, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *activation(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "kind", NULL};
+    PyObject *x_arg;
+    const char *name = "gelu";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$s:activation", names, &x_arg, &name))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T f", 0);
+    const ha_act kind = ha_call_act(&call, name);
+    double *y = ha_call_out(&call, "T f");
+    if (ha_call_run(&call))
+        ref_activation(kind, (size_t)SIZE('T') * (size_t)SIZE('f'), x, y);
+    return ha_call_end(&call, HA_OK);
+}
+
 static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"x", "inv_freq", "positions", "lengths", "factor", NULL};
@@ -71,15 +118,15 @@ static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
                                      &factor))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0),
+    const double *x = ha_call_in(&call, x_arg, "x", "T H D", 0),
                  *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     if (positions != Py_None)
         batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
-    double *y = ha_call_out(&call, "T H 2h");
+    double *y = ha_call_out(&call, "T H D");
     if (ha_call_run(&call))
-        ref_rope(SIZE('T'), SIZE('H'), SIZE('h'), batch.position, freq, factor, x, y);
+        ref_rope(SIZE('T'), SIZE('H'), SIZE('D'), SIZE('h'), batch.position, freq, factor, x, y);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -284,40 +331,46 @@ static PyObject *short_conv(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"hidden", "head", "targets", NULL};
-    PyObject *hidden_arg, *head_arg, *target_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:cross_entropy", names, &hidden_arg, &head_arg, &target_arg))
+    static char *names[] = {"hidden", "head", "targets", "bias", NULL};
+    PyObject *hidden_arg, *head_arg, *target_arg, *bias_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$O:cross_entropy", names, &hidden_arg, &head_arg, &target_arg,
+                                     &bias_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0),
-                 *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+                 *head = ha_call_in(&call, head_arg, "head", "V d", 0),
+                 *bias = ha_call_in(&call, bias_arg, "bias", "V", 1);
     const int32_t *target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = ha_call_out(&call, "T");
     if (ha_call_run(&call))
-        ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, loss);
+        ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, bias, target, loss);
     return ha_call_end(&call, HA_OK);
 }
 
 static PyObject *kl_divergence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"teacher_hidden", "hidden", "teacher_head", "head", "targets", NULL};
-    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O:kl_divergence", names, &teacher_arg, &hidden_arg,
-                                     &teacher_head_arg, &head_arg, &target_arg))
+    static char *names[] = {"teacher_hidden", "hidden",       "teacher_head", "head",
+                            "targets",        "teacher_bias", "bias",         NULL};
+    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None,
+                                                                      *teacher_bias_arg = Py_None, *bias_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O$OO:kl_divergence", names, &teacher_arg, &hidden_arg,
+                                     &teacher_head_arg, &head_arg, &target_arg, &teacher_bias_arg, &bias_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *teacher = ha_call_in(&call, teacher_arg, "teacher_hidden", "T d", 0);
     const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0);
     const double *teacher_head = ha_call_in(&call, teacher_head_arg, "teacher_head", "V d", 0);
     const double *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    const double *teacher_bias = ha_call_in(&call, teacher_bias_arg, "teacher_bias", "V", 1);
+    const double *bias = ha_call_in(&call, bias_arg, "bias", "V", 1);
     const int32_t *target = NULL;
     if (target_arg != Py_None)
         target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = ha_call_out(&call, "T"), *nll = target ? ha_call_out(&call, "T") : NULL;
     if (ha_call_run(&call)) {
-        ref_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, hidden, head, loss);
+        ref_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, teacher_bias, hidden, head, bias, loss);
         if (nll)
-            ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, nll);
+            ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, bias, target, nll);
     }
     return ha_call_end(&call, HA_OK);
 }
@@ -374,7 +427,7 @@ static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwa
     m.heads = SIZE('H'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    double *y = ha_call_out(&call, "T H 2h");
+    double *y = ha_call_out(&call, "T H D");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
         status = ref_mix_gated_delta(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], y,
@@ -412,7 +465,7 @@ static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *k
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    double *y = ha_call_out(&call, "T H 2h");
+    double *y = ha_call_out(&call, "T H D");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
         status = ref_mix_window_linear(&m, &batch, q, k, v, weight[0], weight[1], gate, y, call.arena);
@@ -440,7 +493,7 @@ static PyObject *mix_linear(PyObject *module, PyObject *args, PyObject *kwargs)
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    double *y = ha_call_out(&call, "T H 2h");
+    double *y = ha_call_out(&call, "T H D");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
         status = ref_mix_linear(&m, &batch, q, k, v, weight[0], weight[1], norm, y, call.arena);
@@ -451,6 +504,9 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(linear, "linear(x, weight, bias=None)\n--\n\nAs ops.linear."),
     HA_FUNCTION(stored_linear, "stored_linear(x, weight, bias=None, *, dtype='q8_0')\n--\n\nAs ops.stored_linear."),
     HA_FUNCTION(rms_norm, "rms_norm(x, weight, *, eps=1e-6)\n--\n\nAs ops.rms_norm."),
+    HA_FUNCTION(head_norm, "head_norm(x, weight, *, eps=1e-6)\n--\n\nAs ops.head_norm."),
+    HA_FUNCTION(layer_norm, "layer_norm(x, weight, bias, *, eps=1e-5)\n--\n\nAs ops.layer_norm."),
+    HA_FUNCTION(activation, "activation(x, *, kind='gelu')\n--\n\nAs ops.activation."),
     HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\nAs ops.rope."),
     HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nAs ops.swiglu."),
     HA_FUNCTION(embed, "embed(tokens, table)\n--\n\nAs ops.embed."),
@@ -470,9 +526,11 @@ static PyMethodDef methods[] = {
                 "As ops.linear_attention."),
     HA_FUNCTION(short_conv, "short_conv(x, weight, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                             "As ops.short_conv."),
-    HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets)\n--\n\nAs ops.cross_entropy."),
-    HA_FUNCTION(kl_divergence,
-                "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None)\n--\n\nAs ops.kl_divergence."),
+    HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets, *, bias=None)\n--\n\nAs ops.cross_entropy."),
+    HA_FUNCTION(
+        kl_divergence,
+        "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None, *, teacher_bias=None, bias=None)\n--"
+        "\n\nAs ops.kl_divergence."),
     HA_FUNCTION(align_loss, "align_loss(target, y)\n--\n\nAs ops.align_loss."),
     HA_FUNCTION(
         adamw,

@@ -48,8 +48,8 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         g[i] = -exp(a_log[h]) * log1p(exp(a[i] + dt_bias[h]));
     }
     if (m->inv_freq) {
-        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_q, unit_q);
-        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
+        ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_q, unit_q);
+        ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
     }
     const ref_shape shape = {H, D, D, 0};
     const ref_operands in = {unit_q, unit_k, values, g, beta, NULL, NULL};
@@ -103,8 +103,8 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
     HA_PUSH(turned_k, work, keys);
     HA_PUSH(fq, work, 2 * wide);
     HA_PUSH(fk, work, 2 * keys);
-    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
-    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
+    ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
+    ref_rope(rows, KV, D, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
     pair_features(m->map, rows, H, KV, D, m->rope_features ? turned_q : q, m->rope_features ? turned_k : k, feature_q,
                   feature_k, fq, fk);
     const int features = m->map < 2 ? 1 : 2;
@@ -132,8 +132,8 @@ ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const
     HA_PUSH(fk, work, 2 * keys);
     HA_PUSH(num, work, queries);
     HA_PUSH(den, work, (size_t)(rows * H));
-    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
-    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
+    ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
+    ref_rope(rows, KV, D, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
     pair_features(m->map, rows, H, KV, D, m->rope ? turned_q : q, m->rope ? turned_k : k, feature_q, feature_k, fq, fk);
     const ref_linear_shape shape = {H, KV, wide * D, D, 0};
     ref_linear_attention(&shape, batch, fq, fk, v, NULL, num, den);

@@ -10,14 +10,16 @@ static ha_status tape_loss(ha_model *m, const float *gates, int backward, int re
     int32_t *target;
     double *row;
     float *dhidden, *g = backward ? m->grads : NULL;
-    HA_TRY(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch));
+    const ha_windows w = windows_of(m);
+    HA_TRY(ha_windows_batch(&w, 0, 4, 1, &arena, &batch));
     HA_PUSH(target, &arena, (size_t)batch.rows);
     HA_PUSH(row, &arena, (size_t)batch.rows);
     HA_PUSH(dhidden, &arena, (size_t)batch.rows * D);
     ha_next_tokens(&batch, target);
     HA_TRY(ha_tape_forward(m, gates, 1, recompute, &batch, g, &arena, NULL, &tape));
     HA_TRY(ha_head_cross_entropy(batch.rows, D, V, tape.hidden, ha_model_head(m), target, 1.0f, row,
-                                 backward ? dhidden : NULL, g ? g + m->head : NULL, NULL, &arena));
+                                 backward ? dhidden : NULL, g ? ha_model_head_gradient(m, g) : (ha_head_gradient){0},
+                                 NULL, &arena));
     *loss = 0.0;
     for (int r = 0; r < batch.rows; r++)
         *loss += row[r];
@@ -52,8 +54,8 @@ static void check_slope(ha_model *m, const float *gates, float *x, const float *
 /* Gradients of every parameter and gate, with both mixers of every layer running. */
 static void tape_gives_the_slopes(void)
 {
-    for (int k = 0; k < 4; k++) {
-        ha_model *m = make(kinds[k / 2], k % 2, 7);
+    for (int k = 0; k < 2 * FORMS; k++) {
+        ha_model *m = make(kinds[k / FORMS], k % FORMS, 7);
         float gates[LAYERS] = {0.5f, 0.25f, 0.75f}, dgate[LAYERS];
         double loss, dgates[LAYERS][4];
         CHECK_INT(ha_model_need_grads(m), HA_OK);
@@ -108,18 +110,19 @@ static void a_tape_keeps_its_gates(void)
 /* Without a tape, by a tape, by windows: one result; it is that of each sequence alone. */
 static void forward_is_one(void)
 {
-    for (int k = 0; k < 4; k++) {
-        ha_model *m = make(kinds[k / 2], k % 2, 8);
+    for (int k = 0; k < 2 * FORMS; k++) {
+        ha_model *m = make(kinds[k / FORMS], k % FORMS, 8);
+        const ha_windows all = windows_of(m);
         float *hidden = zeros(N * D), *alone = zeros(N * D), *logits = zeros(V);
         ha_batch batch;
         ha_tape tape;
         m->gates[0] = 0.0f;
         m->gates[1] = 0.5f;
-        INTERRUPT_EVERYWHERE(ha_windows_hidden(m, &windows, hidden, &arena, check), (void)0);
-        CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
+        INTERRUPT_EVERYWHERE(ha_windows_hidden(m, &all, hidden, &arena, check), (void)0);
+        CHECK_INT(ha_windows_batch(&all, 0, 4, 1, &arena, &batch), HA_OK);
         CHECK_INT(ha_tape_forward(m, NULL, 0, 0, &batch, NULL, &arena, NULL, &tape), HA_OK);
         for (int s = 0; s < 4; s++) {
-            const ha_windows own = {stream, pairs + 2 * s, 1, V};
+            const ha_windows own = {stream, pairs + 2 * s, 1, V, all.segment};
             const size_t at = (size_t)pairs[2 * s] * D, n = (size_t)(pairs[2 * s + 1] - pairs[2 * s]) * D;
             CHECK_ALL_CLOSE(tape.hidden + batch.offset[s] * D, hidden + at, n, 1e-5);
             CHECK_INT(ha_windows_hidden(m, &own, alone, &arena, NULL), HA_OK);
@@ -127,7 +130,7 @@ static void forward_is_one(void)
         }
         ha_model_logits(m, 1, hidden, logits);
         for (int v = 0; v < V; v++) {
-            double sum = 0.0;
+            double sum = m->head_bias == HA_NONE ? 0.0 : (double)m->weights[m->head_bias + (size_t)v];
             for (int i = 0; i < D; i++)
                 sum += (double)hidden[i] * (double)m->weights[m->head + (size_t)(v * D + i)];
             CHECK_CLOSE(logits[v], sum, 1e-5);

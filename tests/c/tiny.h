@@ -6,12 +6,16 @@
 
 enum { LAYERS = 3, D = 32, V = 61, N = 300 };
 
-static int32_t stream[N];
+static int32_t stream[N], types[N];
 static const char *const kinds[] = {"gated_delta", "window_linear"};
 
-/* Both mixers in every layer; `plain`: no biases and a head of its own, else the opposite. */
-static inline ha_model *make(const char *kind, int plain, uint64_t seed)
+/* Llama's block with biases and a tied head, without and untied, and what other families have instead. */
+typedef enum { FORM_BIASES, FORM_PLAIN, FORM_POST, FORM_PARALLEL, FORM_QK_NORM, FORMS } form;
+
+/* Both mixers in every layer. */
+static inline ha_model *make(const char *kind, form form, uint64_t seed)
 {
+    const int plain = form == FORM_PLAIN, post = form == FORM_POST, parallel = form == FORM_PARALLEL;
     static const float inv_freq[] = {1.0f, 0.1f, 0.01f, 0.001f};
     const ha_config config = {.vocab_size = V,
                               .hidden_size = D,
@@ -19,6 +23,9 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
                               .num_heads = 4,
                               .num_kv_heads = 2,
                               .head_dim = 8,
+                              .rope_dim = post       ? 0
+                                          : parallel ? 4
+                                                     : 8,
                               .intermediate_size = 40,
                               .norm_eps = 1e-5f,
                               .rope_inv_freq = inv_freq,
@@ -26,7 +33,22 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
                               .attention_bias = !plain,
                               .output_bias = !plain,
                               .mlp_bias = !plain,
-                              .tie_embeddings = !plain};
+                              .tie_embeddings = !plain,
+                              .qk_norm = form == FORM_QK_NORM,
+                              .norm = post || parallel ? HA_NORM_LAYER : HA_NORM_RMS,
+                              .block = post       ? HA_BLOCK_POST
+                                       : parallel ? HA_BLOCK_PARALLEL
+                                                  : HA_BLOCK_PRE,
+                              .mlp_plain = post || parallel,
+                              .act = post ? HA_ACT_GELU : HA_ACT_GELU_TANH,
+                              .positions = post ? 80 : 0,
+                              .position_offset = post ? 2 : 0,
+                              .segments = post ? 2 : 0,
+                              .embed_norm = post,
+                              .final_norm = !post,
+                              .lm_head = 1,
+                              .head_bias = post,
+                              .head_transform = post};
     ha_layer_spec spec[LAYERS] = {0};
     ha_model *m = NULL;
     ha_rng rng = ha_rng_seed(seed);
@@ -48,6 +70,12 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
 
 static const int64_t pairs[] = {0, 70, 70, 71, 100, 165, 200, 233};
 static const ha_windows windows = {stream, pairs, 4, V};
+
+/* The same with segments, for a model that has them. */
+static inline ha_windows windows_of(const ha_model *m)
+{
+    return (ha_windows){stream, pairs, 4, V, m->config.segments ? types : NULL};
+}
 
 /* --- interrupts --- */
 
@@ -81,6 +109,8 @@ static inline void set_up(void)
     ha_rng rng = ha_rng_seed(1);
     for (int i = 0; i < N; i++)
         stream[i] = (int32_t)(ha_rng_next(&rng) % V);
+    for (int i = 0; i < N; i++)
+        types[i] = i / 9 % 2;
     ha_set_threads(2);
     CHECK_INT(ha_arena_open(&arena), HA_OK);
 }
