@@ -85,11 +85,22 @@ def fit(model: Model, prompt: Sequence[int], room: int) -> list[int]:
     """The prompt, or as many of its last tokens as leave `room` of the model's positions free."""
     limit = model.model_config.max_positions - room
     if limit < 1:
-        raise DataError(f"the continuation has {room} tokens; allowed: {limit + room - 1}, with one before it")
+        raise DataError(
+            f"the continuation has {room} tokens; allowed: {limit + room - 1}, with one before it"
+        )
     return list(prompt[-limit:])
 
 
-def _check(model: Model, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]]) -> None:
+def common(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with."""
+    first, last = min(map(list, rows)), max(map(list, rows))  # all others lie between the two
+    differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return next(differ, min(len(first), len(last)))
+
+
+def _check(
+    model: Model, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]]
+) -> None:
     if len(prompts) != len(choices):
         raise DataError(f"choices has {len(choices)} rows; allowed: {len(prompts)}, one a prompt")
     limit = model.model_config.max_positions
@@ -105,13 +116,11 @@ def _shared(model: Model, prompts: Sequence[Sequence[int]]) -> tuple[int, Cache 
     """(how many tokens all prompts begin with, their cache), or (0, None) when that is not worth it."""
     if len(prompts) < 2:
         return 0, None
-    first, last = min(map(list, prompts)), max(map(list, prompts))  # all others lie between the two
-    differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    count = min(next(differ, len(first)), min(map(len, prompts)) - 1)
+    count = min(common(prompts), min(map(len, prompts)) - 1)
     if count < SHARED_TOKENS:
         return 0, None
     cache = model.cache(1)
-    prefill(model, [first[:count]], cache)
+    prefill(model, [prompts[0][:count]], cache)
     return count, cache
 
 

@@ -48,9 +48,7 @@ def test_a_common_beginning_is_read_once(monkeypatch):
     model, read = tiny.teacher(), []
     (start,) = drawn(100)
     real = likelihood.prefill
-    monkeypatch.setattr(
-        likelihood, "prefill", lambda m, p, c: read.append(sum(map(len, p))) or real(m, p, c)
-    )
+    monkeypatch.setattr(likelihood, "prefill", lambda m, p, c: read.append(sum(map(len, p))) or real(m, p, c))
     likelihood.continuations(model, [start + [i, i] for i in range(4)], [[[1], [2, 3]]] * 4)
     assert read == [100, 8]
     likelihood.continuations(model, [start, start], [[[1]], [[2]]])  # a token of each prompt is left
