@@ -41,20 +41,33 @@ def bootstrap(
     statistic: from indices int64 [count] of examples to a number; index i may come any number of times. For
     a difference in pairs give the difference of both metrics on the same indices: every draw is then of
     examples with both models' answers. The same seed draws the same examples. A draw on which the statistic
-    is not defined (NaN) is left out; all three are NaN when none is left. Raises ConfigError.
+    is not defined (NaN) is left out; the ends are NaN when none is left. Raises ConfigError.
     """
+    return bootstrap_many(lambda i: [statistic(i)], count, resamples=resamples, level=level, seed=seed)[0]
+
+
+def bootstrap_many(
+    statistics: Callable[[npt.NDArray[np.int64]], Sequence[float]],
+    count: int,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """`bootstrap` of several statistics on the same draws."""
     check_int("count", count)
     check_int("resamples", resamples, 2)
     if not 0.0 < level < 1.0:
         raise refuse("level", level, "above 0 and below 1")
     rng = np.random.default_rng(seed)
-    drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], np.float64)
-    drawn = drawn[~np.isnan(drawn)]
-    value = float(statistic(np.arange(count)))
-    if not len(drawn):
-        return Interval(value, math.nan, math.nan)
-    low, high = np.quantile(drawn, [(1.0 - level) / 2, (1.0 + level) / 2])
-    return Interval(value, float(low), float(high))
+    values = statistics(np.arange(count))
+    drawn = np.array([statistics(rng.integers(0, count, count)) for _ in range(resamples)], np.float64)
+    found = []
+    for value, column in zip(values, drawn.T, strict=True):
+        column = column[~np.isnan(column)]
+        ends = np.quantile(column, [(1.0 - level) / 2, (1.0 + level) / 2]) if len(column) else [math.nan] * 2
+        found.append(Interval(float(value), float(ends[0]), float(ends[1])))
+    return found
 
 
 def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float]:

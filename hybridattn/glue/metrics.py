@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from ..config import refuse
 from ..errors import DataError, HybridAttnError
-from ..stats import Interval, bootstrap
+from ..stats import bootstrap_many
 from .tasks import TASKS, Task
 
 Labels = npt.NDArray[np.float64]
@@ -78,27 +79,32 @@ def evaluate(
     if unknown:
         raise refuse("metric", unknown[0], ", ".join(METRICS))
 
-    def value(name: str, predicted: Labels, i: npt.NDArray[np.int64]) -> float:
-        names = task.metrics if name == "score" else (name,)
-        return float(np.mean([METRICS[metric](gold[i], predicted[i]) for metric in names]))
+    names = [*task.metrics, "score"]
+    if other is not None:
+        names += [f"{name}_difference" for name in names]
 
-    found: dict[str, Any] = {}
-    for name in (*task.metrics, "score"):
-        metric = lambda i, name=name: value(name, mine, i)  # noqa: E731
-        found |= _interval(name, metric, len(gold), resamples, seed)
+    def metrics_of(i: npt.NDArray[np.int64]) -> list[float]:
+        found = _with_score(task, gold[i], mine[i])
         if other is not None:
-            gap = lambda i, name=name: value(name, mine, i) - value(name, other, i)  # noqa: E731
-            found |= _interval(f"{name}_difference", gap, len(gold), resamples, seed)
+            theirs = _with_score(task, gold[i], other[i])
+            found += [a - b for a, b in zip(found, theirs, strict=True)]
+        return found
+
+    with warnings.catch_warnings():  # draws of a single label
+        warnings.simplefilter("ignore")
+        if not resamples:
+            return dict(zip(names, metrics_of(np.arange(len(gold))), strict=True))
+        intervals = bootstrap_many(metrics_of, len(gold), resamples=resamples, seed=seed)
+    found: dict[str, Any] = {}
+    for name, interval in zip(names, intervals, strict=True):
+        found |= {name: interval.value, f"{name}_interval": [interval.low, interval.high]}
     return found
 
 
-def _interval(
-    name: str, metric: Callable[[npt.NDArray[np.int64]], float], count: int, resamples: int, seed: int
-) -> dict[str, Any]:
-    if not resamples:
-        return {name: metric(np.arange(count))}
-    interval: Interval = bootstrap(metric, count, resamples=resamples, seed=seed)
-    return {name: interval.value, f"{name}_interval": [interval.low, interval.high]}
+def _with_score(task: Task, gold: Labels, predicted: Labels) -> list[float]:
+    """The task's metrics, and their mean."""
+    values = [METRICS[name](gold, predicted) for name in task.metrics]
+    return [*values, float(np.mean(values))]
 
 
 def task_score(task: Task, scores: Mapping[str, float]) -> float:
