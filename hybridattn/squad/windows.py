@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tokenizers
 
 from ..config import check_int, refuse
 from ..errors import DataError
@@ -52,9 +52,7 @@ def windows(
     check_int("max_length", max_length, 3)
     check_int("stride", stride)
     check_int("max_question", max_question)
-    core = tokenizers.Tokenizer.from_str(
-        tokenizer.core.to_str()
-    )  # cutting is a setting: not of the model's own
+    core = tokenizer.core
     extra = core.num_special_tokens_to_add(True)
     out: list[Window] = []
     for index, question in enumerate(questions):
@@ -71,13 +69,15 @@ def windows(
                 f"1 to {max(room, 0)}, which a question of {used} tokens leaves of max_length",
             )
         core.enable_truncation(max_length, stride=room - stride, strategy="only_second")
-        first = core.encode(text, question.context)
-        core.no_truncation()
+        try:
+            first = core.encode(text, question.context)
+        finally:
+            core.no_truncation()
         out += _windows(index, question, [first, *first.overflowing], stride)
     return out
 
 
-def _windows(index: int, question: Question, parts: list[tokenizers.Encoding], stride: int) -> list[Window]:
+def _windows(index: int, question: Question, parts: list[Any], stride: int) -> list[Window]:
     spans = [_spans(part) for part in parts]
     if not any((span[:, 0] >= 0).any() for span in spans):
         raise DataError(f"question {question.id!r}: context has no tokens; allowed: 1 or more")
@@ -96,7 +96,7 @@ def _windows(index: int, question: Question, parts: list[tokenizers.Encoding], s
     return out
 
 
-def _spans(part: tokenizers.Encoding) -> npt.NDArray[np.int64]:
+def _spans(part: Any) -> npt.NDArray[np.int64]:
     offsets = np.array(part.offsets, np.int64).reshape(-1, 2)
     context = np.array([sequence == 1 for sequence in part.sequence_ids])
     return np.where(context[:, None], offsets, -1)
