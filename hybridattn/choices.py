@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .glue.tasks import Example, Split
     from .model import Model
 
+Item = TypeVar("Item")
 NORMALIZE = ("none", "tokens", "bytes")
 
 
@@ -129,7 +130,7 @@ def draw(shots: int, pool: Split | None, seed: int) -> list[Example]:
         return []
     if pool is None or len(pool) < shots:
         raise refuse("shots", shots, f"0 to {0 if pool is None else len(pool)}, the examples to draw from")
-    order = [pool.examples[i] for i in np.random.default_rng(seed).permutation(len(pool))]
+    order = draw_some(pool.examples, len(pool), seed)
     if pool.task.regression:
         return order[:shots]
     turn: dict[int | float | None, int] = {}
@@ -139,6 +140,11 @@ def draw(shots: int, pool: Split | None, seed: int) -> list[Example]:
         turn[example.label] = rank + 1
         ranked.append((rank, place))
     return [order[place] for _, place in sorted(ranked)[:shots]]
+
+
+def draw_some(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """So many of the items in a drawn order; the first ones of more are those of fewer."""
+    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))[:count]]
 
 
 def _predictions(scores: npt.NDArray[np.float64], values: Sequence[float]) -> list[int | float]:
