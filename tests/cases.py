@@ -349,7 +349,7 @@ CASES = [
     rms_norm("odd", 3, 7, eps=1e-5),
     rms_norm("model_width", 70, 576),
     rms_norm("large", 33, 64, scale=1e4),
-    head_norm("smallest", 1, 1, 1),
+    head_norm("smallest", 1, 1, 2),
     head_norm("odd", 7, 3, 5, eps=1e-5),
     head_norm("blocks", 40, 4, 24),
     layer_norm("two_numbers", 1, 2),

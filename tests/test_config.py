@@ -119,7 +119,7 @@ def test_bad_values_are_named(key, value, says):
         assert key in message and repr(value) in message
 
 
-@pytest.mark.parametrize("hf", [None, [], "llama", {}, {"architectures": ["GPT2LMHeadModel"]}])
+@pytest.mark.parametrize("hf", [None, [], "llama", {}, {"architectures": ["RwkvForCausalLM"]}])
 def test_not_a_config(hf):
     with pytest.raises(ConfigError):
         config_from_hf(hf)
@@ -131,7 +131,12 @@ def test_model_config_checks_itself():
     bad = [
         ("head_dim", 3),
         ("num_kv_heads", 3),
-        ("rope_inv_freq", (1.0,)),
+        ("rope_inv_freq", (1.0,) * 9),
+        ("norm", "batch"),
+        ("block", 1),
+        ("mlp", "quick_gelu"),
+        ("positions", 7),
+        ("segments", -1),
         ("sliding_window", -1),
         ("sliding_window", 1 << 31),
     ]

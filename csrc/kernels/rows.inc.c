@@ -25,30 +25,40 @@ static void k_rms_norm_backward(int d, const float *x, const float *w, float eps
     });
 }
 
-/* The sum of the squares of x - mean: a second pass, since sum x^2 - d mean^2 cancels where the mean is large. */
-static float k_spread(size_t n, const float *x, float mean)
-{
-    vf sum = v_set(0.0f);
-    MAP(n, {
-        vf u = part ? v_load_part(x + i, left, mean) - v_set(mean) : v_load(x + i) - v_set(mean);
-        sum += u * u;
-    });
-    return v_sum(sum);
-}
+/* The centre of a row, mean + rest: one float cannot say it well enough where the spread around it is small. */
+typedef struct {
+    float mean, rest, inverse; /* inverse: 1 / sqrt(variance + eps) */
+} centre;
 
-static float k_mean(size_t n, const float *x)
+static centre k_centre(int d, const float *x, float eps)
 {
+    size_t n = (size_t)d;
+    centre c;
     vf sum = v_set(0.0f);
     MAP(n, { sum += LOAD(x); });
-    return v_sum(sum) / (float)n;
+    c.mean = v_sum(sum) / (float)d;
+    vf square = sum = v_set(0.0f);
+    MAP(n, {
+        vf u = (part ? v_load_part(x + i, left, c.mean) : v_load(x + i)) - v_set(c.mean);
+        sum += u;
+        square += u * u;
+    });
+    c.rest = v_sum(sum) / (float)d;
+    c.inverse = 1.0f / sqrtf(v_sum(square) / (float)d - c.rest * c.rest + eps);
+    return c;
+}
+
+/* (x - mean) / sqrt(variance + eps) */
+INLINE vf v_centred(vf x, centre c)
+{
+    return (x - v_set(c.mean) - v_set(c.rest)) * v_set(c.inverse);
 }
 
 static void k_layer_norm(int d, const float *x, const float *w, const float *b, float eps, float *y)
 {
     size_t n = (size_t)d;
-    float mean = k_mean(n, x);
-    float r = 1.0f / sqrtf(k_spread(n, x, mean) / (float)d + eps);
-    MAP(n, { STORE(y, (LOAD(x) - v_set(mean)) * v_set(r) * LOAD(w) + LOAD(b)); });
+    const centre c = k_centre(d, x, eps);
+    MAP(n, { STORE(y, v_centred(LOAD(x), c) * LOAD(w) + LOAD(b)); });
 }
 
 /* u = (x - mean) r:  dx = r (w dy - mean(w dy) - u mean(u w dy)), dw = u dy, db = dy */
@@ -56,21 +66,20 @@ static void k_layer_norm_backward(int d, const float *x, const float *w, float e
                                   float *dw, float *db)
 {
     size_t n = (size_t)d;
-    float mean = k_mean(n, x);
-    float r = 1.0f / sqrtf(k_spread(n, x, mean) / (float)d + eps);
+    const centre c = k_centre(d, x, eps);
     vf plain = v_set(0.0f);
     vf along = plain;
     MAP(n, {
         vf g = LOAD(w) * LOAD(dy);
         plain += g;
-        along += g * (LOAD(x) - v_set(mean));
+        along += g * v_centred(LOAD(x), c);
     });
     float shift = v_sum(plain) / (float)d;
-    float pull = v_sum(along) / (float)d * r;
+    float pull = v_sum(along) / (float)d;
     MAP(n, {
-        vf u = (LOAD(x) - v_set(mean)) * v_set(r);
+        vf u = v_centred(LOAD(x), c);
         vf g = LOAD(dy);
-        STORE(dx, LOAD(dx) + v_set(r) * (LOAD(w) * g - v_set(shift) - u * v_set(pull)));
+        STORE(dx, LOAD(dx) + v_set(c.inverse) * (LOAD(w) * g - v_set(shift) - u * v_set(pull)));
         if (dw) {
             STORE(dw, LOAD(dw) + u * g);
             STORE(db, LOAD(db) + g);

@@ -4,10 +4,12 @@
 static ha_status check_embedded(const ha_model *m, const ha_batch *batch)
 {
     const ha_config *c = &m->config;
-    for (int r = 0; c->positions && r < batch->rows; r++)
-        if (batch->position[r] >= c->positions)
-            return ha_fail(HA_BAD_VALUE, "a sequence reaches %d tokens, but the model has positions for %d",
-                           batch->position[r] + 1, c->positions);
+    for (int s = 0; c->positions && s < batch->n_seq; s++) {
+        const int last = batch->offset[s + 1] - 1;
+        if (last >= batch->offset[s] && batch->position[last] >= c->positions)
+            return ha_fail(HA_BAD_VALUE, "a sequence has %d tokens, but the model has positions for %d",
+                           batch->position[last] + 1, c->positions);
+    }
     for (int r = 0; batch->segment && r < batch->rows; r++)
         if (batch->segment[r] < 0 || batch->segment[r] >= (c->segments ? c->segments : 1))
             return ha_fail(HA_BAD_VALUE, "a token's segment is %d, allowed are 0 to %d", batch->segment[r],

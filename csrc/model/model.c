@@ -85,9 +85,11 @@ static ha_status declare_embeddings(ha_model *m)
     const int d = c->hidden_size;
     HA_TRY(add(m, "", "embed.weight", -1, 0, c->vocab_size, d, &m->embed));
     if (c->positions)
-        HA_TRY(add(m, "", "positions.weight", -1, 0, c->positions + c->position_offset, d, &m->positions));
+        HA_TRY(ha_params_add(&m->params, "", "positions.weight", HA_GROUP_REST, -1, 0, 0, 2,
+                             c->positions + c->position_offset, d, 0, &m->positions));
     if (c->segments)
-        HA_TRY(add(m, "", "segments.weight", -1, 0, c->segments, d, &m->segments));
+        HA_TRY(ha_params_add(&m->params, "", "segments.weight", HA_GROUP_REST, -1, 0, 0, 2, c->segments, d, 0,
+                             &m->segments));
     return c->embed_norm ? add_norm(m, "embed_norm", -1, &m->embed_norm) : HA_OK;
 }
 
