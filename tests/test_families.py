@@ -194,6 +194,7 @@ def test_encoders_have_no_cache():
         ("bert", {"add_cross_attention": True}, "add_cross_attention"),
         ("bert", {"hidden_act": "mish"}, "hidden_act"),
         ("bert", {"type_vocab_size": 0}, "type_vocab_size"),
+        ("bert", {"tie_word_embeddings": False}, "tie_word_embeddings"),
         ("roberta", {"hidden_act": "relu"}, "hidden_act"),
         ("roberta", {"max_position_embeddings": 2}, "max_position_embeddings"),
         ("distilbert", {"n_heads": 3}, "dim"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import ModelConfig, check_bool
+from ..config import ModelConfig, check_bool, refuse
 from .reading import has_lm_head, head_size, token_ids
 
 # What every encoder refuses: a mask, a memory or positions of another kind.
@@ -26,6 +26,9 @@ def encoder(
 ) -> ModelConfig:
     """The ModelConfig of an encoder of that width and those heads; `settings` are further fields of it."""
     lm_head = has_lm_head(hf)
+    tied = check_bool("tie_word_embeddings", hf.get("tie_word_embeddings", True))
+    if lm_head and not tied:  # such files hold two biases, of which their classes' versions use one or the other
+        raise refuse("tie_word_embeddings", tied, f"true for model_type {family}")
     return ModelConfig(
         family=family,
         hidden_size=hidden,
@@ -45,7 +48,7 @@ def encoder(
         lm_head=lm_head,
         head_bias=lm_head,
         head_transform=lm_head,
-        tie_embeddings=check_bool("tie_word_embeddings", hf.get("tie_word_embeddings", True)),
+        tie_embeddings=tied,
         bos_token_id=hf.get("bos_token_id"),
         eos_token_ids=token_ids(hf.get("eos_token_id")),
         hf=hf,

@@ -16,15 +16,14 @@ import transformers
 from recipe import FAMILIES, FAMILY_CLASSES, FAMILY_MODELS
 
 
-def make(name: str) -> Any:
-    """The random model of a family, evaluating."""
-    settings = dict(FAMILIES[name])
+def make(settings: dict[str, Any], auto: str, seed: int) -> Any:
+    """A random model of that auto class, evaluating."""
+    settings = dict(settings)
     config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
-    auto = getattr(transformers, FAMILY_CLASSES.get(name, "AutoModelForCausalLM"))
-    model = auto.from_config(config, attn_implementation="eager")
+    model = getattr(transformers, auto).from_config(config, attn_implementation="eager")
     shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
     with torch.no_grad():
-        for parameter, value in recipe.random_weights(shapes, seed=len(name)).items():
+        for parameter, value in recipe.random_weights(shapes, seed).items():
             model.get_parameter(parameter).copy_(torch.from_numpy(value))
     return model.eval()
 
@@ -43,7 +42,7 @@ def outputs(model: Any, ids: np.ndarray, segments: np.ndarray | None = None) -> 
 
 def write(name: str) -> None:
     folder = FAMILY_MODELS / name
-    model = make(name)
+    model = make(FAMILIES[name], FAMILY_CLASSES.get(name, "AutoModelForCausalLM"), seed=len(name))
     model.save_pretrained(folder)
     np.savez_compressed(folder / "golden.npz", **outputs(model, *recipe.family_batch(name)))
     (folder / "generation_config.json").unlink(missing_ok=True)
