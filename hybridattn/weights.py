@@ -373,8 +373,8 @@ class _Reader:
 
 
 def _cut_stored(cut: Cut, data: Bytes, shape: tuple[int, ...]) -> Bytes:
-    """The parameter's own bytes [rows, bytes]: those of the file, or where it is a part of a tensor, which only
-    types of 2 bytes are cut from, a copy.
+    """The parameter's own bytes [rows, bytes]: those of the file, or a copy where it is a part of a tensor,
+    which only types of 2 bytes are cut from.
     """
     if cut.whole:
         return data

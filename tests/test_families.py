@@ -64,7 +64,9 @@ def test_joined_tensors_are_cut_where_transformers_cuts_them():
     for head in range(4):
         for i, kind in enumerate("qkv"):
             own = Model.from_pretrained(neox).arrays()[f"layers.1.softmax.{kind}_proj.weight"]
-            assert np.array_equal(own[8 * head : 8 * head + 8], joined[24 * head + 8 * i : 24 * head + 8 * i + 8])
+            assert np.array_equal(
+                own[8 * head : 8 * head + 8], joined[24 * head + 8 * i : 24 * head + 8 * i + 8]
+            )
     with open_weights(gpt2) as file:
         joined = file.view("transformer.h.0.attn.c_attn.weight")
     for i, kind in enumerate("qkv"):

@@ -1,4 +1,4 @@
-"""Every family live, where torch and transformers are installed: settings that the golden files do not have."""
+"""Every family live, where torch and transformers are installed, in settings the golden files lack."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def encoder(
     """The ModelConfig of an encoder of that width and those heads; `settings` are further fields of it."""
     lm_head = has_lm_head(hf)
     tied = check_bool("tie_word_embeddings", hf.get("tie_word_embeddings", True))
-    if lm_head and not tied:  # such files hold two biases, of which their classes' versions use one or the other
+    if lm_head and not tied:  # such files hold two biases, and versions of the class differ in which counts
         raise refuse("tie_word_embeddings", tied, f"true for model_type {family}")
     return ModelConfig(
         family=family,

@@ -109,7 +109,7 @@ class Layout:
         return Cut(before + match[2])
 
     def spellings(self, name: str) -> Iterator[str]:
-        """The names under which files have a tensor: with the prefix or without, and LayerNorm's old terms."""
+        """The names that files give a tensor: with the prefix or without, and LayerNorm's old terms."""
         bare = name.removeprefix(self.prefix)
         for same in dict.fromkeys((name, bare, self.prefix + bare)):
             yield same

@@ -1,4 +1,4 @@
-"""What the families share in reading a Hugging Face config. Everything raises ConfigError that names the key."""
+"""What the families share in reading a Hugging Face config. ConfigErrors name the key."""
 
 from __future__ import annotations
 
