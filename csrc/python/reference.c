@@ -427,7 +427,7 @@ static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwa
     m.heads = SIZE('H'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    double *y = ha_call_out(&call, "T H D");
+    double *y = ha_call_out(&call, "T H 2h");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
         status = ref_mix_gated_delta(&m, &batch, in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], y,
@@ -465,7 +465,7 @@ static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *k
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    double *y = ha_call_out(&call, "T H D");
+    double *y = ha_call_out(&call, "T H 2h");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
         status = ref_mix_window_linear(&m, &batch, q, k, v, weight[0], weight[1], gate, y, call.arena);
@@ -493,7 +493,7 @@ static PyObject *mix_linear(PyObject *module, PyObject *args, PyObject *kwargs)
     m.heads = SIZE('H'), m.kv_heads = SIZE('K'), m.dim = 2 * SIZE('h');
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    double *y = ha_call_out(&call, "T H D");
+    double *y = ha_call_out(&call, "T H 2h");
     ha_status status = HA_OK;
     if (ha_call_run(&call))
         status = ref_mix_linear(&m, &batch, q, k, v, weight[0], weight[1], norm, y, call.arena);
