@@ -63,6 +63,7 @@ class Twin:
         return model
 
 
+RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla"]
 TWINS = [
     Twin("softmax", "softmax"),
     Twin("softmax_biases", "softmax", changes=BIASES),
@@ -74,6 +75,9 @@ TWINS = [
     Twin("gated_delta_yarn", "gated_delta", {"rope": 1}, YARN),
     Twin("gated_delta_linear", "gated_delta", {"silu": 0}),
     *(Twin(kind, kind) for kind in ("delta", "kda", "retention", "rwkv6", "rwkv7", "gla")),
+    *(Twin(f"{kind}_conv", kind, {"conv": 4}) for kind in RECURRENT),
+    Twin("gated_delta_conv_biases", "gated_delta", {"conv": 3, "rope": 1}, BIASES),
+    Twin("retention_conv_1", "retention", {"conv": 1, "silu": 1}),
     *(
         Twin(f"{kind}_turned", kind, {"rope": rope, "silu": silu}, BIASES)
         for kind, rope, silu in (
@@ -159,6 +163,15 @@ def recurrent(
     return o * gate
 
 
+def convolved(x: np.ndarray, weight: np.ndarray | None, lengths: list[int]) -> np.ndarray:
+    """x [T,H,d], each channel with its own taps, or as it is."""
+    if weight is None:
+        return x
+    if weight.shape[1] == 1:
+        return x * weight.reshape(x.shape[1:])
+    return ref.short_conv(x.reshape(len(x), -1), weight, lengths=lengths).reshape(x.shape)
+
+
 def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
     """The mixer between the norm and the residual: x [T,D] -> [T,D]."""
     config, dim = twin.config, twin.config["head_dim"]
@@ -169,8 +182,8 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
     def heads(name: str) -> np.ndarray:
         return project(name).reshape(len(x), -1, dim)
 
-    q, k, v = (heads(n) for n in "qkv")
     own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+    q, k, v = (convolved(heads(n), own.get(f"{n}_conv.weight"), lengths) for n in "qkv")
     inv_freq, factor = np.array(config["rope_inv_freq"], np.float32), config["rope_attention_factor"]
     if twin.kind == "softmax":
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
@@ -255,7 +268,6 @@ def test_hidden_states(twin):
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla"]
 # by the end of a parameter's name: what is multiplied with, what is added
 EXTREMES: dict[str, dict[str, tuple[float, float]]] = {
     "all_forgotten": {"A_log": (0, 9), "w_bias": (0, 50)},
@@ -290,7 +302,7 @@ def test_extremes(kind, extreme):
     assert all(np.isfinite(t.numpy()).all() for t in model.parameters().values())
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", [*RECURRENT, "gated_delta_conv", "rwkv7_conv"])
 def test_decoding_continues_the_pass(kind):
     """A prompt, then token by token, is the whole: states of fixed size go from call to call."""
     model = next(t for t in TWINS if t.name == kind).model()

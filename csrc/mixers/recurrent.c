@@ -39,15 +39,16 @@ size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
 
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
 {
-    const size_t heads = (size_t)mixer->config->num_heads, dim = (size_t)mixer->config->head_dim;
-    return (ha_state_shape){.floats = heads * dim * dim};
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const size_t past = l.conv ? (size_t)(l.conv - 1) * 3 * (size_t)l.inner : 0;
+    return (ha_state_shape){.floats = (size_t)l.inner * (size_t)l.dim + past};
 }
 
 double ha_recurrent_flops(const ha_mixer *mixer, double context)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
     (void)context;
-    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner);
+    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 6.0 * l.conv * l.inner;
     for (int i = 0; i < l.n_parts; i++)
         flops += 2.0 * l.frame->part[i].rank * l.size[i];
     return flops + (l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0) * l.inner * l.dim;
@@ -76,6 +77,13 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
             HA_TRY(ha_params_add(params, prefix, f->part[i].bias, HA_GROUP_MIXER, layer, 1, 0, 1, l.size[i], 0, 0,
                                  &mixer->at[HA_SLOT_BIAS + i]));
     }
+    for (int i = 0; l.conv && i < 3; i++) {
+        const char *const conv[] = {"q_conv.weight", "k_conv.weight", "v_conv.weight"};
+        size_t at;
+        HA_TRY(ha_params_add(params, prefix, conv[i], HA_GROUP_MIXER, layer, 1, i > 0, 2, l.inner, l.conv, 0, &at));
+        if (i == 0)
+            mixer->at[HA_SLOT_CONV] = at;
+    }
     if (f->norm)
         HA_TRY(ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, l.dim, 0, 0,
                              &mixer->at[HA_SLOT_NORM]));
@@ -101,6 +109,8 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
     }
     for (int i = 0; l.frame->norm && i < l.dim; i++)
         weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = 1.0f;
+    for (int i = 0; l.conv && i < 3 * l.inner * l.conv; i++) /* the last tap alone: q, k and v as they come */
+        weights[mixer->at[HA_SLOT_CONV] + (size_t)i] = (i + 1) % l.conv == 0;
     if (l.frame->init)
         l.frame->init(mixer, weights, rng);
 }
@@ -204,12 +214,15 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
         HA_PUSH(saved, pass->arena, (size_t)batch->rows * (size_t)(l.width + l.inner));
     const saved_parts p = parts(&l, batch->rows, saved);
     ha_operands in;
-    float **states, *y;
+    float **states, **past, *y;
     project(mixer, pass, &l, x, p.projected);
-    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, &in));
     HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++)
+    HA_PUSH(past, pass->arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
         states[s] = state ? state[s].data : NULL;
+        past[s] = state ? state[s].data + (ptrdiff_t)l.inner * l.dim : NULL;
+    }
+    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, past, &in));
     const ha_recurrence_in operands = recurrence_operands(&l, &in);
     HA_TRY(ha_recurrence_forward(&shape, batch, &operands, states, states, p.o, l.inner, keep ? p.u : NULL,
                                  keep ? p.states : NULL, pass->arena));
@@ -234,7 +247,7 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     float *y, *dy, *d_o, *dprojected;
     HA_PUSH(y, pass->arena, wide);
     HA_PUSH(dy, pass->arena, wide);
-    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, &in));
+    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, NULL, &in));
     HA_TRY(output(mixer, pass, &l, p.o, &in, y));
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {

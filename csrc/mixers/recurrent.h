@@ -1,12 +1,13 @@
 /* The frame of the mixers on the linear recurrence: a kind is a description and the functions of its gates.
  *
  *     [q, k, v, parts] = x W^T          one product; parts feed gates, a few of them through a low rank
- *     q, k, v = f(q), f(k), f(v)        silu or nothing; q and k of length 1 and rotated where the kind or its options say
+ *     q, k, v = f(conv(q)), ...         a short convolution or none, silu or nothing; then, where the kind or its options
+ *                                       say so, q and k get length 1 and are rotated
  *     g, beta, a, b, key = gates(parts, k)
  *     o = recurrence(dim^-1/2 q, key, v, g, beta, a, b)
  *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none
  *     out = y W_o^T
- * State for decoding: [heads, dim, dim] floats. */
+ * State for decoding: [heads, dim, dim] floats, then the last inputs of the convolution, [conv - 1, 3 inner]. */
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
 
@@ -57,14 +58,14 @@ typedef struct {
 } ha_recurrent;
 
 enum { HA_SLOT_UP = HA_SLOT_OWN, HA_SLOT_BIAS = HA_SLOT_UP + HA_MAX_PARTS, HA_SLOT_NORM = HA_SLOT_BIAS + HA_MAX_PARTS };
-enum { HA_SLOT_KIND = HA_SLOT_NORM + 1 };
+enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
 
 /* The first options of every such kind. */
-enum { HA_OPTION_ROPE, HA_OPTION_SILU };
-#define HA_RECURRENT_OPTIONS(rope, silu)         \
-    {"rope", rope, 0, 1, "rotate q and k"},      \
-    {                                            \
-        "silu", silu, 0, 1, "silu on q, k and v" \
+enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV };
+#define HA_RECURRENT_OPTIONS(rope, silu)                                                             \
+    {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},              \
+    {                                                                                                \
+        "conv", 0, 0, HA_MAX_CONV, "taps of a causal convolution on q, k and v before silu, 0: none" \
     }
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
@@ -93,22 +94,27 @@ void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *r
 /* Columns of the joined projection: q, k, v [inner each], then the parts, or their low-rank halves. */
 typedef struct {
     const ha_recurrent *frame;
-    int heads, dim, inner, width, n_parts;
+    int heads, dim, inner, width, n_parts, conv;
     int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
 } ha_layout;
 
-/* What the recurrence reads [rows, inner] or [rows, heads], and the logits of the parts. */
+/* What the recurrence reads [rows, inner] or [rows, heads], what q, k and v are made of [rows, 3 inner], and the logits of
+ * the parts. */
 typedef struct {
+    float *qkv;
+    ptrdiff_t ldqkv;
     float *q, *k, *v, *key, *g, *beta, *a, *b;
     float *logits[HA_MAX_PARTS], *low[HA_MAX_PARTS];
     ptrdiff_t ld[HA_MAX_PARTS];
 } ha_operands;
 
 ha_layout ha_recurrent_layout(const ha_mixer *mixer);
-/* Arrays for operands or their gradients; the logits of parts of full rank lie in `projected` [rows, width]. */
+/* Arrays for operands or their gradients; the logits of parts of full rank lie in `projected` [rows, width], and so does
+ * qkv without a convolution. */
 ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_arena *arena, ha_operands *to);
+/* conv [n_seq]: the states of the convolution, or NULL */
 ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, float *projected,
-                           ha_operands *to);
+                           float *const *conv, ha_operands *to);
 /* From the gradients of the operands and of the output gate's logits to dprojected and the kind's parameters. */
 ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
                                ha_operands *in, ha_operands *d, float *dprojected);

@@ -189,8 +189,8 @@ ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, cons
                               const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
                               ptrdiff_t lddx, float *dw, ha_arena *work);
 
-/* short_conv.c: y_t = silu(sum_j w[:,j] x_{t-width+1+j}), channel by channel within a sequence; x, y [rows,d],
- * w [d,width], 2 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
+/* short_conv.c: y_t = sum_j w[:,j] x_{t-width+1+j}, channel by channel within a sequence; x, y [rows,d], apart,
+ * w [d,width], 1 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
 enum { HA_MAX_CONV = 16 };
 void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
                            float *const *state, float *y, ptrdiff_t ldy);
