@@ -98,6 +98,17 @@ def test_recurrence(form, gate):
         close(final[0, n], s)
 
 
+def test_recurrence_that_decays_values():
+    q, k, v, gv = rng.standard_normal((4, 6, 1, 3))
+    start = rng.standard_normal((1, 1, 3, 3))
+    out, final = ref.recurrence(q, k, v, gv=-abs(gv), initial_state=start, return_state=True)
+    state = start[0, 0]
+    for i in range(6):
+        state = state @ np.diag(np.exp(-abs(gv[i, 0]))) + np.outer(k[i, 0], v[i, 0])
+        close(out[i, 0], q[i, 0] @ state)
+    close(final[0, 0], state)
+
+
 @pytest.mark.parametrize("lag", [0, 2, 9])
 def test_linear_attention(lag):
     t, h, kv, features, d = 8, 4, 2, 5, 3

@@ -110,16 +110,17 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
 /* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),
  *     u_t = S_{t-1}^T b_t,   S_t = diag(w_t) S_{t-1} + a_t u_t^T + k_t v_t^T,   o_t = S_t^T q_t.
  * Without a and b nothing is erased (retention, GLA, RWKV-6, linear attention); with beta instead of them it is the delta
- * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products. */
-typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL } ha_gate;
+ * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products.
+ * With a gate of the values' channels w decays the columns of S instead, and nothing is erased: S_{t-1} diag(w_t) + k_t v_t^T. */
+typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL, HA_GATE_VALUE } ha_gate;
 
 typedef struct {
     int heads, dk, dv;
     ha_gate gate;
 } ha_recurrence;
 
-/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: [rows, heads], [rows, heads, dk] or NULL by
- * the gate; beta [rows, heads]. beta or a and b or all three are NULL. */
+/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: by the gate [rows, heads], [rows, heads, dk],
+ * [rows, heads, dv] or NULL; beta [rows, heads]. beta or a and b or all three are NULL. */
 typedef struct {
     const float *q, *k, *v, *g, *beta, *a, *b;
     ptrdiff_t ldk, ldv;

@@ -51,7 +51,7 @@ typedef struct {
 } ref_shape;
 
 typedef struct {
-    const double *q, *k, *v, *g, *beta, *a, *b; /* g, beta, a with b: or NULL */
+    const double *q, *k, *v, *g, *beta, *a, *b, *gv; /* g, beta, a with b, gv [rows, heads, dv]: or NULL */
 } ref_operands;
 
 void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);

@@ -52,7 +52,7 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
     }
     const ref_shape shape = {H, D, D, 0};
-    const ref_operands in = {unit_q, unit_k, values, g, beta, NULL, NULL};
+    const ref_operands in = {unit_q, unit_k, values, g, beta, NULL, NULL, NULL};
     ref_recurrence(&shape, batch, &in, state, values); /* a token's v is read before its o is written */
     ref_rms_norm(rows * H, D, values, norm, m->norm_eps, y);
     for (size_t i = 0; i < wide; i++)
