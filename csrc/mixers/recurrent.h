@@ -19,17 +19,20 @@ enum { HA_MAX_PARTS = 4 };
 
 /* A projection of x besides q, k, v, with `width` outputs: `name_proj.weight` [width, hidden]; of low rank when rank > 0:
  * `name_up.weight` [width, rank] after f of `name_down.weight` [rank, hidden]. bias: its name, or NULL. */
+typedef enum { HA_PER_CHANNEL, HA_PER_HEAD, HA_PER_SLOT } ha_part_width;
+
 typedef struct {
     const char *name, *bias;
-    int per_head; /* width: one number a head, else one a channel */
+    ha_part_width per;
     int rank;
     ha_activation inner; /* f */
 } ha_part;
 
 /* One token, for the functions of a kind: logits of the parts with their biases, k as the frame made it; to fill: what the
- * kind's form and gate want of g, beta, a, b, and key when it writes something else than k. */
+ * kind's form and gate want of g, beta, a, b, and key when it writes something else than k. `gated` numbers are in key and,
+ * by channel, in g: heads * dim, or heads * slots. */
 typedef struct {
-    int heads, dim;
+    int heads, dim, gated;
     const float *part[HA_MAX_PARTS], *k;
     float *key, *g, *beta, *a, *b;
 } ha_token;
@@ -42,6 +45,7 @@ typedef struct {
 } ha_token_gradient;
 
 typedef enum { HA_FORM_ADD, HA_FORM_DELTA, HA_FORM_ERASE } ha_form; /* nothing; beta; a and b: see ha_recurrence */
+typedef enum { HA_NORM_NONE, HA_NORM_HEAD, HA_NORM_WHOLE } ha_norm; /* RMSNorm over a head's channels, or over all */
 
 typedef struct {
     ha_form form;
@@ -49,7 +53,9 @@ typedef struct {
     ha_part part[HA_MAX_PARTS]; /* ends at the first without a name */
     int has_output_gate;        /* the first part gates the output through f = output */
     ha_activation output;
-    int norm, unit, has_key;
+    ha_norm norm;
+    int unit, has_key;
+    int slots;  /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
     int decays; /* A_log [heads] is a parameter, at HA_SLOT_KIND */
     /* Any of these may be NULL. init: biases and own parameters, which are 0 before it. */
     void (*init)(const ha_mixer *mixer, float *weights, ha_rng *rng);
@@ -61,7 +67,7 @@ enum { HA_SLOT_UP = HA_SLOT_OWN, HA_SLOT_BIAS = HA_SLOT_UP + HA_MAX_PARTS, HA_SL
 enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
 
 /* The first options of every such kind. */
-enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV };
+enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_SLOTS };
 #define HA_RECURRENT_OPTIONS(rope, silu)                                                             \
     {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},              \
     {                                                                                                \
@@ -83,6 +89,9 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context);
     .state = ha_recurrent_state, .forward = ha_recurrent_forward, .backward = ha_recurrent_backward,      \
     .flops = ha_recurrent_flops, .frame = &(description)
 
+/* log sigmoid(x) times `power`, for n numbers; dx = its gradient from dg. */
+void ha_sigmoid_decay(int n, float power, const float *x, float *g);
+void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *dg, float *dx);
 /* Mamba-2's decay, g = -exp(A_log) softplus(x), for n numbers of a head; dx = its gradient from dg. */
 void ha_decay(int n, float a_log, const float *x, float *g);
 void ha_decay_backward(int n, float a_log, const float *x, const float *dg, float *dx);
@@ -95,6 +104,8 @@ void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *r
 typedef struct {
     const ha_recurrent *frame;
     int heads, dim, inner, width, n_parts, conv;
+    int slots, gated, normed; /* slots of a head or 0; columns of key and of g by channel; channels of a norm */
+    size_t state;             /* floats, before those of the convolution */
     int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
 } ha_layout;
 

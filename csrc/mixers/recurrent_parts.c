@@ -15,10 +15,14 @@ ha_layout ha_recurrent_layout(const ha_mixer *mixer)
     ha_layout l = {.frame = mixer->kind->frame, .heads = c->num_heads, .dim = c->head_dim};
     l.inner = l.heads * l.dim;
     l.conv = mixer->option[HA_OPTION_CONV];
+    l.slots = l.frame->slots ? mixer->option[HA_OPTION_SLOTS] : 0;
+    l.gated = l.heads * (l.slots ? l.slots : l.dim);
+    l.normed = l.frame->norm == HA_NORM_HEAD ? l.dim : l.inner;
+    l.state = (size_t)l.inner * (size_t)(l.slots ? 2 * l.slots : l.dim);
     l.width = 3 * l.inner;
     for (const ha_part *p = l.frame->part; l.n_parts < HA_MAX_PARTS && p[l.n_parts].name; l.n_parts++) {
         int i = l.n_parts;
-        l.size[i] = p[i].per_head ? l.heads : l.inner;
+        l.size[i] = p[i].per == HA_PER_HEAD ? l.heads : p[i].per == HA_PER_SLOT ? l.gated : l.inner;
         l.column[i] = l.width;
         l.width += p[i].rank ? p[i].rank : l.size[i];
     }
@@ -29,6 +33,7 @@ ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_ar
 {
     const ha_recurrent *f = l->frame;
     const size_t wide = (size_t)rows * (size_t)l->inner, narrow = (size_t)rows * (size_t)l->heads;
+    const size_t gated = (size_t)rows * (size_t)l->gated;
     *to = (ha_operands){.qkv = projected, .ldqkv = l->width};
     if (l->conv) {
         to->ldqkv = 3 * l->inner;
@@ -39,9 +44,9 @@ ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_ar
     HA_PUSH(to->v, arena, wide);
     to->key = to->k;
     if (f->has_key)
-        HA_PUSH(to->key, arena, wide);
+        HA_PUSH(to->key, arena, gated);
     if (f->gate != HA_GATE_NONE)
-        HA_PUSH(to->g, arena, f->gate == HA_GATE_HEAD ? narrow : wide);
+        HA_PUSH(to->g, arena, f->gate == HA_GATE_HEAD ? narrow : gated);
     if (f->form == HA_FORM_DELTA)
         HA_PUSH(to->beta, arena, narrow);
     if (f->form == HA_FORM_ERASE) {
@@ -62,10 +67,10 @@ ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_ar
 
 static ha_token token_at(const ha_layout *l, const ha_operands *x, ptrdiff_t row)
 {
-    const ptrdiff_t wide = row * l->inner, narrow = row * l->heads;
-    ha_token t = {.heads = l->heads, .dim = l->dim, .k = x->k + wide};
-    t.key = l->frame->has_key ? x->key + wide : NULL;
-    t.g = x->g ? x->g + (l->frame->gate == HA_GATE_HEAD ? narrow : wide) : NULL;
+    const ptrdiff_t wide = row * l->inner, narrow = row * l->heads, gated = row * l->gated;
+    ha_token t = {.heads = l->heads, .dim = l->dim, .gated = l->gated, .k = x->k + wide};
+    t.key = l->frame->has_key ? x->key + gated : NULL;
+    t.g = x->g ? x->g + (l->frame->gate == HA_GATE_HEAD ? narrow : gated) : NULL;
     t.beta = x->beta ? x->beta + narrow : NULL;
     t.a = x->a ? x->a + wide : NULL;
     t.b = x->b ? x->b + wide : NULL;

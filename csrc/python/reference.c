@@ -276,6 +276,25 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     return run_recurrence(object, lengths, initial, return_state);
 }
 
+static PyObject *slot_attention(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "lengths", NULL};
+    PyObject *object[4], *lengths = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$O:slot_attention", names, &object[0], &object[1], &object[2],
+                                     &object[3], &lengths))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *q = ha_call_in(&call, object[0], "q", "T H d", 0), *k = ha_call_in(&call, object[1], "k", "T H d", 0);
+    const double *v = ha_call_in(&call, object[2], "v", "T H d", 0), *g = ha_call_in(&call, object[3], "g", "T H M", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    double *out = ha_call_out(&call, "T H d");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = ref_slot_attention(SIZE('H'), SIZE('d'), SIZE('M'), &batch, q, k, v, g, out, call.arena);
+    return ha_call_end(&call, status);
+}
+
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
@@ -524,6 +543,10 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(gated_delta,
                 "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.gated_delta."),
+    HA_FUNCTION(slot_attention,
+                "slot_attention(q, k, v, g, *, lengths=None)\n--\n\n"
+                "Softmax attention over gated slots: per head K = diag(exp(g)) K + (1 - exp(g)) k^T, V likewise of v,\n"
+                "V^T softmax(K q); q, k, v [T,H,d], g <= 0 [T,H,m] -> [T,H,d]."),
     HA_FUNCTION(linear_attention,
                 "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.linear_attention."),

@@ -91,6 +91,10 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
                               const double *a_log, const double *dt_bias, const double *norm, double *y,
                               ha_arena *work);
 
+/* Gated slot attention without norm and activation: q, k, v, out [rows, heads, dim], g <= 0 [rows, heads, slots] */
+ha_status ref_slot_attention(int heads, int dim, int slots, const ha_batch *batch, const double *q, const double *k,
+                             const double *v, const double *g, double *out, ha_arena *work);
+
 typedef struct {
     int heads, kv_heads, dim, window, sinks, rope_features, map;
     const double *inv_freq; /* [dim / 2] */
