@@ -248,7 +248,7 @@ def recurrence(
     state=False,
     **options,
 ) -> Case:
-    """form: add, delta (beta) or erase (a and b, at most 1 long); gate: none, head, channel, value; g as above."""
+    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value."""
 
     def make(rng):
         q, k, v = normal(rng, rows, heads, dk), normal(rng, rows, heads, dk), normal(rng, rows, heads, dv)
@@ -258,7 +258,9 @@ def recurrence(
         arrays = {"q": q * dk**-0.5, "k": k, "v": v}
         if gate != "none":
             shape = {"head": (rows, heads), "channel": (rows, heads, dk), "value": (rows, heads, dv)}[gate]
-            arrays["gv" if gate == "value" else "g"] = np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+            arrays["gv" if gate == "value" else "g"] = (
+                np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+            )
         if form == "delta":
             arrays["beta"] = rng.uniform(0, 1, (rows, heads))
         if form == "erase":

@@ -235,6 +235,36 @@ static void cache_equals_full(void)
     }
 }
 
+/* Each registered kind once: the slope of all parameters together, and a prompt with steps behind it. */
+static void every_kind_runs(void)
+{
+    static const int stops[][2] = {{0, 0}, {70, 1}, {71, 2}, {72, 3}};
+    static const int64_t whole[] = {0, 72, 150, 153};
+    const ha_windows w = {stream, whole, 2, V};
+    const ha_mixer_kind *kind;
+    for (int i = 1; (kind = ha_mixer_at(i)); i++) {
+        ha_model *m = make(kind->name, i % 2, 5);
+        const float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
+        float *full = zeros(N * D), *parts[] = {zeros(72 * D), zeros(72 * D)};
+        double loss, dgates[LAYERS * 4];
+        CHECK_INT(ha_model_need_grads(m), HA_OK);
+        CHECK_INT(tape_loss(m, gates, 1, 0, &loss, dgates), HA_OK);
+        check_slope(m, gates, m->weights, m->grads, m->params.total, kind->name);
+        for (int l = 0; l < LAYERS; l++)
+            m->gates[l] = 0.0f;
+        CHECK_INT(ha_windows_hidden(m, &w, full, &arena, NULL), HA_OK);
+        ha_cache *cache = NULL;
+        CHECK_INT(ha_cache_new(m, 2, HA_F32, &cache), HA_OK);
+        for (int j = 0; j < 3; j++)
+            CHECK_INT(feed(m, cache, stops[j], stops[j + 1], parts, NULL), HA_OK);
+        CHECK_ALL_CLOSE(parts[0], full, 72 * D, 1e-4);
+        CHECK_ALL_CLOSE(parts[1], full + 150 * D, 3 * D, 1e-4);
+        ha_cache_free(cache);
+        ha_model_free(m);
+        drop();
+    }
+}
+
 int main(void)
 {
     set_up();
@@ -243,6 +273,7 @@ int main(void)
     RUN(a_tape_keeps_its_gates);
     RUN(recomputing_gives_the_same);
     RUN(cache_equals_full);
+    RUN(every_kind_runs);
     ha_arena_close(&arena);
     return REPORT();
 }
