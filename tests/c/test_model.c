@@ -39,7 +39,7 @@ static void check_slope(ha_model *m, const float *gates, float *x, const float *
         along[i] = copysignf(along[i], dx[i]);
         want += (double)along[i] * (double)dx[i];
     }
-    double h = fmin(3e-3, 0.05 / want);
+    double h = fmin(3e-3, 0.03 / want);
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < n; i++)
             x[i] = was[i] + (float)(side ? h : -h) * along[i];
