@@ -43,7 +43,7 @@ OPS = {
     "recurrence": Op(
         ("q", "k", "v"),
         results=2,
-        keywords=("g", "beta", "a", "b", "initial_state"),
+        keywords=("g", "beta", "a", "b", "gv", "initial_state"),
         vjp_drops=("return_state",),
     ),
     "gated_delta": Op(
@@ -248,7 +248,7 @@ def recurrence(
     state=False,
     **options,
 ) -> Case:
-    """form: add, delta (beta) or erase (a and b, at most 1 long); gate: none, head, channel; g as above."""
+    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value."""
 
     def make(rng):
         q, k, v = normal(rng, rows, heads, dk), normal(rng, rows, heads, dk), normal(rng, rows, heads, dv)
@@ -257,8 +257,10 @@ def recurrence(
             k[::2] = 0.0
         arrays = {"q": q * dk**-0.5, "k": k, "v": v}
         if gate != "none":
-            shape = (rows, heads, dk) if gate == "channel" else (rows, heads)
-            arrays["g"] = np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+            shape = {"head": (rows, heads), "channel": (rows, heads, dk), "value": (rows, heads, dv)}[gate]
+            arrays["gv" if gate == "value" else "g"] = (
+                np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+            )
         if form == "delta":
             arrays["beta"] = rng.uniform(0, 1, (rows, heads))
         if form == "erase":
@@ -443,6 +445,8 @@ CASES = [
             ("add", "none", 65, 8, 8, True),
             ("add", "head", 130, 16, 33, False),
             ("add", "channel", 66, 24, 17, True),
+            ("add", "value", 65, 16, 16, True),
+            ("add", "value", 130, 24, 70, False),
             ("delta", "none", 64, 16, 16, True),
             ("delta", "channel", 129, 17, 40, True),
             ("erase", "none", 40, 7, 5, False),
@@ -453,6 +457,10 @@ CASES = [
     recurrence("wide_head", 66, "erase", heads=1, dk=128, dv=128),
     recurrence("no_decay", 130, "add", g=0.0, state=True),
     recurrence("strong_decay", 130, "erase", g=-50.0, state=True),
+    recurrence("values_one_token", 1, "add", "value", dv=64, state=True),
+    recurrence("values_sequences", sum(UNEVEN), "add", "value", dk=9, dv=33, lengths=UNEVEN),
+    recurrence("values_no_decay", 65, "add", "value", g=0.0, state=True),
+    recurrence("values_total_decay", 64, "add", "value", g=-1e4, state=True),
     recurrence("total_decay", 100, "delta", g=-1e4, state=True),
     recurrence("zero_keys", 70, "delta", zero_keys=True),
     recurrence("one_channel", 9, "erase", heads=1, dk=1, dv=1),

@@ -17,18 +17,20 @@
 
 /* The rows of one head's linear recurrence over n tokens, [n, ld] each and zero from channel dk on; ld a multiple of 16.
  *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [dk, columns]
- * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v. */
+ * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v.
+ * wv [n, ldwv], unless NULL, decays the columns in the place of w: S = S diag(wv) + k z^T, without a and b. */
 typedef struct {
     int n, dk;
     ptrdiff_t ld;
-    const float *q, *k, *w, *a, *b;
+    const float *q, *k, *w, *a, *b, *wv;
+    ptrdiff_t ldwv;
 } ha_recurrence_chunk;
 
-/* What a block of columns needs in its backward pass, [n, columns] each: in z, u, dout, out dz and du. */
+/* What a block of columns needs in its backward pass, [n, columns] each: in z, u, dout, out dz, du and dwv. */
 enum { HA_REPLAY_COLUMNS = 16 };
 typedef struct {
     const float *z, *u, *dout;
-    float *dz, *du;
+    float *dz, *du, *dwv;
 } ha_recurrence_columns;
 
 /* Gradients of the rows, added to; a and b as in the chunk. */
@@ -114,7 +116,7 @@ typedef struct {
 
     /* linear recurrences --------------------------------------------------------------------------------------- */
     /* State s [dk, cols] over the chunk: v, o and u [n, cols], u unless NULL; beta [n] or NULL. Rows of s are padded:
-     * up to the next multiple of 32 columns may be read and written. */
+     * up to the next multiple of 32 columns may be read and written, and rows of wv read up to one of 16. */
     void (*recurrence)(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
                        ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu);
     /* history [n + 1, cols, ld]: the transposed state before each token and after the last, from the first on */

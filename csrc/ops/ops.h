@@ -110,16 +110,17 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
 /* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),
  *     u_t = S_{t-1}^T b_t,   S_t = diag(w_t) S_{t-1} + a_t u_t^T + k_t v_t^T,   o_t = S_t^T q_t.
  * Without a and b nothing is erased (retention, GLA, RWKV-6, linear attention); with beta instead of them it is the delta
- * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products. */
-typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL } ha_gate;
+ * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products.
+ * With a gate of the values' channels w decays the columns of S instead, and nothing is erased: S_{t-1} diag(w_t) + k_t v_t^T. */
+typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL, HA_GATE_VALUE } ha_gate;
 
 typedef struct {
     int heads, dk, dv;
     ha_gate gate;
 } ha_recurrence;
 
-/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: [rows, heads], [rows, heads, dk] or NULL by
- * the gate; beta [rows, heads]. beta or a and b or all three are NULL. */
+/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: by the gate [rows, heads], [rows, heads, dk],
+ * [rows, heads, dv] or NULL; beta [rows, heads]. beta or a and b or all three are NULL. */
 typedef struct {
     const float *q, *k, *v, *g, *beta, *a, *b;
     ptrdiff_t ldk, ldv;
@@ -189,8 +190,8 @@ ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, cons
                               const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
                               ptrdiff_t lddx, float *dw, ha_arena *work);
 
-/* short_conv.c: y_t = silu(sum_j w[:,j] x_{t-width+1+j}), channel by channel within a sequence; x, y [rows,d],
- * w [d,width], 2 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
+/* short_conv.c: y_t = sum_j w[:,j] x_{t-width+1+j}, channel by channel within a sequence; x, y [rows,d], apart,
+ * w [d,width], 1 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
 enum { HA_MAX_CONV = 16 };
 void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
                            float *const *state, float *y, ptrdiff_t ldy);

@@ -9,7 +9,7 @@
 #include "core/activation.h"
 #include "python/module.h"
 
-enum { HA_CALL_ARRAYS = 20, HA_CALL_RESULTS = 8 };
+enum { HA_CALL_ARRAYS = 24, HA_CALL_RESULTS = 9 };
 
 typedef struct {
     int type; /* NPY_FLOAT32 or NPY_FLOAT64, of every floating-point array */

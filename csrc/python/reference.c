@@ -221,8 +221,8 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     return ha_call_end(&call, HA_OK);
 }
 
-/* object: q, k, v, g, beta, a, b; those that are not given are NULL or None */
-static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, PyObject *initial_arg, int return_state)
+/* object: q, k, v, g, beta, a, b, gv; those that are not given are NULL or None */
+static PyObject *run_recurrence(PyObject *const object[8], PyObject *lengths, PyObject *initial_arg, int return_state)
 {
     static const char *const gates[2] = {"T H", "T H k"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -235,6 +235,7 @@ static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, Py
     in.beta = ha_call_in(&call, object[4], "beta", "T H", 1);
     in.a = ha_call_in(&call, object[5], "a", "T H k", 1);
     in.b = ha_call_in(&call, object[6], "b", "T H k", 1);
+    in.gv = ha_call_in(&call, object[7], "gv", "T H v", 1);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S H k v", 1);
@@ -253,11 +254,13 @@ static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, Py
 
 static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[7] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "gv", "lengths", "initial_state", "return_state",
+                            NULL};
+    PyObject *object[8] = {NULL}, *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOp:recurrence", names, &object[0], &object[1], &object[2],
-                                     &object[3], &object[4], &object[5], &object[6], &lengths, &initial, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOOp:recurrence", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &lengths,
+                                     &initial, &return_state))
         return NULL;
     return run_recurrence(object, lengths, initial, return_state);
 }
@@ -265,12 +268,31 @@ static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
 static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[7] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    PyObject *object[8] = {NULL}, *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
                                      &object[3], &object[4], &lengths, &initial, &return_state))
         return NULL;
     return run_recurrence(object, lengths, initial, return_state);
+}
+
+static PyObject *slot_attention(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "lengths", NULL};
+    PyObject *object[4], *lengths = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$O:slot_attention", names, &object[0], &object[1], &object[2],
+                                     &object[3], &lengths))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *q = ha_call_in(&call, object[0], "q", "T H d", 0), *k = ha_call_in(&call, object[1], "k", "T H d", 0);
+    const double *v = ha_call_in(&call, object[2], "v", "T H d", 0), *g = ha_call_in(&call, object[3], "g", "T H M", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    double *out = ha_call_out(&call, "T H d");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = ref_slot_attention(SIZE('H'), SIZE('d'), SIZE('M'), &batch, q, k, v, g, out, call.arena);
+    return ha_call_end(&call, status);
 }
 
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -516,11 +538,15 @@ static PyMethodDef methods[] = {
         "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
         "return_stats=False)\n--\n\nAs ops.softmax_attention."),
     HA_FUNCTION(recurrence,
-                "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, lengths=None, initial_state=None, "
+                "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, gv=None, lengths=None, initial_state=None, "
                 "return_state=False)\n--\n\nAs ops.recurrence."),
     HA_FUNCTION(gated_delta,
                 "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.gated_delta."),
+    HA_FUNCTION(slot_attention,
+                "slot_attention(q, k, v, g, *, lengths=None)\n--\n\n"
+                "Softmax attention over gated slots: per head K = diag(exp(g)) K + (1 - exp(g)) k^T, V likewise of v,\n"
+                "V^T softmax(K q); q, k, v [T,H,d], g <= 0 [T,H,m] -> [T,H,d]."),
     HA_FUNCTION(linear_attention,
                 "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.linear_attention."),

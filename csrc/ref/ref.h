@@ -51,7 +51,7 @@ typedef struct {
 } ref_shape;
 
 typedef struct {
-    const double *q, *k, *v, *g, *beta, *a, *b; /* g, beta, a with b: or NULL */
+    const double *q, *k, *v, *g, *beta, *a, *b, *gv; /* g, beta, a with b, gv [rows, heads, dv]: or NULL */
 } ref_operands;
 
 void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);
@@ -90,6 +90,10 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
                               const double *v, const double *gate, const double *b, const double *a,
                               const double *a_log, const double *dt_bias, const double *norm, double *y,
                               ha_arena *work);
+
+/* Gated slot attention without norm and activation: q, k, v, out [rows, heads, dim], g <= 0 [rows, heads, slots] */
+ha_status ref_slot_attention(int heads, int dim, int slots, const ha_batch *batch, const double *q, const double *k,
+                             const double *v, const double *g, double *out, ha_arena *work);
 
 typedef struct {
     int heads, kv_heads, dim, window, sinks, rope_features, map;

@@ -116,7 +116,7 @@ void ref_feature(int map, int rows, int heads, int dim, const double *x, const d
         }
 }
 
-/* y_t = silu(sum_j w[c,j] x_{t - width + 1 + j}); rows before the first are the state's */
+/* y_t = sum_j w[c,j] x_{t - width + 1 + j}; rows before the first are the state's */
 void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, const double *w, double *state, double *y)
 {
     for (int s = 0; s < batch->n_seq; s++) {
@@ -124,14 +124,14 @@ void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, co
         double *past = state ? state + (ptrdiff_t)s * (width - 1) * d : NULL;
         for (int c = 0; c < d; c++) {
             for (ptrdiff_t t = 0; t < n; t++) {
-                double u = 0.0;
+                double *u = &y[(first + t) * d + c];
+                *u = 0.0;
                 for (int j = 0; j < width; j++) {
                     ptrdiff_t at = t - width + 1 + j;
-                    u += w[c * width + j] * (at >= 0 ? x[(first + at) * d + c]
-                                             : past  ? past[(at + width - 1) * d + c]
-                                                     : 0.0);
+                    *u += w[c * width + j] * (at >= 0 ? x[(first + at) * d + c]
+                                              : past  ? past[(at + width - 1) * d + c]
+                                                      : 0.0);
                 }
-                y[(first + t) * d + c] = u * ref_sigmoid(u);
             }
             for (ptrdiff_t t = 0; past && t < width - 1; t++) {
                 ptrdiff_t at = t + n - width + 1;

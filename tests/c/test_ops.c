@@ -283,7 +283,7 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
     const ha_recurrence r = {HEADS, dk, dv, gate};
     const int K = HEADS * dk, V = HEADS * dv;
     const size_t n = (size_t)(ROWS * K), m = (size_t)(ROWS * V), h = ROWS * HEADS, size = (size_t)(HEADS * dk * dv);
-    const size_t gates = gate == HA_GATE_NONE ? 0 : gate == HA_GATE_HEAD ? h : n;
+    const size_t gates = gate == HA_GATE_NONE ? 0 : gate == HA_GATE_HEAD ? h : gate == HA_GATE_VALUE ? m : n;
     const size_t count[OPERANDS] = {n, n, m, gates, beta ? h : 0, erase ? n : 0, erase ? n : 0};
     const double scale[OPERANDS] = {1.7 / sqrt(dk), 1.7 / sqrt(dk), 1, 1, .5, 1.2 / sqrt(dk), 1.2 / sqrt(dk)};
     const size_t saves = ha_recurrence_states(&r, &batch), all = SEQS * size;
@@ -312,7 +312,9 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
 #define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, y, V, u, saved, &arena)
     EXERCISE(FORWARD, {y, m}, {u, m}, {saved, saves}, {end, all});
     const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL};
-    const ref_operands wide_operand = {twin[Q_], twin[K_], twin[V_], twin[G_], twin[BETA_], twin[A_], twin[B_]};
+    double *const gv = gate == HA_GATE_VALUE ? twin[G_] : NULL;
+    const ref_operands wide_operand = {twin[Q_],    twin[K_], twin[V_], gv ? NULL : twin[G_],
+                                       twin[BETA_], twin[A_], twin[B_], gv};
     ref_recurrence(&shape, &batch, &wide_operand, want_end, want);
     CHECK_TWIN(y, want, m);
     CHECK_TWIN(end, want_end, all);
@@ -361,6 +363,8 @@ static void recurrence(void)
                           i == 0   ? 24
                           : i == 1 ? 9
                                    : 64);
+    recurrence_of(HA_GATE_VALUE, 0, 0, 24, 9);
+    recurrence_of(HA_GATE_VALUE, 0, 0, 8, 70);
 }
 
 static void linear_attention_of(int kv, int dim, int lag)

@@ -12,7 +12,7 @@ static const char *const kinds[] = {"gated_delta", "window_linear"};
 /* Llama's block with biases and a tied head, without and untied, and what other families have instead. */
 typedef enum { FORM_BIASES, FORM_PLAIN, FORM_POST, FORM_PARALLEL, FORM_QK_NORM, FORMS } form;
 
-/* Both mixers in every layer. */
+/* Both mixers in every layer; a short convolution with biases. */
 static inline ha_model *make(const char *kind, form form, uint64_t seed)
 {
     const int plain = form == FORM_PLAIN, post = form == FORM_POST, parallel = form == FORM_PARALLEL;
@@ -55,10 +55,13 @@ static inline ha_model *make(const char *kind, form form, uint64_t seed)
     for (int l = 0; l < LAYERS; l++) {
         spec[l].has_softmax = 1;
         spec[l].linear = ha_mixer_find(kind);
-        for (int i = 0; i < HA_MAX_OPTIONS; i++)
-            spec[l].option[i] = spec[l].linear->option[i].value;
-        if (strcmp(kind, "window_linear") == 0)
-            spec[l].option[0] = 9; /* the window: shorter than the sequences */
+        for (int i = 0; i < HA_MAX_OPTIONS && spec[l].linear->option[i].name; i++) {
+            const ha_option *o = &spec[l].linear->option[i];
+            spec[l].option[i] = strcmp(o->name, "window") == 0  ? 9 /* shorter than the sequences */
+                                : strcmp(o->name, "slots") == 0 ? 5
+                                : strcmp(o->name, "conv") == 0  ? 3 * (form == FORM_BIASES)
+                                                                : o->value;
+        }
     }
     CHECK_INT(ha_model_new(&config, spec, &m), HA_OK);
     for (int i = 0; i < m->params.count; i++)
