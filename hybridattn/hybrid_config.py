@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -14,8 +14,8 @@ from ._core import mixers
 from .config import ModelConfig, TaskHead, refuse
 from .elastic import order_of
 from .errors import ConfigError, PlanError
-from .families import config_from_hf
-from .families.heads import is_decoder_head, task_to_hf
+from .families import config_from_hf, layout_of
+from .families.heads import task_to_hf
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def to_hf(model: Model, dtype: str) -> dict[str, Any]:
     if "dtype" in hf:
         hf["dtype"] = dtype
     plain = all([spec["kind"] for spec in specs] == ["softmax"] for specs in model.layers)
-    if plain and (task is None or is_decoder_head(task)):
+    if plain and (task is None or layout_of(model.model_config).task.computes(task)):
         return hf
     section: dict[str, Any] = {"format": 1, "layers": model.layers}
     if any(len(specs) > 1 for specs in model.layers):
@@ -117,7 +117,7 @@ def _split(content: dict[str, Any]) -> tuple[ModelConfig, Section]:
         hf["architectures"] = section["base_architectures"]
     config = config_from_hf(hf)
     if section.get("task") is not None:
-        config = replace(config, task=_task(section["task"]))
+        config = config.with_task(_task(section["task"]))
     count = config.num_layers
     layers, gates, order = section.get("layers"), section.get("gates"), section.get("softmax_order")
     if not _is_list(layers, list, count) or not all(_is_list(specs, dict) for specs in layers):

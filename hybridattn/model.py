@@ -18,13 +18,12 @@ from . import _core, hub
 from .config import ModelConfig, TaskHead, refuse
 from .elastic import chosen, gates_for
 from .errors import ConfigError, PlanError
-from .families import hf_name
 from .files import atomic_write
 from .hybrid_config import Spec, complete, read_config, to_hf
 from .plan import Plan
 from .storage import astype, dtype_name
 from .tokenizer import Tokenizer
-from .weights import WeightSource, load_into, open_weights, save_safetensors
+from .weights import WeightSource, load_into, open_weights, save_safetensors, tensors_of
 
 if TYPE_CHECKING:
     from .radlads import TrainResult
@@ -166,12 +165,11 @@ class Model(_core.Model):
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         (target / "config.json").unlink(missing_ok=True)
-        tensors = {
-            hf_name(self.model_config, name): array.astype(
-                SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False
-            )
+        arrays = {
+            name: array.astype(SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False)
             for name, array in self.arrays().items()
         }
+        tensors = tensors_of(self.model_config, arrays)
         save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
         if self.tokenizer is not None:
             self.tokenizer.save(target)
@@ -237,7 +235,7 @@ class Model(_core.Model):
         """A copy whose head is `task`'s, with weights of its own only where this model has the same head; see
         `tasks.add_head`, which makes them.
         """
-        twin = Model(replace(self.model_config, task=task), self.layers, self.tokenizer)
+        twin = Model(self.model_config.with_task(task), self.layers, self.tokenizer)
         self._share(twin)
         twin.gates[:] = self.gates
         twin.plan, twin.softmax_order = self.plan, self.softmax_order

@@ -32,6 +32,7 @@ ALIGN_LR = {
     "rwkv6": 1e-3,
     "rwkv7": 1e-3,
     "gla": 1e-3,
+    "gsa": 1e-3,
     "window": 1e-4,
     "linear": 1e-3,
 }

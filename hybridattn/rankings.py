@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from . import stats
 from .config import refuse
 from .errors import DataError
 
@@ -63,12 +64,7 @@ def correlation(
     Resamples in which the measure does not exist (one vector constant) are left out.
     """
     x, y = _pair(a, b)
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(0, len(x), len(x)) for _ in range(resamples))
-    found = np.array([measure(x[i], y[i]) for i in drawn])
-    found = found[np.isfinite(found)]
-    low, high = np.quantile(found, [0.025, 0.975]) if len(found) else (math.nan, math.nan)
-    return {"value": measure(x, y), "low": float(low), "high": float(high)}
+    return stats.bootstrap(lambda i: measure(x[i], y[i]), len(x), resamples=resamples, seed=seed)._asdict()
 
 
 def agreement(scores: Sequence[LayerScores], k: int) -> dict[str, list[list[float]]]:

@@ -25,10 +25,11 @@ class _Rope(NamedTuple):
 
 
 def rope_frequencies(
-    hf: Mapping[str, Any], head_dim: int, max_positions: int
+    hf: Mapping[str, Any], head_dim: int, max_positions: int, partial: float | None = None
 ) -> tuple[tuple[float, ...], float]:
     """(head_dim/2 inverse frequencies, attention factor) of a config, by `rope_scaling` or `rope_parameters`.
 
+    partial: the share of a head that turns when the config does not say, for families of which not all does.
     `dynamic` gives the unscaled frequencies: that is what it means up to max_position_embeddings.
     Raises ConfigError for an unknown type or a parameter that is missing or out of range.
     """
@@ -36,9 +37,16 @@ def rope_frequencies(
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in _VARIANTS:
         raise refuse("rope_type", kind, ", ".join(_VARIANTS))
-    partial = parameters.get("partial_rotary_factor")
-    if partial not in (None, 1):
-        raise refuse("partial_rotary_factor", partial, "1")
+    share = parameters.get("partial_rotary_factor")
+    if partial is None and share not in (None, 1):
+        raise refuse("partial_rotary_factor", share, "1")
+    if partial is not None:
+        share = check_number("partial_rotary_factor", partial if share is None else share, above=True)
+        if share > 1 or int(head_dim * share) % 2:
+            raise refuse(
+                "partial_rotary_factor", share, f"at most 1, with an even share of a head of {head_dim}"
+            )
+        head_dim = int(head_dim * share)
     theta = check_number("rope_theta", parameters.get("rope_theta", 10000.0), low=1.0, above=True)
     original = hf.get("original_max_position_embeddings") or parameters.get(
         "original_max_position_embeddings"

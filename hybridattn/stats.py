@@ -1,9 +1,15 @@
-"""The statistics of comparisons: standard errors, differences in pairs, and Student's t."""
+"""The statistics of comparisons: standard errors, differences in pairs, Student's t, and the bootstrap."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import check_int, refuse
 
 # Two-sided 95% points of Student's t for 1 to 30 degrees of freedom
 _T95 = (
@@ -12,6 +18,56 @@ _T95 = (
     2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
 )  # fmt: skip
 _Z95 = 1.959963985
+
+
+class Interval(NamedTuple):
+    """A value and the ends of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    statistic: Callable[[npt.NDArray[np.int64]], float],
+    count: int,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The percentile interval (Efron and Tibshirani 1993, chapter 13) of any statistic over `count` examples.
+
+    statistic: from indices int64 [count] of examples to a number; index i may come any number of times. For
+    a difference in pairs give the difference of both metrics on the same indices: every draw is then of
+    examples with both models' answers. The same seed draws the same examples. A draw on which the statistic
+    is not defined (NaN) is left out; the ends are NaN when none is left. Raises ConfigError.
+    """
+    return bootstrap_many(lambda i: [statistic(i)], count, resamples=resamples, level=level, seed=seed)[0]
+
+
+def bootstrap_many(
+    statistics: Callable[[npt.NDArray[np.int64]], Sequence[float]],
+    count: int,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """`bootstrap` of several statistics on the same draws."""
+    check_int("count", count)
+    check_int("resamples", resamples, 2)
+    if not 0.0 < level < 1.0:
+        raise refuse("level", level, "above 0 and below 1")
+    rng = np.random.default_rng(seed)
+    values = statistics(np.arange(count))
+    drawn = np.array([statistics(rng.integers(0, count, count)) for _ in range(resamples)], np.float64)
+    found = []
+    for value, column in zip(values, drawn.T, strict=True):
+        column = column[~np.isnan(column)]
+        ends = np.quantile(column, [(1.0 - level) / 2, (1.0 + level) / 2]) if len(column) else [math.nan] * 2
+        found.append(Interval(float(value), float(ends[0]), float(ends[1])))
+    return found
 
 
 def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float]:

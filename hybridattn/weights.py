@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ import numpy as np
 
 from .config import ModelConfig
 from .errors import WeightError
-from .families import hf_name
+from .families import cut_of, layout_of
+from .families.layout import Cut
 from .files import MappedFile, atomic_open
 from .storage import Bytes, bad_row
 
@@ -313,42 +314,94 @@ def load_into(
     Raises WeightError, naming file and tensor, for a missing weight, an unexpected one, a wrong shape, or a
     value that is NaN or infinite. Everything but values is checked before anything is written.
     """
-    wanted = {hf_name(config, name): (name, out) for name, out in params.items()}
+    layout = layout_of(config)
     present = dict.fromkeys(source.names())
-    missing = [name for name in wanted if name not in present]
+    cuts = {internal: layout.cut(config, internal) for internal in params}
+    found = {
+        cut.name: next((name for name in layout.spellings(cut.name) if name in present), None)
+        for cut in cuts.values()
+    }
+    missing = [name for name, spelled in found.items() if spelled is None]
     if missing:
         raise WeightError(f"{source.path}: weight {missing[0]!r} is missing{_and_more(missing)}")
-    extra = [name for name in present if name not in wanted and not _harmless(name, config)]
+    cuts = {internal: replace(cut, name=str(found[cut.name])) for internal, cut in cuts.items()}
+    used, tied = {cut.name for cut in cuts.values()}, None
+    if config.lm_head and config.tie_embeddings:
+        head = layout.cut(config, "lm_head.weight").name
+        tied = next((name for name in layout.spellings(head) if name in present), None)
+    extra = [
+        name for name in present if name not in used and name != tied and not layout.ignored.search(name)
+    ]
     if extra:
         raise WeightError(
             f"{source.file(extra[0])}: unexpected weight {extra[0]!r}{_and_more(extra)}; "
             f"this {config.family} configuration has no such parameter"
         )
-    for name, (_, out) in wanted.items():
-        source.check_out(name, out)
-    for name, (internal, out) in wanted.items():
+    for internal, cut in cuts.items():
+        source.check_out(cut.name, np.broadcast_to(np.float32(0), cut.tensor_shape(params[internal].shape)))
+    reader = _Reader(source)
+    for internal, cut in cuts.items():
         keep = (store or {}).get(internal)
-        kept = source.stored(name) if keep else None
+        kept = source.stored(cut.name) if keep else None
         if keep and kept:
-            _check_stored(*kept, name, source)
-            keep(internal, *kept)
+            data = _cut_stored(cut, kept[1], params[internal].shape)
+            _check_stored(kept[0], data, cut.name, source)
+            keep(internal, kept[0], data)
         else:
-            source.read_into(name, out)
-            _check_finite(out, name, source)
-    if config.tie_embeddings and "lm_head.weight" in present and "embed.weight" in params:
-        _check_tied(hf_name(config, "embed.weight"), source)
+            reader.read(cut, params[internal])
+    if tied and "embed.weight" in params:
+        _check_tied(cuts["embed.weight"].name, tied, source)
+
+
+class _Reader:
+    """Reads parameters as float32, a tensor that holds several of them once."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+        self._name = ""
+        self._tensor = np.empty(0, np.float32)
+
+    def read(self, cut: Cut, out: np.ndarray) -> None:
+        if cut.whole:
+            self._source.read_into(cut.name, out)
+        else:
+            if cut.name != self._name:
+                self._name, self._tensor = cut.name, np.empty(cut.tensor_shape(out.shape), np.float32)
+                self._source.read_into(cut.name, self._tensor)
+            cut.take(self._tensor, out)
+        _check_finite(out, cut.name, self._source)
+
+
+def _cut_stored(cut: Cut, data: Bytes, shape: tuple[int, ...]) -> Bytes:
+    """The parameter's own bytes [rows, bytes]: those of the file, or a copy where it is a part of a tensor,
+    which only types of 2 bytes are cut from.
+    """
+    if cut.whole:
+        return data
+    out = np.empty(shape, np.uint16)
+    cut.take(data.view(np.uint16), out)
+    return out.view(np.uint8)
+
+
+def tensors_of(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of a Hugging Face weight file from parameters by internal name: what `load_into` reads.
+
+    Those that are tensors of their own are not copied.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for internal, array in arrays.items():
+        cut = cut_of(config, internal)
+        if cut.whole:
+            tensors[cut.name] = array
+            continue
+        if cut.name not in tensors:
+            tensors[cut.name] = np.empty(cut.tensor_shape(array.shape), array.dtype)
+        cut.put(array, tensors[cut.name])
+    return tensors
 
 
 def _and_more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-_DERIVED = re.compile(r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$")
-
-
-def _harmless(name: str, config: ModelConfig) -> bool:
-    """Tensors that some files carry although the model computes them from something else."""
-    return bool(_DERIVED.search(name)) or (name == "lm_head.weight" and config.tie_embeddings)
 
 
 def _check_finite(values: np.ndarray, name: str, source: WeightSource) -> None:
@@ -374,9 +427,8 @@ def _check_stored(dtype: str, data: Bytes, name: str, source: WeightSource) -> N
     source.drop(name)
 
 
-def _check_tied(embedding: str, source: WeightSource) -> None:
+def _check_tied(embedding: str, name: str, source: WeightSource) -> None:
     """A tied model may store its embedding twice, but two different ones mean that the config is wrong."""
-    name = "lm_head.weight"
     embed, head = (np.empty(source.shape(each), np.float32) for each in (embedding, name))
     source.read_into(embedding, embed)
     source.read_into(name, head)

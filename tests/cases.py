@@ -32,6 +32,9 @@ OPS = {
     "linear": Op(("x", "weight"), keywords=("bias",)),
     "stored_linear": Op(("x", "weight"), fixed=("weight",), keywords=("bias",)),
     "rms_norm": Op(("x", "weight")),
+    "head_norm": Op(("x", "weight")),
+    "layer_norm": Op(("x", "weight", "bias")),
+    "activation": Op(("x",)),
     "rope": Op(("x", "inv_freq"), fixed=("inv_freq",)),
     "swiglu": Op(("gate_up",)),
     "embed": Op(("tokens", "table"), fixed=("tokens",)),
@@ -40,7 +43,7 @@ OPS = {
     "recurrence": Op(
         ("q", "k", "v"),
         results=2,
-        keywords=("g", "beta", "a", "b", "initial_state"),
+        keywords=("g", "beta", "a", "b", "gv", "initial_state"),
         vjp_drops=("return_state",),
     ),
     "gated_delta": Op(
@@ -48,9 +51,11 @@ OPS = {
     ),
     "linear_attention": Op(("f", "e", "v"), results=2, keywords=("initial_state",)),
     "short_conv": Op(("x", "weight"), keywords=("initial_state",)),
-    "cross_entropy": Op(("hidden", "head", "targets"), fixed=("targets",)),
+    "cross_entropy": Op(("hidden", "head", "targets"), fixed=("targets",), keywords=("bias",)),
     "kl_divergence": Op(
-        ("teacher_hidden", "hidden", "teacher_head", "head"), fixed=("teacher_hidden", "teacher_head")
+        ("teacher_hidden", "hidden", "teacher_head", "head"),
+        fixed=("teacher_hidden", "teacher_head", "teacher_bias"),
+        keywords=("teacher_bias", "bias"),
     ),
     "align_loss": Op(("target", "y"), fixed=("target",)),
     "pool_sequences": Op(("x",)),
@@ -156,9 +161,33 @@ def rms_norm(name: str, rows: int, d: int, scale: float = 1.0, **options) -> Cas
     return Case("rms_norm", name, make, options)
 
 
-def rope(name: str, rows: int, heads: int, dim: int, tolerance: float = 2e-5, **options) -> Case:
+def head_norm(name: str, rows: int, heads: int, dim: int, **options) -> Case:
     def make(rng):
-        inv_freq = 100.0 ** (-np.arange(0, dim, 2) / dim)
+        return {"x": normal(rng, rows, heads, dim), "weight": 1 + normal(rng, dim, scale=0.3)}
+
+    return Case("head_norm", name, make, options)
+
+
+def layer_norm(name: str, rows: int, d: int, scale: float = 1.0, mean: float = 0.0, **options) -> Case:
+    def make(rng):
+        x = normal(rng, rows, d, scale=scale) + mean
+        x[rows // 2] = mean + 1e-3 * normal(rng, d)  # a row under the influence of eps
+        return {"x": x, "weight": 1 + normal(rng, d, scale=0.3), "bias": normal(rng, d)}
+
+    return Case("layer_norm", name, make, options)
+
+
+def activation(kind: str, name: str, rows: int, f: int, scale: float = 1.0) -> Case:
+    return Case(
+        "activation", f"{kind}_{name}", lambda rng: {"x": normal(rng, rows, f, scale=scale)}, {"kind": kind}
+    )
+
+
+def rope(
+    name: str, rows: int, heads: int, dim: int, tolerance: float = 2e-5, turning: int | None = None, **options
+) -> Case:
+    def make(rng):
+        inv_freq = 100.0 ** (-np.arange(0, turning or dim, 2) / dim)
         return {"x": normal(rng, rows, heads, dim), "inv_freq": inv_freq}
 
     return Case("rope", name, make, options, tolerance, 10 * tolerance)
@@ -232,7 +261,7 @@ def recurrence(
     state=False,
     **options,
 ) -> Case:
-    """form: add, delta (beta) or erase (a and b, at most 1 long); gate: none, head, channel; g as above."""
+    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value."""
 
     def make(rng):
         q, k, v = normal(rng, rows, heads, dk), normal(rng, rows, heads, dk), normal(rng, rows, heads, dv)
@@ -241,8 +270,10 @@ def recurrence(
             k[::2] = 0.0
         arrays = {"q": q * dk**-0.5, "k": k, "v": v}
         if gate != "none":
-            shape = (rows, heads, dk) if gate == "channel" else (rows, heads)
-            arrays["g"] = np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+            shape = {"head": (rows, heads), "channel": (rows, heads, dk), "value": (rows, heads, dv)}[gate]
+            arrays["gv" if gate == "value" else "g"] = (
+                np.full(shape, g) if g == 0 or g < -5 else g * rng.uniform(0, 2, shape)
+            )
         if form == "delta":
             arrays["beta"] = rng.uniform(0, 1, (rows, heads))
         if form == "erase":
@@ -279,29 +310,32 @@ def short_conv(name, rows, d=24, taps=4, state=False, **options) -> Case:
 # --- losses ---
 
 
-def cross_entropy(name, rows, d, vocabulary, scale=1.0, skip=False) -> Case:
+def cross_entropy(name, rows, d, vocabulary, scale=1.0, skip=False, bias=False) -> Case:
     def make(rng):
         targets = rng.integers(0, vocabulary, rows)
         if skip:
             targets[::3] = -1
         head = normal(rng, vocabulary, d, scale=scale * d**-0.5)
-        return {"hidden": normal(rng, rows, d), "head": head, "targets": targets}
+        arrays = {"hidden": normal(rng, rows, d), "head": head, "targets": targets}
+        return arrays | ({"bias": normal(rng, vocabulary)} if bias else {})
 
     return Case("cross_entropy", name, make)
 
 
-def kl_divergence(name, rows, d, vocabulary, scale=1.0, apart=1.0, tolerance=2e-5) -> Case:
+def kl_divergence(name, rows, d, vocabulary, scale=1.0, apart=1.0, tolerance=2e-5, bias=False) -> Case:
     """apart: how far the student is from the teacher."""
 
     def make(rng):
         teacher, head = normal(rng, rows, d), normal(rng, vocabulary, d, scale=scale * d**-0.5)
         student_head = head + normal(rng, vocabulary, d, scale=0.1 * apart * scale * d**-0.5)
-        return {
+        arrays = {
             "teacher_hidden": teacher,
             "hidden": teacher + normal(rng, rows, d, scale=apart),
             "teacher_head": head,
             "head": student_head,
         }
+        biases = {"teacher_bias": normal(rng, vocabulary), "bias": normal(rng, vocabulary)}
+        return arrays | (biases if bias else {})
 
     return Case("kl_divergence", name, make, tolerance=tolerance)
 
@@ -353,7 +387,26 @@ CASES = [
     rms_norm("odd", 3, 7, eps=1e-5),
     rms_norm("model_width", 70, 576),
     rms_norm("large", 33, 64, scale=1e4),
+    head_norm("smallest", 1, 1, 2),
+    head_norm("odd", 7, 3, 5, eps=1e-5),
+    head_norm("blocks", 40, 4, 24),
+    layer_norm("two_numbers", 1, 2),
+    layer_norm("odd", 3, 7, eps=1e-5),
+    layer_norm("model_width", 70, 384),
+    layer_norm("large", 33, 64, scale=1e4),
+    layer_norm("far_from_zero", 9, 50, mean=30.0),
+    *(
+        case
+        for kind in ("gelu", "gelu_tanh", "relu", "silu")
+        for case in (
+            activation(kind, "one_number", 1, 1),
+            activation(kind, "odd", 19, 33),
+            activation(kind, "wide", 20, 800),
+            activation(kind, "saturated", 5, 40, scale=20.0),
+        )
+    ),
     rope("smallest", 1, 1, 2),
+    rope("part_of_a_head", 9, 3, 10, turning=4),
     rope("sequences", 40, 3, 16, lengths=[1, 30, 9]),
     # angles are float32, as the checkpoints were trained with: at position 8191 the last bit is 5e-4
     rope("positions", 5, 2, 64, positions=[7, 0, 1000, 8191, 3], factor=0.7, tolerance=6e-4),
@@ -428,6 +481,8 @@ CASES = [
             ("add", "none", 65, 8, 8, True),
             ("add", "head", 130, 16, 33, False),
             ("add", "channel", 66, 24, 17, True),
+            ("add", "value", 65, 16, 16, True),
+            ("add", "value", 130, 24, 70, False),
             ("delta", "none", 64, 16, 16, True),
             ("delta", "channel", 129, 17, 40, True),
             ("erase", "none", 40, 7, 5, False),
@@ -438,6 +493,10 @@ CASES = [
     recurrence("wide_head", 66, "erase", heads=1, dk=128, dv=128),
     recurrence("no_decay", 130, "add", g=0.0, state=True),
     recurrence("strong_decay", 130, "erase", g=-50.0, state=True),
+    recurrence("values_one_token", 1, "add", "value", dv=64, state=True),
+    recurrence("values_sequences", sum(UNEVEN), "add", "value", dk=9, dv=33, lengths=UNEVEN),
+    recurrence("values_no_decay", 65, "add", "value", g=0.0, state=True),
+    recurrence("values_total_decay", 64, "add", "value", g=-1e4, state=True),
     recurrence("total_decay", 100, "delta", g=-1e4, state=True),
     recurrence("zero_keys", 70, "delta", zero_keys=True),
     recurrence("one_channel", 9, "erase", heads=1, dk=1, dv=1),
@@ -460,6 +519,8 @@ CASES = [
     short_conv("sequences", sum(UNEVEN), lengths=UNEVEN),
     short_conv("state", 70, state=True),
     short_conv("state_sequences", sum(UNEVEN), state=True, lengths=UNEVEN),
+    cross_entropy("bias", 70, 20, 133, skip=True, bias=True),
+    kl_divergence("bias", 70, 20, 133, bias=True),
     cross_entropy("one_row", 1, 8, 5),
     cross_entropy("one_word", 3, 4, 1),
     cross_entropy("pieces", 300, 16, 40, skip=True),

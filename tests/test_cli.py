@@ -66,6 +66,21 @@ def test_help_is_quick_and_loads_nothing_heavy():
         (["run", "--demo", "--out", "x", "--set", "align.token=4"], 1, 'did you mean "tokens"?'),
         (["run", "no.toml", "--out", "x"], 1, "recipe 'no.toml' does not exist"),
         (["evaluate", "no/such/model", "--text", "t"], 1, "error: model is 'no/such/model'"),
+        (["evaluate", "m"], 2, "one of the arguments --text --glue --squad is required"),
+        (["evaluate", "m", "--glue", "COLT"], 2, "--glue is 'COLT'; allowed: CoLA, SST-2"),
+        (["evaluate", "m", "--glue", "RTE"], 2, "--data is needed for RTE"),
+        (["evaluate", "m", "--glue", "boolq", "--data", "d"], 2, "--data does not go with boolq"),
+        (
+            ["evaluate", "m", "--glue", "RTE", "--data", "d", "--split", "dev"],
+            2,
+            "--split is 'dev'; allowed:",
+        ),
+        (["evaluate", "m", "--glue", "RTE", "--data", "d", "--stride", "3"], 2, "--stride does not go with"),
+        (["evaluate", "m", "--squad", "f", "--data", "d"], 2, "--data does not go with --squad"),
+        (["evaluate", "m", "--text", "t", "--shots", "2"], 2, "--shots does not go with --text"),
+        (["evaluate", "m", "--glue", "RTE", "--data", "d"], 1, "RTE/dev.tsv: no such file"),
+        (["evaluate", "m", "--squad", "no.json"], 1, "no.json: No such file"),
+        (["fetch", "glue", "--out", "x", "--tasks", "COLT"], 1, "task is 'COLT'; allowed: CoLA"),
         (["info", "no.json"], 1, "error: "),
         (["generate", "m", "  "], 1, "the prompt is empty"),
         (["plan", "no.json", "--layers", "1"], 1, "no.json"),
@@ -221,6 +236,44 @@ def test_plans_within_a_budget(capsys, folder):
     ):
         code, _, err = call(capsys, *size, *more)
         assert code != 0 and message in err
+
+
+def test_glue_and_squad(capsys, folder, tmp_path):
+    """Scores, a comparison with a teacher, predictions; a model compared with itself differs in nothing."""
+    pytest.importorskip("sklearn")
+    head, rows = "index\tsentence1\tsentence2\tlabel", ["It rains.\tIt is wet.", "A cat.\tNo cat."] * 3
+    lines = [f"{i}\t{row}\t{('not_' * (i % 2))}entailment" for i, row in enumerate(rows)]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("\n".join([head, *lines]) + "\n")
+    (tmp_path / "test.tsv").write_text("index\tsentence1\tsentence2\n9\tA.\tB.\n")
+    models = [folder / "teacher", "--teacher", folder / "teacher"]
+    code, out, _ = call(capsys, "evaluate", *models, "--glue", "rte", "--data", tmp_path, "--limit", 5,
+                        "--predictions", tmp_path / "out", "--json")  # fmt: skip
+    found = json.loads(out)
+    assert code == 0 and found["examples"] == 5 and found["accuracy"] in {i / 5 for i in range(6)}
+    assert found["accuracy_difference"] == 0.0 and found["accuracy_difference_interval"] == [0.0, 0.0]
+    written = json.loads((tmp_path / "out" / "RTE.json").read_text())
+    assert len(written["predictions"][0]["choice_scores"]) == 2 and written["settings"]["set"] == "RTE"
+    assert (tmp_path / "out" / "RTE.tsv").read_text().startswith("index\tprediction\n0\t")
+    size = ["--glue", "RTE", "--data", tmp_path]
+    code, out, _ = call(capsys, "evaluate", folder / "teacher", *size, "--shots", 2, "--normalize", "bytes")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["examples", "accuracy"]
+    code, out, _ = call(
+        capsys, "evaluate", folder / "teacher", *size, "--split", "test", "--predictions", tmp_path
+    )
+    assert code == 0 and "accuracy" not in out and (tmp_path / "RTE.tsv").read_text().count("\n") == 2
+    qas = [
+        {"id": str(i), "question": "Who?", "answers": [{"text": "Bob", "answer_start": 0}]} for i in range(4)
+    ]
+    paragraph = {"context": "Bob sat.", "qas": qas}
+    (tmp_path / "dev.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    size = ["--squad", tmp_path / "dev.json", "--limit", 3, "--predictions", tmp_path / "out"]
+    code, out, _ = call(capsys, "evaluate", *models, *size, "--shots", 1, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["f1_difference"] == 0.0 and found["total"] == 3
+    assert set(json.loads((tmp_path / "out" / "dev.predictions.json").read_text())) == {"0", "1", "2"}
+    code, _, err = call(capsys, "evaluate", folder / "teacher", *size, "--shots", 2)
+    assert code == 2 and "--limit leaves 1 other questions" in err and err.count("\n") == 1
 
 
 def test_a_mixer_option_must_be_a_number(capsys, folder):

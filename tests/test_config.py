@@ -62,8 +62,11 @@ def test_to_core_has_the_keys_of_the_core():
     core = config_from_hf(TINY).to_core()
     assert set(core) == {
         "vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
-        "intermediate_size", "norm_eps", "rope_inv_freq", "rope_attention_factor", "sliding_window",
-        "bidirectional", "attention_bias", "output_bias", "mlp_bias", "tie_embeddings",
+        "intermediate_size", "norm_eps", "rope_dim", "rope_inv_freq", "rope_attention_factor",
+        "sliding_window",
+        "bidirectional", "attention_bias", "output_bias", "mlp_bias", "tie_embeddings", "qk_norm", "norm",
+        "block", "mlp_plain", "act", "positions", "position_offset", "segments", "embed_norm", "final_norm",
+        "lm_head", "head_bias", "head_transform",
     }  # fmt: skip
     assert isinstance(core["rope_inv_freq"], list)
 
@@ -71,7 +74,7 @@ def test_to_core_has_the_keys_of_the_core():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("model_type", "bert", "allowed: llama"),
+        ("model_type", "rwkv", "allowed: llama"),
         ("vocab_size", 0, "at least 1"),
         ("vocab_size", "96", "at least 1"),
         ("vocab_size", None, "at least 1"),
@@ -117,7 +120,7 @@ def test_bad_values_are_named(key, value, says):
         assert key in message and repr(value) in message
 
 
-@pytest.mark.parametrize("hf", [None, [], "llama", {}, {"architectures": ["GPT2LMHeadModel"]}])
+@pytest.mark.parametrize("hf", [None, [], "llama", {}, {"architectures": ["RwkvForCausalLM"]}])
 def test_not_a_config(hf):
     with pytest.raises(ConfigError):
         config_from_hf(hf)
@@ -129,7 +132,12 @@ def test_model_config_checks_itself():
     bad = [
         ("head_dim", 3),
         ("num_kv_heads", 3),
-        ("rope_inv_freq", (1.0,)),
+        ("rope_inv_freq", (1.0,) * 9),
+        ("norm", "batch"),
+        ("block", 1),
+        ("mlp", "quick_gelu"),
+        ("positions", 7),
+        ("segments", -1),
         ("sliding_window", -1),
         ("sliding_window", 1 << 31),
     ]

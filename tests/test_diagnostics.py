@@ -37,6 +37,15 @@ def solve(task, prompt):
         return next(line.split(": ")[1] for line in body if line.startswith(f"{key}:"))
     if task == "needle":
         return re.search(r"is (\d+)\.", prompt).group(1)
+    if task == "needle_multi_key":
+        key = re.fullmatch(r"The secret number of the (.+) is", question).group(1)
+        assert len(re.findall(r"secret number of the \w+ \w+ is \d{6}\.", prompt)) == 3
+        return re.search(rf"secret number of the {key} is (\d+)\.", prompt).group(1)
+    if task == "needle_multi_value":
+        key = re.search(r"secret numbers of the (\w+),", question).group(1)
+        found = re.findall(rf"secret number of the {key} is (\d+)\.", prompt)
+        assert len(found) == 3
+        return ", ".join(found)
     if task == "variable_tracking":
         name = re.search(r"print\((\w+)\)", prompt).group(1)
         bound = dict(line.split(" = ") for line in body if " = " in line)

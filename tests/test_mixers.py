@@ -20,6 +20,8 @@ VARIANTS = [
     {"kind": "linear", "feature": 0, "normalise": 0},
     {"kind": "linear", "feature": 1, "normalise": 0},
     {"kind": "linear", "feature": 3},
+    {"kind": "gated_delta", "conv": 4},
+    {"kind": "rwkv6", "conv": 2},
 ]
 
 
@@ -54,6 +56,13 @@ def test_prefill_then_decode_is_the_full_pass(spec, cuts):
     cache = _core.Cache(model, len(TOKENS))
     parts = [model.logits(part, cache=cache) for part in np.split(TOKENS, cuts, axis=1)]
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=3e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("kind", test_twins.RECURRENT)
+def test_a_convolution_starts_as_nothing(kind):
+    plain, conv = (hybrid({"kind": kind, "conv": n}) for n in (0, 4))
+    assert sum("_conv.weight" in name for name in conv.arrays()) == 2 * 3
+    np.testing.assert_array_equal(conv.logits(TOKENS), plain.logits(TOKENS))
 
 
 @by_spec

@@ -98,6 +98,28 @@ def test_recurrence(form, gate):
         close(final[0, n], s)
 
 
+def test_recurrence_that_decays_values():
+    q, k, v, gv = rng.standard_normal((4, 6, 1, 3))
+    start = rng.standard_normal((1, 1, 3, 3))
+    out, final = ref.recurrence(q, k, v, gv=-abs(gv), initial_state=start, return_state=True)
+    state = start[0, 0]
+    for i in range(6):
+        state = state @ np.diag(np.exp(-abs(gv[i, 0]))) + np.outer(k[i, 0], v[i, 0])
+        close(out[i, 0], q[i, 0] @ state)
+    close(final[0, 0], state)
+
+
+def test_slot_attention():
+    """Slot i of token t is the mean of tokens j <= t under weights (1 - w_ji) w_{j+1,i} ... w_ti."""
+    q, k, v = rng.standard_normal((3, 6, 2, 4))
+    g = -abs(rng.standard_normal((6, 2, 3)))
+    out = ref.slot_attention(q, k, v, g)
+    for t in range(6):
+        for n in range(2):
+            share = (1 - np.exp(g[: t + 1, n])) * np.exp([g[j + 1 : t + 1, n].sum(0) for j in range(t + 1)])
+            close(out[t, n], softmax(share.T @ k[: t + 1, n] @ q[t, n]) @ (share.T @ v[: t + 1, n]))
+
+
 @pytest.mark.parametrize("lag", [0, 2, 9])
 def test_linear_attention(lag):
     t, h, kv, features, d = 8, 4, 2, 5, 3

@@ -39,3 +39,31 @@ def test_weights_count_values_by_their_size():
     assert stats.mean(values, [1, 1, 2])[0] == 2.75
     # a window of next to nothing changes next to nothing
     assert stats.mean([*values, 100.0], [1e6, 1e6, 1e6, 1]) == pytest.approx(stats.mean(values), rel=0.1)
+
+
+def test_bootstrap_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
+    found = stats.bootstrap(lambda i: values[i].mean(), 400, resamples=4000)
+    error = stats.mean(values.tolist())[1]
+    assert found.value == pytest.approx(values.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.06)
+    assert stats.bootstrap(lambda i: values[i].mean(), 400, resamples=4000) == found
+    assert stats.bootstrap(lambda i: values[i].mean(), 400, resamples=4000, seed=1) != found
+
+
+def test_bootstrap_in_pairs_is_narrower():
+    rng = np.random.default_rng(2)
+    a = rng.normal(0.0, 1.0, 300)
+    b = a + 0.1 + rng.normal(0.0, 0.05, 300)
+    alone = stats.bootstrap(lambda i: b[i].mean(), 300)
+    pair = stats.bootstrap(lambda i: b[i].mean() - a[i].mean(), 300)
+    assert pair.low > 0.08 and pair.high < 0.12 and alone.low < 0.0
+
+
+def test_bootstrap_leaves_out_what_is_not_defined():
+    labels = np.array([0.0, 0.0, 0.0, 1.0])
+    share = stats.bootstrap(lambda i: math.nan if labels[i].sum() == 0 else labels[i].mean(), 4)
+    assert share.value == 0.25 and share.low == 0.25  # no draw without the last one counts
+    assert all(map(math.isnan, stats.bootstrap(lambda i: math.nan, 3)))
+    with pytest.raises(ValueError, match="level is 95; allowed: above 0 and below 1"):
+        stats.bootstrap(lambda i: 0.0, 3, level=95)

@@ -63,6 +63,7 @@ class Twin:
         return model
 
 
+RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla", "gsa"]
 TWINS = [
     Twin("softmax", "softmax"),
     Twin("softmax_biases", "softmax", changes=BIASES),
@@ -73,14 +74,19 @@ TWINS = [
     Twin("gated_delta_rope", "gated_delta", {"rope": 1}),
     Twin("gated_delta_yarn", "gated_delta", {"rope": 1}, YARN),
     Twin("gated_delta_linear", "gated_delta", {"silu": 0}),
-    *(Twin(kind, kind) for kind in ("delta", "kda", "retention", "rwkv6", "rwkv7", "gla")),
+    *(Twin(kind, kind) for kind in RECURRENT[1:]),
+    *(Twin(f"{kind}_conv", kind, {"conv": 4}) for kind in RECURRENT),
+    Twin("gated_delta_conv_biases", "gated_delta", {"conv": 3, "rope": 1}, BIASES),
+    Twin("retention_conv_1", "retention", {"conv": 1, "silu": 1}),
     *(
         Twin(f"{kind}_turned", kind, {"rope": rope, "silu": silu}, BIASES)
         for kind, rope, silu in (
             *(("delta", 1, 0), ("kda", 1, 0), ("retention", 0, 1)),
-            *(("rwkv6", 0, 1), ("rwkv7", 0, 1), ("gla", 1, 1)),
+            *(("rwkv6", 0, 1), ("rwkv7", 0, 1), ("gla", 1, 1), ("gsa", 1, 0)),
         )
     ),
+    Twin("gsa_slots", "gsa", {"slots": 5}),
+    Twin("gsa_one_slot", "gsa", {"slots": 1}),
     Twin("rwkv7_yarn", "rwkv7", changes=YARN),
     Twin("window_linear", "window_linear", {"window": 5, "sinks": 2}),
     Twin("window_linear_biases", "window_linear", {"window": 6, "sinks": 1}, BIASES | {"num_kv_heads": 1}),
@@ -116,7 +122,7 @@ def recurrent(
 ) -> np.ndarray:
     """Mixers on the recurrence, between the projections of x to q, k, v [T,H,d] and the output projection."""
     config, dim, kind = twin.config, twin.config["head_dim"], twin.kind
-    silu = twin.options.get("silu", kind in ("delta", "kda"))
+    silu = twin.options.get("silu", kind in ("delta", "kda", "gsa"))
     q, k, v = (a * sigmoid(a) if silu else a for a in qkv)
     if kind in ("delta", "kda"):
         q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
@@ -130,6 +136,10 @@ def recurrent(
         low = inner(x @ own[f"{name}_down.weight"].T)
         return (low @ own[f"{name}_up.weight"].T).reshape(q.shape)
 
+    if kind == "gsa":
+        g = -np.logaddexp(0, -x @ own["f_proj.weight"].T).reshape(len(x), q.shape[1], -1) / 8
+        o = ref.slot_attention(q * dim**-0.5, k, v, g, lengths=lengths).reshape(len(x), -1)
+        return ref.rms_norm(o * sigmoid(o), own["norm.weight"], eps=config["norm_eps"])
     if kind == "delta":
         operands, gate = {"beta": sigmoid(x @ own["b_proj.weight"].T)}, 1.0
     elif kind == "kda":
@@ -159,6 +169,15 @@ def recurrent(
     return o * gate
 
 
+def convolved(x: np.ndarray, weight: np.ndarray | None, lengths: list[int]) -> np.ndarray:
+    """x [T,H,d], each channel with its own taps, or as it is."""
+    if weight is None:
+        return x
+    if weight.shape[1] == 1:
+        return x * weight.reshape(x.shape[1:])
+    return ref.short_conv(x.reshape(len(x), -1), weight, lengths=lengths).reshape(x.shape)
+
+
 def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
     """The mixer between the norm and the residual: x [T,D] -> [T,D]."""
     config, dim = twin.config, twin.config["head_dim"]
@@ -169,8 +188,8 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
     def heads(name: str) -> np.ndarray:
         return project(name).reshape(len(x), -1, dim)
 
-    q, k, v = (heads(n) for n in "qkv")
     own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+    q, k, v = (convolved(heads(n), own.get(f"{n}_conv.weight"), lengths) for n in "qkv")
     inv_freq, factor = np.array(config["rope_inv_freq"], np.float32), config["rope_attention_factor"]
     if twin.kind == "softmax":
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
@@ -255,10 +274,10 @@ def test_hidden_states(twin):
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla"]
 # by the end of a parameter's name: what is multiplied with, what is added
 EXTREMES: dict[str, dict[str, tuple[float, float]]] = {
     "all_forgotten": {"A_log": (0, 9), "w_bias": (0, 50)},
+    "slots_forget_all_or_nothing": {"f_proj.weight": (1e2, 0)},
     "nothing_forgotten": {"dt_bias": (0, -200), "w_bias": (0, -200)},
     "beta_0_or_1": {"b_proj.weight": (1e3, 0), "a_bias": (0, 50)},
     "zero_keys": {"k_proj.weight": (0, 0)},
@@ -290,7 +309,7 @@ def test_extremes(kind, extreme):
     assert all(np.isfinite(t.numpy()).all() for t in model.parameters().values())
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", [*RECURRENT, "gated_delta_conv", "rwkv7_conv"])
 def test_decoding_continues_the_pass(kind):
     """A prompt, then token by token, is the whole: states of fixed size go from call to call."""
     model = next(t for t in TWINS if t.name == kind).model()

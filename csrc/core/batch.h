@@ -9,6 +9,7 @@ typedef struct {
     const int32_t *offset;   /* [n_seq + 1] rows of sequence s: offset[s] .. offset[s + 1] */
     const int32_t *token;    /* [rows] */
     const int32_t *position; /* [rows] place in its sequence, from 0 */
+    const int32_t *segment;  /* [rows] token type, or NULL: all 0 */
 } ha_batch;
 
 /* Asked at layer and step boundaries from the calling thread; non-zero means: give up, HA_INTERRUPTED. */

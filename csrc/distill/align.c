@@ -30,8 +30,7 @@ static ha_status align_layer(const ha_model *m, int l, ha_pass *pass, const floa
 ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch *batch, float scale, ha_arena *arena,
                          const ha_interrupt *check, double *loss)
 {
-    const int d = m->config.hidden_size, rows = batch->rows;
-    const size_t wide = (size_t)rows * (size_t)d;
+    const size_t wide = (size_t)batch->rows * (size_t)m->config.hidden_size;
     size_t mark = ha_arena_mark(arena);
     ha_pass pass;
     float *x, *h, *target;
@@ -40,7 +39,7 @@ ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch
     HA_PUSH(x, arena, wide);
     HA_PUSH(h, arena, wide);
     HA_PUSH(target, arena, wide);
-    ha_embed_forward(rows, d, batch->token, ha_model_embedding(m), x);
+    HA_TRY(ha_model_embed(m, &pass, x));
     int last = 0;
     for (int l = 0; l < m->config.num_layers; l++)
         last = train_layer[l] ? l : last;
@@ -52,7 +51,7 @@ ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch
             HA_TRY(ha_layer_forward(m, l, (ha_layer_run){layer->softmax.kind ? 1.0f : 0.0f, 0}, &pass, x, NULL, NULL));
             continue;
         }
-        ha_rms_norm_forward(rows, d, x, d, m->weights + layer->mixer_norm, m->config.norm_eps, h, d);
+        ha_layer_input(m, l, &pass, x, h);
         memset(target, 0, wide * sizeof *target);
         HA_TRY(layer->softmax.kind->forward(&layer->softmax, &pass, h, 1.0f, target, NULL, NULL));
         HA_TRY(align_layer(m, l, &pass, h, target, scale, &loss[l]));

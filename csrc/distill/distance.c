@@ -114,7 +114,7 @@ ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int s
     else
         HA_TRY(ha_head_kl(rows, d, m->config.vocab_size, teacher_hidden, ha_model_head(c->teacher), students, hidden,
                           ha_model_head(m), scale, loss, target, row_nll, c->weight, dhidden,
-                          grads ? grads + m->head : NULL, c->check, c->arena));
+                          ha_model_head_gradient(m, grads), c->check, c->arena));
     for (int i = 0; i < students; i++)
         ha_sum_by_sequence(batch, c->weight, loss[i], sum[i]);
     if (nll)

@@ -11,6 +11,7 @@ typedef struct {
     const int32_t *token;
     const int64_t *window;
     int count, vocabulary;
+    const int32_t *segment; /* token types, as long as the stream, or NULL: all 0 */
 } ha_windows;
 
 /* windows.c: the batch of windows [from, to), repeated `copies` times, on the arena */

@@ -88,7 +88,8 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
     ha_next_tokens(batch, target);
     for (int i = 0; i < students; i++) {
         HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, hidden[i],
-                                     ha_model_head(m), target, 1.0f, loss, NULL, NULL, s->check, s->arena));
+                                     ha_model_head(m), target, 1.0f, loss, NULL, (ha_head_gradient){0}, s->check,
+                                     s->arena));
         ha_sum_by_sequence(batch, weight, loss, mean[i] + first);
         mean_nll(batch, weight, mean[i] + first);
     }
@@ -171,7 +172,9 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
     if (measure == HA_MEASURE_KL && !is_teacher)
         HA_TRY(teacher_hidden(s, w, from, to, &one, &teacher));
     HA_TRY(ha_pass_begin(m, &many, NULL, s->arena, s->check, &pass));
-    ha_embed_forward(one.rows, d, one.token, ha_model_embedding(m), x);
+    ha_pass first = pass;
+    first.batch = &one;
+    HA_TRY(ha_model_embed(m, &first, x));
     int known = 1; /* states so far */
     for (int l = 0; l < m->config.num_layers; l++) {
         float gate = ha_gate_of(m, gates, l);
@@ -184,7 +187,8 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
         HA_TRY(run_states(s, l, gate, &pass, one.rows, one.n_seq, 0, before, x));
     }
     HA_PUSH(hidden, s->arena, size * (size_t)known);
-    ha_rms_norm_forward(known * one.rows, d, x, d, m->weights + m->final_norm, m->config.norm_eps, hidden, d);
+    for (int i = 0; i < known; i++)
+        HA_TRY(ha_model_output(m, &first, x + size * (size_t)i, hidden + size * (size_t)i));
     int skip = base ? 0 : 1;
     for (int i = skip; i < known; i++) {
         states[i - skip] = hidden + size * (size_t)i;
@@ -264,13 +268,13 @@ ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error,
         HA_PUSH(target, s->arena, wide);
         HA_PUSH(y, s->arena, wide);
         HA_PUSH(distance, s->arena, (size_t)batch.rows);
-        ha_embed_forward(batch.rows, d, batch.token, ha_model_embedding(m), x);
+        HA_TRY(ha_model_embed(m, &pass, x));
         for (int l = 0; l < m->config.num_layers; l++) {
             const ha_layer *layer = &m->layer[l];
             if (ha_interrupted(s->check))
                 return HA_INTERRUPTED;
             count_passes(s, batch.rows, 1);
-            ha_rms_norm_forward(batch.rows, d, x, d, m->weights + layer->mixer_norm, m->config.norm_eps, h, d);
+            ha_layer_input(m, l, &pass, x, h);
             memset(target, 0, wide * sizeof *target);
             memset(y, 0, wide * sizeof *y);
             HA_TRY(layer->softmax.kind->forward(&layer->softmax, &pass, h, 1.0f, target, NULL, NULL));

@@ -137,8 +137,8 @@ static ha_status finetune_batch(const ha_trainer *t, const work *s, int from, co
     HA_PUSH(target, s->arena, (size_t)batch->rows);
     ha_next_tokens(batch, target);
     HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, tape->hidden,
-                                 ha_model_head(m), target, s->scale, loss, dhidden, m->grads + m->head, s->check,
-                                 s->arena));
+                                 ha_model_head(m), target, s->scale, loss, dhidden, ha_model_head_gradient(m, m->grads),
+                                 s->check, s->arena));
     ha_sum_by_sequence(batch, NULL, loss, sum);
     return HA_OK;
 }

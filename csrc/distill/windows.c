@@ -13,10 +13,12 @@ ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha
         rows += length_of(w, i);
     if (rows * copies > INT32_MAX / 2)
         return ha_fail(HA_NO_MEMORY, "a batch of %lld tokens is too large", (long long)(rows * copies));
-    int32_t *offset, *token, *position;
+    int32_t *offset, *token, *position, *segment = NULL;
     HA_PUSH(offset, arena, (size_t)(n * copies) + 1);
     HA_PUSH(token, arena, (size_t)(rows * copies));
     HA_PUSH(position, arena, (size_t)(rows * copies));
+    if (w->segment)
+        HA_PUSH(segment, arena, (size_t)(rows * copies));
     int32_t row = 0;
     for (int c = 0; c < copies; c++)
         for (int i = from; i < to; i++) {
@@ -27,10 +29,12 @@ ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha
                     return ha_fail(HA_BAD_VALUE, "tokens[%lld] is %d, allowed are 0 to %d",
                                    (long long)(w->window[2 * i] + t), id, w->vocabulary - 1);
                 position[row] = (int32_t)t;
+                if (segment)
+                    segment[row] = w->segment[w->window[2 * i] + t];
             }
         }
     offset[n * copies] = row;
-    *batch = (ha_batch){row, n * copies, offset, token, position};
+    *batch = (ha_batch){row, n * copies, offset, token, position, segment};
     return HA_OK;
 }
 

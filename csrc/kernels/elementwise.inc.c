@@ -83,6 +83,75 @@ static void k_silu_backward(size_t n, const float *x, const float *dy, float *dx
     });
 }
 
+/* The normal distribution's Phi(-a), a >= 0, from e = exp(-a^2 / 2): Mills' ratio as a polynomial in 1 / (1 + .29 a), fitted
+ * to a relative error of 2e-8 up to a = 7. Both tails keep their relative accuracy, as no 1 is taken away from a 1. */
+INLINE vf v_normal_tail(vf a, vf e)
+{
+    vf t = v_set(1.0f) / (v_set(1.0f) + v_set(0.29f) * a);
+    vf square = t * t;
+    vf p = v_set(1.1544464745e-1f) + v_set(1.1949032448e-1f) * t;
+    vf q = v_set(8.1076178801e-2f) + v_set(1.7752945171e-1f) * t;
+    vf r = v_set(-1.4139719184e-1f) + v_set(2.9892623814e-1f) * t;
+    vf s = v_set(-1.8987708999e-1f) + v_set(3.8807431458e-2f) * t;
+    return e * t * (p + square * (q + square * (r + square * s)));
+}
+
+/* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */
+static void k_gelu(size_t n, const float *x, float *y)
+{
+    MAP(n, {
+        vf u = LOAD(x);
+        vf a = v_max(u, -u);
+        STORE(y, v_max(u, v_set(0.0f)) - a * v_normal_tail(a, v_exp(v_set(-0.5f) * u * u)));
+    });
+}
+
+/* Phi(x) + x phi(x) */
+static void k_gelu_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    MAP(n, {
+        vf u = LOAD(x);
+        vf e = v_exp(v_set(-0.5f) * u * u);
+        vf tail = v_normal_tail(v_max(u, -u), e);
+        vf below = v_select(u > v_set(0.0f), v_set(1.0f) - tail, tail);
+        STORE(dx, LOAD(dy) * (below + v_set(0.3989422804f) * u * e));
+    });
+}
+
+/* 1/2 x (1 + tanh(sqrt(2 / pi) (x + .044715 x^3))) = x sigmoid(twice that angle) */
+INLINE vf v_gelu_angle(vf x)
+{
+    return x * (v_set(1.5957691216f) + v_set(7.1354816e-2f) * x * x);
+}
+
+static void k_gelu_tanh(size_t n, const float *x, float *y)
+{
+    MAP(n, {
+        vf u = LOAD(x);
+        STORE(y, u * v_sigmoid(v_gelu_angle(u)));
+    });
+}
+
+static void k_gelu_tanh_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    MAP(n, {
+        vf u = LOAD(x);
+        vf s = v_sigmoid(v_gelu_angle(u));
+        vf slope = u * (v_set(1.5957691216f) + v_set(2.14064448e-1f) * u * u);
+        STORE(dx, LOAD(dy) * s * (v_set(1.0f) + slope * (v_set(1.0f) - s)));
+    });
+}
+
+static void k_relu(size_t n, const float *x, float *y)
+{
+    MAP(n, { STORE(y, v_max(v_set(0.0f), LOAD(x))); }); /* in this order a NaN passes through */
+}
+
+static void k_relu_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    MAP(n, { STORE(dx, v_select(LOAD(x) > v_set(0.0f), LOAD(dy), v_set(0.0f))); });
+}
+
 static void k_silu_mul(size_t n, const float *a, const float *b, float *y)
 {
     MAP(n, {

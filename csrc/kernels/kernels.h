@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/activation.h"
 #include "core/dtype.h"
 
 /* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
@@ -16,18 +17,20 @@
 
 /* The rows of one head's linear recurrence over n tokens, [n, ld] each and zero from channel dk on; ld a multiple of 16.
  *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [dk, columns]
- * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v. */
+ * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v.
+ * wv [n, ldwv], unless NULL, decays the columns in the place of w: S = S diag(wv) + k z^T, without a and b. */
 typedef struct {
     int n, dk;
     ptrdiff_t ld;
-    const float *q, *k, *w, *a, *b;
+    const float *q, *k, *w, *a, *b, *wv;
+    ptrdiff_t ldwv;
 } ha_recurrence_chunk;
 
-/* What a block of columns needs in its backward pass, [n, columns] each: in z, u, dout, out dz and du. */
+/* What a block of columns needs in its backward pass, [n, columns] each: in z, u, dout, out dz, du and dwv. */
 enum { HA_REPLAY_COLUMNS = 16 };
 typedef struct {
     const float *z, *u, *dout;
-    float *dz, *du;
+    float *dz, *du, *dwv;
 } ha_recurrence_columns;
 
 /* Gradients of the rows, added to; a and b as in the chunk. */
@@ -65,6 +68,9 @@ typedef struct {
     void (*silu)(size_t n, const float *x, float *y);
     /* dx = dy * silu'(x) */
     void (*silu_backward)(size_t n, const float *x, const float *dy, float *dx);
+    /* y = f(x) by ha_act, and dx = dy * f'(x) */
+    void (*act[HA_ACTS])(size_t n, const float *x, float *y);
+    void (*act_backward[HA_ACTS])(size_t n, const float *x, const float *dy, float *dx);
     /* y = silu(a) * b */
     void (*silu_mul)(size_t n, const float *a, const float *b, float *y);
     /* da = dy * b * silu'(a), db = dy * silu(a); da, db may be a, b. y (if not NULL) = silu(a) * b, read before. */
@@ -76,6 +82,11 @@ typedef struct {
     float (*rms_norm)(int d, const float *x, const float *w, float eps, float *y);
     /* dx += the vector-Jacobian product of rms_norm; dw += likewise, unless NULL */
     void (*rms_norm_backward)(int d, const float *x, const float *w, float eps, const float *dy, float *dx, float *dw);
+    /* y = (x - mean) / deviation * w + b */
+    void (*layer_norm)(int d, const float *x, const float *w, const float *b, float eps, float *y);
+    /* dx += ...; dw, db += ..., both or neither NULL */
+    void (*layer_norm_backward)(int d, const float *x, const float *w, float eps, const float *dy, float *dx, float *dw,
+                                float *db);
     /* y = softmax of the 2n numbers [x, -x] */
     void (*softmax_pair)(int n, const float *x, float *y);
     /* dx from dy and y = softmax_pair(x) */
@@ -105,7 +116,7 @@ typedef struct {
 
     /* linear recurrences --------------------------------------------------------------------------------------- */
     /* State s [dk, cols] over the chunk: v, o and u [n, cols], u unless NULL; beta [n] or NULL. Rows of s are padded:
-     * up to the next multiple of 32 columns may be read and written. */
+     * up to the next multiple of 32 columns may be read and written, and rows of wv read up to one of 16. */
     void (*recurrence)(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
                        ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu);
     /* history [n + 1, cols, ld]: the transposed state before each token and after the last, from the first on */

@@ -4,10 +4,10 @@
  * element costs 3 to 5 multiply-adds a token forward, 6 to 10 backward, and no product with an inverse of a decay. */
 
 /* nv vectors of columns: s = w s + k z + a u and o = q s in one pass, which also reads the next token's u = b s. */
-INLINE void forward_columns(const int reads, const int erases, const int nv, const ha_recurrence_chunk *c, int cols,
-                            const float *v, ptrdiff_t ldv, const float *restrict beta, ptrdiff_t ldbeta,
-                            float *restrict s, ptrdiff_t lds, float *restrict o, ptrdiff_t ldo, float *restrict u,
-                            ptrdiff_t ldu)
+INLINE void forward_columns(const int reads, const int erases, const int values, const int nv,
+                            const ha_recurrence_chunk *c, int cols, const float *restrict wv, const float *v,
+                            ptrdiff_t ldv, const float *restrict beta, ptrdiff_t ldbeta, float *restrict s,
+                            ptrdiff_t lds, float *restrict o, ptrdiff_t ldo, float *restrict u, ptrdiff_t ldu)
 {
     const int dk = c->dk;
     vf seen[2] = {v_set(0.0f), v_set(0.0f)};
@@ -17,10 +17,10 @@ INLINE void forward_columns(const int reads, const int erases, const int nv, con
             seen[x] += v_set(c->b[i]) * v_load(s + i * lds + x * W);
     for (int t = 0; t < c->n; t++, v += ldv, o += ldo) {
         const ptrdiff_t at = t * c->ld;
-        const float *restrict q = c->q + at, *restrict k = c->k + at, *restrict w = c->w + at;
+        const float *restrict q = c->q + at, *restrict k = c->k + at, *restrict w = values ? q : c->w + at;
         const float *restrict a = erases ? c->a + at : NULL;
         const float *restrict b = reads ? c->b + at + (t + 1 < c->n ? c->ld : 0) : NULL;
-        vf z[2], out[2], next[2];
+        vf z[2], out[2], next[2], keep[2];
         for (int x = 0; x < nv; x++) {
             z[x] = x < nv - 1 || last == W ? v_load(v + x * W) : v_load_part(v + x * W, last, 0.0f);
             if (beta)
@@ -30,10 +30,12 @@ INLINE void forward_columns(const int reads, const int erases, const int nv, con
             else if (u)
                 v_store_part(u + t * ldu + x * W, seen[x], last);
             out[x] = next[x] = v_set(0.0f);
+            if (values)
+                keep[x] = v_load(wv + t * c->ldwv + x * W);
         }
         for (int i = 0; i < dk; i++)
             for (int x = 0; x < nv; x++) {
-                vf y = v_set(w[i]) * v_load(s + i * lds + x * W) + v_set(k[i]) * z[x];
+                vf y = (values ? keep[x] : v_set(w[i])) * v_load(s + i * lds + x * W) + v_set(k[i]) * z[x];
                 if (erases)
                     y += v_set(a[i]) * seen[x];
                 v_store(s + i * lds + x * W, y);
@@ -54,32 +56,38 @@ INLINE void forward_columns(const int reads, const int erases, const int nv, con
 static void k_recurrence(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
                          ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu)
 {
+    const float *wv = c->wv;
     for (; cols > 0; cols -= 2 * W, v += 2 * W, s += 2 * W, o += 2 * W, u = u ? u + 2 * W : NULL) {
         int n = cols < 2 * W ? cols : 2 * W;
-#define FORWARD(READS, ERASES)                                                                     \
-    (n > W ? forward_columns(READS, ERASES, 2, c, n, v, ldv, beta, ldbeta, s, lds, o, ldo, u, ldu) \
-           : forward_columns(READS, ERASES, 1, c, n, v, ldv, beta, ldbeta, s, lds, o, ldo, u, ldu))
+#define FORWARD(READS, ERASES, VALUES)                                                                         \
+    (n > W ? forward_columns(READS, ERASES, VALUES, 2, c, n, wv, v, ldv, beta, ldbeta, s, lds, o, ldo, u, ldu) \
+           : forward_columns(READS, ERASES, VALUES, 1, c, n, wv, v, ldv, beta, ldbeta, s, lds, o, ldo, u, ldu))
         if (c->a)
-            FORWARD(1, 1);
+            FORWARD(1, 1, 0);
         else if (c->b)
-            FORWARD(1, 0);
-        else
-            FORWARD(0, 0);
+            FORWARD(1, 0, 0);
+        else if (!wv)
+            FORWARD(0, 0, 0);
+        else {
+            FORWARD(0, 0, 1);
+            wv += 2 * W;
+        }
 #undef FORWARD
     }
 }
 
-INLINE void replay_columns(const int erases, const ha_recurrence_chunk *c, int cols, const float *restrict z,
-                           const float *restrict u, float *restrict history)
+INLINE void replay_columns(const int erases, const int values, const ha_recurrence_chunk *c, int cols,
+                           const float *restrict z, const float *restrict u, float *restrict history)
 {
     const ptrdiff_t ld = c->ld, step = cols * ld;
     for (int t = 0; t < c->n; t++) {
-        const float *restrict w = c->w + t * ld, *restrict k = c->k + t * ld;
+        const float *restrict k = c->k + t * ld, *restrict w = values ? k : c->w + t * ld;
         const float *restrict a = erases ? c->a + t * ld : NULL;
         for (int j = 0; j < cols; j++, history += ld) {
             const vf zj = v_set(z[t * cols + j]), uj = erases ? v_set(u[t * cols + j]) : zj;
+            const vf keep = values ? v_set(c->wv[t * c->ldwv + j]) : zj;
             for (int i = 0; i < ld; i += W) {
-                vf y = v_load(w + i) * v_load(history + i) + v_load(k + i) * zj;
+                vf y = (values ? keep : v_load(w + i)) * v_load(history + i) + v_load(k + i) * zj;
                 if (erases)
                     y += v_load(a + i) * uj;
                 v_store(history + step + i, y);
@@ -91,28 +99,34 @@ INLINE void replay_columns(const int erases, const ha_recurrence_chunk *c, int c
 static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const float *z, const float *u, float *history)
 {
     if (c->a)
-        replay_columns(1, c, cols, z, u, history);
+        replay_columns(1, 0, c, cols, z, u, history);
+    else if (c->wv)
+        replay_columns(0, 1, c, cols, z, u, history);
     else
-        replay_columns(0, c, cols, z, u, history);
+        replay_columns(0, 0, c, cols, z, u, history);
 }
 
 /* At the state s between two tokens: d, the gradient of s from what comes later, leaves token t (at the front of `n` rows)
- * and meets token t - 1 behind it. Sums over channels of d k and d a are left in vectors, W for each column. */
-INLINE void cross(const int reads, const int erases, const int leave, const int enter, const ha_recurrence_chunk *c,
-                  int t, int cols, const float *restrict s, float *restrict d, const ha_recurrence_columns *x,
-                  const ha_recurrence_gradient *g, float *restrict dk_sum, float *restrict da_sum)
+ * and meets token t - 1 behind it. Sums over channels of d k, of d a and, where columns decay, of d s are left in vectors,
+ * W for each column. */
+INLINE void cross(const int reads, const int erases, const int values, const int leave, const int enter,
+                  const ha_recurrence_chunk *c, int t, int cols, const float *restrict s, float *restrict d,
+                  const ha_recurrence_columns *x, const ha_recurrence_gradient *g, float *restrict dk_sum,
+                  float *restrict da_sum, float *restrict dw_sum)
 {
     const ptrdiff_t ld = c->ld, now = t * ld, before = now - ld;
     const float *restrict du = reads && leave ? x->du + t * cols : NULL;
     const float *restrict dout = enter ? x->dout + (t - 1) * cols : NULL;
     const float *restrict z = enter ? x->z + (t - 1) * cols : NULL;
     const float *restrict u = erases && enter ? x->u + (t - 1) * cols : NULL;
+    const float *restrict keep = values && leave ? c->wv + t * c->ldwv : NULL;
+    const int gated = leave && !values;
     for (int i = 0; i < ld; i += W) {
         const vf none = v_set(0.0f);
-        const vf w = leave ? v_load(c->w + now + i) : none, b = leave && reads ? v_load(c->b + now + i) : none;
+        const vf w = gated ? v_load(c->w + now + i) : none, b = leave && reads ? v_load(c->b + now + i) : none;
         const vf q = enter ? v_load(c->q + before + i) : none, k = enter ? v_load(c->k + before + i) : none;
         const vf a = enter && erases ? v_load(c->a + before + i) : none;
-        vf dw = leave ? v_load(g->w + now + i) : none, db = leave && reads ? v_load(g->b + now + i) : none;
+        vf dw = gated ? v_load(g->w + now + i) : none, db = leave && reads ? v_load(g->b + now + i) : none;
         vf dq = enter ? v_load(g->q + before + i) : none, dk = enter ? v_load(g->k + before + i) : none;
         vf da = enter && erases ? v_load(g->a + before + i) : none;
         for (int j = 0; j < cols; j++) {
@@ -120,8 +134,11 @@ INLINE void cross(const int reads, const int erases, const int leave, const int 
                 __builtin_prefetch(s + (j - cols) * ld + i); /* for the token before */
             vf state = v_load(s + j * ld + i), y = v_load(d + j * ld + i);
             if (leave) {
-                dw += y * state;
-                y *= w;
+                if (values)
+                    v_store(dw_sum + j * W, (i ? v_load(dw_sum + j * W) : none) + y * state);
+                else
+                    dw += y * state;
+                y *= values ? v_set(keep[j]) : w;
                 if (reads) {
                     db += v_set(du[j]) * state;
                     y += v_set(du[j]) * b;
@@ -139,7 +156,7 @@ INLINE void cross(const int reads, const int erases, const int leave, const int 
             }
             v_store(d + j * ld + i, y);
         }
-        if (leave)
+        if (gated)
             v_store(g->w + now + i, dw);
         if (leave && reads)
             v_store(g->b + now + i, db);
@@ -159,19 +176,21 @@ INLINE void sum_vectors(int n, const float *x, float *to)
         to[j] = v_sum(v_load(x + j * W));
 }
 
-INLINE void backward_columns(const int reads, const int erases, const ha_recurrence_chunk *c, int cols,
-                             const float *beta, const float *history, float *d, const ha_recurrence_columns *x,
-                             const ha_recurrence_gradient *g)
+INLINE void backward_columns(const int reads, const int erases, const int values, const ha_recurrence_chunk *c,
+                             int cols, const float *beta, const float *history, float *d,
+                             const ha_recurrence_columns *x, const ha_recurrence_gradient *g)
 {
-    float dk_sum[HA_REPLAY_COLUMNS * W], da_sum[HA_REPLAY_COLUMNS * W];
+    float dk_sum[HA_REPLAY_COLUMNS * W], da_sum[HA_REPLAY_COLUMNS * W], dw_sum[HA_REPLAY_COLUMNS * W];
     for (int t = c->n; t >= 0; t--) {
         const float *s = history + t * cols * c->ld;
         if (t == c->n)
-            cross(reads, erases, 0, 1, c, t, cols, s, d, x, g, dk_sum, da_sum);
+            cross(reads, erases, values, 0, 1, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
         else if (t > 0)
-            cross(reads, erases, 1, 1, c, t, cols, s, d, x, g, dk_sum, da_sum);
+            cross(reads, erases, values, 1, 1, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
         else
-            cross(reads, erases, 1, 0, c, t, cols, s, d, x, g, dk_sum, da_sum);
+            cross(reads, erases, values, 1, 0, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
+        if (values && t < c->n)
+            sum_vectors(cols, dw_sum, x->dwv + t * cols);
         if (t == 0)
             break;
         float *dz = x->dz + (t - 1) * cols, *du = reads ? x->du + (t - 1) * cols : NULL;
@@ -188,9 +207,11 @@ static void k_recurrence_backward(const ha_recurrence_chunk *c, int cols, const 
                                   float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g)
 {
     if (c->a)
-        backward_columns(1, 1, c, cols, beta, history, d, x, g);
+        backward_columns(1, 1, 0, c, cols, beta, history, d, x, g);
     else if (c->b)
-        backward_columns(1, 0, c, cols, beta, history, d, x, g);
+        backward_columns(1, 0, 0, c, cols, beta, history, d, x, g);
+    else if (c->wv)
+        backward_columns(0, 0, 1, c, cols, beta, history, d, x, g);
     else
-        backward_columns(0, 0, c, cols, beta, history, d, x, g);
+        backward_columns(0, 0, 0, c, cols, beta, history, d, x, g);
 }

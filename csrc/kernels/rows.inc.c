@@ -1,4 +1,4 @@
-/* Kernels that reduce along one row: RMSNorm, the two-sided softmax feature, RoPE, attention tiles, losses. */
+/* Kernels that reduce along one row: RMSNorm, LayerNorm, the two-sided softmax feature, RoPE, attention tiles, losses. */
 
 static float k_rms_norm(int d, const float *x, const float *w, float eps, float *y)
 {
@@ -22,6 +22,68 @@ static void k_rms_norm_backward(int d, const float *x, const float *w, float eps
         STORE(dx, LOAD(dx) + v_set(r) * LOAD(w) * g - v_set(pull) * u);
         if (dw)
             STORE(dw, LOAD(dw) + v_set(r) * u * g);
+    });
+}
+
+/* The centre of a row, mean + rest: one float cannot say it well enough where the spread around it is small. */
+typedef struct {
+    float mean, rest, inverse; /* inverse: 1 / sqrt(variance + eps) */
+} centre;
+
+static centre k_centre(int d, const float *x, float eps)
+{
+    size_t n = (size_t)d;
+    centre c;
+    vf sum = v_set(0.0f);
+    MAP(n, { sum += LOAD(x); });
+    c.mean = v_sum(sum) / (float)d;
+    vf square = sum = v_set(0.0f);
+    MAP(n, {
+        vf u = (part ? v_load_part(x + i, left, c.mean) : v_load(x + i)) - v_set(c.mean);
+        sum += u;
+        square += u * u;
+    });
+    c.rest = v_sum(sum) / (float)d;
+    c.inverse = 1.0f / sqrtf(v_sum(square) / (float)d - c.rest * c.rest + eps);
+    return c;
+}
+
+/* (x - mean) / sqrt(variance + eps) */
+INLINE vf v_centred(vf x, centre c)
+{
+    return (x - v_set(c.mean) - v_set(c.rest)) * v_set(c.inverse);
+}
+
+static void k_layer_norm(int d, const float *x, const float *w, const float *b, float eps, float *y)
+{
+    size_t n = (size_t)d;
+    const centre c = k_centre(d, x, eps);
+    MAP(n, { STORE(y, v_centred(LOAD(x), c) * LOAD(w) + LOAD(b)); });
+}
+
+/* u = (x - mean) r:  dx = r (w dy - mean(w dy) - u mean(u w dy)), dw = u dy, db = dy */
+static void k_layer_norm_backward(int d, const float *x, const float *w, float eps, const float *dy, float *dx,
+                                  float *dw, float *db)
+{
+    size_t n = (size_t)d;
+    const centre c = k_centre(d, x, eps);
+    vf plain = v_set(0.0f);
+    vf along = plain;
+    MAP(n, {
+        vf g = LOAD(w) * LOAD(dy);
+        plain += g;
+        along += g * v_centred(LOAD(x), c);
+    });
+    float shift = v_sum(plain) / (float)d;
+    float pull = v_sum(along) / (float)d;
+    MAP(n, {
+        vf u = v_centred(LOAD(x), c);
+        vf g = LOAD(dy);
+        STORE(dx, LOAD(dx) + v_set(c.inverse) * (LOAD(w) * g - v_set(shift) - u * v_set(pull)));
+        if (dw) {
+            STORE(dw, LOAD(dw) + u * g);
+            STORE(db, LOAD(db) + g);
+        }
     });
 }
 

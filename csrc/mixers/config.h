@@ -2,7 +2,16 @@
 #ifndef HA_MIXERS_CONFIG_H
 #define HA_MIXERS_CONFIG_H
 
+#include "core/activation.h"
 #include "ops/ops.h"
+
+typedef enum { HA_NORM_RMS, HA_NORM_LAYER } ha_norm_kind; /* LayerNorms have biases */
+
+/* With M the mixers, F the MLP, N norms:
+ *     PRE       y = x + M(N(x)),      z = y + F(N(y))
+ *     POST      y = N(x + M(x)),      z = N(y + F(y))
+ *     PARALLEL  z = x + M(N(x)) + F(N'(x)) */
+typedef enum { HA_BLOCK_PRE, HA_BLOCK_POST, HA_BLOCK_PARALLEL } ha_block_form;
 
 /* A head that answers one question about a sequence: its class, its values, or where in it a span starts and ends. */
 typedef enum { HA_TASK_NONE, HA_TASK_CLASSIFY, HA_TASK_REGRESS, HA_TASK_SPAN } ha_task_kind;
@@ -20,13 +29,25 @@ typedef struct {
 typedef struct {
     int vocab_size, hidden_size, num_layers, num_heads, num_kv_heads, head_dim, intermediate_size;
     float norm_eps;
-    const float *rope_inv_freq; /* [head_dim / 2], any scaling already in it */
+    int rope_dim;               /* channels of a head that RoPE turns; 0: none */
+    const float *rope_inv_freq; /* [rope_dim / 2], any scaling already in it */
     float rope_factor;          /* multiplies cos and sin (YaRN); 1 otherwise */
     int sliding_window;         /* of the softmax layers; 0: none */
     int bidirectional;          /* an encoder: every token sees its whole sequence */
-    int attention_bias, output_bias, mlp_bias, tie_embeddings;
-    int lm_head; /* 0: hidden states only; a model with a task has none either */
-    ha_task task;
+    int attention_bias, output_bias, mlp_bias;
+    int qk_norm; /* RMSNorm of each head of q and k, before RoPE */
+    ha_norm_kind norm;
+    ha_block_form block;
+    int mlp_plain; /* down(act(up(x))) instead of SwiGLU */
+    ha_act act;    /* of a plain MLP and of the head's transform */
+
+    int positions,
+        position_offset; /* learned positions, 0: none; position p is row p + offset of [positions + offset, d] */
+    int segments;        /* learned embeddings of token types; 0: none */
+    int embed_norm, final_norm;             /* a norm after the embeddings, after the last layer */
+    int lm_head, tie_embeddings, head_bias; /* logits = hidden W^T + bias, W the embedding when tied */
+    int head_transform; /* hidden = N(act(W' h + b')) of the last layer's h (masked language models) */
+    ha_task task;       /* a model with one has no LM head, bias or transform */
 } ha_config;
 
 #endif

@@ -17,8 +17,8 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_DELTA,
     .gate = HA_GATE_NONE,
-    .part = {{"b", .per_head = 1}},
-    .norm = 1,
+    .part = {{"b", .per = HA_PER_HEAD}},
+    .norm = HA_NORM_HEAD,
     .unit = 1,
     .gates = gates,
     .gates_backward = gates_backward,

@@ -29,10 +29,10 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_DELTA,
     .gate = HA_GATE_HEAD,
-    .part = {[OUTPUT] = {"g"}, [BETA] = {"b", .per_head = 1}, [DECAY] = {"a", "dt_bias", .per_head = 1}},
+    .part = {[OUTPUT] = {"g"}, [BETA] = {"b", .per = HA_PER_HEAD}, [DECAY] = {"a", "dt_bias", .per = HA_PER_HEAD}},
     .has_output_gate = 1,
     .output = HA_SILU,
-    .norm = 1,
+    .norm = HA_NORM_HEAD,
     .unit = 1,
     .decays = 1,
     .init = init,

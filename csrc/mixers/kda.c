@@ -31,10 +31,11 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_DELTA,
     .gate = HA_GATE_CHANNEL,
-    .part = {[OUTPUT] = {"g", .rank = RANK}, [BETA] = {"b", .per_head = 1}, [DECAY] = {"f", "dt_bias", .rank = RANK}},
+    .part =
+        {[OUTPUT] = {"g", .rank = RANK}, [BETA] = {"b", .per = HA_PER_HEAD}, [DECAY] = {"f", "dt_bias", .rank = RANK}},
     .has_output_gate = 1,
     .output = HA_SIGMOID,
-    .norm = 1,
+    .norm = HA_NORM_HEAD,
     .unit = 1,
     .decays = 1,
     .init = init,

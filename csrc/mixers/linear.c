@@ -29,10 +29,10 @@ static layout layout_of(const ha_mixer *mixer)
 }
 
 typedef struct {
-    float *qkv, *fq, *fk, *num, *den, *states;
+    float *qkv, *fq, *fk, *num, *den, *raw, *states; /* raw: what ha_project_in keeps */
 } saved_parts;
 
-static saved_parts parts(const layout *l, int rows, float *saved)
+static saved_parts parts(const ha_mixer *mixer, const layout *l, int rows, float *saved)
 {
     const size_t n = (size_t)rows;
     saved_parts p = {.qkv = saved};
@@ -40,14 +40,16 @@ static saved_parts parts(const layout *l, int rows, float *saved)
     p.fk = p.fq + n * (size_t)(l->sums.heads * l->sums.features);
     p.num = p.fk + n * (size_t)(l->sums.kv_heads * l->sums.features);
     p.den = p.num + n * (size_t)l->q;
-    p.states = p.den + n * (size_t)l->sums.heads;
+    p.raw = p.den + n * (size_t)l->sums.heads;
+    p.states = p.raw + ha_project_in_saved(mixer, rows);
     return p;
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const layout l = layout_of(mixer);
-    return (size_t)(parts(&l, batch->rows, NULL).states - (float *)NULL) + ha_linear_attention_states(&l.sums, batch);
+    return (size_t)(parts(mixer, &l, batch->rows, NULL).states - (float *)NULL) +
+           ha_linear_attention_states(&l.sums, batch);
 }
 
 static ha_state_shape state_shape(const ha_mixer *mixer)
@@ -102,13 +104,12 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     const int keep = saved != NULL;
     if (!keep)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(&l, batch->rows, saved);
+    saved_parts p = parts(mixer, &l, batch->rows, saved);
     const float **e, **v;
     float **states, *y;
-    ha_project_in(mixer, pass, x, p.qkv);
+    ha_project_in(mixer, pass, x, p.qkv, p.raw);
     if (mixer->option[OPTION_ROPE])
-        ha_rope(batch->rows, c->num_heads + c->num_kv_heads, c->head_dim / 2, pass->cos, pass->sin, 1.0f, p.qkv,
-                l.width);
+        ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, l.width);
     HA_TRY(ha_features_forward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk));
     HA_PUSH(e, pass->arena, (size_t)batch->n_seq);
     HA_PUSH(v, pass->arena, (size_t)batch->n_seq);
@@ -159,7 +160,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const layout l = layout_of(mixer);
     const int rows = batch->rows, fq = c->num_heads * l.sums.features, fk = c->num_kv_heads * l.sums.features;
     const size_t mark = ha_arena_mark(pass->arena), n = (size_t)rows;
-    const saved_parts p = parts(&l, rows, saved);
+    const saved_parts p = parts(mixer, &l, rows, saved);
     float *y, *dy, *dnum, *dden, *dqkv, *dfq, *dfk;
     HA_PUSH(y, pass->arena, n * (size_t)l.q);
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);
@@ -178,8 +179,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                             pass->arena));
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
         if (mixer->option[OPTION_ROPE])
-            ha_rope(rows, c->num_heads + c->num_kv_heads, c->head_dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_project_in_backward(mixer, pass, x, dqkv, dx);
+            ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, l.width);
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

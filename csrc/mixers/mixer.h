@@ -13,12 +13,12 @@
 #include "mixers/config.h"
 #include "mixers/params.h"
 
-enum { HA_MAX_SLOTS = 16, HA_MAX_OPTIONS = 8 };
+enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 8 };
 
 /* What one pass over a batch shares. */
 typedef struct {
     const ha_batch *batch;
-    const float *cos, *sin; /* [rows, head_dim / 2] */
+    const float *cos, *sin; /* [rows, rope_dim / 2] */
     const ha_params *params;
     const float *weights; /* the parameter arena */
     float *grads;         /* its gradients, or NULL when only inputs need them */
@@ -85,7 +85,7 @@ struct ha_mixer {
 };
 
 /* Slots that every mixer uses alike; a kind's own slots start at HA_SLOT_OWN. q, k and v are one joined matrix. */
-enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_OWN };
+enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_Q_NORM, HA_SLOT_K_NORM, HA_SLOT_OWN };
 
 /* registry.c: kind `index`, NULL after the last; softmax is the first. */
 const ha_mixer_kind *ha_mixer_at(int index);

@@ -43,6 +43,10 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     if (c->output_bias)
         HA_TRY(ha_params_add(params, prefix, "o_proj.bias", HA_GROUP_MIXER, layer, aligns, 0, 1, d, 0, 0,
                              &mixer->at[HA_SLOT_O_BIAS]));
+    static const char *const norm[] = {"q_norm.weight", "k_norm.weight"};
+    for (int i = 0; c->qk_norm && i < 2; i++)
+        HA_TRY(ha_params_add(params, prefix, norm[i], HA_GROUP_MIXER, layer, aligns, 0, 1, c->head_dim, 0, 0,
+                             &mixer->at[HA_SLOT_Q_NORM + i]));
     return HA_OK;
 }
 
@@ -71,16 +75,54 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
            d * dim * (size_t)c->num_heads * sizeof *weights);
     if (c->output_bias)
         memcpy(weights + mixer->at[HA_SLOT_O_BIAS], weights + softmax->at[HA_SLOT_O_BIAS], d * sizeof *weights);
+    for (int i = 0; c->qk_norm && i < 2; i++)
+        memcpy(weights + mixer->at[HA_SLOT_Q_NORM + i], weights + softmax->at[HA_SLOT_Q_NORM + i],
+               dim * sizeof *weights);
+}
+
+void ha_rotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float sign, float *x, ptrdiff_t ldx)
+{
+    const ha_config *c = mixer->config;
+    ha_rope(pass->batch->rows, heads, c->head_dim, c->rope_dim / 2, pass->cos, pass->sin, sign, x, ldx);
 }
 
 void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x, ptrdiff_t ldx)
 {
-    const int rows = pass->batch->rows, dim = mixer->config->head_dim;
-    const float factor = mixer->config->rope_factor, inverse = 1.0f / (factor * factor);
-    ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, x, ldx);
-    for (int r = 0; factor != 1.0f && r < rows; r++)
-        for (ptrdiff_t i = 0; i < (ptrdiff_t)heads * dim; i++)
-            x[r * ldx + i] *= inverse; /* both tables carry the factor */
+    const ha_config *c = mixer->config;
+    const float factor = c->rope_factor, inverse = 1.0f / (factor * factor);
+    ha_rotate(mixer, pass, heads, -1.0f, x, ldx);
+    for (int r = 0; factor != 1.0f && r < pass->batch->rows; r++)
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < c->rope_dim; i++)
+                x[r * ldx + (ptrdiff_t)h * c->head_dim + i] *= inverse; /* both tables carry the factor */
+}
+
+void ha_qk_norm(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads, const float *x, ptrdiff_t ldx,
+                float *y, ptrdiff_t ldy)
+{
+    const ha_config *c = mixer->config;
+    if (c->qk_norm)
+        ha_head_norm_forward(pass->batch->rows, heads, c->head_dim, x, ldx, ha_weight(mixer, pass, slot), c->norm_eps,
+                             y, ldy);
+}
+
+ha_status ha_qk_norm_backward(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads, const float *x,
+                              ptrdiff_t ldx, float *dy, ptrdiff_t lddy)
+{
+    const ha_config *c = mixer->config;
+    const int rows = pass->batch->rows, width = heads * c->head_dim;
+    const size_t mark = ha_arena_mark(pass->arena);
+    float *dx;
+    if (!c->qk_norm)
+        return HA_OK;
+    HA_PUSH(dx, pass->arena, (size_t)rows * (size_t)width);
+    memset(dx, 0, (size_t)rows * (size_t)width * sizeof *dx);
+    HA_TRY(ha_head_norm_backward(rows, heads, c->head_dim, x, ldx, ha_weight(mixer, pass, slot), c->norm_eps, dy, lddy,
+                                 dx, width, ha_grad(mixer, pass, slot), pass->arena));
+    for (int r = 0; r < rows; r++)
+        memcpy(dy + r * lddy, dx + (ptrdiff_t)r * width, (size_t)width * sizeof *dx);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
 }
 
 static int qkv_width(const ha_config *c)
@@ -88,18 +130,41 @@ static int qkv_width(const ha_config *c)
     return (c->num_heads + 2 * c->num_kv_heads) * c->head_dim;
 }
 
-void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, float *qkv)
+/* Columns of q and k together. */
+static int qk_width(const ha_config *c)
 {
-    const int d = mixer->config->hidden_size, width = qkv_width(mixer->config);
-    ha_linear_forward(pass->batch->rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV),
-                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, qkv, width);
+    return (c->num_heads + c->num_kv_heads) * c->head_dim;
 }
 
-void ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, const float *dqkv, float *dx)
+size_t ha_project_in_saved(const ha_mixer *mixer, int rows)
 {
-    const int d = mixer->config->hidden_size, width = qkv_width(mixer->config);
+    return mixer->config->qk_norm ? (size_t)rows * (size_t)qk_width(mixer->config) : 0;
+}
+
+void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, float *qkv, float *kept)
+{
+    const ha_config *c = mixer->config;
+    const int rows = pass->batch->rows, d = c->hidden_size, width = qkv_width(c), qk = qk_width(c),
+              q = c->num_heads * c->head_dim;
+    ha_linear_forward(rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV),
+                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, qkv, width);
+    for (int r = 0; c->qk_norm && kept && r < rows; r++)
+        memcpy(kept + (ptrdiff_t)r * qk, qkv + (ptrdiff_t)r * width, (size_t)qk * sizeof *kept);
+    ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, c->num_heads, qkv, width, qkv, width);
+    ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, c->num_kv_heads, qkv + q, width, qkv + q, width);
+}
+
+ha_status ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, const float *kept,
+                                 float *dqkv, float *dx)
+{
+    const ha_config *c = mixer->config;
+    const int d = c->hidden_size, width = qkv_width(c), qk = qk_width(c), q = c->num_heads * c->head_dim;
+    HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_Q_NORM, c->num_heads, kept, qk, dqkv, width));
+    HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_K_NORM, c->num_kv_heads, kept + (c->qk_norm ? q : 0), qk, dqkv + q,
+                               width));
     ha_linear_backward(pass->batch->rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, width,
                        1.0f, dx, d, ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+    return HA_OK;
 }
 
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out)

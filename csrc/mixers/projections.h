@@ -18,13 +18,26 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
 /* Copies q, k, v, o and their biases from softmax; with kv_heads = heads each K/V head is repeated for its group. */
 void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int kv_heads, float *weights);
 
-/* Undoes ha_rope on x [rows, heads, dim] itself; a gradient wants ha_rope with sign -1. */
+/* RoPE on x [rows, heads, dim] as the config says; sign -1 for gradients. */
+void ha_rotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float sign, float *x, ptrdiff_t ldx);
+/* Undoes ha_rotate on x itself. */
 void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x, ptrdiff_t ldx);
 
-/* qkv [rows, heads + 2 kv_heads, dim] = x W^T + bias, of mixers that keep keys grouped and join nothing behind them */
-void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, float *qkv);
-/* dx += dqkv W unless NULL, and the gradients of weights and biases */
-void ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, const float *dqkv, float *dx);
+/* The qk-norm of x = q or k [rows, heads, dim] to y, which may be x, when the config has one; `slot` its weight. */
+void ha_qk_norm(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads, const float *x, ptrdiff_t ldx,
+                float *y, ptrdiff_t ldy);
+/* dy, the gradient of its output, becomes that of x. */
+ha_status ha_qk_norm_backward(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads, const float *x,
+                              ptrdiff_t ldx, float *dy, ptrdiff_t lddy);
+
+/* Floats that ha_project_in keeps for its backward pass: q and k before their norm. */
+size_t ha_project_in_saved(const ha_mixer *mixer, int rows);
+/* qkv [rows, heads + 2 kv_heads, dim] = x W^T + bias, q and k through their norm, of mixers that keep keys grouped and join
+ * nothing behind them; kept: as above, may be NULL where nothing is saved */
+void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, float *qkv, float *kept);
+/* dx += gradient of <dqkv, qkv> unless NULL, and the gradients of weights and biases; dqkv is overwritten */
+ha_status ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, const float *kept,
+                                 float *dqkv, float *dx);
 
 /* y [rows, width] -> out += scale * (y Wo^T + bias) */
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out);

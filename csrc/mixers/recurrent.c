@@ -7,12 +7,13 @@
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "mixers/projections.h"
+#include "mixers/slots.h"
 
 typedef struct {
     float *projected; /* [rows, width] with biases, before any activation */
     float *o;         /* [rows, inner] output of the recurrence */
     float *u;         /* [rows, inner] what it read before each write, unless it only adds */
-    float *states;
+    float *states;    /* and what else slots.h saves */
 } saved_parts;
 
 static ha_recurrence shape_of(const ha_layout *l)
@@ -34,23 +35,25 @@ size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
     const ha_layout l = ha_recurrent_layout(mixer);
     const ha_recurrence shape = shape_of(&l);
     const int arrays = l.frame->form == HA_FORM_ADD ? 1 : 2;
-    return (size_t)batch->rows * (size_t)(l.width + arrays * l.inner) + ha_recurrence_states(&shape, batch);
+    return (size_t)batch->rows * (size_t)(l.width + arrays * l.inner) +
+           (l.slots ? ha_slots_saved(&l, batch) : ha_recurrence_states(&shape, batch));
 }
 
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
 {
-    const size_t heads = (size_t)mixer->config->num_heads, dim = (size_t)mixer->config->head_dim;
-    return (ha_state_shape){.floats = heads * dim * dim};
+    const ha_layout l = ha_recurrent_layout(mixer);
+    const size_t past = l.conv ? (size_t)(l.conv - 1) * 3 * (size_t)l.inner : 0;
+    return (ha_state_shape){.floats = l.state + past};
 }
 
 double ha_recurrent_flops(const ha_mixer *mixer, double context)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
     (void)context;
-    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner);
+    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 6.0 * l.conv * l.inner;
     for (int i = 0; i < l.n_parts; i++)
         flops += 2.0 * l.frame->part[i].rank * l.size[i];
-    return flops + (l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0) * l.inner * l.dim;
+    return flops + (l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0) * (double)l.state;
 }
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
@@ -76,8 +79,15 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
             HA_TRY(ha_params_add(params, prefix, f->part[i].bias, HA_GROUP_MIXER, layer, 1, 0, 1, l.size[i], 0, 0,
                                  &mixer->at[HA_SLOT_BIAS + i]));
     }
+    for (int i = 0; l.conv && i < 3; i++) {
+        const char *const conv[] = {"q_conv.weight", "k_conv.weight", "v_conv.weight"};
+        size_t at;
+        HA_TRY(ha_params_add(params, prefix, conv[i], HA_GROUP_MIXER, layer, 1, i > 0, 2, l.inner, l.conv, 0, &at));
+        if (i == 0)
+            mixer->at[HA_SLOT_CONV] = at;
+    }
     if (f->norm)
-        HA_TRY(ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, l.dim, 0, 0,
+        HA_TRY(ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, l.normed, 0, 0,
                              &mixer->at[HA_SLOT_NORM]));
     return HA_OK;
 }
@@ -99,8 +109,10 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
         if (l.frame->part[i].bias)
             memset(weights + mixer->at[HA_SLOT_BIAS + i], 0, (size_t)l.size[i] * sizeof *weights);
     }
-    for (int i = 0; l.frame->norm && i < l.dim; i++)
+    for (int i = 0; l.frame->norm && i < l.normed; i++)
         weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = 1.0f;
+    for (int i = 0; l.conv && i < 3 * l.inner * l.conv; i++) /* the last tap alone: q, k and v as they come */
+        weights[mixer->at[HA_SLOT_CONV] + (size_t)i] = (i + 1) % l.conv == 0;
     if (l.frame->init)
         l.frame->init(mixer, weights, rng);
 }
@@ -128,9 +140,8 @@ static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_layo
                        const float *gate, float *n, float *open, float *y)
 {
     const float *norm = ha_weight(mixer, pass, HA_SLOT_NORM);
-    for (int h = 0; l->frame->norm && h < l->heads; h++)
-        ha_kernels_get()->rms_norm(l->dim, o + (ptrdiff_t)h * l->dim, norm, mixer->config->norm_eps,
-                                   n + (ptrdiff_t)h * l->dim);
+    for (int i = 0; l->frame->norm && i < l->inner; i += l->normed)
+        ha_kernels_get()->rms_norm(l->normed, o + i, norm, mixer->config->norm_eps, n + i);
     if (!l->frame->norm)
         memcpy(n, o, (size_t)l->inner * sizeof *n);
     if (l->frame->has_output_gate)
@@ -180,9 +191,9 @@ static ha_status output_backward(const ha_mixer *mixer, const ha_pass *pass, con
                                  d->logits[0] + r * d->ld[0]);
     }
     if (l->frame->norm)
-        HA_TRY(ha_rms_norm_backward(rows * l->heads, l->dim, o, l->dim, ha_weight(mixer, pass, HA_SLOT_NORM),
-                                    mixer->config->norm_eps, dn, l->dim, d_o, l->dim,
-                                    ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena));
+        HA_TRY(ha_rms_norm_backward(rows * (l->inner / l->normed), l->normed, o, l->normed,
+                                    ha_weight(mixer, pass, HA_SLOT_NORM), mixer->config->norm_eps, dn, l->normed, d_o,
+                                    l->normed, ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }
@@ -204,15 +215,21 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
         HA_PUSH(saved, pass->arena, (size_t)batch->rows * (size_t)(l.width + l.inner));
     const saved_parts p = parts(&l, batch->rows, saved);
     ha_operands in;
-    float **states, *y;
+    float **states, **past, *y;
     project(mixer, pass, &l, x, p.projected);
-    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, &in));
     HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++)
+    HA_PUSH(past, pass->arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
         states[s] = state ? state[s].data : NULL;
+        past[s] = state ? state[s].data + l.state : NULL;
+    }
+    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, past, &in));
     const ha_recurrence_in operands = recurrence_operands(&l, &in);
-    HA_TRY(ha_recurrence_forward(&shape, batch, &operands, states, states, p.o, l.inner, keep ? p.u : NULL,
-                                 keep ? p.states : NULL, pass->arena));
+    if (l.slots)
+        HA_TRY(ha_slots_forward(&l, batch, &in, states, p.o, keep ? p.states : NULL, pass->arena));
+    else
+        HA_TRY(ha_recurrence_forward(&shape, batch, &operands, states, states, p.o, l.inner, keep ? p.u : NULL,
+                                     keep ? p.states : NULL, pass->arena));
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
     HA_TRY(output(mixer, pass, &l, p.o, &in, y));
     ha_project_out(mixer, pass, y, scale, out);
@@ -234,7 +251,7 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     float *y, *dy, *d_o, *dprojected;
     HA_PUSH(y, pass->arena, wide);
     HA_PUSH(dy, pass->arena, wide);
-    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, &in));
+    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, NULL, &in));
     HA_TRY(output(mixer, pass, &l, p.o, &in, y));
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
@@ -244,8 +261,11 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
         HA_TRY(output_backward(mixer, pass, &l, p.o, &in, dy, d_o, &d));
         const ha_recurrence_in operands = recurrence_operands(&l, &in);
         const ha_recurrence_out gradients = {d.q, d.key, d.v, d.g, d.beta, d.a, d.b, l.inner, l.inner};
-        HA_TRY(ha_recurrence_backward(&shape, batch, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
-                                      pass->arena));
+        if (l.slots)
+            HA_TRY(ha_slots_backward(&l, batch, &in, p.states, d_o, &d, pass->arena));
+        else
+            HA_TRY(ha_recurrence_backward(&shape, batch, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
+                                          pass->arena));
         HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
         ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
                            ha_projection(mixer, pass, HA_SLOT_QKV), dprojected, l.width, 1.0f, dx, c->hidden_size,
@@ -255,6 +275,18 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;
+}
+
+void ha_sigmoid_decay(int n, float power, const float *x, float *g)
+{
+    for (int i = 0; i < n; i++) /* log sigmoid(x) = min(x, 0) - log(1 + e^-|x|) */
+        g[i] = power * (fminf(x[i], 0.0f) - log1pf(expf(-fabsf(x[i]))));
+}
+
+void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *dg, float *dx)
+{
+    for (int i = 0; i < n; i++)
+        dx[i] = power * dg[i] / (1.0f + expf(x[i]));
 }
 
 static float softplus(float x)

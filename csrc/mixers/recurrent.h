@@ -1,12 +1,13 @@
 /* The frame of the mixers on the linear recurrence: a kind is a description and the functions of its gates.
  *
  *     [q, k, v, parts] = x W^T          one product; parts feed gates, a few of them through a low rank
- *     q, k, v = f(q), f(k), f(v)        silu or nothing; q and k of length 1 and rotated where the kind or its options say
+ *     q, k, v = f(conv(q)), ...         a short convolution or none, silu or nothing; then, where the kind or its options
+ *                                       say so, q and k get length 1 and are rotated
  *     g, beta, a, b, key = gates(parts, k)
  *     o = recurrence(dim^-1/2 q, key, v, g, beta, a, b)
  *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none
  *     out = y W_o^T
- * State for decoding: [heads, dim, dim] floats. */
+ * State for decoding: [heads, dim, dim] floats, then the last inputs of the convolution, [conv - 1, 3 inner]. */
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
 
@@ -18,17 +19,20 @@ enum { HA_MAX_PARTS = 4 };
 
 /* A projection of x besides q, k, v, with `width` outputs: `name_proj.weight` [width, hidden]; of low rank when rank > 0:
  * `name_up.weight` [width, rank] after f of `name_down.weight` [rank, hidden]. bias: its name, or NULL. */
+typedef enum { HA_PER_CHANNEL, HA_PER_HEAD, HA_PER_SLOT } ha_part_width;
+
 typedef struct {
     const char *name, *bias;
-    int per_head; /* width: one number a head, else one a channel */
+    ha_part_width per;
     int rank;
     ha_activation inner; /* f */
 } ha_part;
 
 /* One token, for the functions of a kind: logits of the parts with their biases, k as the frame made it; to fill: what the
- * kind's form and gate want of g, beta, a, b, and key when it writes something else than k. */
+ * kind's form and gate want of g, beta, a, b, and key when it writes something else than k. `gated` numbers are in key and,
+ * by channel, in g: heads * dim, or heads * slots. */
 typedef struct {
-    int heads, dim;
+    int heads, dim, gated;
     const float *part[HA_MAX_PARTS], *k;
     float *key, *g, *beta, *a, *b;
 } ha_token;
@@ -41,6 +45,7 @@ typedef struct {
 } ha_token_gradient;
 
 typedef enum { HA_FORM_ADD, HA_FORM_DELTA, HA_FORM_ERASE } ha_form; /* nothing; beta; a and b: see ha_recurrence */
+typedef enum { HA_NORM_NONE, HA_NORM_HEAD, HA_NORM_WHOLE } ha_norm; /* RMSNorm over a head's channels, or over all */
 
 typedef struct {
     ha_form form;
@@ -48,7 +53,9 @@ typedef struct {
     ha_part part[HA_MAX_PARTS]; /* ends at the first without a name */
     int has_output_gate;        /* the first part gates the output through f = output */
     ha_activation output;
-    int norm, unit, has_key;
+    ha_norm norm;
+    int unit, has_key;
+    int slots;  /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
     int decays; /* A_log [heads] is a parameter, at HA_SLOT_KIND */
     /* Any of these may be NULL. init: biases and own parameters, which are 0 before it. */
     void (*init)(const ha_mixer *mixer, float *weights, ha_rng *rng);
@@ -57,14 +64,15 @@ typedef struct {
 } ha_recurrent;
 
 enum { HA_SLOT_UP = HA_SLOT_OWN, HA_SLOT_BIAS = HA_SLOT_UP + HA_MAX_PARTS, HA_SLOT_NORM = HA_SLOT_BIAS + HA_MAX_PARTS };
-enum { HA_SLOT_KIND = HA_SLOT_NORM + 1 };
+enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
+_Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "a mixer has no more slots");
 
 /* The first options of every such kind. */
-enum { HA_OPTION_ROPE, HA_OPTION_SILU };
-#define HA_RECURRENT_OPTIONS(rope, silu)         \
-    {"rope", rope, 0, 1, "rotate q and k"},      \
-    {                                            \
-        "silu", silu, 0, 1, "silu on q, k and v" \
+enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_SLOTS };
+#define HA_RECURRENT_OPTIONS(rope, silu)                                                             \
+    {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},              \
+    {                                                                                                \
+        "conv", 0, 0, HA_MAX_CONV, "taps of a causal convolution on q, k and v before silu, 0: none" \
     }
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
@@ -82,6 +90,9 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context);
     .state = ha_recurrent_state, .forward = ha_recurrent_forward, .backward = ha_recurrent_backward,      \
     .flops = ha_recurrent_flops, .frame = &(description)
 
+/* log sigmoid(x) times `power`, for n numbers; dx = its gradient from dg. */
+void ha_sigmoid_decay(int n, float power, const float *x, float *g);
+void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *dg, float *dx);
 /* Mamba-2's decay, g = -exp(A_log) softplus(x), for n numbers of a head; dx = its gradient from dg. */
 void ha_decay(int n, float a_log, const float *x, float *g);
 void ha_decay_backward(int n, float a_log, const float *x, const float *dg, float *dx);
@@ -93,22 +104,29 @@ void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *r
 /* Columns of the joined projection: q, k, v [inner each], then the parts, or their low-rank halves. */
 typedef struct {
     const ha_recurrent *frame;
-    int heads, dim, inner, width, n_parts;
+    int heads, dim, inner, width, n_parts, conv;
+    int slots, gated, normed; /* slots of a head or 0; columns of key and of g by channel; channels of a norm */
+    size_t state;             /* floats, before those of the convolution */
     int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
 } ha_layout;
 
-/* What the recurrence reads [rows, inner] or [rows, heads], and the logits of the parts. */
+/* What the recurrence reads [rows, inner] or [rows, heads], what q, k and v are made of [rows, 3 inner], and the logits of
+ * the parts. */
 typedef struct {
+    float *qkv;
+    ptrdiff_t ldqkv;
     float *q, *k, *v, *key, *g, *beta, *a, *b;
     float *logits[HA_MAX_PARTS], *low[HA_MAX_PARTS];
     ptrdiff_t ld[HA_MAX_PARTS];
 } ha_operands;
 
 ha_layout ha_recurrent_layout(const ha_mixer *mixer);
-/* Arrays for operands or their gradients; the logits of parts of full rank lie in `projected` [rows, width]. */
+/* Arrays for operands or their gradients; the logits of parts of full rank lie in `projected` [rows, width], and so does
+ * qkv without a convolution. */
 ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_arena *arena, ha_operands *to);
+/* conv [n_seq]: the states of the convolution, or NULL */
 ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, float *projected,
-                           ha_operands *to);
+                           float *const *conv, ha_operands *to);
 /* From the gradients of the operands and of the output gate's logits to dprojected and the kind's parameters. */
 ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
                                ha_operands *in, ha_operands *d, float *dprojected);

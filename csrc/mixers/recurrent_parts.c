@@ -14,10 +14,15 @@ ha_layout ha_recurrent_layout(const ha_mixer *mixer)
     const ha_config *c = mixer->config;
     ha_layout l = {.frame = mixer->kind->frame, .heads = c->num_heads, .dim = c->head_dim};
     l.inner = l.heads * l.dim;
+    l.conv = mixer->option[HA_OPTION_CONV];
+    l.slots = l.frame->slots ? mixer->option[HA_OPTION_SLOTS] : 0;
+    l.gated = l.heads * (l.slots ? l.slots : l.dim);
+    l.normed = l.frame->norm == HA_NORM_HEAD ? l.dim : l.inner;
+    l.state = (size_t)l.inner * (size_t)(l.slots ? 2 * l.slots : l.dim);
     l.width = 3 * l.inner;
     for (const ha_part *p = l.frame->part; l.n_parts < HA_MAX_PARTS && p[l.n_parts].name; l.n_parts++) {
         int i = l.n_parts;
-        l.size[i] = p[i].per_head ? l.heads : l.inner;
+        l.size[i] = p[i].per == HA_PER_HEAD ? l.heads : p[i].per == HA_PER_SLOT ? l.gated : l.inner;
         l.column[i] = l.width;
         l.width += p[i].rank ? p[i].rank : l.size[i];
     }
@@ -28,15 +33,20 @@ ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_ar
 {
     const ha_recurrent *f = l->frame;
     const size_t wide = (size_t)rows * (size_t)l->inner, narrow = (size_t)rows * (size_t)l->heads;
-    *to = (ha_operands){0};
+    const size_t gated = (size_t)rows * (size_t)l->gated;
+    *to = (ha_operands){.qkv = projected, .ldqkv = l->width};
+    if (l->conv) {
+        to->ldqkv = 3 * l->inner;
+        HA_PUSH(to->qkv, arena, 3 * wide);
+    }
     HA_PUSH(to->q, arena, wide);
     HA_PUSH(to->k, arena, wide);
     HA_PUSH(to->v, arena, wide);
     to->key = to->k;
     if (f->has_key)
-        HA_PUSH(to->key, arena, wide);
+        HA_PUSH(to->key, arena, gated);
     if (f->gate != HA_GATE_NONE)
-        HA_PUSH(to->g, arena, f->gate == HA_GATE_HEAD ? narrow : wide);
+        HA_PUSH(to->g, arena, f->gate == HA_GATE_HEAD ? narrow : gated);
     if (f->form == HA_FORM_DELTA)
         HA_PUSH(to->beta, arena, narrow);
     if (f->form == HA_FORM_ERASE) {
@@ -57,10 +67,10 @@ ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_ar
 
 static ha_token token_at(const ha_layout *l, const ha_operands *x, ptrdiff_t row)
 {
-    const ptrdiff_t wide = row * l->inner, narrow = row * l->heads;
-    ha_token t = {.heads = l->heads, .dim = l->dim, .k = x->k + wide};
-    t.key = l->frame->has_key ? x->key + wide : NULL;
-    t.g = x->g ? x->g + (l->frame->gate == HA_GATE_HEAD ? narrow : wide) : NULL;
+    const ptrdiff_t wide = row * l->inner, narrow = row * l->heads, gated = row * l->gated;
+    ha_token t = {.heads = l->heads, .dim = l->dim, .gated = l->gated, .k = x->k + wide};
+    t.key = l->frame->has_key ? x->key + gated : NULL;
+    t.g = x->g ? x->g + (l->frame->gate == HA_GATE_HEAD ? narrow : gated) : NULL;
     t.beta = x->beta ? x->beta + narrow : NULL;
     t.a = x->a ? x->a + wide : NULL;
     t.b = x->b ? x->b + wide : NULL;
@@ -107,32 +117,39 @@ static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const 
 }
 
 ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, float *projected,
-                           ha_operands *to)
+                           float *const *conv, ha_operands *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const ha_activation act = mixer->option[HA_OPTION_SILU] ? HA_SILU : HA_LINEAR;
+    const int norm = mixer->config->qk_norm;
     const float shrink = 1.0f / sqrtf((float)dim);
     HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
     low_rank_forward(mixer, pass, l, projected, to);
+    if (l->conv)
+        ha_short_conv_forward(pass->batch, 3 * inner, l->conv, projected, l->width,
+                              ha_weight(mixer, pass, HA_SLOT_CONV), conv, to->qkv, to->ldqkv);
+    ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, heads, to->qkv, to->ldqkv, to->q, inner);
+    ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, heads, to->qkv + inner, to->ldqkv, to->k, inner);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++) {
         float *out[3] = {to->q + (ptrdiff_t)r * inner, to->k + (ptrdiff_t)r * inner, to->v + (ptrdiff_t)r * inner};
         for (int i = 0; i < 3; i++) {
-            ha_activate(act, (size_t)inner, projected + (ptrdiff_t)r * l->width + i * inner, out[i]);
+            const float *x = to->qkv + r * to->ldqkv + i * inner;
+            ha_activate(act, (size_t)inner, norm && i < 2 ? out[i] : x, out[i]);
             for (int h = 0; i < 2 && h < heads; h++) {
-                float *x = out[i] + (ptrdiff_t)h * dim;
-                float factor = f->unit ? 1.0f / sqrtf(kernel->dot((size_t)dim, x, x) + TINY) : 1.0f;
+                float *y = out[i] + (ptrdiff_t)h * dim;
+                float factor = f->unit ? 1.0f / sqrtf(kernel->dot((size_t)dim, y, y) + TINY) : 1.0f;
                 factor *= i == 0 ? shrink : 1.0f;
                 for (int j = 0; j < dim; j++)
-                    x[j] *= factor;
+                    y[j] *= factor;
             }
         }
     }
     if (mixer->option[HA_OPTION_ROPE]) {
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, 1.0f, to->q, inner);
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, 1.0f, to->k, inner);
+        ha_rotate(mixer, pass, heads, 1.0f, to->q, inner);
+        ha_rotate(mixer, pass, heads, 1.0f, to->k, inner);
     }
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++) {
@@ -151,7 +168,7 @@ static void length_backward(int dim, const float *y, float inverse, float factor
         dy[j] = inverse * (factor * dy[j] - along * y[j]);
 }
 
-/* Row r of q (which = 0), k (1) or v (2): from the gradient dy of the operand to that of the projection. */
+/* Row r of q (which = 0), k (1) or v (2): from the gradient dy of the operand to that of what the activation read. */
 static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int which, const float *x, const float *y,
                                 float *dy, float *dx)
 {
@@ -189,18 +206,35 @@ ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const
             f->gates_backward(mixer, pass, &t, &gradient);
     }
     if (mixer->option[HA_OPTION_ROPE]) {
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->q, inner);
-        ha_rope(rows, heads, dim / 2, pass->cos, pass->sin, -1.0f, d->k, inner);
+        ha_rotate(mixer, pass, heads, -1.0f, d->q, inner);
+        ha_rotate(mixer, pass, heads, -1.0f, d->k, inner);
         ha_unrotate(mixer, pass, heads, in->q, inner); /* lengths are undone on unrotated q and k */
         ha_unrotate(mixer, pass, heads, in->k, inner);
     }
+    float *normed = NULL; /* [rows, 2, inner] q and k as the activation saw them, where that is not `qkv` */
+    if (mixer->config->qk_norm)
+        HA_PUSH(normed, pass->arena, 2 * (size_t)rows * (size_t)inner);
+    ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, heads, in->qkv, in->ldqkv, normed, 2 * inner);
+    ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, heads, in->qkv + inner, in->ldqkv, normed ? normed + inner : NULL,
+               2 * inner);
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++) {
-        const ptrdiff_t at = (ptrdiff_t)r * inner, from = (ptrdiff_t)r * l->width;
+        const ptrdiff_t at = (ptrdiff_t)r * inner;
         float *y[3] = {in->q + at, in->k + at, in->v + at}, *dy[3] = {d->q + at, d->k + at, d->v + at};
         for (int i = 0; i < 3; i++)
-            activation_backward(mixer, l, i, projected + from + i * inner, y[i], dy[i], dprojected + from + i * inner);
+            activation_backward(mixer, l, i,
+                                normed && i < 2 ? normed + 2 * at + i * inner : in->qkv + r * in->ldqkv + i * inner,
+                                y[i], dy[i], d->qkv + r * d->ldqkv + i * inner);
+        if (l->conv)
+            memset(dprojected + (ptrdiff_t)r * l->width, 0, 3 * (size_t)inner * sizeof *dprojected);
     }
+    HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_Q_NORM, heads, in->qkv, in->ldqkv, d->qkv, d->ldqkv));
+    HA_TRY(
+        ha_qk_norm_backward(mixer, pass, HA_SLOT_K_NORM, heads, in->qkv + inner, in->ldqkv, d->qkv + inner, d->ldqkv));
+    if (l->conv)
+        ha_short_conv_backward(pass->batch, 3 * inner, l->conv, projected, l->width,
+                               ha_weight(mixer, pass, HA_SLOT_CONV), d->qkv, d->ldqkv, dprojected, l->width,
+                               ha_grad(mixer, pass, HA_SLOT_CONV));
     low_rank_backward(mixer, pass, l, projected, in, d, dprojected);
     float *da_log = f->decays ? ha_grad(mixer, pass, HA_SLOT_KIND) : NULL;
     const ptrdiff_t n = f->gate == HA_GATE_HEAD ? 1 : dim;

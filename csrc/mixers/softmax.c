@@ -11,6 +11,7 @@ typedef struct {
     float *qkv; /* [rows, heads + 2 kv_heads, dim], q and k rotated */
     float *y;   /* [rows, heads, dim] */
     float *lse; /* [rows, heads] */
+    float *raw; /* what ha_project_in keeps */
 } saved_parts;
 
 static int qkv_width(const ha_config *c)
@@ -20,14 +21,19 @@ static int qkv_width(const ha_config *c)
 
 static saved_parts parts(const ha_config *c, const ha_batch *batch, float *saved)
 {
-    size_t rows = (size_t)batch->rows, qkv = rows * (size_t)qkv_width(c);
-    return (saved_parts){saved, saved + qkv, saved + qkv + rows * (size_t)(c->num_heads * c->head_dim)};
+    const size_t rows = (size_t)batch->rows;
+    saved_parts p = {.qkv = saved};
+    p.y = p.qkv + rows * (size_t)qkv_width(c);
+    p.lse = p.y + rows * (size_t)(c->num_heads * c->head_dim);
+    p.raw = p.lse + rows * (size_t)c->num_heads;
+    return p;
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const ha_config *c = mixer->config;
-    return (size_t)batch->rows * (size_t)(qkv_width(c) + c->num_heads * (c->head_dim + 1));
+    return (size_t)batch->rows * (size_t)(qkv_width(c) + c->num_heads * (c->head_dim + 1)) +
+           ha_project_in_saved(mixer, batch->rows);
 }
 
 static ha_attention shape_of(const ha_mixer *mixer)
@@ -76,14 +82,13 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
 {
     const ha_config *c = mixer->config;
     const ha_batch *batch = pass->batch;
-    const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim,
-              kv = c->num_kv_heads * dim;
+    const int width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim, kv = c->num_kv_heads * dim;
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
     saved_parts p = parts(c, batch, saved);
-    ha_project_in(mixer, pass, x, p.qkv);
-    ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, width);
+    ha_project_in(mixer, pass, x, p.qkv, p.raw);
+    ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, width);
     const ha_attention shape = shape_of(mixer);
     if (state && mixer->kind == &ha_window_mixer) {
         for (int s = 0; s < batch->n_seq; s++)
@@ -126,8 +131,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
         HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL,
                                      dy, q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
-        ha_rope(rows, c->num_heads + c->num_kv_heads, dim / 2, pass->cos, pass->sin, -1.0f, dqkv, width);
-        ha_project_in_backward(mixer, pass, x, dqkv, dx);
+        ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, width);
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

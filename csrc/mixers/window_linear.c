@@ -33,7 +33,7 @@ ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
 }
 
 typedef struct {
-    float *qkv, *fq, *fk, *near, *far, *den, *lse, *max, *states;
+    float *qkv, *fq, *fk, *near, *far, *den, *lse, *max, *raw, *states; /* raw: what ha_project_in keeps */
 } saved_parts;
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
@@ -41,10 +41,10 @@ static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
     ha_window_layout l = ha_window_layout_of(mixer);
     ha_linear_attention rest = ha_window_rest(&l, l.window);
     return (size_t)batch->rows * (size_t)(l.width + (l.heads + l.kv_heads) * l.feature + 2 * l.q + 3 * l.heads) +
-           ha_linear_attention_states(&rest, batch);
+           ha_project_in_saved(mixer, batch->rows) + ha_linear_attention_states(&rest, batch);
 }
 
-static saved_parts parts(const ha_window_layout *l, int rows, float *saved)
+static saved_parts parts(const ha_mixer *mixer, const ha_window_layout *l, int rows, float *saved)
 {
     const size_t n = (size_t)rows;
     saved_parts p;
@@ -56,7 +56,8 @@ static saved_parts parts(const ha_window_layout *l, int rows, float *saved)
     p.den = p.far + n * (size_t)l->q;
     p.lse = p.den + n * (size_t)l->heads;
     p.max = p.lse + n * (size_t)l->heads;
-    p.states = p.max + n * (size_t)l->heads;
+    p.raw = p.max + n * (size_t)l->heads;
+    p.states = p.raw + ha_project_in_saved(mixer, rows);
     return p;
 }
 
@@ -129,11 +130,11 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(&l, rows, saved);
-    ha_project_in(mixer, pass, x, p.qkv);
+    saved_parts p = parts(mixer, &l, rows, saved);
+    ha_project_in(mixer, pass, x, p.qkv, p.raw);
     if (!l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
-    ha_rope(rows, l.heads + l.kv_heads, l.dim / 2, pass->cos, pass->sin, 1.0f, p.qkv, l.width);
+    ha_rotate(mixer, pass, l.heads + l.kv_heads, 1.0f, p.qkv, l.width);
     if (l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
     if (state) {
@@ -209,7 +210,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const int rows = batch->rows, fq = l.heads * l.feature, fk = l.kv_heads * l.feature;
     const size_t n = (size_t)rows;
     size_t mark = ha_arena_mark(pass->arena);
-    saved_parts p = parts(&l, rows, saved);
+    saved_parts p = parts(mixer, &l, rows, saved);
     float *y, *dy;
     HA_PUSH(y, pass->arena, n * (size_t)l.q);
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);
@@ -247,12 +248,12 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         const int turned = l.heads + l.kv_heads;
         if (!l.rope_features) { /* phi saw unrotated q and k: turn both back first */
             ha_unrotate(mixer, pass, turned, p.qkv, l.width);
-            ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
+            ha_rotate(mixer, pass, turned, -1.0f, dqkv, l.width);
         }
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
         if (l.rope_features && projections)
-            ha_rope(rows, turned, l.dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_project_in_backward(mixer, pass, x, dqkv, dx);
+            ha_rotate(mixer, pass, turned, -1.0f, dqkv, l.width);
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -1,12 +1,28 @@
-/* Inference: tokens to final hidden states, to logits. */
+/* Inference: tokens to final hidden states. */
 #include "model/model.h"
-#include "ops/ops.h"
+
+static ha_status check_embedded(const ha_model *m, const ha_batch *batch)
+{
+    const ha_config *c = &m->config;
+    for (int s = 0; c->positions && s < batch->n_seq; s++) {
+        const int last = batch->offset[s + 1] - 1;
+        if (last >= batch->offset[s] && batch->position[last] >= c->positions)
+            return ha_fail(HA_BAD_VALUE, "a sequence has %d tokens, but the model has positions for %d",
+                           batch->position[last] + 1, c->positions);
+    }
+    for (int r = 0; batch->segment && r < batch->rows; r++)
+        if (batch->segment[r] < 0 || batch->segment[r] >= (c->segments ? c->segments : 1))
+            return ha_fail(HA_BAD_VALUE, "a token's segment is %d, allowed are 0 to %d", batch->segment[r],
+                           c->segments ? c->segments - 1 : 0);
+    return HA_OK;
+}
 
 ha_status ha_pass_begin(const ha_model *m, const ha_batch *batch, float *grads, ha_arena *arena,
                         const ha_interrupt *check, ha_pass *pass)
 {
-    const int half = m->config.head_dim / 2;
+    const int half = m->config.rope_dim / 2;
     float *cosine, *sine;
+    HA_TRY(check_embedded(m, batch));
     HA_PUSH(cosine, arena, (size_t)batch->rows * (size_t)half);
     HA_PUSH(sine, arena, (size_t)batch->rows * (size_t)half);
     ha_rope_table(batch->rows, half, batch->position, m->config.rope_inv_freq, m->config.rope_factor, cosine, sine);
@@ -21,41 +37,41 @@ ha_status ha_pass_begin(const ha_model *m, const ha_batch *batch, float *grads, 
     return HA_OK;
 }
 
-static ha_status all_layers(const ha_model *m, const float *gates, const ha_batch *batch, ha_cache *cache,
-                            float *hidden, ha_arena *arena, const ha_interrupt *check)
+static ha_status all_layers(const ha_model *m, const float *gates, const ha_pass *pass, ha_cache *cache, float *hidden)
 {
-    const int d = m->config.hidden_size;
-    ha_pass pass;
-    float *x, *own;
-    HA_PUSH(own, arena, (size_t)m->config.num_layers);
-    HA_TRY(ha_gates_of(m, gates, own));
-    HA_TRY(ha_pass_begin(m, batch, NULL, arena, check, &pass));
-    HA_PUSH(x, arena, (size_t)batch->rows * (size_t)d);
-    ha_embed_forward(batch->rows, d, batch->token, ha_model_embedding(m), x);
+    float *x;
+    HA_PUSH(x, pass->arena, (size_t)pass->batch->rows * (size_t)m->config.hidden_size);
+    HA_TRY(ha_model_embed(m, pass, x));
     for (int l = 0; l < m->config.num_layers; l++) {
-        if (ha_interrupted(check))
+        if (ha_interrupted(pass->check))
             return HA_INTERRUPTED;
-        HA_TRY(ha_layer_forward(m, l, (ha_layer_run){own[l], 0}, &pass, x, NULL, cache));
+        HA_TRY(ha_layer_forward(m, l, (ha_layer_run){gates[l], 0}, pass, x, NULL, cache));
     }
-    ha_rms_norm_forward(batch->rows, d, x, d, m->weights + m->final_norm, m->config.norm_eps, hidden, d);
-    return HA_OK;
+    return ha_model_output(m, pass, x, hidden);
+}
+
+static ha_status begin(const ha_model *m, const float *gates, const ha_batch *batch, ha_arena *arena,
+                       const ha_interrupt *check, float **own, ha_pass *pass)
+{
+    HA_PUSH(*own, arena, (size_t)m->config.num_layers);
+    HA_TRY(ha_gates_of(m, gates, *own));
+    return ha_pass_begin(m, batch, NULL, arena, check, pass);
 }
 
 ha_status ha_model_hidden(const ha_model *m, const float *gates, const ha_batch *batch, ha_cache *cache, float *hidden,
                           ha_arena *arena, const ha_interrupt *check)
 {
     size_t mark = ha_arena_mark(arena);
-    ha_status status = all_layers(m, cache ? ha_cache_gates(cache) : gates, batch, cache, hidden, arena, check);
-    if (cache && status == HA_OK)
-        ha_cache_advance(cache, batch);
-    else if (cache)
-        ha_cache_reset(cache); /* some layers have moved on, others not: empty is the only consistent state left */
+    ha_pass pass;
+    float *own;
+    ha_status status = begin(m, cache ? ha_cache_gates(cache) : gates, batch, arena, check, &own, &pass);
+    if (status == HA_OK) {
+        status = all_layers(m, own, &pass, cache, hidden);
+        if (cache && status == HA_OK)
+            ha_cache_advance(cache, batch);
+        else if (cache)
+            ha_cache_reset(cache); /* some layers have moved on, others not: empty is the only consistent state left */
+    }
     ha_arena_release(arena, mark);
     return status;
-}
-
-void ha_model_logits(const ha_model *m, int n, const float *hidden, float *logits)
-{
-    const int d = m->config.hidden_size, v = m->config.vocab_size;
-    ha_linear_forward(n, d, v, 1.0f, hidden, d, ha_model_head(m), NULL, 0.0f, logits, v);
 }

@@ -15,6 +15,18 @@ static ha_status add(ha_model *m, const char *prefix, const char *name, int laye
     return HA_OK;
 }
 
+static ha_status add_norm(ha_model *m, const char *name, int layer, ha_norm *norm)
+{
+    char full[HA_MAX_NAME];
+    snprintf(full, sizeof full, "%s.weight", name);
+    HA_TRY(add(m, "", full, layer, 0, m->config.hidden_size, 0, &norm->weight));
+    norm->bias = HA_NONE;
+    if (m->config.norm != HA_NORM_LAYER)
+        return HA_OK;
+    snprintf(full, sizeof full, "%s.bias", name);
+    return add(m, "", full, layer, 0, m->config.hidden_size, 0, &norm->bias);
+}
+
 static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind *kind, const int *option, int l)
 {
     char prefix[HA_MAX_NAME];
@@ -29,54 +41,100 @@ static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind
     return kind->declare(mixer, prefix, l, &m->params);
 }
 
-static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
+static ha_status declare_mlp(ha_model *m, int l)
 {
     const ha_config *c = &m->config;
-    const int d = c->hidden_size, f = c->intermediate_size;
+    const int d = c->hidden_size, f = c->intermediate_size, plain = c->mlp_plain;
     ha_layer *layer = &m->layer[l];
     char prefix[HA_MAX_NAME];
-    size_t behind;
-    snprintf(prefix, sizeof prefix, "layers.%d.", l);
-    layer->gate_up_bias = layer->down_bias = HA_NONE;
-    HA_TRY(add(m, prefix, "mixer_norm.weight", l, 0, d, 0, &layer->mixer_norm));
+    size_t behind, *up = plain ? &layer->up : &behind, *up_bias = plain ? &layer->up_bias : &behind;
+    snprintf(prefix, sizeof prefix, "layers.%d.mlp.", l);
+    layer->up_bias = layer->down_bias = HA_NONE;
+    if (!plain)
+        HA_TRY(add(m, prefix, "gate_proj.weight", l, 0, f, d, &layer->up));
+    HA_TRY(add(m, prefix, "up_proj.weight", l, !plain, f, d, up));
+    if (c->mlp_bias) {
+        if (!plain)
+            HA_TRY(add(m, prefix, "gate_proj.bias", l, 0, f, 0, &layer->up_bias));
+        HA_TRY(add(m, prefix, "up_proj.bias", l, !plain, f, 0, up_bias));
+    }
+    HA_TRY(add(m, prefix, "down_proj.weight", l, 0, d, f, &layer->down));
+    if (c->mlp_bias)
+        HA_TRY(add(m, prefix, "down_proj.bias", l, 0, d, 0, &layer->down_bias));
+    return HA_OK;
+}
+
+static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
+{
+    ha_layer *layer = &m->layer[l];
+    char name[HA_MAX_NAME];
+    snprintf(name, sizeof name, "layers.%d.mixer_norm", l);
+    HA_TRY(add_norm(m, name, l, &layer->mixer_norm));
     if (spec->has_softmax)
         HA_TRY(declare_mixer(m, &layer->softmax, ha_mixer_at(0), NULL, l));
     if (spec->linear)
         HA_TRY(declare_mixer(m, &layer->linear, spec->linear, spec->option, l));
-    HA_TRY(add(m, prefix, "mlp_norm.weight", l, 0, d, 0, &layer->mlp_norm));
-    HA_TRY(add(m, prefix, "mlp.gate_proj.weight", l, 0, f, d, &layer->gate_up));
-    HA_TRY(add(m, prefix, "mlp.up_proj.weight", l, 1, f, d, &behind));
-    if (c->mlp_bias) {
-        HA_TRY(add(m, prefix, "mlp.gate_proj.bias", l, 0, f, 0, &layer->gate_up_bias));
-        HA_TRY(add(m, prefix, "mlp.up_proj.bias", l, 1, f, 0, &behind));
+    snprintf(name, sizeof name, "layers.%d.mlp_norm", l);
+    HA_TRY(add_norm(m, name, l, &layer->mlp_norm));
+    return declare_mlp(m, l);
+}
+
+static ha_status declare_embeddings(ha_model *m)
+{
+    const ha_config *c = &m->config;
+    const int d = c->hidden_size;
+    HA_TRY(add(m, "", "embed.weight", -1, 0, c->vocab_size, d, &m->embed));
+    if (c->positions)
+        HA_TRY(ha_params_add(&m->params, "", "positions.weight", HA_GROUP_REST, -1, 0, 0, 2,
+                             c->positions + c->position_offset, d, 0, &m->positions));
+    if (c->segments)
+        HA_TRY(ha_params_add(&m->params, "", "segments.weight", HA_GROUP_REST, -1, 0, 0, 2, c->segments, d, 0,
+                             &m->segments));
+    return c->embed_norm ? add_norm(m, "embed_norm", -1, &m->embed_norm) : HA_OK;
+}
+
+static ha_status declare_head(ha_model *m)
+{
+    const ha_config *c = &m->config;
+    const int d = c->hidden_size;
+    if (c->final_norm)
+        HA_TRY(add_norm(m, "final_norm", -1, &m->final_norm));
+    if (c->head_transform) {
+        HA_TRY(add(m, "", "transform.weight", -1, 0, d, d, &m->transform));
+        HA_TRY(add(m, "", "transform.bias", -1, 0, d, 0, &m->transform_bias));
+        HA_TRY(add_norm(m, "transform_norm", -1, &m->transform_norm));
     }
-    HA_TRY(add(m, prefix, "mlp.down_proj.weight", l, 0, d, f, &layer->down));
-    if (c->mlp_bias)
-        HA_TRY(add(m, prefix, "mlp.down_proj.bias", l, 0, d, 0, &layer->down_bias));
-    return HA_OK;
+    if (c->lm_head && c->tie_embeddings)
+        m->head = m->embed;
+    else if (c->lm_head)
+        HA_TRY(add(m, "", "lm_head.weight", -1, 0, c->vocab_size, d, &m->head));
+    if (c->lm_head && c->head_bias)
+        HA_TRY(add(m, "", "lm_head.bias", -1, 0, c->vocab_size, 0, &m->head_bias));
+    return c->task.kind == HA_TASK_NONE ? HA_OK : ha_task_declare(m);
 }
 
 static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec *specs)
 {
-    const size_t half = (size_t)config->head_dim / 2, layers = (size_t)config->num_layers;
+    const size_t half = (size_t)config->rope_dim / 2, layers = (size_t)config->num_layers;
     m->config = *config;
-    m->rope_inv_freq = malloc(half * sizeof *m->rope_inv_freq);
+    if (config->task.kind != HA_TASK_NONE)
+        m->config.lm_head = m->config.head_bias = m->config.head_transform = 0;
+    m->rope_inv_freq = malloc((half + 1) * sizeof *m->rope_inv_freq);
     m->layer = calloc(layers, sizeof *m->layer);
     m->gates = malloc(layers * sizeof *m->gates);
     if (!m->rope_inv_freq || !m->layer || !m->gates)
         return ha_fail(HA_NO_MEMORY, "out of memory for a model of %zu layers", layers);
-    memcpy(m->rope_inv_freq, config->rope_inv_freq, half * sizeof *m->rope_inv_freq);
+    if (half)
+        memcpy(m->rope_inv_freq, config->rope_inv_freq, half * sizeof *m->rope_inv_freq);
     m->config.rope_inv_freq = m->rope_inv_freq;
-    HA_TRY(add(m, "", "embed.weight", -1, 0, config->vocab_size, config->hidden_size, &m->embed));
+    m->positions = m->segments = m->transform = m->transform_bias = m->head = m->head_bias = HA_NONE;
+    m->pooler = m->pooler_bias = m->classifier = m->classifier_bias = HA_NONE;
+    HA_TRY(declare_embeddings(m));
     for (int l = 0; l < config->num_layers; l++) {
         HA_TRY(declare_layer(m, l, &specs[l]));
         m->gates[l] = specs[l].has_softmax ? 1.0f : 0.0f;
     }
-    HA_TRY(add(m, "", "final_norm.weight", -1, 0, config->hidden_size, 0, &m->final_norm));
-    m->head = config->lm_head && config->task.kind == HA_TASK_NONE ? m->embed : HA_NONE;
-    if (m->head != HA_NONE && !config->tie_embeddings)
-        HA_TRY(add(m, "", "lm_head.weight", -1, 0, config->vocab_size, config->hidden_size, &m->head));
-    HA_TRY(ha_task_declare(m));
+    HA_TRY(declare_head(m));
     m->weights = ha_block_alloc(m->params.total * sizeof *m->weights);
     return m->weights ? HA_OK : HA_NO_MEMORY;
 }
@@ -176,19 +234,4 @@ ha_status ha_gates_of(const ha_model *m, const float *gates, float *own)
         own[l] = ha_gate_of(m, own, l);
     }
     return HA_OK;
-}
-
-ha_matrix ha_model_embedding(const ha_model *m)
-{
-    return ha_params_matrix(&m->params, m->weights, m->embed);
-}
-
-ha_status ha_model_need_head(const ha_model *m)
-{
-    return m->head != HA_NONE ? HA_OK : ha_fail(HA_BAD_VALUE, "the model has no LM head, so no next-token logits");
-}
-
-ha_matrix ha_model_head(const ha_model *m)
-{
-    return ha_params_matrix(&m->params, m->weights, m->head);
 }

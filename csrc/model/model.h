@@ -3,11 +3,17 @@
 #define HA_MODEL_MODEL_H
 
 #include "mixers/mixer.h"
+#include "ops/ops.h"
 
 /* One layer. It may hold a softmax mixer, a linear mixer, or both; with both, a gate says how much of each flows on:
  * out = gate * softmax(x) + (1 - gate) * linear(x). */
 typedef struct {
-    size_t mixer_norm, mlp_norm, gate_up, gate_up_bias, down, down_bias;
+    size_t weight, bias; /* bias: HA_NONE for an RMSNorm */
+} ha_norm;
+
+typedef struct {
+    ha_norm mixer_norm, mlp_norm;
+    size_t up, up_bias, down, down_bias; /* up: of SwiGLU the gate's and up's rows */
     ha_mixer softmax, linear;
 } ha_layer;
 
@@ -16,10 +22,11 @@ typedef struct {
     float *rope_inv_freq; /* owned copy behind config.rope_inv_freq */
     ha_params params;
     ha_layer *layer;
-    float *gates;                   /* [num_layers], for passes that bring none of their own; may change at any time */
-    float *weights, *grads;         /* [params.total]; grads are made when training starts */
-    size_t embed, final_norm, head; /* head: HA_NONE for a model without an LM head */
-    size_t pooler, pooler_bias, classifier, classifier_bias; /* of a task; HA_NONE where there is none */
+    float *gates;           /* [num_layers], for passes that bring none of their own; may change at any time */
+    float *weights, *grads; /* [params.total]; grads are made when training starts */
+    size_t embed, positions, segments, transform, transform_bias, head, head_bias; /* HA_NONE where there is none */
+    size_t pooler, pooler_bias, classifier, classifier_bias;                       /* of a task, likewise */
+    ha_norm embed_norm, final_norm, transform_norm;
 } ha_model;
 
 /* What a layer holds: option values in the order of the kind's table. */
@@ -65,25 +72,40 @@ static inline int ha_runs_linear(const ha_layer *layer, ha_layer_run run)
 size_t ha_layer_saved(const ha_model *model, int l, ha_layer_run run, const ha_batch *batch);
 ha_status ha_layer_forward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *x, float *saved,
                            ha_cache *cache);
-/* The rest of layer l once its mixer's output is known: x += mixed; x += mlp(norm(x)). */
+/* h [rows, hidden]: what the mixers of layer l see of its input x. */
+void ha_layer_input(const ha_model *model, int l, const ha_pass *pass, const float *x, float *h);
+/* The rest of layer l once its mixer's output is known: x becomes the layer's output. */
 ha_status ha_layer_finish(const ha_model *model, int l, const ha_pass *pass, const float *mixed, float *x);
 /* dx [rows, hidden] becomes the gradient of the layer's input; dgate [n_seq], unless NULL, is d / d gate by sequence. */
 ha_status ha_layer_backward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *saved,
                             float *dx, double *dgate);
 
-/* forward.c: a pass's shared part: rope tables for the batch, pushed on the arena */
+/* forward.c: a pass's shared part: rope tables for the batch, pushed on the arena. Refuses positions and segments that the
+ * model has no embedding of. */
 ha_status ha_pass_begin(const ha_model *model, const ha_batch *batch, float *grads, ha_arena *arena,
                         const ha_interrupt *check, ha_pass *pass);
-/* hidden [rows, hidden_size] after the final norm. gates [num_layers] or NULL for the model's own. A cache continues its
- * sequences; when the pass fails or is interrupted the cache is emptied. */
+/* hidden [rows, hidden_size], what the LM head is applied to. gates [num_layers] or NULL for the model's own. A cache continues its
+ * sequences; when the layers fail or are interrupted the cache is emptied. */
 ha_status ha_model_hidden(const ha_model *model, const float *gates, const ha_batch *batch, ha_cache *cache,
                           float *hidden, ha_arena *arena, const ha_interrupt *check);
 /* HA_BAD_VALUE for a model without an LM head, which the two after it need */
 ha_status ha_model_need_head(const ha_model *model);
 /* logits [n, vocab_size] of rows of hidden */
 void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
-ha_matrix ha_model_head(const ha_model *model);
-ha_matrix ha_model_embedding(const ha_model *model);
+ha_head ha_model_head(const ha_model *model);
+/* Its place in the gradients [params.total], or nothing for NULL. */
+ha_head_gradient ha_model_head_gradient(const ha_model *model, float *grads);
+
+/* embed.c: x [rows, hidden] = the tokens' embeddings, with positions, segments and norm as the config says */
+ha_status ha_model_embed(const ha_model *model, const ha_pass *pass, float *x);
+ha_status ha_model_embed_backward(const ha_model *model, const ha_pass *pass, float *dx);
+
+/* output.c: from the last layer's x [rows, hidden] to hidden: final norm and the head's transform, each where the config
+ * has one */
+ha_status ha_model_output(const ha_model *model, const ha_pass *pass, const float *x, float *hidden);
+/* dx = gradient of x from dhidden [rows, hidden], which is overwritten */
+ha_status ha_model_output_backward(const ha_model *model, const ha_pass *pass, const float *x, float *dhidden,
+                                   float *dx);
 
 /* task.c: the head of a task; config.task.kind is not HA_TASK_NONE. A run keeps what its backward pass needs. */
 typedef struct {
@@ -107,8 +129,8 @@ typedef struct {
     float *gates; /* [num_layers] as they were in the forward pass */
     int both, recompute;
     float **saved; /* [num_layers] what ha_layer_forward saves, or the layers' inputs [rows, hidden] */
-    float *last;   /* [rows, hidden] input of the final norm */
-    float *hidden; /* [rows, hidden] its output */
+    float *last;   /* [rows, hidden] output of the last layer */
+    float *hidden; /* [rows, hidden] what ha_model_output made of it */
 } ha_tape;
 
 ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, int recompute, const ha_batch *batch,

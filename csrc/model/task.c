@@ -1,6 +1,6 @@
 /* The head of a task: pool, dense layer and activation, classifier; or a classifier of every token for spans. */
 #include "mixers/activation.h"
-#include "model/model.h"
+#include "model/parts.h"
 #include "ops/ops.h"
 
 /* Heads are small and stay float32: they are not marked as matrices that may be stored in another type. */
@@ -13,9 +13,6 @@ ha_status ha_task_declare(ha_model *m)
 {
     const ha_task *task = &m->config.task;
     const int d = m->config.hidden_size;
-    m->pooler = m->pooler_bias = m->classifier = m->classifier_bias = HA_NONE;
-    if (task->kind == HA_TASK_NONE)
-        return HA_OK;
     if (task->pooler != HA_POOLER_NONE) {
         HA_TRY(add(m, "pooler.weight", d, d, &m->pooler));
         HA_TRY(add(m, "pooler.bias", d, 0, &m->pooler_bias));
@@ -27,11 +24,6 @@ ha_status ha_task_declare(ha_model *m)
 static ha_activation activation(const ha_task *task)
 {
     return task->pooler == HA_POOLER_TANH ? HA_TANH : HA_RELU;
-}
-
-static const float *bias_of(const ha_model *m, size_t at)
-{
-    return at == HA_NONE ? NULL : m->weights + at;
 }
 
 ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float *hidden, ha_arena *arena,
@@ -50,13 +42,13 @@ ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float 
     if (m->pooler != HA_NONE) {
         HA_PUSH(run->dense, arena, wide);
         HA_PUSH(run->act, arena, wide);
-        ha_linear_forward(rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), bias_of(m, m->pooler_bias),
-                          0.0f, run->dense, d);
+        ha_linear_forward(rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler),
+                          ha_at(m->weights, m->pooler_bias), 0.0f, run->dense, d);
         ha_activate(activation(task), wide, run->dense, run->act);
     }
     HA_PUSH(run->logits, arena, (size_t)rows * (size_t)task->labels);
     ha_linear_forward(rows, d, task->labels, 1.0f, run->act ? run->act : run->input, d,
-                      ha_f32(m->weights + m->classifier), bias_of(m, m->classifier_bias), 0.0f, run->logits,
+                      ha_f32(m->weights + m->classifier), ha_at(m->weights, m->classifier_bias), 0.0f, run->logits,
                       task->labels);
     return HA_OK;
 }

@@ -3,13 +3,12 @@
 #include <string.h>
 
 #include "model/model.h"
-#include "ops/ops.h"
 
 ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, int recompute, const ha_batch *batch,
                           float *grads, ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
 {
-    const int d = m->config.hidden_size, layers = m->config.num_layers;
-    const size_t wide = (size_t)batch->rows * (size_t)d;
+    const int layers = m->config.num_layers;
+    const size_t wide = (size_t)batch->rows * (size_t)m->config.hidden_size;
     *tape = (ha_tape){.both = both, .recompute = recompute};
     HA_PUSH(tape->gates, arena, (size_t)layers);
     HA_TRY(ha_gates_of(m, gates, tape->gates));
@@ -17,7 +16,7 @@ ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, int r
     HA_PUSH(tape->saved, arena, (size_t)layers);
     HA_PUSH(tape->last, arena, wide);
     HA_PUSH(tape->hidden, arena, wide);
-    ha_embed_forward(batch->rows, d, batch->token, ha_model_embedding(m), tape->last);
+    HA_TRY(ha_model_embed(m, &tape->pass, tape->last));
     for (int l = 0; l < layers; l++) {
         ha_layer_run run = {tape->gates[l], both};
         if (ha_interrupted(check))
@@ -27,8 +26,7 @@ ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, int r
             memcpy(tape->saved[l], tape->last, wide * sizeof *tape->last);
         HA_TRY(ha_layer_forward(m, l, run, &tape->pass, tape->last, recompute ? NULL : tape->saved[l], NULL));
     }
-    ha_rms_norm_forward(batch->rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, tape->hidden, d);
-    return HA_OK;
+    return ha_model_output(m, &tape->pass, tape->last, tape->hidden);
 }
 
 /* What layer l has to have saved: kept, or made again from its input, which is overwritten. */
@@ -45,13 +43,10 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
 {
     const ha_pass *pass = &tape->pass;
     const ha_batch *batch = pass->batch;
-    const int d = m->config.hidden_size, rows = batch->rows;
     size_t mark = ha_arena_mark(pass->arena);
-    float *dx, *g = pass->grads;
-    HA_PUSH(dx, pass->arena, (size_t)rows * (size_t)d);
-    memset(dx, 0, (size_t)rows * (size_t)d * sizeof *dx);
-    HA_TRY(ha_rms_norm_backward(rows, d, tape->last, d, m->weights + m->final_norm, m->config.norm_eps, dhidden, d, dx,
-                                d, g ? g + m->final_norm : NULL, pass->arena));
+    float *dx;
+    HA_PUSH(dx, pass->arena, (size_t)batch->rows * (size_t)m->config.hidden_size);
+    HA_TRY(ha_model_output_backward(m, pass, tape->last, dhidden, dx));
     for (int l = m->config.num_layers - 1; l >= 0; l--) {
         ha_layer_run run = {tape->gates[l], tape->both};
         if (ha_interrupted(pass->check))
@@ -62,8 +57,7 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
         HA_TRY(ha_layer_backward(m, l, run, pass, saved, dx, dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
         ha_arena_release(pass->arena, layer_mark);
     }
-    if (g)
-        ha_embed_backward(rows, d, batch->token, dx, g + m->embed);
+    HA_TRY(ha_model_embed_backward(m, pass, dx));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

@@ -12,6 +12,13 @@ void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, fl
                                               x + (ptrdiff_t)r * d);
 }
 
+void ha_embed_add(int rows, int d, const int32_t *index, const float *table, float *x)
+{
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
+    for (int r = 0; r < rows; r++)
+        ha_kernels_get()->axpy((size_t)d, 1.0f, table + (ptrdiff_t)index[r] * d, x + (ptrdiff_t)r * d);
+}
+
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable)
 {
     /* Threads share out columns, not rows: equal tokens then add up in row order whoever does it. */

@@ -15,15 +15,16 @@ static int min(int a, int b)
     return a < b ? a : b;
 }
 
-static void logits_of(int n, int d, int vocabulary, const float *hidden, ha_matrix head, float *logits)
+static void logits_of(int n, int d, int vocabulary, const float *hidden, ha_head head, float *logits)
 {
-    ha_linear_forward(n, d, vocabulary, 1.0f, hidden, d, head, NULL, 0.0f, logits, vocabulary);
+    ha_linear_forward(n, d, vocabulary, 1.0f, hidden, d, head.weight, head.bias, 0.0f, logits, vocabulary);
 }
 
-static void backward(int n, int d, int vocabulary, const float *hidden, ha_matrix head, const float *dlogits,
-                     float *dhidden, float *dhead)
+static void backward(int n, int d, int vocabulary, const float *hidden, ha_head head, const float *dlogits,
+                     float *dhidden, ha_head_gradient dhead)
 {
-    ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head, dlogits, vocabulary, 0.0f, dhidden, d, dhead, NULL);
+    ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head.weight, dlogits, vocabulary, 0.0f, dhidden, d,
+                       dhead.weight, head.bias ? dhead.bias : NULL);
 }
 
 /* The row kernels leave no gradient for a scale of 0: dhidden is zero then, and nothing else is to be done. */
@@ -35,9 +36,9 @@ static float *wanted_gradient(int rows, int d, float scale, float *dhidden)
     return NULL;
 }
 
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_matrix head,
-                                const int32_t *target, float scale, double *loss, float *dhidden, float *dhead,
-                                const ha_interrupt *check, ha_arena *work)
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
+                                const int32_t *target, float scale, double *loss, float *dhidden,
+                                ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     dhidden = wanted_gradient(rows, d, scale, dhidden);
@@ -65,9 +66,9 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
     return HA_OK;
 }
 
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_matrix teacher_head, int students,
-                     const float *const *hidden, ha_matrix head, float scale, double *const *loss,
-                     const int32_t *target, double *nll, const float *weight, float *dhidden, float *dhead,
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
+                     const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
+                     double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
                      const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();

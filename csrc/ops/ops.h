@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/activation.h"
 #include "core/arena.h"
 #include "core/batch.h"
 #include "core/matrix.h"
@@ -38,19 +39,41 @@ void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const f
 ha_status ha_rms_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
                                const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
 
+/* The same for each head of x, y [rows, heads, dim], under one w [dim] (qk-norm: Henry et al. 2020) */
+void ha_head_norm_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                          float *y, ptrdiff_t ldy);
+ha_status ha_head_norm_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                                const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
+/* LayerNorm (Ba et al. 2016); x, y [rows,d], w, b [d] */
+void ha_layer_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, const float *b, float eps,
+                           float *y, ptrdiff_t ldy);
+/* dx += ...; dw, db += ..., both or neither NULL */
+ha_status ha_layer_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
+                                 const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, float *db,
+                                 ha_arena *work);
+
 /* rope.c: angles position * inv_freq [half], both tables times `factor`; cos, sin [rows,half] */
 void ha_rope_table(int rows, int half, const int32_t *position, const float *inv_freq, float factor, float *cos,
                    float *sin);
-/* Rotates x [rows, heads, 2 half] in place; sign -1 is the backward pass: factor^2 times the inverse. */
-void ha_rope(int rows, int heads, int half, const float *cos, const float *sin, float sign, float *x, ptrdiff_t ldx);
+/* Rotates the first 2 half channels of each head of x [rows, heads, dim] in place; sign -1 is the backward pass: factor^2
+ * times the inverse. */
+void ha_rope(int rows, int heads, int dim, int half, const float *cos, const float *sin, float sign, float *x,
+             ptrdiff_t ldx);
 
 /* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
 void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
 /* gate_up becomes its own gradient; y [rows,f], unless NULL, is made again for the weight gradient that follows */
 void ha_swiglu_backward(int rows, int f, float *gate_up, const float *dy, float *y);
 
+/* activation.c: y = f(x) for n numbers */
+void ha_act_forward(ha_act f, size_t n, const float *x, float *y);
+/* x becomes its own gradient; y, unless NULL, is made again for the weight gradient that follows */
+void ha_act_backward(ha_act f, size_t n, float *x, const float *dy, float *y);
+
 /* embed.c: x[r] = table[token[r]]; table [vocabulary, d] */
 void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x);
+/* x[r] += table[index[r]]; table [., d] */
+void ha_embed_add(int rows, int d, const int32_t *index, const float *table, float *x);
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 
 /* Softmax attention of grouped heads: query i of a sequence sees key j when j <= past + i (causal), and, with a window,
@@ -87,16 +110,17 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
 /* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),
  *     u_t = S_{t-1}^T b_t,   S_t = diag(w_t) S_{t-1} + a_t u_t^T + k_t v_t^T,   o_t = S_t^T q_t.
  * Without a and b nothing is erased (retention, GLA, RWKV-6, linear attention); with beta instead of them it is the delta
- * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products. */
-typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL } ha_gate;
+ * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products.
+ * With a gate of the values' channels w decays the columns of S instead, and nothing is erased: S_{t-1} diag(w_t) + k_t v_t^T. */
+typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL, HA_GATE_VALUE } ha_gate;
 
 typedef struct {
     int heads, dk, dv;
     ha_gate gate;
 } ha_recurrence;
 
-/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: [rows, heads], [rows, heads, dk] or NULL by
- * the gate; beta [rows, heads]. beta or a and b or all three are NULL. */
+/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: by the gate [rows, heads], [rows, heads, dk],
+ * [rows, heads, dv] or NULL; beta [rows, heads]. beta or a and b or all three are NULL. */
 typedef struct {
     const float *q, *k, *v, *g, *beta, *a, *b;
     ptrdiff_t ldk, ldv;
@@ -166,8 +190,8 @@ ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, cons
                               const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
                               ptrdiff_t lddx, float *dw, ha_arena *work);
 
-/* short_conv.c: y_t = silu(sum_j w[:,j] x_{t-width+1+j}), channel by channel within a sequence; x, y [rows,d],
- * w [d,width], 2 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
+/* short_conv.c: y_t = sum_j w[:,j] x_{t-width+1+j}, channel by channel within a sequence; x, y [rows,d], apart,
+ * w [d,width], 1 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
 enum { HA_MAX_CONV = 16 };
 void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
                            float *const *state, float *y, ptrdiff_t ldy);
@@ -176,17 +200,27 @@ void ha_short_conv_backward(const ha_batch *batch, int d, int width, const float
                             const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw);
 
 /* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
- * hidden [rows,d], head [vocabulary,d] of any storage type, float32 where dhead is wanted. loss [rows] gets one value a row. Unless dhidden is NULL:
- * dhidden = and dhead += the gradient of scale * sum of the losses. */
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_matrix head,
+ * weight [vocabulary,d] of any storage type, float32 where its gradient is wanted; bias [vocabulary] or NULL. */
+typedef struct {
+    ha_matrix weight;
+    const float *bias;
+} ha_head;
+
+typedef struct {
+    float *weight, *bias; /* each may be NULL */
+} ha_head_gradient;
+
+/* hidden [rows,d]. loss [rows] gets one value a row. Unless dhidden is NULL: dhidden = and dhead += the gradient of scale *
+ * sum of the losses. */
+ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
                                 const int32_t *target /* -1: no loss */, float scale, double *loss, float *dhidden,
-                                float *dhead, const ha_interrupt *check, ha_arena *work);
+                                ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
 /* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
  * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1.
  * weight [rows] or NULL (1): factors of the rows' losses in the sum that is differentiated. */
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_matrix teacher_head, int students,
-                     const float *const *hidden, ha_matrix head, float scale, double *const *loss,
-                     const int32_t *target, double *nll, const float *weight, float *dhidden, float *dhead,
+ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
+                     const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
+                     double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
                      const ha_interrupt *check, ha_arena *work);
 
 /* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */

@@ -48,7 +48,8 @@ static void run(const task *task, ptrdiff_t row, ptrdiff_t end, int h, int col, 
             kernel->transpose(r->dk, cols, state, lds, saved, r->dk);
             saved += size;
         }
-        const ha_recurrence_chunk c = pack_chunk(r, in, row, n, h, rows);
+        ha_recurrence_chunk c = pack_chunk(r, in, row, n, h, rows);
+        c.wv = c.wv ? c.wv + col : NULL;
         const ptrdiff_t at = (ptrdiff_t)h * r->dv + col;
         kernel->recurrence(&c, cols, in->v + row * in->ldv + at, in->ldv,
                            in->beta ? in->beta + row * r->heads + h : NULL, r->heads, state, lds,

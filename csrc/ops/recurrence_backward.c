@@ -5,7 +5,7 @@
  *     D += q do^T;   dq = S_t do;   dk = D z;   da = D u;   dz = D^T k;   du = D^T a (delta rule: -beta dz)
  *     dw = sum_j D_j S_{t-1,j};   db = S_{t-1} du;   D <- diag(w) D + b du^T
  * and, in the delta rule with z = beta (v - u) and b = w k:  dv = beta dz,  dbeta = dz . (v - u),  dk += w db,  dw += k db.
- * dg = w dw, summed over channels for a gate per head. */
+ * dg = w dw, summed over channels for a gate per head. Where w belongs to the columns, dw_j = sum_i D_ij S_{t-1,ij}. */
 #include "core/thread.h"
 #include "ops/recurrence_chunk.h"
 
@@ -14,7 +14,7 @@ typedef struct {
     float *gradient; /* [5][C, ld]: q, k, w, a, b */
     float *history;  /* [C + 1, columns, ld] */
     float *d;        /* [dv, ld] */
-    float *columns;  /* [5][C, columns]: z, u, dout, dz, du */
+    float *columns;  /* [6][C, columns]: z, u, dout, dz, du, dwv */
     float *end;
 } scratch_parts;
 
@@ -25,20 +25,23 @@ static scratch_parts parts(const ha_recurrence *r, float *at)
     p.history = p.gradient + 5 * rows;
     p.d = p.history + (C + 1) * HA_REPLAY_COLUMNS * (size_t)padded(r->dk);
     p.columns = p.d + (size_t)r->dv * (size_t)padded(r->dk);
-    p.end = p.columns + 5 * C * HA_REPLAY_COLUMNS;
+    p.end = p.columns + 6 * C * HA_REPLAY_COLUMNS;
     return p;
 }
 
 /* One block of columns of a chunk: adds to the gradients of the rows and writes dv; d [cols, ld] moves to the front. */
-static void block_backward(const ha_recurrence *r, const ha_recurrence_in *in, const ha_recurrence_chunk *c,
+static void block_backward(const ha_recurrence *r, const ha_recurrence_in *in, const ha_recurrence_chunk *whole,
                            ptrdiff_t first, ptrdiff_t row, int h, int col, int cols, const float *state, const float *u,
                            const float *dout, ptrdiff_t lddo, const ha_recurrence_gradient *g, scratch_parts *p,
                            const ha_recurrence_out *d)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    ha_recurrence_chunk own = *whole, *c = &own;
+    own.wv = own.wv ? own.wv + col : NULL;
     const int heads = r->heads, n = c->n;
     const ptrdiff_t at = (ptrdiff_t)h * r->dv + col, ldu = (ptrdiff_t)heads * r->dv;
-    float *z = p->columns, *uu = z + n * cols, *o = uu + n * cols, *dz = o + n * cols, *du = dz + n * cols, beta[C];
+    float *z = p->columns, *uu = z + n * cols, *o = uu + n * cols, *dz = o + n * cols, *du = dz + n * cols;
+    float *dwv = du + n * cols, beta[C];
     for (int t = 0; t < n; t++) {
         const float *v = in->v + (row + t) * in->ldv + at, *seen = c->b ? u + (row + t) * ldu + at : NULL;
         beta[t] = in->beta ? in->beta[(row + t) * heads + h] : 1.0f;
@@ -63,12 +66,15 @@ static void block_backward(const ha_recurrence *r, const ha_recurrence_in *in, c
     for (int j = 0; j < cols; j++)
         memcpy(p->history + j * c->ld, state + (ptrdiff_t)(col + j) * r->dk, (size_t)r->dk * sizeof *state);
     kernel->recurrence_replay(c, cols, z, uu, p->history);
-    const ha_recurrence_columns x = {z, uu, o, dz, du};
+    const ha_recurrence_columns x = {z, uu, o, dz, du, dwv};
     kernel->recurrence_backward(c, cols, beta, p->history, p->d + col * c->ld, &x, g);
     for (int t = 0; t < n; t++) {
         float *dv = d->v + (row + t) * d->ldv + at;
         for (int j = 0; j < cols; j++)
             dv[j] = beta[t] * dz[t * cols + j];
+        float *dg = d->g + (row + t) * ldu + at;
+        for (int j = 0; c->wv && j < cols; j++)
+            dg[j] = c->wv[t * c->ldwv + j] * dwv[t * cols + j];
     }
     for (int t = 0; in->beta && t < n; t++) {
         const float *v = in->v + (row + t) * in->ldv + at;

@@ -32,7 +32,7 @@ static inline ptrdiff_t padded(int dk)
 /* Floats that pack_chunk fills. */
 static inline size_t packed_floats(const ha_recurrence *r)
 {
-    return 5 * (size_t)C * (size_t)padded(r->dk);
+    return (size_t)C * (size_t)(5 * padded(r->dk) + (r->gate == HA_GATE_VALUE ? padded(r->dv) : 0));
 }
 
 /* Asks for row `row` of a head, `width` floats at its place among rows of ld: they lie a page apart, and hardware does
@@ -48,12 +48,13 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
                                              int h, float *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const ptrdiff_t ld = padded(r->dk), dk = r->dk;
-    float *q = to, *k = q + C * ld, *w = k + C * ld, *a = w + C * ld, *b = a + C * ld, decay[C];
+    const ptrdiff_t ld = padded(r->dk), dk = r->dk, ldwv = padded(r->dv);
+    float *q = to, *k = q + C * ld, *w = k + C * ld, *a = w + C * ld, *b = a + C * ld, *wv = b + C * ld, decay[C];
+    const int shared = r->gate == HA_GATE_NONE || r->gate == HA_GATE_HEAD, values = r->gate == HA_GATE_VALUE;
     const size_t bytes = (size_t)dk * sizeof *to;
     for (int t = 0; t < n; t++)
         decay[t] = r->gate == HA_GATE_HEAD ? in->g[(row + t) * r->heads + h] : 0.0f;
-    if (r->gate != HA_GATE_CHANNEL)
+    if (shared)
         kernel->exp((size_t)n, decay, decay);
     for (int t = 0; t < n; t++, row++) {
         const ptrdiff_t from = row * in->ldk + h * dk, at = t * ld;
@@ -61,7 +62,9 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
         memcpy(k + at, in->k + from, bytes);
         if (r->gate == HA_GATE_CHANNEL)
             kernel->exp((size_t)dk, in->g + (row * r->heads + h) * dk, w + at);
-        for (int i = 0; r->gate != HA_GATE_CHANNEL && i < dk; i++)
+        if (values)
+            kernel->exp((size_t)r->dv, in->g + (row * r->heads + h) * r->dv, wv + t * ldwv);
+        for (int i = 0; shared && i < dk; i++)
             w[at + i] = decay[t];
         if (in->a) {
             memcpy(a + at, in->a + from, bytes);
@@ -70,7 +73,8 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
         for (int i = 0; in->beta && i < dk; i++)
             b[at + i] = w[at + i] * k[at + i];
     }
-    return (ha_recurrence_chunk){n, (int)dk, ld, q, k, w, in->a ? a : NULL, in->a || in->beta ? b : NULL};
+    return (ha_recurrence_chunk){
+        n, (int)dk, ld, q, k, w, in->a ? a : NULL, in->a || in->beta ? b : NULL, values ? wv : NULL, ldwv};
 }
 
 #endif

@@ -17,12 +17,15 @@ void ha_rope_table(int rows, int half, const int32_t *position, const float *inv
         }
 }
 
-void ha_rope(int rows, int heads, int half, const float *cosine, const float *sine, float sign, float *x, ptrdiff_t ldx)
+void ha_rope(int rows, int heads, int dim, int half, const float *cosine, const float *sine, float sign, float *x,
+             ptrdiff_t ldx)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    if (half == 0)
+        return;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
     for (int r = 0; r < rows; r++)
         for (int h = 0; h < heads; h++)
             kernel->rope(half, cosine + (ptrdiff_t)r * half, sine + (ptrdiff_t)r * half, sign,
-                         x + r * ldx + (ptrdiff_t)h * 2 * half);
+                         x + r * ldx + (ptrdiff_t)h * dim);
 }

@@ -1,4 +1,4 @@
-/* Depthwise causal convolution of a few taps, then silu, as linear mixers put it before their recurrence (Dao and Gu 2024).
+/* Depthwise causal convolution of a few taps, as linear mixers put it before their activation (Dao and Gu 2024).
  *
  * Work is cut into blocks of channels: within one, rows run in order, so the sums over rows in dw have one order. */
 #include <string.h>
@@ -31,22 +31,21 @@ static const float *input(const block *b, int d, int width, const float *x, ptrd
     return state ? state + (ptrdiff_t)(at + width - 1) * d + b->from : NULL;
 }
 
-/* u = sum_j tap_j x_{t - width + 1 + j} */
+/* y = sum_j tap_j x_{t - width + 1 + j} */
 static void convolve(const block *b, int d, int width, const float *x, ptrdiff_t ldx, const float *state, int t,
-                     float *u)
+                     float *y)
 {
-    memset(u, 0, (size_t)b->n * sizeof *u);
+    memset(y, 0, (size_t)b->n * sizeof *y);
     for (int j = 0; j < width; j++) {
         const float *in = input(b, d, width, x, ldx, state, t - width + 1 + j);
         if (in)
-            ha_kernels_get()->mul_add((size_t)b->n, b->tap[j], in, u);
+            ha_kernels_get()->mul_add((size_t)b->n, b->tap[j], in, y);
     }
 }
 
 void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
                            float *const *state, float *y, ptrdiff_t ldy)
 {
-    const ha_kernels *kernel = ha_kernels_get();
     const int blocks = (d + BLOCK - 1) / BLOCK;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
     for (int i = 0; i < blocks; i++) {
@@ -54,11 +53,9 @@ void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float 
         for (int s = 0; s < batch->n_seq; s++) {
             const int first = batch->offset[s], n = batch->offset[s + 1] - first;
             const float *rows = x + first * ldx;
-            float *own = state ? state[s] : NULL, u[BLOCK];
-            for (int t = 0; t < n; t++) {
-                convolve(&b, d, width, rows, ldx, own, t, u);
-                kernel->silu((size_t)b.n, u, y + (first + t) * ldy + b.from);
-            }
+            float *own = state ? state[s] : NULL;
+            for (int t = 0; t < n; t++)
+                convolve(&b, d, width, rows, ldx, own, t, y + (first + t) * ldy + b.from);
             for (int t = 0; own && t < width - 1; t++)
                 memcpy(own + (ptrdiff_t)t * d + b.from, input(&b, d, width, rows, ldx, own, t + n - width + 1),
                        (size_t)b.n * sizeof *own);
@@ -74,19 +71,18 @@ void ha_short_conv_backward(const ha_batch *batch, int d, int width, const float
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int i = 0; i < blocks; i++) {
         const block b = block_at(i, d, width, w);
-        float dtap[HA_MAX_CONV][BLOCK] = {{0}}, u[BLOCK];
+        float dtap[HA_MAX_CONV][BLOCK] = {{0}};
         for (int s = 0; s < batch->n_seq; s++) {
             const int first = batch->offset[s], n = batch->offset[s + 1] - first;
             const float *rows = x + first * ldx;
             for (int t = 0; t < n; t++) {
-                convolve(&b, d, width, rows, ldx, NULL, t, u);
-                kernel->silu_backward((size_t)b.n, u, dy + (first + t) * lddy + b.from, u);
+                const float *up = dy + (first + t) * lddy + b.from;
                 for (int j = 0; j < width; j++) {
                     int at = t - width + 1 + j;
                     if (at < 0)
                         continue;
-                    kernel->mul_add((size_t)b.n, b.tap[j], u, dx + (first + at) * lddx + b.from);
-                    kernel->mul_add((size_t)b.n, rows + at * ldx + b.from, u, dtap[j]);
+                    kernel->mul_add((size_t)b.n, b.tap[j], up, dx + (first + at) * lddx + b.from);
+                    kernel->mul_add((size_t)b.n, rows + at * ldx + b.from, up, dtap[j]);
                 }
             }
         }

@@ -257,6 +257,17 @@ int ha_call_feature(ha_call *call, const char *name, PyObject *x_arg, PyObject *
     return map;
 }
 
+ha_act ha_call_act(ha_call *call, const char *name)
+{
+    static const char *const names[] = {
+        [HA_ACT_GELU] = "gelu", [HA_ACT_GELU_TANH] = "gelu_tanh", [HA_ACT_RELU] = "relu", [HA_ACT_SILU] = "silu"};
+    int kind = 0;
+    while (kind < HA_ACTS && strcmp(names[kind], name) != 0)
+        kind++;
+    ha_call_require(call, kind < HA_ACTS, "kind is '%s', allowed are gelu, gelu_tanh, relu and silu", name);
+    return (ha_act)kind;
+}
+
 void ha_call_taps(ha_call *call)
 {
     int taps = ha_size(call, 'w');

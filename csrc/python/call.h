@@ -6,9 +6,10 @@
 #ifndef HA_PYTHON_CALL_H
 #define HA_PYTHON_CALL_H
 
+#include "core/activation.h"
 #include "python/module.h"
 
-enum { HA_CALL_ARRAYS = 20, HA_CALL_RESULTS = 8 };
+enum { HA_CALL_ARRAYS = 24, HA_CALL_RESULTS = 9 };
 
 typedef struct {
     int type; /* NPY_FLOAT32 or NPY_FLOAT64, of every floating-point array */
@@ -51,6 +52,8 @@ ha_status ha_by_sequence(int n_seq, size_t size, float *states, float ***pointer
 /* A feature map by name, 'elu', 'relu', 'hedgehog' or 'favor', with its x [T H d] and weight [H d d] (None for the first
  * two), as its number 0 .. 3; 'F' is its width. */
 int ha_call_feature(ha_call *call, const char *name, PyObject *x_arg, PyObject *w_arg, const void **x, const void **w);
+/* An activation by name: 'gelu', 'gelu_tanh', 'relu' or 'silu'. */
+ha_act ha_call_act(ha_call *call, const char *name);
 /* The taps 'w' of a convolution are in range; 'P' is their number less one. */
 void ha_call_taps(ha_call *call);
 /* Fails the call with a ValueError unless `ok`. */

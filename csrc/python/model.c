@@ -156,7 +156,7 @@ static void dealloc(model_object *self)
 static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *cache, float *hidden,
                                const ha_interrupt *check)
 {
-    const ha_windows w = {p->token, p->window, p->n_seq, self->model->config.vocab_size};
+    const ha_windows w = {p->token, p->window, p->n_seq, self->model->config.vocab_size, p->segment};
     if (!cache)
         return ha_windows_hidden(self->model, &w, hidden, &self->arena, check);
     ha_batch batch;
@@ -240,11 +240,12 @@ static int has_head(model_object *self)
     return status == HA_OK;
 }
 
-static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObject *cache, int last, int logits)
+static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObject *cache, PyObject *segments,
+                     int last, int logits)
 {
     packed p;
     cache_object *state = NULL;
-    if (!ha_model_ready(self) || (logits && !has_head(self)) || ha_pack(self, tokens, mask, &p) < 0)
+    if (!ha_model_ready(self) || (logits && !has_head(self)) || ha_pack(self, tokens, mask, segments, &p) < 0)
         return NULL;
     const ha_config *c = &self->model->config;
     npy_intp shape[3] = {p.n_seq, last ? (logits ? c->vocab_size : c->hidden_size) : p.width,
@@ -273,27 +274,27 @@ static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObj
 
 static PyObject *logits(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "mask", "cache", "last", NULL};
-    PyObject *tokens, *mask = Py_None, *cache = Py_None;
+    static char *names[] = {"tokens", "mask", "cache", "last", "segments", NULL};
+    PyObject *tokens, *mask = Py_None, *cache = Py_None, *segments = Py_None;
     int last = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOp:logits", names, &tokens, &mask, &cache, &last))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOpO:logits", names, &tokens, &mask, &cache, &last, &segments))
         return NULL;
-    return run(self, tokens, mask, cache, last, 1);
+    return run(self, tokens, mask, cache, segments, last, 1);
 }
 
 static PyObject *hidden(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "mask", "cache", NULL};
-    PyObject *tokens, *mask = Py_None, *cache = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:hidden", names, &tokens, &mask, &cache))
+    static char *names[] = {"tokens", "mask", "cache", "segments", NULL};
+    PyObject *tokens, *mask = Py_None, *cache = Py_None, *segments = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:hidden", names, &tokens, &mask, &cache, &segments))
         return NULL;
-    return run(self, tokens, mask, cache, 0, 0);
+    return run(self, tokens, mask, cache, segments, 0, 0);
 }
 
 static ha_status packed_nll(model_object *self, const packed *p, float *out, const ha_interrupt *check)
 {
     const ha_model *m = self->model;
-    const ha_windows w = {p->token, p->window, p->n_seq, m->config.vocab_size};
+    const ha_windows w = {p->token, p->window, p->n_seq, m->config.vocab_size, p->segment};
     float *hidden;
     double *loss;
     int32_t *target;
@@ -305,7 +306,7 @@ static ha_status packed_nll(model_object *self, const packed *p, float *out, con
             target[r] = r + 1 < p->window[2 * s + 1] ? p->token[r + 1] : -1;
     HA_TRY(ha_windows_hidden(m, &w, hidden, &self->arena, check));
     HA_TRY(ha_head_cross_entropy(p->rows, m->config.hidden_size, m->config.vocab_size, hidden, ha_model_head(m), target,
-                                 0.0f, loss, NULL, NULL, check, &self->arena));
+                                 0.0f, loss, NULL, (ha_head_gradient){0}, check, &self->arena));
     for (int s = 0; s < p->n_seq; s++)
         for (int64_t i = 0; i + 1 < p->window[2 * s + 1] - p->window[2 * s]; i++)
             out[(size_t)s * (size_t)(p->width - 1) + (size_t)(p->first[s] + i)] = (float)loss[p->window[2 * s] + i];
@@ -319,7 +320,7 @@ static PyObject *nll(model_object *self, PyObject *args, PyObject *kwargs)
     packed p;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:nll", names, &tokens, &mask))
         return NULL;
-    if (!ha_model_ready(self) || !has_head(self) || ha_pack(self, tokens, mask, &p) < 0)
+    if (!ha_model_ready(self) || !has_head(self) || ha_pack(self, tokens, mask, Py_None, &p) < 0)
         return NULL;
     npy_intp shape[2] = {p.n_seq, p.width - 1};
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
@@ -470,16 +471,17 @@ static PyObject *get_layers(model_object *self, void *closure)
 
 static PyMethodDef methods[] = {
     {"logits", (PyCFunction)(void (*)(void))logits, METH_VARARGS | METH_KEYWORDS,
-     "logits($self, tokens, mask=None, cache=None, last=False)\n--\n\n"
+     "logits($self, tokens, mask=None, cache=None, last=False, segments=None)\n--\n\n"
      "Next-token logits, float32 [B, T, vocab_size], or [B, vocab_size] of each sequence's last token with "
      "last=True.\n\n"
      "tokens: int [B, T]; mask: bool [B, T], False where padded, before or after the tokens; such rows come back as "
      "0.\n"
      "cache: a Cache of B sequences that these tokens continue. An error leaves it as it was or, once layers have run "
-     "(Ctrl-C), empty."},
+     "(Ctrl-C), empty.\n"
+     "segments: int [B, T] token types of models that have them (BERT); None: all 0."},
     {"hidden", (PyCFunction)(void (*)(void))hidden, METH_VARARGS | METH_KEYWORDS,
-     "hidden($self, tokens, mask=None, cache=None)\n--\n\nHidden states after the final norm, float32 [B, T, "
-     "hidden_size]; arguments as in logits."},
+     "hidden($self, tokens, mask=None, cache=None, segments=None)\n--\n\nHidden states, float32 [B, T, hidden_size]: "
+     "what the LM head is applied to, or the last layer's output of a model without one; arguments as in logits."},
     {"nll", (PyCFunction)(void (*)(void))nll, METH_VARARGS | METH_KEYWORDS,
      "nll($self, tokens, mask=None)\n--\n\n-log p(token t + 1 | tokens up to t) in nats, float32 [B, T - 1]; 0 where "
      "padded. Logits never exist at once."},

@@ -61,16 +61,17 @@ PyArrayObject *ha_weights_parse(model_object *model, const windows_arg *windows,
 /* A new array of gates [num_layers] as the layers use them, each in [0, 1]; None: those of the model at this moment. */
 PyArrayObject *ha_gates_parse(model_object *model, PyObject *object);
 
-/* pack.c: tokens [B,T] with an optional mask [B,T] as one stream without padding. */
+/* pack.c: tokens [B,T], and segments [B,T] or None, with an optional mask [B,T] as one stream without padding. */
 typedef struct {
     int n_seq, width;
-    int32_t *token;  /* [rows] */
-    int64_t *window; /* [n_seq][2] into token */
-    int *first;      /* [n_seq] column of the first real token */
+    int32_t *token;   /* [rows] */
+    int32_t *segment; /* [rows], or NULL */
+    int64_t *window;  /* [n_seq][2] into token */
+    int *first;       /* [n_seq] column of the first real token */
     int rows;
 } packed;
 
-int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, packed *out);
+int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, PyObject *segments, packed *out);
 void ha_pack_clear(packed *p);
 
 /* windows.c: methods of Model */

@@ -13,6 +13,7 @@ static const char doc[] =
 int ha_add_ops(PyObject *module)
 {
     PyMethodDef *const tables[] = {ha_ops_rows,
+                                   ha_ops_norm,
                                    ha_ops_attention,
                                    ha_ops_linear_attention,
                                    ha_ops_recurrence,

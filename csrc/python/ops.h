@@ -4,7 +4,8 @@
 
 #include "python/call.h"
 
-extern PyMethodDef ha_ops_rows[];             /* ops_rows.c: linear, rms_norm, rope, swiglu, embed, feature_map */
+extern PyMethodDef ha_ops_rows[];             /* ops_rows.c: linear, rope, swiglu, embed, feature_map */
+extern PyMethodDef ha_ops_norm[];             /* ops_norm.c: rms_norm, head_norm, layer_norm, activation */
 extern PyMethodDef ha_ops_attention[];        /* ops_attention.c: softmax_attention */
 extern PyMethodDef ha_ops_linear_attention[]; /* ops_linear_attention.c: linear_attention */
 extern PyMethodDef ha_ops_recurrence[];       /* ops_recurrence.c: recurrence, gated_delta */

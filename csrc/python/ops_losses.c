@@ -7,26 +7,43 @@
 
 static const ha_interrupt signals = {.poll = ha_poll_signals};
 
+/* Results for the gradients of head and bias. */
+static ha_head_gradient head_out(ha_call *call, int wanted, const float *bias)
+{
+    ha_head_gradient d = {NULL, NULL};
+    if (wanted)
+        d.weight = ha_call_out(call, "V d");
+    if (wanted && bias)
+        d.bias = ha_call_out(call, "V");
+    return d;
+}
+
 static PyObject *head_cross_entropy(PyObject *args, PyObject *kwargs, int vjp)
 {
-    static char *names[2][5] = {{"hidden", "head", "targets", NULL}, {"hidden", "head", "targets", "dloss", NULL}};
-    PyObject *hidden_arg, *head_arg, *target_arg;
+    static char *forward_names[] = {"hidden", "head", "targets", "bias", NULL};
+    static char *vjp_names[] = {"hidden", "head", "targets", "dloss", "bias", NULL};
+    PyObject *hidden_arg, *head_arg, *target_arg, *bias_arg = Py_None;
     double dloss = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOO|d:cross_entropy_vjp" : "OOO:cross_entropy", names[vjp],
-                                     &hidden_arg, &head_arg, &target_arg, &dloss))
+    int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|d$O:cross_entropy_vjp", vjp_names, &hidden_arg,
+                                               &head_arg, &target_arg, &dloss, &bias_arg)
+                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$O:cross_entropy", forward_names, &hidden_arg,
+                                               &head_arg, &target_arg, &bias_arg);
+    if (!ok)
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0),
-                *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+                *head = ha_call_in(&call, head_arg, "head", "V d", 0),
+                *bias = ha_call_in(&call, bias_arg, "bias", "V", 1);
     const int32_t *target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = vjp ? NULL : ha_call_out_double(&call, "T");
-    float *dhidden = vjp ? ha_call_out(&call, "T d") : NULL, *dhead = vjp ? ha_call_out(&call, "V d") : NULL;
+    float *dhidden = vjp ? ha_call_out(&call, "T d") : NULL;
+    const ha_head_gradient dhead = head_out(&call, vjp, bias);
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
-        status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, ha_f32(head), target,
-                                              (float)dloss, loss, dhidden, dhead, &signals, call.arena)
+        status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, (ha_head){ha_f32(head), bias},
+                                              target, (float)dloss, loss, dhidden, dhead, &signals, call.arena)
                       : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
@@ -44,31 +61,37 @@ static PyObject *cross_entropy_vjp(PyObject *module, PyObject *args, PyObject *k
 
 static PyObject *head_kl(PyObject *args, PyObject *kwargs, int vjp)
 {
-    static char *names[2][6] = {{"teacher_hidden", "hidden", "teacher_head", "head", "targets", NULL},
-                                {"teacher_hidden", "hidden", "teacher_head", "head", "dloss", NULL}};
-    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None;
+    static char *names[2][8] = {
+        {"teacher_hidden", "hidden", "teacher_head", "head", "targets", "teacher_bias", "bias", NULL},
+        {"teacher_hidden", "hidden", "teacher_head", "head", "dloss", "teacher_bias", "bias", NULL}};
+    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None,
+                                                                      *teacher_bias_arg = Py_None, *bias_arg = Py_None;
     double dloss = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOOO|d:kl_divergence_vjp" : "OOOO|O:kl_divergence",
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OOOO|d$OO:kl_divergence_vjp" : "OOOO|O$OO:kl_divergence",
                                      names[vjp], &teacher_arg, &hidden_arg, &teacher_head_arg, &head_arg,
-                                     vjp ? (void *)&dloss : (void *)&target_arg))
+                                     vjp ? (void *)&dloss : (void *)&target_arg, &teacher_bias_arg, &bias_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *teacher = ha_call_in(&call, teacher_arg, "teacher_hidden", "T d", 0);
     const float *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0);
     const float *teacher_head = ha_call_in(&call, teacher_head_arg, "teacher_head", "V d", 0);
     const float *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    const float *teacher_bias = ha_call_in(&call, teacher_bias_arg, "teacher_bias", "V", 1);
+    const float *bias = ha_call_in(&call, bias_arg, "bias", "V", 1);
     const int32_t *target = NULL;
     if (target_arg != Py_None)
         target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = vjp ? NULL : ha_call_out_double(&call, "T"), *nll = target ? ha_call_out_double(&call, "T") : NULL;
-    float *dhidden = vjp ? ha_call_out(&call, "T d") : NULL, *dhead = vjp ? ha_call_out(&call, "V d") : NULL;
+    float *dhidden = vjp ? ha_call_out(&call, "T d") : NULL;
+    const ha_head_gradient dhead = head_out(&call, vjp, bias);
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
         status =
-            loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, ha_f32(teacher_head), 1, &hidden, ha_f32(head),
-                              (float)dloss, &loss, target, nll, NULL, dhidden, dhead, &signals, call.arena)
+            loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, (ha_head){ha_f32(teacher_head), teacher_bias},
+                              1, &hidden, (ha_head){ha_f32(head), bias}, (float)dloss, &loss, target, nll, NULL,
+                              dhidden, dhead, &signals, call.arena)
                  : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
@@ -139,17 +162,22 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 PyMethodDef ha_ops_losses[] = {
-    HA_FUNCTION(cross_entropy,
-                "cross_entropy(hidden, head, targets)\n--\n\n-log softmax(hidden head^T)[target], in nats: "
-                "hidden [T,d], head [V,d], targets [T] ints (-1: loss 0) -> float64 [T]. Logits of all tokens never "
-                "exist at once."),
-    HA_FUNCTION(cross_entropy_vjp, "cross_entropy_vjp(hidden, head, targets, dloss=1.0)\n--\n\n"
-                                   "dloss, the same for every token -> dhidden, dhead."),
-    HA_FUNCTION(kl_divergence, "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None)\n--\n\n"
+    HA_FUNCTION(
+        cross_entropy,
+        "cross_entropy(hidden, head, targets, *, bias=None)\n--\n\n-log softmax(hidden head^T + bias)[target], in "
+        "nats: hidden [T,d], head [V,d], bias [V], targets [T] ints (-1: loss 0) -> float64 [T]. Logits of all tokens "
+        "never "
+        "exist at once."),
+    HA_FUNCTION(cross_entropy_vjp, "cross_entropy_vjp(hidden, head, targets, dloss=1.0, *, bias=None)\n--\n\n"
+                                   "dloss, the same for every token -> dhidden, dhead, and with a bias dbias."),
+    HA_FUNCTION(kl_divergence, "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None, *, "
+                               "teacher_bias=None, bias=None)\n--\n\n"
                                "KL(teacher || student) of the softmax over the vocabulary, in nats: hidden [T,d], head "
-                               "[V,d] -> float64 [T];\nwith targets [T] also the student's cross_entropy."),
-    HA_FUNCTION(kl_divergence_vjp, "kl_divergence_vjp(teacher_hidden, hidden, teacher_head, head, dloss=1.0)\n--\n\n"
-                                   "dloss, the same for every token -> dhidden, dhead (of the student)."),
+                               "[V,d], bias [V] -> float64 [T];\nwith targets [T] also the student's cross_entropy."),
+    HA_FUNCTION(kl_divergence_vjp, "kl_divergence_vjp(teacher_hidden, hidden, teacher_head, head, dloss=1.0, *, "
+                                   "teacher_bias=None, bias=None)\n--\n\n"
+                                   "dloss, the same for every token -> dhidden, dhead, and with a bias dbias (of the "
+                                   "student)."),
     HA_FUNCTION(align_loss, "align_loss(target, y)\n--\n\n|y - target| / sqrt(d): target, y [T,d] -> float64 [T]."),
     HA_FUNCTION(align_loss_vjp,
                 "align_loss_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every token -> dy; 0 where "

@@ -13,9 +13,9 @@ typedef struct {
     const float *initial;
 } operands;
 
-enum { Q, K, V, G, BETA, A, B, OPERANDS };
-static const char *const name_of[OPERANDS] = {"q", "k", "v", "g", "beta", "a", "b"};
-static const char *const gates[2] = {"T H", "T H k"};
+enum { Q, K, V, G, BETA, A, B, GV, OPERANDS };
+static const char *const name_of[OPERANDS] = {"q", "k", "v", "g", "beta", "a", "b", "gv"};
+static const char *const gates[] = {"T H", "T H k", "T H v"}; /* HA_GATE_HEAD and on */
 
 /* The operands in the order above; those that are not given are NULL. gated: the delta rule with a gate per head. */
 static operands arguments(ha_call *call, PyObject *const object[OPERANDS], int gated)
@@ -35,10 +35,17 @@ static operands arguments(ha_call *call, PyObject *const object[OPERANDS], int g
     ha_call_require(call, !x.in.a == !x.in.b && !(x.in.a && x.in.beta),
                     "a, b and beta are %s, %s and %s, allowed are none, a with b, or beta", x.in.a ? "given" : "None",
                     x.in.b ? "given" : "None", x.in.beta ? "given" : "None");
+    const float *gv = ha_call_in(call, object[GV], name_of[GV], gates[2], 1);
+    ha_call_require(call, !gv || !(x.in.g || x.in.a || x.in.beta),
+                    "gv is given with g, beta or a and b, allowed is gv without them");
     ha_call_state_size(call, (int64_t)ha_size(call, 'k') * ha_size(call, 'v'));
     x.shape = (ha_recurrence){ha_size(call, 'H'), ha_size(call, 'k'), ha_size(call, 'v'), HA_GATE_NONE};
     if (x.in.g)
         x.shape.gate = gate ? HA_GATE_CHANNEL : HA_GATE_HEAD;
+    if (gv) {
+        x.in.g = gv;
+        x.shape.gate = HA_GATE_VALUE;
+    }
     x.in.ldk = (ptrdiff_t)x.shape.heads * x.shape.dk;
     x.in.ldv = (ptrdiff_t)x.shape.heads * x.shape.dv;
     return x;
@@ -111,10 +118,13 @@ static PyObject *run_vjp(PyObject *const object[OPERANDS], PyObject *dout_arg, P
     gradient.q = ha_call_out(&call, "T H k");
     gradient.k = ha_call_out(&call, "T H k");
     gradient.v = ha_call_out(&call, "T H v");
-    gradient.g = gradient_of(&call, x.in.g, gates[x.shape.gate == HA_GATE_CHANNEL], !gated);
+    const int values = x.shape.gate == HA_GATE_VALUE;
+    gradient.g = gradient_of(&call, values ? NULL : x.in.g, gates[x.shape.gate == HA_GATE_CHANNEL], !gated);
     gradient.beta = gradient_of(&call, x.in.beta, "T H", !gated);
     gradient.a = gradient_of(&call, x.in.a, "T H k", !gated);
     gradient.b = gradient_of(&call, x.in.b, "T H k", !gated);
+    float *dgv = gradient_of(&call, values ? x.in.g : NULL, gates[2], !gated);
+    gradient.g = values ? dgv : gradient.g;
     float *dstate = ha_call_out(&call, "S H k v"); /* of the final state on entry, of the initial one on return */
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
@@ -127,23 +137,25 @@ static PyObject *run_vjp(PyObject *const object[OPERANDS], PyObject *dout_arg, P
 
 static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "lengths", "initial_state", "return_state", NULL};
+    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "gv", "lengths", "initial_state", "return_state",
+                            NULL};
     PyObject *object[OPERANDS] = {NULL}, *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOp:recurrence", names, &object[Q], &object[K], &object[V],
-                                     &object[G], &object[BETA], &object[A], &object[B], &lengths, &initial,
-                                     &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOOp:recurrence", names, &object[Q], &object[K],
+                                     &object[V], &object[G], &object[BETA], &object[A], &object[B], &object[GV],
+                                     &lengths, &initial, &return_state))
         return NULL;
     return run(object, lengths, initial, return_state, 0);
 }
 
 static PyObject *recurrence_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "dout", "dstate", "g", "beta", "a", "b", "lengths", "initial_state", NULL};
+    static char *names[] = {"q", "k", "v",  "dout",    "dstate",        "g", "beta",
+                            "a", "b", "gv", "lengths", "initial_state", NULL};
     PyObject *object[OPERANDS] = {NULL}, *dout, *dstate = Py_None, *lengths = Py_None, *initial = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O$OOOOOO:recurrence_vjp", names, &object[Q], &object[K],
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O$OOOOOOO:recurrence_vjp", names, &object[Q], &object[K],
                                      &object[V], &dout, &dstate, &object[G], &object[BETA], &object[A], &object[B],
-                                     &lengths, &initial))
+                                     &object[GV], &lengths, &initial))
         return NULL;
     return run_vjp(object, dout, dstate, lengths, initial, 0);
 }
@@ -172,19 +184,21 @@ static PyObject *gated_delta_vjp(PyObject *module, PyObject *args, PyObject *kwa
 PyMethodDef ha_ops_recurrence[] = {
     HA_FUNCTION(
         recurrence,
-        "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, lengths=None, initial_state=None, "
+        "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, gv=None, lengths=None, initial_state=None, "
         "return_state=False)\n--\n\n"
         "The linear recurrence of every mixer with a state of fixed size: per head S [dk,dv], u_t = S_{t-1}^T b_t,\n"
         "S_t = diag(exp(g_t)) S_{t-1} + a_t u_t^T + k_t v_t^T, o_t = S_t^T q_t. Without a and b nothing is erased; "
         "with\n"
         "beta instead it is the delta rule, S_t = diag(exp(g_t)) S_{t-1} + beta_t k_t (v_t - u_t)^T, b = exp(g) k.\n"
-        "q, k, a, b [T,H,dk], v [T,H,dv], g <= 0 [T,H] or [T,H,dk] (None: no decay), beta [T,H] -> [T,H,dv]; states\n"
+        "gv in the place of all of them decays the channels of v: S_t = S_{t-1} diag(exp(gv_t)) + k_t v_t^T.\n"
+        "q, k, a, b [T,H,dk], v [T,H,dv], g <= 0 [T,H] or [T,H,dk] (None: no decay), gv <= 0 [T,H,dv], beta [T,H] -> "
+        "[T,H,dv]; states\n"
         "[sequences,H,dk,dv], None: zero."),
     HA_FUNCTION(
         recurrence_vjp,
-        "recurrence_vjp(q, k, v, dout, dstate=None, *, g=None, beta=None, a=None, b=None, lengths=None, "
+        "recurrence_vjp(q, k, v, dout, dstate=None, *, g=None, beta=None, a=None, b=None, gv=None, lengths=None, "
         "initial_state=None)\n--\n\n"
-        "dout [T,H,dv], and dstate of the final state -> dq, dk, dv, dg, dbeta, da, db, dinitial_state; None for\n"
+        "dout [T,H,dv], and dstate of the final state -> dq, dk, dv, dg, dbeta, da, db, dgv, dinitial_state; None for\n"
         "what was not given."),
     HA_FUNCTION(
         gated_delta,

@@ -1,4 +1,4 @@
-/* ops that treat every row (token) on its own: linear, stored_linear, rms_norm, rope, swiglu, embed, feature_map. */
+/* ops that treat every row (token) on its own: linear, stored_linear, rope, swiglu, embed, feature_map. */
 #include "python/ops.h"
 #include "python/stored.h"
 
@@ -99,39 +99,6 @@ static PyObject *stored_linear_vjp(PyObject *module, PyObject *args, PyObject *k
     return stored(args, kwargs, 1);
 }
 
-static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "weight", "eps", NULL};
-    PyObject *x_arg, *w_arg;
-    double eps = 1e-6;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$d:rms_norm", names, &x_arg, &w_arg, &eps))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
-    float *y = ha_call_out(&call, "T d");
-    if (ha_call_run(&call))
-        ha_rms_norm_forward(SIZE('T'), SIZE('d'), x, SIZE('d'), w, (float)eps, y, SIZE('d'));
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *rms_norm_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "weight", "dy", "eps", NULL};
-    PyObject *x_arg, *w_arg, *dy_arg;
-    double eps = 1e-6;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$d:rms_norm_vjp", names, &x_arg, &w_arg, &dy_arg, &eps))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
-    const float *dy = ha_call_in(&call, dy_arg, "dy", "T d", 0);
-    float *dx = ha_call_out(&call, "T d"), *dw = ha_call_out(&call, "d");
-    ha_status status = HA_OK;
-    const int d = SIZE('d');
-    if (ha_call_run(&call))
-        status = ha_rms_norm_backward(SIZE('T'), d, x, d, w, (float)eps, dy, d, dx, d, dw, call.arena);
-    return ha_call_end(&call, status);
-}
-
 /* rope and rope_vjp differ in the sign of the angle and in which array they turn. */
 static PyObject *rotate(PyObject *args, PyObject *kwargs, int vjp)
 {
@@ -146,24 +113,25 @@ static PyObject *rotate(PyObject *args, PyObject *kwargs, int vjp)
     if (!ok)
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0),
-                *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
+    const float *x = ha_call_in(&call, x_arg, "x", "T H D", 0), *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     if (vjp)
-        x = ha_call_in(&call, dy_arg, "dy", "T H 2h", 0);
+        x = ha_call_in(&call, dy_arg, "dy", "T H D", 0);
     ha_batch batch = {0};
+    ha_call_require(&call, 2 * SIZE('h') <= SIZE('D'),
+                    "inv_freq has length %d, allowed are up to half of x's last axis", SIZE('h'));
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     if (positions != Py_None)
         batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
-    float *y = ha_call_out(&call, "T H 2h");
+    float *y = ha_call_out(&call, "T H D");
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
-        const int rows = SIZE('T'), heads = SIZE('H'), half = SIZE('h');
+        const int rows = SIZE('T'), heads = SIZE('H'), dim = SIZE('D'), half = SIZE('h');
         size_t angles = (size_t)rows * (size_t)half;
         float *table = ha_arena_push(call.arena, 2 * angles, sizeof *table);
         if (table) {
-            memcpy(y, x, 2 * angles * (size_t)heads * sizeof *y);
+            memcpy(y, x, (size_t)rows * (size_t)(heads * dim) * sizeof *y);
             ha_rope_table(rows, half, batch.position, freq, (float)factor, table, table + angles);
-            ha_rope(rows, heads, half, table, table + angles, vjp ? -1.0f : 1.0f, y, (ptrdiff_t)2 * heads * half);
+            ha_rope(rows, heads, dim, half, table, table + angles, vjp ? -1.0f : 1.0f, y, (ptrdiff_t)heads * dim);
         } else {
             status = HA_NO_MEMORY;
         }
@@ -297,10 +265,6 @@ PyMethodDef ha_ops_rows[] = {
                 "type, see pack."),
     HA_FUNCTION(stored_linear_vjp, "stored_linear_vjp(x, weight, dy, bias=None, *, dtype='q8_0')\n--\n\ndy [T,out] -> "
                                    "dx, dbias (None without bias); the weight is constant."),
-    HA_FUNCTION(
-        rms_norm,
-        "rms_norm(x, weight, *, eps=1e-6)\n--\n\nx weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d]."),
-    HA_FUNCTION(rms_norm_vjp, "rms_norm_vjp(x, weight, dy, *, eps=1e-6)\n--\n\ndy [T,d] -> dx, dweight."),
     HA_FUNCTION(
         rope,
         "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\n"

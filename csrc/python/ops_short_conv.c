@@ -59,7 +59,7 @@ static PyObject *short_conv_vjp(PyObject *module, PyObject *args, PyObject *kwar
 PyMethodDef ha_ops_short_conv[] = {
     HA_FUNCTION(short_conv,
                 "short_conv(x, weight, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-                "Depthwise causal convolution and silu: y_t = silu(sum_j weight[:,j] x_{t-w+1+j}), x [T,d],\n"
+                "Depthwise causal convolution: y_t = sum_j weight[:,j] x_{t-w+1+j}, x [T,d],\n"
                 "weight [d,w] with 2 to 16 taps -> [T,d]. A state [sequences,w-1,d] holds the last inputs."),
     HA_FUNCTION(short_conv_vjp, "short_conv_vjp(x, weight, dy, *, lengths=None)\n--\n\ndy [T,d] -> dx, dweight."),
     {0},

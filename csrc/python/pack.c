@@ -4,6 +4,7 @@
 void ha_pack_clear(packed *p)
 {
     PyMem_Free(p->token);
+    PyMem_Free(p->segment);
     PyMem_Free(p->window);
     PyMem_Free(p->first);
     *p = (packed){0};
@@ -32,9 +33,9 @@ static int run_of(const npy_bool *mask, int width, int row, int *from, int *to)
     return 0;
 }
 
-static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask, packed *p)
+static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask, PyArrayObject *segments, packed *p)
 {
-    const int32_t *token = PyArray_DATA(tokens);
+    const int32_t *token = PyArray_DATA(tokens), *segment = segments ? PyArray_DATA(segments) : NULL;
     const int vocabulary = model->model->config.vocab_size;
     for (int s = 0; s < p->n_seq; s++) {
         int from = 0, to = p->width;
@@ -49,6 +50,8 @@ static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask,
                 PyErr_Format(PyExc_ValueError, "tokens[%d, %d] is %d, allowed are 0 to %d", s, t, id, vocabulary - 1);
                 return -1;
             }
+            if (segment)
+                p->segment[p->rows] = segment[(size_t)s * (size_t)p->width + (size_t)t];
             p->token[p->rows++] = id;
         }
         p->window[2 * s + 1] = p->rows;
@@ -56,10 +59,11 @@ static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask,
     return 0;
 }
 
-int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, packed *p)
+int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, PyObject *segments, packed *p)
 {
     *p = (packed){0};
-    PyArrayObject *mask_array = NULL, *array = ha_array_arg(tokens, "tokens", NPY_INT32, 2, NULL);
+    PyArrayObject *mask_array = NULL, *segment_array = NULL,
+                  *array = ha_array_arg(tokens, "tokens", NPY_INT32, 2, NULL);
     int ok = -1;
     if (!array)
         return -1;
@@ -71,18 +75,23 @@ int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, packed *p)
     }
     if (mask && mask != Py_None && !(mask_array = ha_array_arg(mask, "mask", NPY_BOOL, 2, shape)))
         goto done;
+    if (segments != Py_None && !(segment_array = ha_array_arg(segments, "segments", NPY_INT32, 2, shape)))
+        goto done;
     p->n_seq = (int)shape[0];
     p->width = (int)shape[1];
     p->token = PyMem_Calloc((size_t)(shape[0] * shape[1]), sizeof *p->token);
+    if (segment_array)
+        p->segment = PyMem_Calloc((size_t)(shape[0] * shape[1]), sizeof *p->segment);
     p->window = PyMem_Calloc((size_t)shape[0] * 2, sizeof *p->window);
     p->first = PyMem_Calloc((size_t)shape[0], sizeof *p->first);
-    if (!p->token || !p->window || !p->first)
+    if (!p->token || (segment_array && !p->segment) || !p->window || !p->first)
         PyErr_NoMemory();
     else
-        ok = fill(model, array, mask_array, p);
+        ok = fill(model, array, mask_array, segment_array, p);
 done:
     Py_DECREF(array);
     Py_XDECREF(mask_array);
+    Py_XDECREF(segment_array);
     if (ok < 0)
         ha_pack_clear(p);
     return ok;

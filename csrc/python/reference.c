@@ -62,6 +62,53 @@ static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
     return ha_call_end(&call, HA_OK);
 }
 
+static PyObject *layer_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "bias", "eps", NULL};
+    PyObject *x_arg, *w_arg, *b_arg;
+    double eps = 1e-5;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$d:layer_norm", names, &x_arg, &w_arg, &b_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0),
+                 *b = ha_call_in(&call, b_arg, "bias", "d", 0);
+    double *y = ha_call_out(&call, "T d");
+    if (ha_call_run(&call))
+        ref_layer_norm(SIZE('T'), SIZE('d'), x, w, b, eps, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *head_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "eps", NULL};
+    PyObject *x_arg, *w_arg;
+    double eps = 1e-6;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$d:head_norm", names, &x_arg, &w_arg, &eps))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T H d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
+    double *y = ha_call_out(&call, "T H d");
+    if (ha_call_run(&call))
+        ref_rms_norm(SIZE('T') * SIZE('H'), SIZE('d'), x, w, eps, y);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *activation(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "kind", NULL};
+    PyObject *x_arg;
+    const char *name = "gelu";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$s:activation", names, &x_arg, &name))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T f", 0);
+    const ha_act kind = ha_call_act(&call, name);
+    double *y = ha_call_out(&call, "T f");
+    if (ha_call_run(&call))
+        ref_activation(kind, (size_t)SIZE('T') * (size_t)SIZE('f'), x, y);
+    return ha_call_end(&call, HA_OK);
+}
+
 static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"x", "inv_freq", "positions", "lengths", "factor", NULL};
@@ -71,15 +118,15 @@ static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
                                      &factor))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
-    const double *x = ha_call_in(&call, x_arg, "x", "T H 2h", 0),
+    const double *x = ha_call_in(&call, x_arg, "x", "T H D", 0),
                  *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     if (positions != Py_None)
         batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
-    double *y = ha_call_out(&call, "T H 2h");
+    double *y = ha_call_out(&call, "T H D");
     if (ha_call_run(&call))
-        ref_rope(SIZE('T'), SIZE('H'), SIZE('h'), batch.position, freq, factor, x, y);
+        ref_rope(SIZE('T'), SIZE('H'), SIZE('D'), SIZE('h'), batch.position, freq, factor, x, y);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -174,8 +221,8 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
     return ha_call_end(&call, HA_OK);
 }
 
-/* object: q, k, v, g, beta, a, b; those that are not given are NULL or None */
-static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, PyObject *initial_arg, int return_state)
+/* object: q, k, v, g, beta, a, b, gv; those that are not given are NULL or None */
+static PyObject *run_recurrence(PyObject *const object[8], PyObject *lengths, PyObject *initial_arg, int return_state)
 {
     static const char *const gates[2] = {"T H", "T H k"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -188,6 +235,7 @@ static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, Py
     in.beta = ha_call_in(&call, object[4], "beta", "T H", 1);
     in.a = ha_call_in(&call, object[5], "a", "T H k", 1);
     in.b = ha_call_in(&call, object[6], "b", "T H k", 1);
+    in.gv = ha_call_in(&call, object[7], "gv", "T H v", 1);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S H k v", 1);
@@ -206,11 +254,13 @@ static PyObject *run_recurrence(PyObject *const object[7], PyObject *lengths, Py
 
 static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[7] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "gv", "lengths", "initial_state", "return_state",
+                            NULL};
+    PyObject *object[8] = {NULL}, *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOp:recurrence", names, &object[0], &object[1], &object[2],
-                                     &object[3], &object[4], &object[5], &object[6], &lengths, &initial, &return_state))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOOp:recurrence", names, &object[0], &object[1],
+                                     &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &lengths,
+                                     &initial, &return_state))
         return NULL;
     return run_recurrence(object, lengths, initial, return_state);
 }
@@ -218,12 +268,31 @@ static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
 static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q", "k", "v", "g", "beta", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[7] = {NULL}, *lengths = Py_None, *initial = Py_None;
+    PyObject *object[8] = {NULL}, *lengths = Py_None, *initial = Py_None;
     int return_state = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
                                      &object[3], &object[4], &lengths, &initial, &return_state))
         return NULL;
     return run_recurrence(object, lengths, initial, return_state);
+}
+
+static PyObject *slot_attention(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"q", "k", "v", "g", "lengths", NULL};
+    PyObject *object[4], *lengths = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$O:slot_attention", names, &object[0], &object[1], &object[2],
+                                     &object[3], &lengths))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *q = ha_call_in(&call, object[0], "q", "T H d", 0), *k = ha_call_in(&call, object[1], "k", "T H d", 0);
+    const double *v = ha_call_in(&call, object[2], "v", "T H d", 0), *g = ha_call_in(&call, object[3], "g", "T H M", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    double *out = ha_call_out(&call, "T H d");
+    ha_status status = HA_OK;
+    if (ha_call_run(&call))
+        status = ref_slot_attention(SIZE('H'), SIZE('d'), SIZE('M'), &batch, q, k, v, g, out, call.arena);
+    return ha_call_end(&call, status);
 }
 
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -284,40 +353,46 @@ static PyObject *short_conv(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"hidden", "head", "targets", NULL};
-    PyObject *hidden_arg, *head_arg, *target_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:cross_entropy", names, &hidden_arg, &head_arg, &target_arg))
+    static char *names[] = {"hidden", "head", "targets", "bias", NULL};
+    PyObject *hidden_arg, *head_arg, *target_arg, *bias_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$O:cross_entropy", names, &hidden_arg, &head_arg, &target_arg,
+                                     &bias_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0),
-                 *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+                 *head = ha_call_in(&call, head_arg, "head", "V d", 0),
+                 *bias = ha_call_in(&call, bias_arg, "bias", "V", 1);
     const int32_t *target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = ha_call_out(&call, "T");
     if (ha_call_run(&call))
-        ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, loss);
+        ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, bias, target, loss);
     return ha_call_end(&call, HA_OK);
 }
 
 static PyObject *kl_divergence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"teacher_hidden", "hidden", "teacher_head", "head", "targets", NULL};
-    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O:kl_divergence", names, &teacher_arg, &hidden_arg,
-                                     &teacher_head_arg, &head_arg, &target_arg))
+    static char *names[] = {"teacher_hidden", "hidden",       "teacher_head", "head",
+                            "targets",        "teacher_bias", "bias",         NULL};
+    PyObject *teacher_arg, *hidden_arg, *teacher_head_arg, *head_arg, *target_arg = Py_None,
+                                                                      *teacher_bias_arg = Py_None, *bias_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O$OO:kl_divergence", names, &teacher_arg, &hidden_arg,
+                                     &teacher_head_arg, &head_arg, &target_arg, &teacher_bias_arg, &bias_arg))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *teacher = ha_call_in(&call, teacher_arg, "teacher_hidden", "T d", 0);
     const double *hidden = ha_call_in(&call, hidden_arg, "hidden", "T d", 0);
     const double *teacher_head = ha_call_in(&call, teacher_head_arg, "teacher_head", "V d", 0);
     const double *head = ha_call_in(&call, head_arg, "head", "V d", 0);
+    const double *teacher_bias = ha_call_in(&call, teacher_bias_arg, "teacher_bias", "V", 1);
+    const double *bias = ha_call_in(&call, bias_arg, "bias", "V", 1);
     const int32_t *target = NULL;
     if (target_arg != Py_None)
         target = ha_call_in_int(&call, target_arg, "targets", "T", -1, SIZE('V'));
     double *loss = ha_call_out(&call, "T"), *nll = target ? ha_call_out(&call, "T") : NULL;
     if (ha_call_run(&call)) {
-        ref_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, hidden, head, loss);
+        ref_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, teacher_head, teacher_bias, hidden, head, bias, loss);
         if (nll)
-            ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, target, nll);
+            ref_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, head, bias, target, nll);
     }
     return ha_call_end(&call, HA_OK);
 }
@@ -451,6 +526,9 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(linear, "linear(x, weight, bias=None)\n--\n\nAs ops.linear."),
     HA_FUNCTION(stored_linear, "stored_linear(x, weight, bias=None, *, dtype='q8_0')\n--\n\nAs ops.stored_linear."),
     HA_FUNCTION(rms_norm, "rms_norm(x, weight, *, eps=1e-6)\n--\n\nAs ops.rms_norm."),
+    HA_FUNCTION(head_norm, "head_norm(x, weight, *, eps=1e-6)\n--\n\nAs ops.head_norm."),
+    HA_FUNCTION(layer_norm, "layer_norm(x, weight, bias, *, eps=1e-5)\n--\n\nAs ops.layer_norm."),
+    HA_FUNCTION(activation, "activation(x, *, kind='gelu')\n--\n\nAs ops.activation."),
     HA_FUNCTION(rope, "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\nAs ops.rope."),
     HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nAs ops.swiglu."),
     HA_FUNCTION(embed, "embed(tokens, table)\n--\n\nAs ops.embed."),
@@ -460,19 +538,25 @@ static PyMethodDef methods[] = {
         "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
         "return_stats=False)\n--\n\nAs ops.softmax_attention."),
     HA_FUNCTION(recurrence,
-                "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, lengths=None, initial_state=None, "
+                "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, gv=None, lengths=None, initial_state=None, "
                 "return_state=False)\n--\n\nAs ops.recurrence."),
     HA_FUNCTION(gated_delta,
                 "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.gated_delta."),
+    HA_FUNCTION(slot_attention,
+                "slot_attention(q, k, v, g, *, lengths=None)\n--\n\n"
+                "Softmax attention over gated slots: per head K = diag(exp(g)) K + (1 - exp(g)) k^T, V likewise of v,\n"
+                "V^T softmax(K q); q, k, v [T,H,d], g <= 0 [T,H,m] -> [T,H,d]."),
     HA_FUNCTION(linear_attention,
                 "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.linear_attention."),
     HA_FUNCTION(short_conv, "short_conv(x, weight, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                             "As ops.short_conv."),
-    HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets)\n--\n\nAs ops.cross_entropy."),
-    HA_FUNCTION(kl_divergence,
-                "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None)\n--\n\nAs ops.kl_divergence."),
+    HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets, *, bias=None)\n--\n\nAs ops.cross_entropy."),
+    HA_FUNCTION(
+        kl_divergence,
+        "kl_divergence(teacher_hidden, hidden, teacher_head, head, targets=None, *, teacher_bias=None, bias=None)\n--"
+        "\n\nAs ops.kl_divergence."),
     HA_FUNCTION(align_loss, "align_loss(target, y)\n--\n\nAs ops.align_loss."),
     HA_FUNCTION(
         adamw,

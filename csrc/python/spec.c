@@ -71,6 +71,8 @@ static int get_float(PyObject *dict, const char *name, double low, double high, 
 
 static int get_inv_freq(PyObject *dict, int half, float **out)
 {
+    if (half == 0)
+        return 0;
     PyObject *value = PyMapping_GetItemString(dict, "rope_inv_freq");
     if (!value)
         return -1;
@@ -109,6 +111,37 @@ static int parse_task(PyObject *config, ha_task *task)
     return 0;
 }
 
+/* What tells the families' blocks, embeddings and heads apart; what is left out is as in Llama. */
+static int parse_form(PyObject *config, ha_config *c)
+{
+    const int most = 1 << 24;
+    int norm = 0, block = 0, act = 0;
+    c->final_norm = c->lm_head = 1;
+    c->rope_dim = c->head_dim;
+    if (get_int_if(config, "qk_norm", 0, 1, &c->qk_norm) < 0 ||
+        get_int_if(config, "norm", 0, HA_NORM_LAYER, &norm) < 0 ||
+        get_int_if(config, "block", 0, HA_BLOCK_PARALLEL, &block) < 0 ||
+        get_int_if(config, "mlp_plain", 0, 1, &c->mlp_plain) < 0 ||
+        get_int_if(config, "act", 0, HA_ACTS - 1, &act) < 0 ||
+        get_int_if(config, "positions", 0, most, &c->positions) < 0 ||
+        get_int_if(config, "position_offset", 0, most, &c->position_offset) < 0 ||
+        get_int_if(config, "segments", 0, most, &c->segments) < 0 ||
+        get_int_if(config, "embed_norm", 0, 1, &c->embed_norm) < 0 ||
+        get_int_if(config, "final_norm", 0, 1, &c->final_norm) < 0 ||
+        get_int_if(config, "lm_head", 0, 1, &c->lm_head) < 0 ||
+        get_int_if(config, "head_bias", 0, 1, &c->head_bias) < 0 ||
+        get_int_if(config, "head_transform", 0, 1, &c->head_transform) < 0 ||
+        get_int_if(config, "rope_dim", 0, c->head_dim, &c->rope_dim) < 0)
+        return -1;
+    c->norm = (ha_norm_kind)norm;
+    c->block = (ha_block_form)block;
+    c->act = (ha_act)act;
+    if (c->rope_dim % 2 == 0)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "config rope_dim is %d, allowed are even numbers", c->rope_dim);
+    return -1;
+}
+
 int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
 {
     const int most = 1 << 24;
@@ -121,7 +154,7 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
         get_int(config, "num_layers", 1, 10000, &c->num_layers) < 0 ||
         get_int(config, "num_heads", 1, 65536, &c->num_heads) < 0 ||
         get_int(config, "num_kv_heads", 1, 65536, &c->num_kv_heads) < 0 ||
-        get_int(config, "head_dim", 2, HA_MAX_HEAD_DIM, &c->head_dim) < 0 ||
+        get_int(config, "head_dim", 1, HA_MAX_HEAD_DIM, &c->head_dim) < 0 ||
         get_int(config, "intermediate_size", 1, most, &c->intermediate_size) < 0 ||
         get_float(config, "norm_eps", 0.0, 1.0, &c->norm_eps) < 0 ||
         get_float(config, "rope_attention_factor", 0.0, 1000.0, &c->rope_factor) < 0 ||
@@ -131,21 +164,15 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
         get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 ||
         get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
         get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 ||
-        get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0)
-        return -1;
-    c->lm_head = 1;
-    if (get_int_if(config, "lm_head", 0, 1, &c->lm_head) < 0 || parse_task(config, &c->task) < 0)
+        get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0 || parse_form(config, c) < 0 ||
+        parse_task(config, &c->task) < 0)
         return -1;
     if (c->num_heads % c->num_kv_heads) {
         PyErr_Format(PyExc_ValueError, "config num_heads is %d, allowed are multiples of num_kv_heads = %d",
                      c->num_heads, c->num_kv_heads);
         return -1;
     }
-    if (c->head_dim % 2) {
-        PyErr_Format(PyExc_ValueError, "config head_dim is %d, allowed are even numbers", c->head_dim);
-        return -1;
-    }
-    if (get_inv_freq(config, c->head_dim / 2, inv_freq) < 0)
+    if (get_inv_freq(config, c->rope_dim / 2, inv_freq) < 0)
         return -1;
     c->rope_inv_freq = *inv_freq;
     return 0;

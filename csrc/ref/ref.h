@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/activation.h"
 #include "core/arena.h"
 #include "core/batch.h"
 #include "core/dtype.h"
@@ -20,7 +21,9 @@ double ref_sigmoid(double x);
 void ref_stored(ha_dtype type, size_t n, const double *x, double *y);
 void ref_linear(int rows, int in, int out, const double *x, const double *w, const double *bias, double *y);
 void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y);
-void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor,
+void ref_layer_norm(int rows, int d, const double *x, const double *w, const double *b, double eps, double *y);
+void ref_activation(ha_act kind, size_t n, const double *x, double *y);
+void ref_rope(int rows, int heads, int dim, int half, const int32_t *position, const double *inv_freq, double factor,
               const double *x, double *y);
 void ref_swiglu(int rows, int f, const double *gate_up, double *y);
 void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
@@ -48,7 +51,7 @@ typedef struct {
 } ref_shape;
 
 typedef struct {
-    const double *q, *k, *v, *g, *beta, *a, *b; /* g, beta, a with b: or NULL */
+    const double *q, *k, *v, *g, *beta, *a, *b, *gv; /* g, beta, a with b, gv [rows, heads, dv]: or NULL */
 } ref_operands;
 
 void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);
@@ -61,11 +64,11 @@ typedef struct {
 void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e,
                           const double *v, double *state, double *num, double *den);
 
-/* ref_losses.c; loss [rows] */
-void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const int32_t *target,
-                       double *loss);
+/* ref_losses.c; biases [vocabulary] or NULL, loss [rows] */
+void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const double *bias,
+                       const int32_t *target, double *loss);
 void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head,
-            const double *hidden, const double *head, double *loss);
+            const double *teacher_bias, const double *hidden, const double *head, const double *bias, double *loss);
 void ref_align_loss(int rows, int d, const double *target, const double *y, double *loss);
 typedef struct {
     double lr, beta1, beta2, eps, decay, clip;
@@ -94,6 +97,10 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
                               const double *v, const double *gate, const double *b, const double *a,
                               const double *a_log, const double *dt_bias, const double *norm, double *y,
                               ha_arena *work);
+
+/* Gated slot attention without norm and activation: q, k, v, out [rows, heads, dim], g <= 0 [rows, heads, slots] */
+ha_status ref_slot_attention(int heads, int dim, int slots, const ha_batch *batch, const double *q, const double *k,
+                             const double *v, const double *g, double *out, ha_arena *work);
 
 typedef struct {
     int heads, kv_heads, dim, window, sinks, rope_features, map;

@@ -3,37 +3,43 @@
 
 #include <math.h>
 
-/* log sum_v exp(hidden . head_v) */
-static double log_sum_exp(int d, int vocabulary, const double *hidden, const double *head)
+static double logit(int d, const double *hidden, const double *head, const double *bias, ptrdiff_t v)
+{
+    return ref_dot(d, hidden, head + v * d) + (bias ? bias[v] : 0.0);
+}
+
+/* log sum_v exp(hidden . head_v + bias_v) */
+static double log_sum_exp(int d, int vocabulary, const double *hidden, const double *head, const double *bias)
 {
     double top = -INFINITY, sum = 0.0;
     for (ptrdiff_t v = 0; v < vocabulary; v++)
-        top = fmax(top, ref_dot(d, hidden, head + v * d));
+        top = fmax(top, logit(d, hidden, head, bias, v));
     for (ptrdiff_t v = 0; v < vocabulary; v++)
-        sum += exp(ref_dot(d, hidden, head + v * d) - top);
+        sum += exp(logit(d, hidden, head, bias, v) - top);
     return top + log(sum);
 }
 
 /* -log p(target); 0 where the target is -1 */
-void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const int32_t *target,
-                       double *loss)
+void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const double *bias,
+                       const int32_t *target, double *loss)
 {
     for (ptrdiff_t r = 0; r < rows; r++)
         loss[r] = target[r] < 0 ? 0.0
-                                : log_sum_exp(d, vocabulary, hidden + r * d, head) -
-                                      ref_dot(d, hidden + r * d, head + (ptrdiff_t)target[r] * d);
+                                : log_sum_exp(d, vocabulary, hidden + r * d, head, bias) -
+                                      logit(d, hidden + r * d, head, bias, target[r]);
 }
 
 /* sum_v p_v (log p_v - log q_v), p of the teacher and q of the student */
 void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head,
-            const double *hidden, const double *head, double *loss)
+            const double *teacher_bias, const double *hidden, const double *head, const double *bias, double *loss)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
         const double *t = teacher_hidden + r * d, *s = hidden + r * d;
-        double lse_t = log_sum_exp(d, vocabulary, t, teacher_head), lse_s = log_sum_exp(d, vocabulary, s, head),
-               sum = 0.0;
+        double lse_t = log_sum_exp(d, vocabulary, t, teacher_head, teacher_bias),
+               lse_s = log_sum_exp(d, vocabulary, s, head, bias), sum = 0.0;
         for (ptrdiff_t v = 0; v < vocabulary; v++) {
-            double log_p = ref_dot(d, t, teacher_head + v * d) - lse_t, log_q = ref_dot(d, s, head + v * d) - lse_s;
+            double log_p = logit(d, t, teacher_head, teacher_bias, v) - lse_t,
+                   log_q = logit(d, s, head, bias, v) - lse_s;
             sum += exp(log_p) * (log_p - log_q);
         }
         loss[r] = sum;

@@ -48,15 +48,57 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         g[i] = -exp(a_log[h]) * log1p(exp(a[i] + dt_bias[h]));
     }
     if (m->inv_freq) {
-        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_q, unit_q);
-        ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
+        ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_q, unit_q);
+        ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
     }
     const ref_shape shape = {H, D, D, 0};
-    const ref_operands in = {unit_q, unit_k, values, g, beta, NULL, NULL};
+    const ref_operands in = {unit_q, unit_k, values, g, beta, NULL, NULL, NULL};
     ref_recurrence(&shape, batch, &in, state, values); /* a token's v is read before its o is written */
     ref_rms_norm(rows * H, D, values, norm, m->norm_eps, y);
     for (size_t i = 0; i < wide; i++)
         y[i] *= silu(gate[i]);
+    return HA_OK;
+}
+
+/* A token of one head: slot i of K and V [slots, dim] moves by the share 1 - exp(g_i) to k and to v, o = V^T softmax(K q) */
+static void slots_step(int dim, int slots, const double *q, const double *k, const double *v, const double *g,
+                       double *keys, double *values, double *p, double *out)
+{
+    double top = -INFINITY, sum = 0.0;
+    for (ptrdiff_t i = 0; i < slots; i++) {
+        for (ptrdiff_t c = 0; c < dim; c++) {
+            keys[i * dim + c] += (1.0 - exp(g[i])) * (k[c] - keys[i * dim + c]);
+            values[i * dim + c] += (1.0 - exp(g[i])) * (v[c] - values[i * dim + c]);
+        }
+        p[i] = ref_dot(dim, q, keys + i * dim);
+        top = fmax(top, p[i]);
+    }
+    for (int i = 0; i < slots; i++)
+        sum += exp(p[i] - top);
+    for (ptrdiff_t c = 0; c < dim; c++) {
+        out[c] = 0.0;
+        for (ptrdiff_t i = 0; i < slots; i++)
+            out[c] += exp(p[i] - top) / sum * values[i * dim + c];
+    }
+}
+
+ha_status ref_slot_attention(int heads, int dim, int slots, const ha_batch *batch, const double *q, const double *k,
+                             const double *v, const double *g, double *out, ha_arena *work)
+{
+    const size_t size = (size_t)slots * (size_t)dim;
+    double *keys, *values, *p;
+    HA_PUSH(keys, work, size);
+    HA_PUSH(values, work, size);
+    HA_PUSH(p, work, (size_t)slots);
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int h = 0; h < heads; h++) {
+            memset(keys, 0, size * sizeof *keys);
+            memset(values, 0, size * sizeof *values);
+            for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++) {
+                const ptrdiff_t head = (ptrdiff_t)r * heads + h, at = head * dim;
+                slots_step(dim, slots, q + at, k + at, v + at, g + head * slots, keys, values, p, out + at);
+            }
+        }
     return HA_OK;
 }
 
@@ -103,8 +145,8 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
     HA_PUSH(turned_k, work, keys);
     HA_PUSH(fq, work, 2 * wide);
     HA_PUSH(fk, work, 2 * keys);
-    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
-    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
+    ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
+    ref_rope(rows, KV, D, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
     pair_features(m->map, rows, H, KV, D, m->rope_features ? turned_q : q, m->rope_features ? turned_k : k, feature_q,
                   feature_k, fq, fk);
     const int features = m->map < 2 ? 1 : 2;
@@ -132,8 +174,8 @@ ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const
     HA_PUSH(fk, work, 2 * keys);
     HA_PUSH(num, work, queries);
     HA_PUSH(den, work, (size_t)(rows * H));
-    ref_rope(rows, H, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
-    ref_rope(rows, KV, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
+    ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
+    ref_rope(rows, KV, D, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
     pair_features(m->map, rows, H, KV, D, m->rope ? turned_q : q, m->rope ? turned_k : k, feature_q, feature_k, fq, fk);
     const ref_linear_shape shape = {H, KV, wide * D, D, 0};
     ref_linear_attention(&shape, batch, fq, fk, v, NULL, num, den);

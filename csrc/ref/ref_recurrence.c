@@ -3,10 +3,11 @@
 
 #include <math.h>
 
-/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g) S + a u + k v, o = S^T q; beta: the delta rule instead */
-static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_operands *in, double v, double *column)
+/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g + gv) S + a u + k v, o = S^T q; beta: the delta rule instead */
+static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_operands *in, int x, double *column)
 {
     const ptrdiff_t keys = at * r->dk;
+    const double v = in->v[at * r->dv + x], keep = in->gv ? exp(in->gv[at * r->dv + x]) : 1.0;
     double seen = 0.0, o = 0.0;
     for (ptrdiff_t i = 0; i < r->dk; i++) {
         double decay = exp(!in->g ? 0.0 : r->channels ? in->g[keys + i] : in->g[at]);
@@ -16,7 +17,7 @@ static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_oper
     for (ptrdiff_t i = 0; i < r->dk; i++) {
         double decay = exp(!in->g ? 0.0 : r->channels ? in->g[keys + i] : in->g[at]);
         double *s = column + i * r->dv;
-        *s = decay * *s + (in->a ? in->a[keys + i] * seen : 0.0) +
+        *s = decay * keep * *s + (in->a ? in->a[keys + i] * seen : 0.0) +
              in->k[keys + i] * (in->beta ? in->beta[at] * (v - seen) : v);
         o += *s * in->q[keys + i];
     }
@@ -31,7 +32,7 @@ void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operand
                 ptrdiff_t at = (ptrdiff_t)t * r->heads + h;
                 double *own = state + ((ptrdiff_t)s * r->heads + h) * r->dk * r->dv;
                 for (int x = 0; x < r->dv; x++)
-                    out[at * r->dv + x] = recurrence_column(r, at, in, in->v[at * r->dv + x], own + x);
+                    out[at * r->dv + x] = recurrence_column(r, at, in, x, own + x);
             }
 }
 

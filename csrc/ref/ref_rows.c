@@ -32,18 +32,47 @@ void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps,
             y[r * d + i] = x[r * d + i] * w[i] / sqrt(ref_dot(d, x + r * d, x + r * d) / d + eps);
 }
 
-/* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i */
-void ref_rope(int rows, int heads, int half, const int32_t *position, const double *inv_freq, double factor,
+/* y = (x - mean(x)) w / sqrt(mean((x - mean(x))^2) + eps) + b */
+void ref_layer_norm(int rows, int d, const double *x, const double *w, const double *b, double eps, double *y)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        double mean = 0.0, spread = 0.0;
+        for (int i = 0; i < d; i++)
+            mean += x[r * d + i] / d;
+        for (int i = 0; i < d; i++)
+            spread += (x[r * d + i] - mean) * (x[r * d + i] - mean) / d;
+        for (int i = 0; i < d; i++)
+            y[r * d + i] = (x[r * d + i] - mean) * w[i] / sqrt(spread + eps) + b[i];
+    }
+}
+
+/* x Phi(x); x / 2 (1 + tanh(sqrt(2 / pi) (x + .044715 x^3))); max(x, 0); x sigmoid(x) */
+void ref_activation(ha_act kind, size_t n, const double *x, double *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = kind == HA_ACT_GELU ? 0.5 * x[i] * erfc(-x[i] / sqrt(2.0))
+               : kind == HA_ACT_GELU_TANH
+                   ? 0.5 * x[i] * (1.0 + tanh(sqrt(2.0 / M_PI) * (x[i] + 0.044715 * x[i] * x[i] * x[i])))
+               : kind == HA_ACT_RELU ? fmax(x[i], 0.0)
+                                     : x[i] * ref_sigmoid(x[i]);
+}
+
+/* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i; channels behind are as they were */
+void ref_rope(int rows, int heads, int dim, int half, const int32_t *position, const double *inv_freq, double factor,
               const double *x, double *y)
 {
     for (ptrdiff_t r = 0; r < rows; r++)
-        for (int h = 0; h < heads; h++)
+        for (int h = 0; h < heads; h++) {
+            const double *from = x + (r * heads + h) * dim;
+            double *to = y + (r * heads + h) * dim;
             for (int i = 0; i < half; i++) {
-                ptrdiff_t at = (r * heads + h) * 2 * half + i;
-                double angle = position[r] * inv_freq[i], a = x[at], b = x[at + half];
-                y[at] = factor * (a * cos(angle) - b * sin(angle));
-                y[at + half] = factor * (b * cos(angle) + a * sin(angle));
+                double angle = position[r] * inv_freq[i], a = from[i], b = from[i + half];
+                to[i] = factor * (a * cos(angle) - b * sin(angle));
+                to[i + half] = factor * (b * cos(angle) + a * sin(angle));
             }
+            for (int i = 2 * half; i < dim; i++)
+                to[i] = from[i];
+        }
 }
 
 /* y = gate * sigmoid(gate) * up */
@@ -87,7 +116,7 @@ void ref_feature(int map, int rows, int heads, int dim, const double *x, const d
         }
 }
 
-/* y_t = silu(sum_j w[c,j] x_{t - width + 1 + j}); rows before the first are the state's */
+/* y_t = sum_j w[c,j] x_{t - width + 1 + j}; rows before the first are the state's */
 void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, const double *w, double *state, double *y)
 {
     for (int s = 0; s < batch->n_seq; s++) {
@@ -95,14 +124,14 @@ void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, co
         double *past = state ? state + (ptrdiff_t)s * (width - 1) * d : NULL;
         for (int c = 0; c < d; c++) {
             for (ptrdiff_t t = 0; t < n; t++) {
-                double u = 0.0;
+                double *u = &y[(first + t) * d + c];
+                *u = 0.0;
                 for (int j = 0; j < width; j++) {
                     ptrdiff_t at = t - width + 1 + j;
-                    u += w[c * width + j] * (at >= 0 ? x[(first + at) * d + c]
-                                             : past  ? past[(at + width - 1) * d + c]
-                                                     : 0.0);
+                    *u += w[c * width + j] * (at >= 0 ? x[(first + at) * d + c]
+                                              : past  ? past[(at + width - 1) * d + c]
+                                                      : 0.0);
                 }
-                y[(first + t) * d + c] = u * ref_sigmoid(u);
             }
             for (ptrdiff_t t = 0; past && t < width - 1; t++) {
                 ptrdiff_t at = t + n - width + 1;

@@ -15,7 +15,8 @@ COMMANDS = {
     "plan": "choose which layers stay softmax",
     "distill": "steps 2 and 3: train the hybrid on the teacher's predictions, then on text",
     "generate": "continue a text",
-    "evaluate": "perplexity of a text, and KL divergence from a teacher",
+    "evaluate": "perplexity of a text, GLUE, SQuAD and the like, and KL divergence from a teacher",
+    "fetch": "download GLUE or SQuAD from their official addresses",
     "info": "what a model, plan or score file holds; how the C core was built",
 }
 

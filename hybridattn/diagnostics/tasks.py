@@ -12,6 +12,8 @@ from . import (
     frequent_words,
     multi_hop,
     needle,
+    needle_multi_key,
+    needle_multi_value,
     phone_book,
     variable_tracking,
 )
@@ -25,6 +27,8 @@ _MODULES: dict[str, ModuleType] = {
     "frequent_words": frequent_words,
     "phone_book": phone_book,
     "needle": needle,
+    "needle_multi_key": needle_multi_key,
+    "needle_multi_value": needle_multi_value,
 }
 TASKS: dict[str, str] = {name: module.LINE for name, module in _MODULES.items()}
 

@@ -1,23 +1,43 @@
 """Families of teachers: how a Hugging Face config and its weight names map to this package's own.
 
-A family is one module here with `config_from_hf(dict) -> ModelConfig` and `hf_name(internal name) -> str`,
-and one line in `_FAMILIES`.
+A family is one module here with `config_from_hf(dict) -> ModelConfig` and a `Layout`, and one line in
+`_FAMILIES`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from ..config import ModelConfig, refuse
 from ..errors import ConfigError
-from . import heads, llama, mistral, qwen2
+from . import bert, distilbert, gpt2, gpt_neox, llama, mistral, qwen2, qwen3, roberta
+from .layout import Cut, Layout
 
-_FAMILIES = {"llama": llama, "mistral": mistral, "qwen2": qwen2}
-_ARCHITECTURES = {
-    "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "mistral",
-    "Qwen2ForCausalLM": "qwen2",
+_FAMILIES: dict[str, ModuleType] = {
+    "llama": llama,
+    "mistral": mistral,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "gpt2": gpt2,
+    "gpt_neox": gpt_neox,
+    "bert": bert,
+    "roberta": roberta,
+    "distilbert": distilbert,
+}
+# How the name of a transformers class begins, for configs that have no model_type.
+_CLASSES = {
+    "Llama": "llama",
+    "Mistral": "mistral",
+    "Qwen2": "qwen2",
+    "Qwen3": "qwen3",
+    "GPT2": "gpt2",
+    "GPTNeoX": "gpt_neox",
+    "Bert": "bert",
+    "Roberta": "roberta",
+    "DistilBert": "distilbert",
 }
 
 
@@ -31,13 +51,25 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         raise ConfigError(f"a model config is a {type(hf).__name__}; allowed: an object with a model_type")
     kind = hf.get("model_type")
     if kind is None and isinstance(hf.get("architectures"), list) and hf["architectures"]:
-        kind = _ARCHITECTURES.get(hf["architectures"][0])
+        match = re.fullmatch(r"(\w+?)(For\w+|LMHeadModel|Model)", str(hf["architectures"][0]))
+        kind = _CLASSES.get(match[1]) if match else None
     if kind not in _FAMILIES:
         raise refuse("model_type", hf.get("model_type"), ", ".join(_FAMILIES))
-    return _FAMILIES[kind].config_from_hf(dict(hf))
+    config: ModelConfig = _FAMILIES[kind].config_from_hf(dict(hf))
+    return config
+
+
+def layout_of(config: ModelConfig) -> Layout:
+    """How weight files of the model's family are laid out."""
+    layout: Layout = _FAMILIES[config.family].LAYOUT
+    return layout
+
+
+def cut_of(config: ModelConfig, internal_name: str) -> Cut:
+    """Where the parameter is in a Hugging Face weight file of this family."""
+    return layout_of(config).cut(config, internal_name)
 
 
 def hf_name(config: ModelConfig, internal_name: str) -> str:
-    """The name under which `internal_name` is stored in a Hugging Face weight file of this family."""
-    head = heads.head_name(config, internal_name)
-    return head or heads.decoder_name(config, _FAMILIES[config.family].hf_name(internal_name))
+    """The name of the tensor that holds it."""
+    return cut_of(config, internal_name).name

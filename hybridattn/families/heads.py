@@ -5,6 +5,7 @@ many labels.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from ..config import ModelConfig, TaskHead, check_int
@@ -14,17 +15,48 @@ _CLASS = {
     "regress": "ForSequenceClassification",
     "span": "ForQuestionAnswering",
 }
-# transformers keeps an older name of the decoder inside these classes' question answering models
-_TRANSFORMER = ("llama", "qwen2")
+# Families whose question answering models keep an older name of the decoder in transformers.
+_TRANSFORMER = ("llama", "qwen2", "qwen3")
 
 
-def task_from_hf(
-    hf: dict[str, Any], *, pool: str = "last", pooler: str = "none", bias: bool = False
-) -> TaskHead | None:
+@dataclass(frozen=True, kw_only=True)
+class FamilyHead:
+    """The head of a family's sequence classifiers in transformers: the names of its layers, and pool, pooler
+    and bias as in `TaskHead`.
+    """
+
+    pooler_name: str
+    classifier_name: str
+    pool: str
+    pooler: str
+    bias: bool
+
+    def name(self, config: ModelConfig, internal: str) -> str | None:
+        """The name in a file of a parameter of the model's head; None for any other parameter."""
+        part, _, rest = internal.partition(".")
+        if config.task is None or part not in ("pooler", "classifier"):
+            return None
+        if part == "pooler":
+            return f"{self.pooler_name}.{rest}"
+        return f"{'qa_outputs' if config.task.kind == 'span' else self.classifier_name}.{rest}"
+
+    def computes(self, task: TaskHead) -> bool:
+        """Whether transformers' class of the family has this head."""
+        if task.kind == "span":
+            return task.bias
+        return (task.pool, task.pooler, task.bias) == (self.pool, self.pooler, self.bias)
+
+
+DECODER = FamilyHead(
+    pooler_name="pooler.dense", classifier_name="score", pool="last", pooler="none", bias=False
+)
+
+
+def task_from_hf(hf: dict[str, Any], head: FamilyHead = DECODER) -> TaskHead | None:
     """The head of a config whose class is a sequence classifier or a question answering model; else None.
 
-    pool, pooler, bias: how the family's classifier reads a sequence. A classifier is a regression when its
-    problem_type says so, or when it has one label and says nothing. ConfigError on bad values.
+    head: how the family's classifier reads a sequence. A classifier is a regression when its problem_type
+    says so, or when it has one label and says nothing. ConfigError on bad values.
     """
     names = hf.get("architectures") or []
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
@@ -37,7 +69,11 @@ def task_from_hf(
     problem = hf.get("problem_type")
     regress = problem == "regression" or (problem is None and count == 1)
     return TaskHead(
-        kind="regress" if regress else "classify", num_labels=count, pool=pool, pooler=pooler, bias=bias
+        kind="regress" if regress else "classify",
+        num_labels=count,
+        pool=head.pool,
+        pooler=head.pooler,
+        bias=head.bias,
     )
 
 
@@ -59,25 +95,6 @@ def task_to_hf(config: ModelConfig) -> dict[str, Any]:
     return found
 
 
-def is_decoder_head(task: TaskHead) -> bool:
-    """Whether transformers' class of a decoder computes this head."""
-    if task.kind == "span":
-        return task.bias
-    return task.pool == "last" and task.pooler == "none" and not task.bias
-
-
-def decoder_name(config: ModelConfig, hf_name: str) -> str:
-    """The name, in a decoder with a task, of what is called `hf_name` in one without."""
-    if config.task is not None and config.task.kind == "span" and config.family in _TRANSFORMER:
-        return re.sub(r"^model\.", "transformer.", hf_name)
-    return hf_name
-
-
-def head_name(config: ModelConfig, internal_name: str) -> str | None:
-    """The name of a parameter of a decoder's head; None for any other parameter."""
-    part, _, rest = internal_name.partition(".")
-    if config.task is None or part not in ("pooler", "classifier"):
-        return None
-    if part == "pooler":
-        return f"pooler.dense.{rest}"
-    return f"{'qa_outputs' if config.task.kind == 'span' else 'score'}.{rest}"
+def span_base(family: str, prefix: str) -> str:
+    """What stands before the names of a family's question answering models, `prefix` unless it is older."""
+    return "transformer." if family in _TRANSFORMER else prefix

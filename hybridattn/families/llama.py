@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import ModelConfig, check_bool
-from .rotary import hf_name, read_config
+from .rotary import LAYOUT, read_config
 
-__all__ = ["config_from_hf", "hf_name"]
+__all__ = ["LAYOUT", "config_from_hf"]
 
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:

@@ -26,6 +26,7 @@ MIXERS = {
     "rwkv6": "the recurrent state of RWKV-6",
     "rwkv7": "the recurrent state of RWKV-7",
     "gla": "a recurrent state with a decay for each channel",
+    "gsa": "exact attention over a fixed number of slots, each a gated mean of keys and of values",
     "linear": "linear attention, sums over all tokens under a feature map",
     "window": "exact attention to a short window and the first few tokens, and to nothing else",
 }

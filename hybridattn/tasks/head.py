@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import TaskHead, check_int, refuse
+from ..families import layout_of
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -20,7 +21,7 @@ def add_head(
     num_labels: int | None = None,
     *,
     pool: str | None = None,
-    pooler: str = "none",
+    pooler: str | None = None,
     bias: bool | None = None,
     seed: int = 0,
 ) -> Model:
@@ -28,17 +29,19 @@ def add_head(
 
     kind: "classify", "regress" or "span"; num_labels: by default 2, for "regress" 1. pool: the token that
     stands for a sequence, by default the "last" of a decoder and the "first" of a bidirectional model; pooler
-    and bias as in `config.TaskHead`, bias by default for spans only. With the defaults a decoder's head is
-    that of transformers' sequence classifiers and question answering models. Weights are normal with a
-    standard deviation of 0.02 drawn from `seed`, biases 0. Raises ConfigError.
+    and bias as in `config.TaskHead`. With the defaults the head is that of the family's sequence classifiers
+    and question answering models in transformers. Its weights are normal with a standard deviation of 0.02
+    drawn from `seed`, its biases 0; that goes for the pooler too, of which an encoder's file may have had
+    one, trained on pairs of sentences. Raises ConfigError.
     """
     check_int("seed", seed, 0)
+    family, span = layout_of(model.model_config).task, kind == "span"
     task = TaskHead(
         kind=kind,
         num_labels=(1 if kind == "regress" else 2) if num_labels is None else num_labels,
         pool=pool or ("first" if model.model_config.bidirectional else "last"),
-        pooler=pooler,
-        bias=kind == "span" if bias is None else bias,
+        pooler=pooler or ("none" if span else family.pooler),
+        bias=(span or family.bias) if bias is None else bias,
     )
     twin = model.with_task(task)
     rng = np.random.default_rng(seed)

@@ -198,7 +198,7 @@ static void training(ha_stage stage, int k)
     CHECK_SAME(j.model->weights, twin.model->weights, total);
     CHECK(memcmp(j.model->weights, before, total * sizeof *before) != 0);
     /* a weight that is not a number, on the path of every stage */
-    float *norm = j.model->weights + j.model->layer[0].mixer_norm, was = *norm;
+    float *norm = j.model->weights + j.model->layer[0].mixer_norm.weight, was = *norm;
     memcpy(before, j.model->weights, total * sizeof *before);
     *norm = NAN;
     CHECK_INT(step(&j, NULL), HA_BAD_VALUE);

@@ -4,6 +4,8 @@
 
 enum { ROWS = 323, D = 24, V = 101 };
 
+static const ha_head_gradient none;
+
 /* Losses as float, so that CHECK_SLOPE can read them. */
 static ha_status narrow(ha_status status, const double *loss, float *y)
 {
@@ -30,26 +32,30 @@ static void cross_entropy(void)
 {
     const size_t n = ROWS * D, m = V * D;
     float *x = numbers(n, 1), *w = numbers(m, 1), *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f);
+    float *b = numbers(V, 1), *db = zeros(V);
+    const ha_head head = {ha_f32(w), b};
     double loss[ROWS], want[ROWS];
     int32_t target[ROWS], most[ROWS];
     for (int r = 0; r < ROWS; r++) {
         target[r] = r % 9 ? r % V : -1;
         most[r] = V - 1;
     }
-#define LOSS(dx, dw) \
-    narrow(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, .5f, loss, dx, dw, NULL, &arena), loss, y)
-    EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
+#define LOSS(dx, ...)                                                                                               \
+    narrow(ha_head_cross_entropy(ROWS, D, V, x, head, target, .5f, loss, dx, (ha_head_gradient){__VA_ARGS__}, NULL, \
+                                 &arena),                                                                           \
+           loss, y)
+    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
+    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, dy});
 #undef LOSS
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), most, 1.0f, loss, NULL, NULL, NULL, &arena), HA_OK);
-    ref_cross_entropy(ROWS, D, V, wide(x, n), wide(w, m), most, want);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, most, 1.0f, loss, NULL, none, NULL, &arena), HA_OK);
+    ref_cross_entropy(ROWS, D, V, wide(x, n), wide(w, m), wide(b, V), most, want);
     narrow(HA_OK, loss, y);
     CHECK_TWIN(y, want, ROWS);
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, 1.0f, loss, dx, NULL, &check, &arena),
-              HA_INTERRUPTED);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, target, 1.0f, loss, dx, none, &check, &arena), HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();
 }
@@ -58,51 +64,55 @@ static void kl_divergence(void)
 {
     const size_t n = ROWS * D, m = V * D;
     float *t = numbers(n, 1), *tw = numbers(m, 1), *x = numbers(n, 1), *other = numbers(n, 1), *w = numbers(m, 1);
-    float *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f);
+    float *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f), *tb = numbers(V, 1);
+    float *b = numbers(V, 1), *db = zeros(V);
+    const ha_head teacher = {ha_f32(tw), tb}, head = {ha_f32(w), b};
     const float *const students[] = {other, x}, *const last[] = {x};
     double kl[ROWS], both[2][ROWS], nll[ROWS], ce[ROWS], want[ROWS], *one[] = {kl}, *two[] = {both[0], both[1]};
     int32_t target[ROWS];
     for (int r = 0; r < ROWS; r++)
         target[r] = r % 9 ? r % V : -1;
-#define LOSS(dx, dw)                                                                                                 \
-    narrow(                                                                                                          \
-        ha_head_kl(ROWS, D, V, t, ha_f32(tw), 1, last, ha_f32(w), .5f, one, NULL, NULL, NULL, dx, dw, NULL, &arena), \
-        kl, y)
-    EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
+#define LOSS(dx, ...)                                                                        \
+    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, NULL, dx, \
+                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                        \
+           kl, y)
+    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
+    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, dy});
     CHECK_INT(LOSS(NULL, NULL), HA_OK);
 #undef LOSS
-    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(x, n), wide(w, m), want);
+    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(x, n), wide(w, m), wide(b, V), want);
     CHECK_TWIN(y, want, ROWS);
     /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
-    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), .5f, two, target, nll, NULL, NULL,
-                               NULL, NULL, &arena),
+    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, .5f, two, target, nll, NULL, NULL, none, NULL,
+                               &arena),
                     both[0], y),
              {y, ROWS});
     CHECK_SAME(both[1], kl, ROWS);
-    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(other, n), wide(w, m), want);
+    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(other, n), wide(w, m), wide(b, V), want);
     CHECK_TWIN(y, want, ROWS);
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, ha_f32(w), target, 1.0f, ce, NULL, NULL, NULL, &arena), HA_OK);
+    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, target, 1.0f, ce, NULL, none, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
     /* rows with weights, one of them 0 */
     float *weight = numbers(ROWS, 1), *share = zeros(ROWS);
     for (int r = 0; r < ROWS; r++)
         share[r] = .5f * (weight[r] = r == 2 ? 0.0f : fabsf(weight[r]));
-#define LOSS(dx, dw)                                                                                                   \
-    narrow(                                                                                                            \
-        ha_head_kl(ROWS, D, V, t, ha_f32(tw), 1, last, ha_f32(w), .5f, one, NULL, NULL, weight, dx, dw, NULL, &arena), \
-        kl, y)
-    EXERCISE(LOSS(dx, dw), {y, ROWS}, {dx, n}, {dw, m, 1});
+#define LOSS(dx, ...)                                                                          \
+    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, weight, dx, \
+                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                          \
+           kl, y)
+    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, share});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, share});
+    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, share});
 #undef LOSS
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_kl(ROWS, D, V, t, ha_f32(tw), 2, students, ha_f32(w), 1.0f, two, NULL, NULL, NULL, NULL, NULL,
-                         &check, &arena),
-              HA_INTERRUPTED);
+    CHECK_INT(
+        ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, 1.0f, two, NULL, NULL, NULL, NULL, none, &check, &arena),
+        HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();
 }

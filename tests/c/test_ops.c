@@ -84,6 +84,30 @@ static void norm_rope_swiglu_embed(void)
         CHECK_SLOPE(x, dx, n, VOID(ha_rms_norm_forward(ROWS, d, x, d, w, 1e-5f, y, d)), {y, n, dy});
         CHECK_SLOPE(w, dw, (size_t)d, VOID(ha_rms_norm_forward(ROWS, d, x, d, w, 1e-5f, y, d)), {y, n, dy});
 
+        float *b = numbers((size_t)d, 1), *db = zeros((size_t)d);
+        memset(dx, 0, n * sizeof *dx);
+        memset(dw, 0, (size_t)d * sizeof *dw);
+        EXERCISE(VOID(ha_layer_norm_forward(ROWS, d, x, d, w, b, 1e-5f, y, d)), {y, n});
+        ref_layer_norm(ROWS, d, wide(x, n), wide(w, (size_t)d), wide(b, (size_t)d), 1e-5, want);
+        CHECK_TWIN(y, want, n);
+        EXERCISE(ha_layer_norm_backward(ROWS, d, x, d, w, 1e-5f, dy, d, dx, d, dw, db, &arena), {dx, n, 1},
+                 {dw, (size_t)d, 1}, {db, (size_t)d, 1});
+        CHECK_SLOPE(w, dw, (size_t)d, VOID(ha_layer_norm_forward(ROWS, d, x, d, w, b, 1e-5f, y, d)), {y, n, dy});
+        CHECK_SLOPE(b, db, (size_t)d, VOID(ha_layer_norm_forward(ROWS, d, x, d, w, b, 1e-5f, y, d)), {y, n, dy});
+        if (d > 1)
+            CHECK_SLOPE(x, dx, n, VOID(ha_layer_norm_forward(ROWS, d, x, d, w, b, 1e-5f, y, d)), {y, n, dy});
+        for (int f = 0; f < HA_ACTS; f++) {
+            float *slope = zeros(n);
+            EXERCISE(VOID(ha_act_forward((ha_act)f, n, x, y)), {y, n});
+            ref_activation((ha_act)f, n, wide(x, n), want);
+            CHECK_TWIN(y, want, n);
+            memcpy(want_y, y, n * sizeof *y);
+            EXERCISE(VOID((memcpy(slope, x, n * sizeof *x), ha_act_backward((ha_act)f, n, slope, dy, y))), {slope, n},
+                     {y, n});
+            CHECK_ALL_CLOSE(y, want_y, n, 1e-6);
+            CHECK_SLOPE(x, slope, n, VOID(ha_act_forward((ha_act)f, n, x, y)), {y, n, dy});
+        }
+
         float *gate_up = zeros(2 * n);
         EXERCISE(VOID(ha_swiglu_forward(ROWS, d, x, y)), {y, n});
         ref_swiglu(ROWS, d, wide(x, 2 * n), want);
@@ -103,11 +127,12 @@ static void norm_rope_swiglu_embed(void)
         }
         EXERCISE(VOID(ha_rope_table(ROWS, half, position, freq, 1.0f, cosine, sine)), {cosine, angles}, {sine, angles});
         EXERCISE(VOID((memcpy(turned, heads, all * sizeof *heads),
-                       ha_rope(ROWS, HEADS, half, cosine, sine, 1.0f, turned, width))),
+                       ha_rope(ROWS, HEADS, d, half, cosine, sine, 1.0f, turned, width))),
                  {turned, all});
-        ref_rope(ROWS, HEADS, half, position, wide(freq, (size_t)half), 1.0, wide(heads, all), want);
+        ref_rope(ROWS, HEADS, d, half, position, wide(freq, (size_t)half), 1.0, wide(heads, all), want);
         CHECK_TWIN(turned, want, all);
-        ha_rope(ROWS, HEADS, half, cosine, sine, -1.0f, turned, width); /* a rotation: the inverse is the transpose */
+        ha_rope(ROWS, HEADS, d, half, cosine, sine, -1.0f, turned,
+                width); /* a rotation: the inverse is the transpose */
         CHECK_ALL_CLOSE(turned, heads, all, 1e-6);
 
         float *table = numbers((size_t)(11 * d), 1), *dtable = zeros((size_t)(11 * d));
@@ -115,6 +140,11 @@ static void norm_rope_swiglu_embed(void)
         EXERCISE(VOID(ha_embed_backward(ROWS, d, token, dy, dtable)), {dtable, (size_t)(11 * d), 1});
         CHECK_SLOPE(table, dtable, (size_t)(11 * d), VOID(ha_embed_forward(ROWS, d, token, ha_f32(table), y)),
                     {y, n, dy});
+        memcpy(want_y, x, n * sizeof *x);
+        ha_embed_add(ROWS, d, token, table, want_y); /* onto x, what the table alone gives */
+        for (size_t j = 0; j < n; j++)
+            CHECK_CLOSE(want_y[j],
+                        (double)x[j] + (double)table[(size_t)token[j / (size_t)d] * (size_t)d + j % (size_t)d], 1e-6);
         drop();
     }
 }
@@ -253,7 +283,7 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
     const ha_recurrence r = {HEADS, dk, dv, gate};
     const int K = HEADS * dk, V = HEADS * dv;
     const size_t n = (size_t)(ROWS * K), m = (size_t)(ROWS * V), h = ROWS * HEADS, size = (size_t)(HEADS * dk * dv);
-    const size_t gates = gate == HA_GATE_NONE ? 0 : gate == HA_GATE_HEAD ? h : n;
+    const size_t gates = gate == HA_GATE_NONE ? 0 : gate == HA_GATE_HEAD ? h : gate == HA_GATE_VALUE ? m : n;
     const size_t count[OPERANDS] = {n, n, m, gates, beta ? h : 0, erase ? n : 0, erase ? n : 0};
     const double scale[OPERANDS] = {1.7 / sqrt(dk), 1.7 / sqrt(dk), 1, 1, .5, 1.2 / sqrt(dk), 1.2 / sqrt(dk)};
     const size_t saves = ha_recurrence_states(&r, &batch), all = SEQS * size;
@@ -282,7 +312,9 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
 #define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, y, V, u, saved, &arena)
     EXERCISE(FORWARD, {y, m}, {u, m}, {saved, saves}, {end, all});
     const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL};
-    const ref_operands wide_operand = {twin[Q_], twin[K_], twin[V_], twin[G_], twin[BETA_], twin[A_], twin[B_]};
+    double *const gv = gate == HA_GATE_VALUE ? twin[G_] : NULL;
+    const ref_operands wide_operand = {twin[Q_],    twin[K_], twin[V_], gv ? NULL : twin[G_],
+                                       twin[BETA_], twin[A_], twin[B_], gv};
     ref_recurrence(&shape, &batch, &wide_operand, want_end, want);
     CHECK_TWIN(y, want, m);
     CHECK_TWIN(end, want_end, all);
@@ -331,6 +363,8 @@ static void recurrence(void)
                           i == 0   ? 24
                           : i == 1 ? 9
                                    : 64);
+    recurrence_of(HA_GATE_VALUE, 0, 0, 24, 9);
+    recurrence_of(HA_GATE_VALUE, 0, 0, 8, 70);
 }
 
 static void linear_attention_of(int kv, int dim, int lag)

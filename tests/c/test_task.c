@@ -35,7 +35,7 @@ static ha_status head_loss(const ha_model *m, const float *hidden, const float *
 static void one_head(ha_task wanted)
 {
     task = wanted;
-    ha_model *m = make(kinds[0], 1, 5);
+    ha_model *m = make(kinds[0], FORM_PLAIN, 5);
     task = (ha_task){0};
     const size_t n = (size_t)ROWS * D, weights = m->params.total;
     float *hidden = numbers(n, 1), *dhidden = zeros(n), *loss = zeros(SEQ), *ones = zeros(SEQ),
@@ -77,7 +77,7 @@ static void trained(ha_task wanted)
     const float gates[LAYERS] = {.5f, .25f, .75f}, lr[2] = {1e-3f, 1e-3f};
     double kl[SEQ], side[2][SEQ], slope[LAYERS][SEQ], loss, first = 0.0, norm;
     task = wanted;
-    ha_model *m = make(kinds[1], 1, 5), *teacher = make(kinds[1], 1, 6);
+    ha_model *m = make(kinds[1], FORM_PLAIN, 5), *teacher = make(kinds[1], FORM_PLAIN, 6);
     task = (ha_task){0};
     const ha_scorer scorer = {.model = m, .arena = &arena};
     CHECK_INT(ha_score_gates(&scorer, &windows, gates, kl, slope[0]), HA_OK);

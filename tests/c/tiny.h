@@ -6,13 +6,17 @@
 
 enum { LAYERS = 3, D = 32, V = 61, N = 300 };
 
-static int32_t stream[N];
+static int32_t stream[N], types[N];
 static ha_task task; /* of the models that are made next */
 static const char *const kinds[] = {"gated_delta", "window_linear"};
 
-/* Both mixers in every layer; `plain`: no biases and a head of its own, else the opposite. */
-static inline ha_model *make(const char *kind, int plain, uint64_t seed)
+/* Llama's block with biases and a tied head, without and untied, and what other families have instead. */
+typedef enum { FORM_BIASES, FORM_PLAIN, FORM_POST, FORM_PARALLEL, FORM_QK_NORM, FORMS } form;
+
+/* Both mixers in every layer; a short convolution with biases. */
+static inline ha_model *make(const char *kind, form form, uint64_t seed)
 {
+    const int plain = form == FORM_PLAIN, post = form == FORM_POST, parallel = form == FORM_PARALLEL;
     static const float inv_freq[] = {1.0f, 0.1f, 0.01f, 0.001f};
     const ha_config config = {.vocab_size = V,
                               .hidden_size = D,
@@ -20,6 +24,9 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
                               .num_heads = 4,
                               .num_kv_heads = 2,
                               .head_dim = 8,
+                              .rope_dim = post       ? 0
+                                          : parallel ? 4
+                                                     : 8,
                               .intermediate_size = 40,
                               .norm_eps = 1e-5f,
                               .rope_inv_freq = inv_freq,
@@ -28,7 +35,21 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
                               .output_bias = !plain,
                               .mlp_bias = !plain,
                               .tie_embeddings = !plain,
+                              .qk_norm = form == FORM_QK_NORM,
+                              .norm = post || parallel ? HA_NORM_LAYER : HA_NORM_RMS,
+                              .block = post       ? HA_BLOCK_POST
+                                       : parallel ? HA_BLOCK_PARALLEL
+                                                  : HA_BLOCK_PRE,
+                              .mlp_plain = post || parallel,
+                              .act = post ? HA_ACT_GELU : HA_ACT_GELU_TANH,
+                              .positions = post ? 80 : 0,
+                              .position_offset = post ? 2 : 0,
+                              .segments = post ? 2 : 0,
+                              .embed_norm = post,
+                              .final_norm = !post,
                               .lm_head = 1,
+                              .head_bias = post,
+                              .head_transform = post,
                               .task = task};
     ha_layer_spec spec[LAYERS] = {0};
     ha_model *m = NULL;
@@ -36,10 +57,13 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
     for (int l = 0; l < LAYERS; l++) {
         spec[l].has_softmax = 1;
         spec[l].linear = ha_mixer_find(kind);
-        for (int i = 0; i < HA_MAX_OPTIONS; i++)
-            spec[l].option[i] = spec[l].linear->option[i].value;
-        if (strcmp(kind, "window_linear") == 0)
-            spec[l].option[0] = 9; /* the window: shorter than the sequences */
+        for (int i = 0; i < HA_MAX_OPTIONS && spec[l].linear->option[i].name; i++) {
+            const ha_option *o = &spec[l].linear->option[i];
+            spec[l].option[i] = strcmp(o->name, "window") == 0  ? 9 /* shorter than the sequences */
+                                : strcmp(o->name, "slots") == 0 ? 5
+                                : strcmp(o->name, "conv") == 0  ? 3 * (form == FORM_BIASES)
+                                                                : o->value;
+        }
     }
     CHECK_INT(ha_model_new(&config, spec, &m), HA_OK);
     for (int i = 0; i < m->params.count; i++)
@@ -51,6 +75,12 @@ static inline ha_model *make(const char *kind, int plain, uint64_t seed)
 
 static const int64_t pairs[] = {0, 70, 70, 71, 100, 165, 200, 233};
 static const ha_windows windows = {stream, pairs, 4, V};
+
+/* The same with segments, for a model that has them. */
+static inline ha_windows windows_of(const ha_model *m)
+{
+    return (ha_windows){stream, pairs, 4, V, m->config.segments ? types : NULL};
+}
 
 /* --- interrupts --- */
 
@@ -84,6 +114,8 @@ static inline void set_up(void)
     ha_rng rng = ha_rng_seed(1);
     for (int i = 0; i < N; i++)
         stream[i] = (int32_t)(ha_rng_next(&rng) % V);
+    for (int i = 0; i < N; i++)
+        types[i] = i / 9 % 2;
     ha_set_threads(2);
     CHECK_INT(ha_arena_open(&arena), HA_OK);
 }

@@ -129,10 +129,58 @@ _SMALL = dict(
     eos_token_id=2,
     pad_token_id=None,
 )
+_ENCODER = dict(
+    vocab_size=120,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=40,
+    max_position_embeddings=64,
+)
 FAMILIES: dict[str, dict] = {
     "qwen2": dict(_SMALL, model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
     "mistral": dict(_SMALL, model_type="mistral", sliding_window=12, head_dim=8),
+    "qwen3": dict(_SMALL, model_type="qwen3", head_dim=12, tie_word_embeddings=True),
+    "gpt2": dict(
+        model_type="gpt2",
+        vocab_size=120,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "gpt_neox": dict(_ENCODER, model_type="gpt_neox", rotary_pct=0.5, bos_token_id=1, eos_token_id=2),
+    "bert": dict(_ENCODER, model_type="bert", hidden_act="gelu_new"),
+    "roberta": dict(_ENCODER, model_type="roberta", type_vocab_size=1, bos_token_id=0, eos_token_id=2),
+    "distilbert": dict(
+        model_type="distilbert",
+        vocab_size=120,
+        dim=32,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=40,
+        max_position_embeddings=64,
+        activation="relu",
+    ),
+    "minilm": dict(_ENCODER, model_type="bert"),
 }
+# name -> the transformers class that makes it, of AutoModelForCausalLM where it is not here
+FAMILY_CLASSES = {
+    "bert": "AutoModelForMaskedLM",
+    "roberta": "AutoModelForMaskedLM",
+    "distilbert": "AutoModelForMaskedLM",
+    "minilm": "AutoModel",
+}
+
+
+def family_batch(name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """(tokens, segments or None) [2, 40] that golden.npz was computed on."""
+    ids = tokens(FAMILIES[name], (2, 40), seed=3)
+    segments = np.broadcast_to(np.arange(40, dtype=np.int32) >= [[17], [40]], ids.shape)
+    return ids, segments.astype(np.int32) if FAMILIES[name]["model_type"] == "bert" else None
+
 
 # The mixers of the hybrid goldens, hybrid_<name>.npz
 MIXERS = {
@@ -162,10 +210,10 @@ def random_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, n
     out = {}
     for name in sorted(shapes):
         noise = rng.standard_normal(shapes[name])
-        if "norm" in name:
-            value = 1.0 + 0.2 * noise
-        elif name.endswith(".bias"):
+        if name.endswith(".bias"):
             value = 0.2 * noise
+        elif len(shapes[name]) == 1:
+            value = 1.0 + 0.2 * noise
         elif "embed" in name or "lm_head" in name:
             value = 0.3 * noise
         else:

@@ -1,0 +1,112 @@
+#include "mixers/slots.h"
+
+#include "core/thread.h"
+#include "kernels/kernels.h"
+
+typedef struct {
+    ha_recurrence find, read;       /* K q: the values' channels are the slots and decay; V^T p */
+    ha_recurrence_in found, summed; /* their operands */
+    float *p, *raw;                 /* softmax [rows, heads, slots]; o before silu [rows, inner] */
+    float *find_states, *read_states;
+} passes;
+
+static passes passes_of(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *saved)
+{
+    const size_t rows = (size_t)batch->rows;
+    passes x = {.find = {l->heads, l->dim, l->slots, HA_GATE_VALUE},
+                .read = {l->heads, l->slots, l->dim, HA_GATE_CHANNEL},
+                .p = saved,
+                .raw = saved + rows * (size_t)l->gated};
+    x.find_states = x.raw + rows * (size_t)l->inner;
+    x.read_states = x.find_states + ha_recurrence_states(&x.find, batch);
+    x.found = (ha_recurrence_in){.q = in->q, .k = in->k, .v = in->key, .g = in->g, .ldk = l->inner, .ldv = l->gated};
+    x.summed = (ha_recurrence_in){.q = x.p, .k = in->key, .v = in->v, .g = in->g, .ldk = l->gated, .ldv = l->inner};
+    return x;
+}
+
+size_t ha_slots_saved(const ha_layout *l, const ha_batch *batch)
+{
+    const ha_recurrence shape = {l->heads, l->dim, l->slots, HA_GATE_VALUE};
+    return (size_t)batch->rows * (size_t)(l->gated + l->inner) + 2 * ha_recurrence_states(&shape, batch);
+}
+
+/* x = softmax(x) */
+static void softmax(size_t n, float *x)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    float top = x[0], sum = 0.0f;
+    for (size_t i = 1; i < n; i++)
+        top = x[i] > top ? x[i] : top;
+    for (size_t i = 0; i < n; i++)
+        x[i] -= top;
+    kernel->exp(n, x, x);
+    for (size_t i = 0; i < n; i++)
+        sum += x[i];
+    for (size_t i = 0; i < n; i++)
+        x[i] /= sum;
+}
+
+ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *const *state,
+                           float *o, float *saved, ha_arena *arena)
+{
+    const size_t half = l->state / 2;
+    const int keep = saved != NULL;
+    float **values;
+    if (!keep)
+        HA_PUSH(saved, arena, (size_t)batch->rows * (size_t)(l->gated + l->inner));
+    HA_PUSH(values, arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++)
+        values[s] = state[s] ? state[s] + half : NULL;
+    const passes x = passes_of(l, batch, in, saved);
+    HA_TRY(ha_recurrence_forward(&x.find, batch, &x.found, state, state, x.p, l->gated, NULL,
+                                 keep ? x.find_states : NULL, arena));
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
+    for (int r = 0; r < batch->rows; r++)
+        for (int h = 0; h < l->heads; h++)
+            softmax((size_t)l->slots, x.p + ((ptrdiff_t)r * l->heads + h) * l->slots);
+    HA_TRY(ha_recurrence_forward(&x.read, batch, &x.summed, values, values, x.raw, l->inner, NULL,
+                                 keep ? x.read_states : NULL, arena));
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
+    for (int r = 0; r < batch->rows; r++)
+        ha_activate(HA_SILU, (size_t)l->inner, x.raw + (ptrdiff_t)r * l->inner, o + (ptrdiff_t)r * l->inner);
+    return HA_OK;
+}
+
+ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *saved,
+                            const float *d_o, const ha_operands *d, ha_arena *arena)
+{
+    const ha_kernels *kernel = ha_kernels_get();
+    const int rows = batch->rows;
+    const size_t gated = (size_t)rows * (size_t)l->gated;
+    const passes x = passes_of(l, batch, in, saved);
+    float *draw, *dp, *dwrite, *dg;
+    HA_PUSH(draw, arena, (size_t)rows * (size_t)l->inner);
+    HA_PUSH(dp, arena, gated);
+    HA_PUSH(dwrite, arena, gated);
+    HA_PUSH(dg, arena, gated);
+    const ha_recurrence_out dsummed = {.q = dp, .k = d->key, .v = d->v, .g = d->g, .ldk = l->gated, .ldv = l->inner};
+    const ha_recurrence_out dfound = {.q = d->q, .k = d->k, .v = dwrite, .g = dg, .ldk = l->inner, .ldv = l->gated};
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (int r = 0; r < rows; r++) {
+        const ptrdiff_t at = (ptrdiff_t)r * l->inner;
+        ha_activate_backward(HA_SILU, (size_t)l->inner, x.raw + at, d_o + at, draw + at);
+    }
+    HA_TRY(
+        ha_recurrence_backward(&x.read, batch, &x.summed, NULL, x.read_states, draw, l->inner, NULL, &dsummed, arena));
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (int r = 0; r < rows; r++)
+        for (int h = 0; h < l->heads; h++) {
+            const float *p = x.p + ((ptrdiff_t)r * l->heads + h) * l->slots;
+            float *to = dp + (p - x.p), along = kernel->dot((size_t)l->slots, p, to);
+            for (int i = 0; i < l->slots; i++)
+                to[i] = p[i] * (to[i] - along);
+        }
+    HA_TRY(ha_recurrence_backward(&x.find, batch, &x.found, NULL, x.find_states, dp, l->gated, NULL, &dfound, arena));
+#pragma omp parallel for schedule(static) num_threads(ha_threads())
+    for (int r = 0; r < rows; r++)
+        for (ptrdiff_t i = (ptrdiff_t)r * l->gated, end = i + l->gated; i < end; i++) {
+            d->key[i] += dwrite[i];
+            d->g[i] += dg[i];
+        }
+    return HA_OK;
+}

@@ -1,0 +1,38 @@
+/* The norm that a model has everywhere: RMSNorm, or LayerNorm with biases. */
+#include <string.h>
+
+#include "model/parts.h"
+
+void ha_norm_forward(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, float *y)
+{
+    const int rows = pass->batch->rows, d = m->config.hidden_size;
+    const float *w = pass->weights + norm.weight, eps = m->config.norm_eps;
+    if (m->config.norm == HA_NORM_LAYER)
+        ha_layer_norm_forward(rows, d, x, d, w, pass->weights + norm.bias, eps, y, d);
+    else
+        ha_rms_norm_forward(rows, d, x, d, w, eps, y, d);
+}
+
+ha_status ha_norm_backward(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, const float *dy,
+                           float *dx)
+{
+    const int rows = pass->batch->rows, d = m->config.hidden_size;
+    const float *w = pass->weights + norm.weight, eps = m->config.norm_eps;
+    float *dw = ha_grad_at(pass, norm.weight);
+    if (m->config.norm == HA_NORM_LAYER)
+        return ha_layer_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, ha_grad_at(pass, norm.bias),
+                                      pass->arena);
+    return ha_rms_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, pass->arena);
+}
+
+ha_status ha_norm_through(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, float *dx)
+{
+    const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
+    float *dy;
+    HA_PUSH(dy, pass->arena, n);
+    memcpy(dy, dx, n * sizeof *dy);
+    memset(dx, 0, n * sizeof *dx);
+    HA_TRY(ha_norm_backward(m, norm, pass, x, dy, dx));
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}

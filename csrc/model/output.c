@@ -1,0 +1,100 @@
+/* From the last layer to hidden states and logits: the final norm, the head's transform and the LM head, each where the
+ * config has one. */
+#include <string.h>
+
+#include "model/parts.h"
+
+/* u [rows, hidden]: the transform's dense layer of y, before its activation */
+static void dense(const ha_model *m, const ha_pass *pass, const float *y, float *u)
+{
+    const int d = m->config.hidden_size;
+    ha_linear_forward(pass->batch->rows, d, d, 1.0f, y, d, ha_matrix_of(pass, m->transform),
+                      pass->weights + m->transform_bias, 0.0f, u, d);
+}
+
+static void finish(const ha_model *m, const ha_pass *pass, const float *x, float *y)
+{
+    if (m->config.final_norm)
+        ha_norm_forward(m, m->final_norm, pass, x, y);
+    else
+        memcpy(y, x, ha_wide(pass->batch, m->config.hidden_size) * sizeof *y);
+}
+
+ha_status ha_model_output(const ha_model *m, const ha_pass *pass, const float *x, float *hidden)
+{
+    const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
+    float *y;
+    if (!m->config.head_transform) {
+        finish(m, pass, x, hidden);
+        return HA_OK;
+    }
+    HA_PUSH(y, pass->arena, n);
+    finish(m, pass, x, y);
+    dense(m, pass, y, hidden);
+    ha_act_forward(m->config.act, n, hidden, hidden);
+    ha_norm_forward(m, m->transform_norm, pass, hidden, hidden);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+/* dhidden becomes the gradient of y, the transform's input. */
+static ha_status transform_backward(const ha_model *m, const ha_pass *pass, const float *y, float *dhidden)
+{
+    const int rows = pass->batch->rows, d = m->config.hidden_size;
+    const size_t n = ha_wide(pass->batch, d);
+    float *u, *act;
+    HA_PUSH(u, pass->arena, n);
+    HA_PUSH(act, pass->arena, n);
+    dense(m, pass, y, u);
+    ha_act_forward(m->config.act, n, u, act);
+    HA_TRY(ha_norm_through(m, m->transform_norm, pass, act, dhidden));
+    ha_act_backward(m->config.act, n, u, dhidden, NULL);
+    ha_linear_backward(rows, d, d, 1.0f, y, d, ha_matrix_of(pass, m->transform), u, d, 0.0f, dhidden, d,
+                       ha_grad_at(pass, m->transform), ha_grad_at(pass, m->transform_bias));
+    return HA_OK;
+}
+
+ha_status ha_model_output_backward(const ha_model *m, const ha_pass *pass, const float *x, float *dhidden, float *dx)
+{
+    const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
+    if (m->config.head_transform) {
+        float *y;
+        HA_PUSH(y, pass->arena, n);
+        finish(m, pass, x, y);
+        HA_TRY(transform_backward(m, pass, y, dhidden));
+    }
+    if (m->config.final_norm) {
+        memset(dx, 0, n * sizeof *dx);
+        HA_TRY(ha_norm_backward(m, m->final_norm, pass, x, dhidden, dx));
+    } else {
+        memcpy(dx, dhidden, n * sizeof *dx);
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+ha_status ha_model_need_head(const ha_model *m)
+{
+    if (m->config.lm_head)
+        return HA_OK;
+    return ha_fail(HA_BAD_VALUE, "the model has no LM head, so no next-token logits: allowed is hidden()");
+}
+
+ha_head ha_model_head(const ha_model *m)
+{
+    return (ha_head){ha_params_matrix(&m->params, m->weights, m->head), ha_at(m->weights, m->head_bias)};
+}
+
+ha_head_gradient ha_model_head_gradient(const ha_model *m, float *grads)
+{
+    if (!grads)
+        return (ha_head_gradient){0};
+    return (ha_head_gradient){grads + m->head, m->head_bias == HA_NONE ? NULL : grads + m->head_bias};
+}
+
+void ha_model_logits(const ha_model *m, int n, const float *hidden, float *logits)
+{
+    const int d = m->config.hidden_size, v = m->config.vocab_size;
+    const ha_head head = ha_model_head(m);
+    ha_linear_forward(n, d, v, 1.0f, hidden, d, head.weight, head.bias, 0.0f, logits, v);
+}

@@ -1,0 +1,164 @@
+"""The lm-eval model: its plain methods against whole sequences; lm-eval's own tasks on local data where it is
+installed.
+"""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+
+from hybridattn import lm_eval_model
+from hybridattn.errors import ConfigError, DataError
+from hybridattn.lm_eval_model import HybridAttnLM
+
+
+def ask(*rows):
+    return [SimpleNamespace(args=row) for row in rows]
+
+
+def plain(model, context, text):
+    """log p of the tokens of `text` after those of `context`."""
+    tokens = np.array([[*context, *text]], np.int32)
+    return -float(model.nll(tokens)[0, len(context) - 1 :].astype(np.float64).sum())
+
+
+@pytest.fixture(params=["softmax", "window_linear"])
+def model(request):
+    teacher = tiny.teacher()
+    return teacher if request.param == "softmax" else teacher.to_probe({"kind": request.param}).to_hybrid([1])
+
+
+def test_loglikelihood(model):
+    lm, ids = HybridAttnLM(model, batch_size=2, progress=False), model.tokenizer.encode
+    rows = [("A cat", " sat"), ("", "abc"), ("A cat", " slept on"), ("Dogs ", "run"), ("x" * 400, " y")]
+    found = lm.loglikelihood(ask(*rows))
+    want = [
+        plain(model, ids("A cat"), ids(" sat")),
+        plain(model, [tiny.EOS], ids("abc")),
+        plain(model, ids("A cat"), ids(" slept on")),
+        plain(model, ids("Dogs"), ids(" run")),
+        plain(model, ids("x" * 254), ids(" y")),
+    ]
+    np.testing.assert_allclose([value for value, _ in found], want, rtol=1e-4)
+    best = model.tokenizer.decode([int(model.logits(np.array([ids("A cat")], np.int32))[0, -1].argmax())])
+    if "\ufffd" not in best and best:
+        assert lm.loglikelihood(ask(("A cat", best)))[0][1] is True
+    assert not any(greedy for _, greedy in found)
+
+
+def test_rolling_predicts_every_token_once(model):
+    ids = model.tokenizer.encode
+    text = tiny.TEXT[:100]
+    lm = HybridAttnLM(model, progress=False)
+    assert lm.loglikelihood_rolling(ask((text,)))[0] == pytest.approx(
+        plain(model, [tiny.EOS], ids(text)), rel=1e-5
+    )
+    lm = HybridAttnLM(model, max_length=40, progress=False)
+    tokens = [tiny.EOS, *ids(text)]
+    parts = [tokens[at : at + 40] for at in (0, 39, 78)]
+    assert sum(len(part) - 1 for part in parts) == 100
+    want = sum(plain(model, part[:1], part[1:]) for part in parts)
+    assert lm.loglikelihood_rolling(ask((text,), (text,))) == pytest.approx([want] * 2, rel=1e-5)
+
+
+def test_generate_until(model):
+    lm, ids = HybridAttnLM(model, batch_size=2, max_gen_toks=9, progress=False), model.tokenizer.encode
+    greedy = lambda text, n: model.tokenizer.decode(model.generate([ids(text)], max_new_tokens=n)[0])  # noqa: E731
+    texts = ["A cat", "Dogs run far", "It"]
+    whole = [greedy(text, 9) for text in texts]
+    assert lm.generate_until(ask(*((text, {"until": []}) for text in texts))) == whole
+    stop = whole[1][3]
+    rows = [
+        (texts[0], {"max_gen_toks": 4}),
+        (texts[1], {"until": stop, "do_sample": False, "temperature": 0.7}),
+    ]
+    found = lm.generate_until(ask(*rows))
+    assert found == [greedy(texts[0], 4), whole[1][: whole[1].index(stop)]]
+    assert lm.generate_until(ask(("y" * 400, {})))[0] == greedy("y" * 247, 9)
+    drawn = [lm.generate_until(ask(("A", {"do_sample": True, "seed": seed})))[0] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    with pytest.raises(ConfigError, match="generation option is 'beams'; allowed: until, max_gen_toks"):
+        lm.generate_until(ask(("A", {"beams": 3})))
+
+
+def test_settings(tmp_path):
+    model = tiny.teacher()
+    model.save_pretrained(tmp_path / "m")
+    lm = HybridAttnLM(str(tmp_path / "m"), batch_size="4", max_length=64)
+    assert (lm.batch_size, lm.max_length) == (4, 64) and HybridAttnLM(model, "auto").batch_size == 8
+    with pytest.raises(ConfigError, match="device is 'cuda'; allowed: cpu"):
+        HybridAttnLM(model, device="cuda")
+    with pytest.raises(ConfigError, match="max_length is 257; allowed: an integer from 2 to 256"):
+        HybridAttnLM(model, max_length=257)
+    model.tokenizer.chat_template = "<|im_start|><|im_end|>"
+    lm = HybridAttnLM(model)
+    assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]).startswith("<|im_start|>user\nHi")
+    assert lm.chat_template(True) == "<|im_start|><|im_end|>" and lm.chat_template() == ""
+    model.tokenizer = None
+    with pytest.raises(DataError, match="tokenizer is None"):
+        HybridAttnLM(model)
+
+
+TASKS = {
+    "choice": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "Is {{q}} red?",
+        "doc_to_choice": [" yes", " no, not"],
+        "doc_to_target": "{{a}}",
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+    },
+    "rolling": {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{q}}",
+        "metric_list": [{"metric": "bits_per_byte"}],
+    },
+    "until": {
+        "output_type": "generate_until",
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{q}}",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 5},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    },
+}
+
+
+@pytest.mark.lm_eval
+def test_tasks_of_lm_eval_on_local_data(tmp_path, monkeypatch):
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    docs = [{"q": q, "a": i % 2} for i, q in enumerate(["the cat", "a fire truck", "grass", "blood"])]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    for name, task in TASKS.items():
+        data = {"data_files": {"test": str(tmp_path / "docs.jsonl")}}
+        config = {
+            "task": f"local_{name}",
+            "dataset_path": "json",
+            "dataset_kwargs": data,
+            "test_split": "test",
+        }
+        config |= task
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(config))  # JSON is YAML
+    model = tiny.teacher()
+    lm = lm_eval_model.HybridAttnLM(model, batch_size=2, progress=False)
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    found = lm_eval.simple_evaluate(
+        model=lm, tasks=[f"local_{name}" for name in TASKS], task_manager=manager, bootstrap_iters=0
+    )["results"]  # fmt: skip
+    ids, hits = model.tokenizer.encode, []
+    for doc in docs:
+        values = [plain(model, ids(f"Is {doc['q']} red?"), ids(c)) for c in (" yes", " no, not")]
+        hits.append(int(np.argmax(values)) == doc["a"])
+    assert found["local_choice"]["acc,none"] == np.mean(hits)
+    nats = -sum(plain(model, [tiny.EOS], ids(doc["q"])) for doc in docs)
+    size = sum(len(doc["q"].encode()) for doc in docs)
+    assert found["local_rolling"]["bits_per_byte,none"] == pytest.approx(nats / size / np.log(2), rel=1e-4)
+    assert found["local_until"]["exact_match,none"] == 0.0
+    from lm_eval.api.registry import get_model
+
+    assert get_model("hybridattn") is HybridAttnLM

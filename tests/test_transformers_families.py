@@ -1,0 +1,71 @@
+"""Every family live, where torch and transformers are installed, in settings the golden files lack."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from golden import recipe
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+sys.path.insert(0, str(recipe.HERE))  # make_families runs as a script beside its recipe
+
+from make_families import make, outputs  # noqa: E402
+from test_golden import assert_close  # noqa: E402
+
+from hybridattn.model import Model  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SMALL = {key: value for key, value in recipe._ENCODER.items() if key != "intermediate_size"}
+MASKED, BASE = "AutoModelForMaskedLM", "AutoModel"
+CASES: dict[str, tuple[dict, str]] = {
+    "qwen3_biased": (
+        dict(recipe._SMALL, model_type="qwen3", head_dim=10, attention_bias=True, tie_word_embeddings=False),
+        "AutoModelForCausalLM",
+    ),
+    "gpt2_untied": (
+        dict(recipe.FAMILIES["gpt2"], n_inner=44, activation_function="relu", tie_word_embeddings=False),
+        "AutoModelForCausalLM",
+    ),
+    "gpt2_headless": (dict(recipe.FAMILIES["gpt2"]), BASE),
+    "gpt_neox_in_turn": (
+        dict(recipe.FAMILIES["gpt_neox"], use_parallel_residual=False, rotary_pct=1.0, attention_bias=False),
+        "AutoModelForCausalLM",
+    ),
+    "gpt_neox_default_rotary": (
+        dict(SMALL, hidden_size=64, intermediate_size=40, model_type="gpt_neox", hidden_act="gelu_new")
+        | dict(bos_token_id=1, eos_token_id=2),
+        "AutoModelForCausalLM",
+    ),
+    "bert_erf": (dict(recipe.FAMILIES["bert"], hidden_act="gelu", layer_norm_eps=1e-5), MASKED),
+    "bert_silu": (dict(recipe.FAMILIES["bert"], hidden_act="silu", type_vocab_size=1), MASKED),
+    "roberta_base": (dict(recipe.FAMILIES["roberta"], type_vocab_size=2), BASE),
+    "roberta_padding": (dict(recipe.FAMILIES["roberta"], pad_token_id=3), MASKED),
+    "distilbert_gelu": (dict(recipe.FAMILIES["distilbert"], activation="gelu"), MASKED),
+    "distilbert_base": (dict(recipe.FAMILIES["distilbert"], sinusoidal_pos_embds=True), BASE),
+    **{name: (recipe.FAMILIES[name], recipe.FAMILY_CLASSES.get(name)) for name in recipe.FAMILIES},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_transformers_and_opens_there(name, tmp_path):
+    """What transformers writes is read here, and what is written here is read there."""
+    settings, auto = CASES[name]
+    theirs = make(settings, auto or "AutoModelForCausalLM", seed=31)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = Model.from_pretrained(tmp_path / "theirs")
+    tokens = recipe.tokens(settings, (2, 37), seed=4)
+    expected = outputs(theirs, tokens)
+    for key, value in expected.items():
+        assert_close(getattr(ours, key)(tokens), value, what=key)
+    ours.save_pretrained(tmp_path / "ours")
+    again, report = type(theirs).from_pretrained(
+        tmp_path / "ours", dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["unexpected_keys"]
+    assert all("pooler" in key for key in report["missing_keys"]), report["missing_keys"]
+    for key, value in outputs(again.eval(), tokens).items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=1e-5 * np.abs(expected[key]).max())
