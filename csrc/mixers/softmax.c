@@ -157,7 +157,7 @@ const ha_mixer_kind ha_softmax_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
-    .bidirectional = 1,
+    .masks = HA_BOTH_MASKS,
 };
 
 const ha_mixer_kind ha_window_mixer = {
@@ -172,5 +172,5 @@ const ha_mixer_kind ha_window_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
-    .bidirectional = 1,
+    .masks = HA_BOTH_MASKS,
 };

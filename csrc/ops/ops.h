@@ -235,6 +235,14 @@ ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, doubl
 ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
                    float beta2, float eps, int64_t step, ha_arena *work);
 
+/* mirror.c: `both`, its offsets on the arena, holds the sequences of a batch twice, the second time back to front; it has no
+ * tokens and positions. */
+ha_status ha_mirror_batch(const ha_batch *batch, ha_arena *arena, ha_batch *both);
+/* y [2 rows, width]: x [rows, width], which may be y itself, and behind it its rows back to front */
+void ha_mirror(int rows, int width, const float *x, ptrdiff_t ldx, float *y);
+/* y [rows, width] = the rows of x [2 rows, width] plus their images; y may be x */
+void ha_fold(int rows, int width, const float *x, float *y, ptrdiff_t ldy);
+
 /* sums.c: out[s] = sum over the rows of sequence s of <x, y>; x, y [rows,d] */
 void ha_dot_per_sequence(const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *y, ptrdiff_t ldy,
                          double *out);
