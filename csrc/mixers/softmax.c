@@ -142,7 +142,7 @@ static double flops(const ha_mixer *mixer, double context)
 {
     const ha_config *c = mixer->config;
     const ha_attention shape = shape_of(mixer);
-    double width = c->num_heads * c->head_dim, most = shape.window + shape.sinks;
+    double width = c->num_heads * c->head_dim, most = (2 - shape.causal) * (shape.window - 1) + 1 + shape.sinks;
     if (shape.window && context > most)
         context = most;
     return 2.0 * c->hidden_size * (qkv_width(c) + width) + 4.0 * width * context;

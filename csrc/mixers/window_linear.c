@@ -5,6 +5,7 @@
  *
  * With near_i the softmax over the visible keys and lse_i its log-sum-exp, and lambda_i = exp(gate + m_i - lse_i), that is
  * (near_i + lambda_i far_i) / (1 + lambda_i den_i): the tiled softmax and the chunked linear attention run as they are.
+ * In a bidirectional model the window reaches as far to the right as to the left, and far tokens lie on both sides of it.
  * Option rope_features: phi sees rotated q and k. */
 #include "mixers/window_linear.h"
 
@@ -29,6 +30,7 @@ ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
                               .window = mixer->option[OPTION_WINDOW],
                               .sinks = mixer->option[OPTION_SINKS],
                               .rope_features = mixer->option[OPTION_ROPE_FEATURES],
+                              .bidirectional = c->bidirectional,
                               .scale = 1.0f / sqrtf((float)c->head_dim)};
 }
 
@@ -262,8 +264,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
 static double flops(const ha_mixer *mixer, double context)
 {
     ha_window_layout l = ha_window_layout_of(mixer);
-    double near = context < l.window + l.sinks ? context : l.window + l.sinks;
-    double far = context > near ? 4.0 * l.q * l.feature + 2.0 * l.q * l.dim : 0.0;
+    const int sides = 1 + l.bidirectional, most = sides * (l.window - 1) + 1 + l.sinks;
+    double near = context < most ? context : most;
+    double far = context > near ? sides * (4.0 * l.q * l.feature + 2.0 * l.q * l.dim) : 0.0;
     return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * near + far +
            (ha_feature_has_weight(l.map) ? 2.0 * (l.q + l.kv) * l.dim : 0.0);
 }
@@ -282,4 +285,5 @@ const ha_mixer_kind ha_window_linear_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
+    .masks = HA_BOTH_MASKS,
 };

@@ -149,9 +149,10 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
 /* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
  *     num_i = sum_j (f_i . e_j) v_j,   den_i = sum_j f_i . e_j,
  * f [rows, heads, features], e [rows, kv_heads, features], v [rows, kv_heads, dim], num [rows, heads, dim],
- * den [rows, heads]. Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. */
+ * den [rows, heads]. Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. Bidirectional:
+ * also keys j >= i + lag, so without a lag all of its sequence; then there are no states in and out. */
 typedef struct {
-    int heads, kv_heads, features, dim, lag;
+    int heads, kv_heads, features, dim, lag, bidirectional;
 } ha_linear_attention;
 
 size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch);
