@@ -116,7 +116,8 @@ TWINS += [
     for name, kind, options, changes in (
         ("softmax", "softmax", {}, {}),
         ("window", "window", {"window": 5, "sinks": 2}, {}),
-        *((kind, kind, {}, {}) for kind in ("gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla")),
+        *((kind, kind, {}, {}) for kind in RECURRENT),
+        ("gsa_slots", "gsa", {"slots": 5}, {}),
         ("gated_delta_biases", "gated_delta", {"rope": 1}, BIASES),
         ("rwkv7_yarn", "rwkv7", {"silu": 1}, YARN),
         ("linear_elu", "linear", {"feature": 0}, {}),
@@ -127,6 +128,9 @@ TWINS += [
         ("window_linear_raw", "window_linear", {"window": 1, "sinks": 0, "rope_features": 0}, BIASES),
         ("window_linear_favor", "window_linear", {"window": 5, "sinks": 2, "feature": 3}, YARN),
         ("window_linear_wide", "window_linear", {"window": 64, "sinks": 4}, {"num_kv_heads": 1}),
+        ("linformer", "linformer", {"slots": 7, "length": 80}, {}),
+        ("linformer_biases", "linformer", {"slots": 70, "length": 70, "rope": 0}, BIASES),
+        ("linformer_yarn", "linformer", {"slots": 6, "length": 200}, YARN | {"num_kv_heads": 1}),
     )
 ]
 by_name = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
@@ -157,8 +161,13 @@ def recurrent(
 
     if kind == "gsa":
         g = -np.logaddexp(0, -x @ own["f_proj.weight"].T).reshape(len(x), q.shape[1], -1) / 8
-        o = ref.slot_attention(q * dim**-0.5, k, v, g, lengths=lengths).reshape(len(x), -1)
-        return ref.rms_norm(o * sigmoid(o), own["norm.weight"], eps=config["norm_eps"])
+        back = np.concatenate([np.arange(e - n, e)[::-1] for e, n in zip(np.cumsum(lengths), lengths)])
+        o = 0.0
+        for order in (np.arange(len(x)), back)[: 1 + config["bidirectional"]]:
+            y = ref.slot_attention(*(a[order] for a in (q * dim**-0.5, k, v, g)), lengths=lengths)
+            y = y.reshape(len(x), -1)[order]
+            o = o + y * sigmoid(y)
+        return ref.rms_norm(o, own["norm.weight"], eps=config["norm_eps"])
     if kind == "delta":
         operands, gate = {"beta": sigmoid(x @ own["b_proj.weight"].T)}, 1.0
     elif kind == "kda":
@@ -199,6 +208,20 @@ def convolved(x: np.ndarray, weight: np.ndarray | None, lengths: list[int]) -> n
     return ref.short_conv(x.reshape(len(x), -1), weight, lengths=lengths).reshape(x.shape)
 
 
+def slot_attention(q, k, v, lengths: list[int], slots: int, length: int) -> np.ndarray:
+    """q [T,H,d] over the slots [P,KV,d] of its own sequence."""
+    y, row, slot, group = np.empty_like(q), 0, 0, q.shape[1] // k.shape[1]
+    for n in lengths:
+        filled = sum(s * length // slots < n for s in range(slots))
+        for r in range(row, row + n):
+            for h in range(q.shape[1]):
+                keys, values = (a[slot : slot + filled, h // group] for a in (k, v))
+                p = np.exp(keys @ q[r, h] * q.shape[2] ** -0.5)
+                y[r, h] = p @ values / p.sum()
+        row, slot = row + n, slot + filled
+    return y
+
+
 def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
     """The mixer between the norm and the residual: x [T,D] -> [T,D]."""
     config, dim = twin.config, twin.config["head_dim"]
@@ -231,6 +254,14 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
     elif twin.kind == "window":
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
         y = ref.softmax_attention(q, k, v, lengths=lengths, causal=not both, **twin.options)
+    elif twin.kind == "linformer":
+        if twin.options.get("rope", 1):
+            q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
+        pooled = [
+            ref.pool(a.reshape(len(x), -1), own[f"{name}_pool.weight"], lengths=lengths).reshape(-1, *a.shape[1:])
+            for a, name in ((k, "key"), (v, "value"))
+        ]
+        y = slot_attention(q, *pooled, lengths, twin.options["slots"], twin.options["length"])
     elif twin.kind == "linear":
         maps = own.get("feature_q.weight"), own.get("feature_k.weight")
         options = {
@@ -298,11 +329,9 @@ def test_hidden_states(twin):
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-<<<<<<< x
-=======
-RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla"]
-ENCODERS = [f"both_{name}" for name in (*RECURRENT, "linear_relu", "linear_favor", "window_linear")]
->>>>>>> y
+ENCODERS = [
+    f"both_{name}" for name in (*RECURRENT, "linear_relu", "linear_favor", "window_linear", "linformer")
+]
 # by the end of a parameter's name: what is multiplied with, what is added
 EXTREMES: dict[str, dict[str, tuple[float, float]]] = {
     "all_forgotten": {"A_log": (0, 9), "w_bias": (0, 50)},

@@ -235,8 +235,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a gradient. */
         const int projections = dx || ha_grad(mixer, pass, HA_SLOT_QKV);
         if (projections)
-            HA_TRY(ha_attention_backward(&near, batch, p.qkv, k, v, l.width, p.lse, delta, p.max, dmax, dy, l.q, dqkv,
-                                         dqkv + l.q, dqkv + l.q + l.kv, l.width, pass->arena));
+            HA_TRY(ha_attention_backward(&near, batch, batch->offset, p.qkv, l.width, k, v, l.width, p.lse, delta,
+                                         p.max, dmax, dy, l.q, dqkv, l.width, dqkv + l.q, dqkv + l.q + l.kv, l.width,
+                                         pass->arena));
         else
             memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
         HA_TRY(ha_linear_attention_backward(&rest, batch, p.fq, fq, p.fk, fk, v, l.width, p.states, dfar, l.q, dden,

@@ -354,6 +354,31 @@ static PyObject *short_conv(PyObject *module, PyObject *args, PyObject *kwargs)
     return ha_call_end(&call, HA_OK);
 }
 
+static PyObject *pool(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "lengths", NULL};
+    PyObject *x_arg, *w_arg, *lengths = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O:pool", names, &x_arg, &w_arg, &lengths))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "n N", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    int64_t slots = 0;
+    for (int q = 0; !call.failed && q < batch.n_seq; q++) {
+        const int rows = batch.offset[q + 1] - batch.offset[q];
+        ha_call_require(&call, rows <= SIZE('N'), "lengths[%d] is %d, allowed are 1 to weight's %d", q, rows,
+                        SIZE('N'));
+        for (int64_t s = 0; !call.failed && s < SIZE('n') && s * SIZE('N') / SIZE('n') < rows; s++)
+            slots++;
+    }
+    ha_call_state_size(&call, slots);
+    double *y = ha_call_out(&call, "P d");
+    if (ha_call_run(&call))
+        ref_pool(&batch, SIZE('d'), SIZE('n'), SIZE('N'), x, w, y);
+    return ha_call_end(&call, HA_OK);
+}
+
 static PyObject *cross_entropy(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"hidden", "head", "targets", "bias", NULL};
@@ -557,6 +582,7 @@ static PyMethodDef methods[] = {
                 "As ops.linear_attention."),
     HA_FUNCTION(short_conv, "short_conv(x, weight, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                             "As ops.short_conv."),
+    HA_FUNCTION(pool, "pool(x, weight, *, lengths=None)\n--\n\nAs ops.pool."),
     HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets, *, bias=None)\n--\n\nAs ops.cross_entropy."),
     HA_FUNCTION(
         kl_divergence,

@@ -35,6 +35,9 @@ void ref_feature(int map, int rows, int heads, int dim, const double *x, const d
 void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, const double *w, double *state,
                     double *y);
 
+/* y [slots of all sequences, d]; w [slots, length] */
+void ref_pool(const ha_batch *batch, int d, int slots, int length, const double *x, const double *w, double *y);
+
 /* ref_attention.c; keys of sequence s are rows key_offset[s] .. of k and v, its queries belong to the last of them */
 typedef struct {
     int heads, kv_heads, dim, causal, window, sinks;
