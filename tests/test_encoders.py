@@ -1,6 +1,6 @@
-"""What every kind of mixer that serves bidirectional models keeps to there, whatever its formula: sequences packed
-together do not meet, every token counts for every other, bits do not depend on threads, and alignment, scores and
-distillation run. The formulas themselves are checked in test_twins.py.
+"""What every kind of mixer that serves bidirectional models keeps to there, whatever its formula: sequences
+packed together do not meet, every token counts for every other, bits do not depend on threads, and alignment,
+scores and distillation run. The formulas themselves are checked in test_twins.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import tiny
 from hybridattn import _core, radlads, select
 
 SMALL = {"window": 9, "sinks": 2, "slots": 16, "length": 80}
-KINDS = {n: entry for n, entry in _core.mixers().items() if "bidirectional" in entry["masks"] and n != "softmax"}
-SPECS = [{"kind": n} | {o: v for o, v in SMALL.items() if o in entry["options"]} for n, entry in KINDS.items()]
+KINDS = {
+    n: entry for n, entry in _core.mixers().items() if "bidirectional" in entry["masks"] and n != "softmax"
+}
+SPECS = [
+    {"kind": n} | {o: v for o, v in SMALL.items() if o in entry["options"]} for n, entry in KINDS.items()
+]
 LENGTHS = [70, 1, 5, 64, 2]
 ENDS = np.cumsum(LENGTHS)
 WINDOWS = np.stack([ENDS - LENGTHS, ENDS], -1).astype(np.int64)
@@ -57,7 +61,9 @@ def test_padding_changes_nothing(spec):
     mask = np.ones((2, 20), bool)
     mask[1, 7:] = False
     short = model.logits(tokens[1:, :7])
-    np.testing.assert_allclose(model.logits(tokens, mask)[1, :7], short[0], rtol=0, atol=2e-5 * np.abs(short).max())
+    np.testing.assert_allclose(
+        model.logits(tokens, mask)[1, :7], short[0], rtol=0, atol=2e-5 * np.abs(short).max()
+    )
 
 
 @by_spec
@@ -107,7 +113,7 @@ def test_threads_do_not_change_bits(spec):
 
 @by_spec
 def test_gates(spec):
-    """Gate 1 is the teacher bit for bit, gate 0 the other mixer alone; between them the slope is that of differences."""
+    """Gate 1 is the teacher bit for bit, gate 0 the other mixer alone, and slopes are those of differences."""
     probe, teacher = encoder(spec), tiny.teacher(bidirectional=True)
     assert hidden(probe, TOKENS, WINDOWS).tobytes() == hidden(teacher, TOKENS, WINDOWS).tobytes()
     probe.gates[:] = 0
@@ -136,14 +142,20 @@ def test_the_whole_path(spec):
 
 
 def test_linformer_with_a_slot_for_every_token_starts_as_softmax():
-    model, teacher = encoder({"kind": "linformer", "slots": 80, "length": 80}), tiny.teacher(bidirectional=True)
+    model, teacher = (
+        encoder({"kind": "linformer", "slots": 80, "length": 80}),
+        tiny.teacher(bidirectional=True),
+    )
     expected = hidden(teacher, TOKENS, WINDOWS)
     found = hidden(model.to_hybrid([]), TOKENS, WINDOWS)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 def test_linformer_of_one_token_is_softmax_whatever_the_slots():
-    model, teacher = encoder({"kind": "linformer", "slots": 3, "length": 80}), tiny.teacher(bidirectional=True)
+    model, teacher = (
+        encoder({"kind": "linformer", "slots": 3, "length": 80}),
+        tiny.teacher(bidirectional=True),
+    )
     expected = hidden(teacher, TOKENS[:1])
     found = hidden(model.to_hybrid([]), TOKENS[:1])
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
@@ -152,7 +164,9 @@ def test_linformer_of_one_token_is_softmax_whatever_the_slots():
 def test_linformer_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"layers\[0\]: mixer linformer is for bidirectional models only"):
         tiny.teacher().to_probe({"kind": "linformer"})
-    with pytest.raises(ValueError, match=r"layers\[0\]: linformer's slots is 9, allowed are 1 to its length, 8"):
+    with pytest.raises(
+        ValueError, match=r"layers\[0\]: linformer's slots is 9, allowed are 1 to its length, 8"
+    ):
         encoder({"kind": "linformer", "slots": 9, "length": 8})
     model = encoder({"kind": "linformer", "slots": 4, "length": 8}).to_hybrid([])
     with pytest.raises(ValueError, match="a sequence has 9 tokens, allowed by linformer's length are 1 to 8"):

@@ -258,7 +258,9 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
         if twin.options.get("rope", 1):
             q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
         pooled = [
-            ref.pool(a.reshape(len(x), -1), own[f"{name}_pool.weight"], lengths=lengths).reshape(-1, *a.shape[1:])
+            ref.pool(a.reshape(len(x), -1), own[f"{name}_pool.weight"], lengths=lengths).reshape(
+                -1, *a.shape[1:]
+            )
             for a, name in ((k, "key"), (v, "value"))
         ]
         y = slot_attention(q, *pooled, lengths, twin.options["slots"], twin.options["length"])

@@ -27,7 +27,9 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(core, eos_token_id=EOS)
 
 
-def teacher(seed: int = 0, layers: int = 3, tied: bool = True, bidirectional: bool = False, **changes) -> Model:
+def teacher(
+    seed: int = 0, layers: int = 3, tied: bool = True, bidirectional: bool = False, **changes
+) -> Model:
     """A softmax model of random weights, scaled so that every layer matters."""
     hf = {
         "architectures": ["LlamaForCausalLM"],
