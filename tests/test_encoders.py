@@ -113,7 +113,7 @@ def test_threads_do_not_change_bits(spec):
 
 @by_spec
 def test_gates(spec):
-    """Gate 1 is the teacher bit for bit, gate 0 the other mixer alone, and slopes are those of differences."""
+    """Gate 1 is the teacher bit for bit, gate 0 the other mixer alone; slopes are those of differences."""
     probe, teacher = encoder(spec), tiny.teacher(bidirectional=True)
     assert hidden(probe, TOKENS, WINDOWS).tobytes() == hidden(teacher, TOKENS, WINDOWS).tobytes()
     probe.gates[:] = 0

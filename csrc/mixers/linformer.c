@@ -32,6 +32,7 @@ static layout layout_of(const ha_mixer *mixer)
 }
 
 typedef struct {
+    float *raw; /* what ha_project_in keeps */
     float *qkv, *y, *lse, *k,
         *v; /* [rows, width], [rows, q], [rows, heads]; pooled [slots of all sequences, kv] each */
 } saved_parts;
@@ -44,7 +45,7 @@ static size_t slots_of(const layout *l, const ha_batch *batch)
     return n;
 }
 
-static saved_parts parts(const layout *l, const ha_batch *batch, float *saved)
+static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
 {
     const size_t n = (size_t)batch->rows;
     saved_parts p = {.qkv = saved};
@@ -52,13 +53,15 @@ static saved_parts parts(const layout *l, const ha_batch *batch, float *saved)
     p.lse = p.y + n * (size_t)l->q;
     p.k = p.lse + n * (size_t)l->over.heads;
     p.v = p.k + slots_of(l, batch) * (size_t)l->kv;
+    p.raw = p.v + slots_of(l, batch) * (size_t)l->kv;
     return p;
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const layout l = layout_of(mixer);
-    return (size_t)batch->rows * (size_t)(l.width + l.q + l.over.heads) + 2 * slots_of(&l, batch) * (size_t)l.kv;
+    return (size_t)batch->rows * (size_t)(l.width + l.q + l.over.heads) + 2 * slots_of(&l, batch) * (size_t)l.kv +
+           ha_project_in_saved(mixer, batch->rows);
 }
 
 /* Encoders have no cache. */
@@ -103,13 +106,12 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                            batch->offset[s + 1] - batch->offset[s], l.pool.length);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    const saved_parts p = parts(&l, batch, saved);
+    const saved_parts p = parts(mixer, &l, batch, saved);
     int32_t *offset;
     ha_keys *keys;
-    ha_project_in(mixer, pass, x, p.qkv);
+    ha_project_in(mixer, pass, x, p.qkv, p.raw);
     if (mixer->option[OPTION_ROPE])
-        ha_rope(batch->rows, l.over.heads + l.over.kv_heads, l.over.dim / 2, pass->cos, pass->sin, 1.0f, p.qkv,
-                l.width);
+        ha_rotate(mixer, pass, l.over.heads + l.over.kv_heads, 1.0f, p.qkv, l.width);
     HA_TRY(ha_pool_forward(&l.pool, batch, l.kv, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_KEY_POOL), p.k,
                            pass->arena));
     HA_TRY(ha_pool_forward(&l.pool, batch, l.kv, p.qkv + l.q + l.kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),
@@ -136,7 +138,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const layout l = layout_of(mixer);
     const size_t mark = ha_arena_mark(pass->arena), n = (size_t)batch->rows;
     const int heads = l.over.heads, dim = l.over.dim, kv = l.kv;
-    const saved_parts p = parts(&l, batch, saved);
+    const saved_parts p = parts(mixer, &l, batch, saved);
     float *dy;
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);
     ha_project_out_backward(mixer, pass, p.y, scale, dout, dy, gate);
@@ -157,8 +159,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q + kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),
                                 dv, dqkv + l.q + kv, l.width, ha_grad(mixer, pass, SLOT_VALUE_POOL), pass->arena));
         if (mixer->option[OPTION_ROPE])
-            ha_rope(batch->rows, heads + l.over.kv_heads, dim / 2, pass->cos, pass->sin, -1.0f, dqkv, l.width);
-        ha_project_in_backward(mixer, pass, x, dqkv, dx);
+            ha_rotate(mixer, pass, heads + l.over.kv_heads, -1.0f, dqkv, l.width);
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -129,8 +129,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     if (scale != 0.0f) {
         const ha_attention shape = shape_of(mixer);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
-        HA_TRY(ha_attention_backward(&shape, batch, batch->offset, p.qkv, width, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL,
-                                     dy, q, dqkv, width, dqkv + q, dqkv + q + kv, width, pass->arena));
+        HA_TRY(ha_attention_backward(&shape, batch, batch->offset, p.qkv, width, p.qkv + q, p.qkv + q + kv, width,
+                                     p.lse, delta, NULL, NULL, dy, q, dqkv, width, dqkv + q, dqkv + q + kv, width,
+                                     pass->arena));
         ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, width);
         HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }
