@@ -141,6 +141,13 @@ def test_the_whole_path(spec):
         _core.Cache(student, 1)
 
 
+def test_a_convolution_that_looks_back_is_refused():
+    with pytest.raises(
+        ValueError, match=r"layers\[0\]: gla's conv is 4, allowed in a bidirectional model is 0"
+    ):
+        encoder({"kind": "gla", "conv": 4})
+
+
 def test_linformer_with_a_slot_for_every_token_starts_as_softmax():
     model, teacher = (
         encoder({"kind": "linformer", "slots": 80, "length": 80}),

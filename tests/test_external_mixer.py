@@ -212,7 +212,7 @@ def test_twice_and_not_a_function():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("test_p1", {"parameters": lambda c: {}}, "parameters gave {}, allowed is a dict of 1 to 16"),
+        ("test_p1", {"parameters": lambda c: {}}, "parameters gave {}, allowed is a dict of 1 to 20"),
         ("test_p2", {"parameters": lambda c: {"w": (3, 0)}}, r"w has shape \(3, 0\), allowed are"),
         ("test_p3", {"parameters": lambda c: {"no way": 3}}, "a parameter is called 'no way'"),
         ("test_p4", {"state": lambda c: "x"}, "state has shape 'x'"),

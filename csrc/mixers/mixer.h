@@ -13,7 +13,7 @@
 #include "mixers/config.h"
 #include "mixers/params.h"
 
-enum { HA_MAX_SLOTS = 16, HA_MAX_OPTIONS = 8 };
+enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 8 };
 
 /* What one pass over a batch shares. */
 typedef struct {

@@ -67,6 +67,7 @@ typedef struct {
 
 enum { HA_SLOT_UP = HA_SLOT_OWN, HA_SLOT_BIAS = HA_SLOT_UP + HA_MAX_PARTS, HA_SLOT_NORM = HA_SLOT_BIAS + HA_MAX_PARTS };
 enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
+_Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "ha_mixer has a place for every slot");
 
 /* The first options of every such kind. */
 enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_SLOTS };
