@@ -27,7 +27,8 @@ VARIANTS = [
 
 def specs():
     """Every kind with its defaults, but windows below the length of the texts here; then the variants."""
-    kinds = {name: entry["options"] for name, entry in _core.mixers().items() if name != "softmax"}
+    mixers = {name: entry for name, entry in _core.mixers().items() if "causal" in entry["masks"]}
+    kinds = {name: entry["options"] for name, entry in mixers.items() if name != "softmax"}
     chosen = [{"kind": kind} for kind in kinds] + VARIANTS
     return [spec | {n: v for n, v in SMALL.items() if n in kinds[spec["kind"]]} for spec in chosen]
 

@@ -10,6 +10,7 @@ extern PyMethodDef ha_ops_attention[];        /* ops_attention.c: softmax_attent
 extern PyMethodDef ha_ops_linear_attention[]; /* ops_linear_attention.c: linear_attention */
 extern PyMethodDef ha_ops_recurrence[];       /* ops_recurrence.c: recurrence, gated_delta */
 extern PyMethodDef ha_ops_short_conv[];       /* ops_short_conv.c: short_conv */
+extern PyMethodDef ha_ops_pool[];             /* ops_pool.c: pool */
 extern PyMethodDef ha_ops_losses[];           /* ops_losses.c: cross_entropy, kl_divergence, align_loss, adamw */
 
 #endif
