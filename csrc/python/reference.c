@@ -121,6 +121,8 @@ static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
     const double *x = ha_call_in(&call, x_arg, "x", "T H D", 0),
                  *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     ha_batch batch = {0};
+    ha_call_require(&call, 2 * SIZE('h') <= SIZE('D'),
+                    "inv_freq has length %d, allowed are up to half of x's last axis", SIZE('h'));
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     if (positions != Py_None)
         batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
