@@ -35,6 +35,7 @@ ALIGN_LR = {
     "gsa": 1e-3,
     "window": 1e-4,
     "linear": 1e-3,
+    "linformer": 1e-3,
 }
 
 __all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]

@@ -51,6 +51,7 @@ OPS = {
     ),
     "linear_attention": Op(("f", "e", "v"), results=2, keywords=("initial_state",)),
     "short_conv": Op(("x", "weight"), keywords=("initial_state",)),
+    "pool": Op(("x", "weight")),
     "cross_entropy": Op(("hidden", "head", "targets"), fixed=("targets",), keywords=("bias",)),
     "kl_divergence": Op(
         ("teacher_hidden", "hidden", "teacher_head", "head"),
@@ -307,6 +308,14 @@ def short_conv(name, rows, d=24, taps=4, state=False, **options) -> Case:
     return Case("short_conv", name, make, options, gradient=not state)
 
 
+def pool(name, rows, d=24, slots=4, length=None, **options) -> Case:
+    def make(rng):
+        size = rows if length is None else length
+        return {"x": normal(rng, rows, d), "weight": normal(rng, slots, size, scale=size**-0.5)}
+
+    return Case("pool", name, make, options)
+
+
 # --- losses ---
 
 
@@ -510,6 +519,14 @@ CASES = [
     linear_attention("lag_chunk", 150, lag=64),
     linear_attention("lag_above_length", 20, lag=20),
     linear_attention("lag_sequences", sum(UNEVEN), lag=5, lengths=UNEVEN),
+    linear_attention("both_one_token", 1, causal=False),
+    linear_attention("both_chunk_and_one", 65, causal=False),
+    linear_attention("both_pieces", 600, heads=4, kv_heads=2, causal=False, lengths=[515, 85]),
+    linear_attention("both_odd", 70, heads=2, kv_heads=2, features=10, dim=7, causal=False),
+    linear_attention("both_sequences", sum(UNEVEN), lengths=UNEVEN, causal=False),
+    linear_attention("both_lag", 150, lag=20, heads=4, kv_heads=2, causal=False),
+    linear_attention("both_lag_above_length", 20, lag=20, causal=False),
+    linear_attention("both_lag_sequences", sum(UNEVEN), lag=5, lengths=UNEVEN, causal=False),
     linear_attention("state", 70, state=True),
     linear_attention("state_sequences", sum(UNEVEN), state=True, lengths=UNEVEN),
     short_conv("one_token", 1),
@@ -521,6 +538,12 @@ CASES = [
     short_conv("state_sequences", sum(UNEVEN), state=True, lengths=UNEVEN),
     cross_entropy("bias", 70, 20, 133, skip=True, bias=True),
     kl_divergence("bias", 70, 20, 133, bias=True),
+    pool("one_number", 1, d=1, slots=1),
+    pool("odd", 37, d=67, slots=5, length=41),
+    pool("cut_stretch", 21, slots=3, length=64),
+    pool("every_token", 66, d=130, slots=66),
+    pool("long", 300, slots=9, length=700),
+    pool("sequences", sum(UNEVEN), slots=7, length=65, lengths=UNEVEN),
     cross_entropy("one_row", 1, 8, 5),
     cross_entropy("one_word", 3, 4, 1),
     cross_entropy("pieces", 300, 16, 40, skip=True),

@@ -89,6 +89,30 @@ def probe(name="test_average", **changes):
     return tiny.teacher().to_probe(register(name, **changes), seed=1)
 
 
+def test_a_kind_serves_the_models_it_says():
+    class Mean:
+        """y = the mean of v over the whole sequence, of one projection."""
+
+        @staticmethod
+        def forward(p, x, lengths):
+            ends = np.cumsum(lengths)
+            v = x @ p["v.weight"].T
+            means = [np.broadcast_to(v[e - n : e].mean(0), (n, v.shape[1])) for e, n in zip(ends, lengths)]
+            return np.concatenate(means) @ p["o.weight"].T, None
+
+    encoders = register("test_mean", forward=Mean.forward, step=None, state=None, bidirectional=True)
+    assert hybridattn.mixers()["test_mean"]["masks"] == ("bidirectional",)
+    model = tiny.teacher(bidirectional=True).to_probe(encoders).to_hybrid([])
+    tokens = np.arange(12, dtype=np.int32)[None]
+    changed = tokens.copy()
+    changed[0, -1] = 100
+    assert (model.logits(tokens)[0, 0] != model.logits(changed)[0, 0]).any()
+    with pytest.raises(ValueError, match="mixer test_mean is for bidirectional models only"):
+        tiny.teacher().to_probe(encoders)
+    with pytest.raises(ValueError, match="mixer test_average is causal only"):
+        tiny.teacher(bidirectional=True).to_probe(register("test_average"))
+
+
 def test_whole_path(tmp_path):
     teacher, data = tiny.teacher(), tiny.text_data(32, 64)
     spec = register("test_average")
@@ -188,7 +212,7 @@ def test_twice_and_not_a_function():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("test_p1", {"parameters": lambda c: {}}, "parameters gave {}, allowed is a dict of 1 to 16"),
+        ("test_p1", {"parameters": lambda c: {}}, "parameters gave {}, allowed is a dict of 1 to 20"),
         ("test_p2", {"parameters": lambda c: {"w": (3, 0)}}, r"w has shape \(3, 0\), allowed are"),
         ("test_p3", {"parameters": lambda c: {"no way": 3}}, "a parameter is called 'no way'"),
         ("test_p4", {"state": lambda c: "x"}, "state has shape 'x'"),

@@ -27,7 +27,8 @@ VARIANTS = [
 
 def specs():
     """Every kind with its defaults, but windows below the length of the texts here; then the variants."""
-    kinds = {name: entry["options"] for name, entry in _core.mixers().items() if name != "softmax"}
+    mixers = {name: entry for name, entry in _core.mixers().items() if "causal" in entry["masks"]}
+    kinds = {name: entry["options"] for name, entry in mixers.items() if name != "softmax"}
     chosen = [{"kind": kind} for kind in kinds] + VARIANTS
     return [spec | {n: v for n, v in SMALL.items() if n in kinds[spec["kind"]]} for spec in chosen]
 
@@ -63,6 +64,22 @@ def test_a_convolution_starts_as_nothing(kind):
     plain, conv = (hybrid({"kind": kind, "conv": n}) for n in (0, 4))
     assert sum("_conv.weight" in name for name in conv.arrays()) == 2 * 3
     np.testing.assert_array_equal(conv.logits(TOKENS), plain.logits(TOKENS))
+
+
+@pytest.mark.parametrize("kind", ["gated_delta", "gla"])
+@pytest.mark.parametrize("family", [{}, {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}])
+def test_gradients_go_through_a_convolution_that_does_nothing(kind, family):
+    """Those of all other parameters are what they are without it, with and without a norm of q and k."""
+    found = []
+    for conv in (0, 3):
+        student = tiny.teacher(head_dim=8, **family).to_probe({"kind": kind, "conv": conv}, seed=2)
+        student.gates[:] = 0.5
+        trainer = _core.Distiller(student, tiny.teacher(5, head_dim=8, **family), "distill", clip=1e9)
+        trainer.run(TOKENS.ravel(), np.array([[[0, 70]]]), np.zeros((1, 2), np.float32), 0, 1)
+        found.append({name: moment.numpy().copy() for name, moment in trainer.moments()["m"].items()})
+    for name, gradient in found[0].items():
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(found[1][name], gradient, rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
 @by_spec

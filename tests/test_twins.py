@@ -35,6 +35,7 @@ CONFIG = {
     "tie_embeddings": True,
 }
 YARN = {"rope_attention_factor": 1.3}
+ENCODER = {"bidirectional": 1}
 BIASES = {"attention_bias": True, "output_bias": True, "mlp_bias": True, "tie_embeddings": False}
 
 
@@ -110,6 +111,28 @@ TWINS = [
     Twin("window_biases", "window", {"window": 70, "sinks": 0}, BIASES),
     Twin("window_linear_wide", "window_linear", {"window": 64, "sinks": 4}),
 ]
+TWINS += [
+    Twin(f"both_{name}", kind, options, ENCODER | changes)
+    for name, kind, options, changes in (
+        ("softmax", "softmax", {}, {}),
+        ("window", "window", {"window": 5, "sinks": 2}, {}),
+        *((kind, kind, {}, {}) for kind in RECURRENT),
+        ("gsa_slots", "gsa", {"slots": 5}, {}),
+        ("gated_delta_biases", "gated_delta", {"rope": 1}, BIASES),
+        ("rwkv7_yarn", "rwkv7", {"silu": 1}, YARN),
+        ("linear_elu", "linear", {"feature": 0}, {}),
+        ("linear_relu", "linear", {"feature": 1}, {}),
+        ("linear_hedgehog", "linear", {"feature": 2, "normalise": 0}, BIASES),
+        ("linear_favor", "linear", {"feature": 3}, YARN),
+        ("window_linear", "window_linear", {"window": 5, "sinks": 2}, {}),
+        ("window_linear_raw", "window_linear", {"window": 1, "sinks": 0, "rope_features": 0}, BIASES),
+        ("window_linear_favor", "window_linear", {"window": 5, "sinks": 2, "feature": 3}, YARN),
+        ("window_linear_wide", "window_linear", {"window": 64, "sinks": 4}, {"num_kv_heads": 1}),
+        ("linformer", "linformer", {"slots": 7, "length": 80}, {}),
+        ("linformer_biases", "linformer", {"slots": 70, "length": 70, "rope": 0}, BIASES),
+        ("linformer_yarn", "linformer", {"slots": 6, "length": 200}, YARN | {"num_kv_heads": 1}),
+    )
+]
 by_name = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
 
 
@@ -138,8 +161,13 @@ def recurrent(
 
     if kind == "gsa":
         g = -np.logaddexp(0, -x @ own["f_proj.weight"].T).reshape(len(x), q.shape[1], -1) / 8
-        o = ref.slot_attention(q * dim**-0.5, k, v, g, lengths=lengths).reshape(len(x), -1)
-        return ref.rms_norm(o * sigmoid(o), own["norm.weight"], eps=config["norm_eps"])
+        back = np.concatenate([np.arange(e - n, e)[::-1] for e, n in zip(np.cumsum(lengths), lengths)])
+        o = 0.0
+        for order in (np.arange(len(x)), back)[: 1 + config["bidirectional"]]:
+            y = ref.slot_attention(*(a[order] for a in (q * dim**-0.5, k, v, g)), lengths=lengths)
+            y = y.reshape(len(x), -1)[order]
+            o = o + y * sigmoid(y)
+        return ref.rms_norm(o, own["norm.weight"], eps=config["norm_eps"])
     if kind == "delta":
         operands, gate = {"beta": sigmoid(x @ own["b_proj.weight"].T)}, 1.0
     elif kind == "kda":
@@ -151,7 +179,7 @@ def recurrent(
         gate = (x @ own["g_proj.weight"].T).reshape(q.shape)
         gate = gate * sigmoid(gate)
     elif kind == "gla":
-        operands = {"g": np.log(sigmoid(part("w") + own["w_bias"].reshape(q.shape[1:]))) / 16}
+        operands = {"g": -np.logaddexp(0, -part("w") - own["w_bias"].reshape(q.shape[1:])) / 16}
         gate = (x @ own["g_proj.weight"].T).reshape(q.shape)
         gate = gate * sigmoid(gate)
     elif kind == "rwkv6":
@@ -164,6 +192,8 @@ def recurrent(
         operands, k = {"g": g, "a": -a * kappa, "b": kappa}, k * (1 - np.exp(g) + a)
         gate = part("g", sigmoid)
     o = ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, **operands)
+    if config["bidirectional"]:
+        o = o + ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, reverse=True, **operands)
     if "norm.weight" in own:
         o = ref.rms_norm(o.reshape(-1, dim), own["norm.weight"], eps=config["norm_eps"]).reshape(o.shape)
     return o * gate
@@ -176,6 +206,20 @@ def convolved(x: np.ndarray, weight: np.ndarray | None, lengths: list[int]) -> n
     if weight.shape[1] == 1:
         return x * weight.reshape(x.shape[1:])
     return ref.short_conv(x.reshape(len(x), -1), weight, lengths=lengths).reshape(x.shape)
+
+
+def slot_attention(q, k, v, lengths: list[int], slots: int, length: int) -> np.ndarray:
+    """q [T,H,d] over the slots [P,KV,d] of its own sequence."""
+    y, row, slot, group = np.empty_like(q), 0, 0, q.shape[1] // k.shape[1]
+    for n in lengths:
+        filled = sum(s * length // slots < n for s in range(slots))
+        for r in range(row, row + n):
+            for h in range(q.shape[1]):
+                keys, values = (a[slot : slot + filled, h // group] for a in (k, v))
+                p = np.exp(keys @ q[r, h] * q.shape[2] ** -0.5)
+                y[r, h] = p @ values / p.sum()
+        row, slot = row + n, slot + filled
+    return y
 
 
 def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
@@ -191,9 +235,10 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
     own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
     q, k, v = (convolved(heads(n), own.get(f"{n}_conv.weight"), lengths) for n in "qkv")
     inv_freq, factor = np.array(config["rope_inv_freq"], np.float32), config["rope_attention_factor"]
+    both = config["bidirectional"]
     if twin.kind == "softmax":
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
-        y = ref.softmax_attention(q, k, v, lengths=lengths, window=config["sliding_window"])
+        y = ref.softmax_attention(q, k, v, lengths=lengths, causal=not both, window=config["sliding_window"])
     elif twin.kind == "gated_delta":
         operands = q, k, v, heads("g"), project("b"), project("a"), own["A_log"], own["dt_bias"]
         y = ref.mix_gated_delta(
@@ -204,16 +249,28 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
             silu=twin.options.get("silu", 1),
             norm_eps=config["norm_eps"],
             lengths=lengths,
+            bidirectional=both,
         )
     elif twin.kind == "window":
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
-        y = ref.softmax_attention(q, k, v, lengths=lengths, **twin.options)
+        y = ref.softmax_attention(q, k, v, lengths=lengths, causal=not both, **twin.options)
+    elif twin.kind == "linformer":
+        if twin.options.get("rope", 1):
+            q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
+        pooled = [
+            ref.pool(a.reshape(len(x), -1), own[f"{name}_pool.weight"], lengths=lengths).reshape(
+                -1, *a.shape[1:]
+            )
+            for a, name in ((k, "key"), (v, "value"))
+        ]
+        y = slot_attention(q, *pooled, lengths, twin.options["slots"], twin.options["length"])
     elif twin.kind == "linear":
         maps = own.get("feature_q.weight"), own.get("feature_k.weight")
         options = {
             "feature": twin.options["feature"],
             "rope": twin.options.get("rope", 1),
             "rope_factor": factor,
+            "bidirectional": both,
         }
         norm = {"norm": own.get("norm.weight"), "norm_eps": config["norm_eps"]}
         y = ref.mix_linear(q, k, v, *maps, inv_freq, lengths=lengths, **options, **norm)
@@ -222,7 +279,7 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
     else:
         maps = own.get("feature_q.weight"), own.get("feature_k.weight"), own["gate"]
         y = ref.mix_window_linear(
-            q, k, v, *maps, inv_freq, rope_factor=factor, lengths=lengths, **twin.options
+            q, k, v, *maps, inv_freq, rope_factor=factor, lengths=lengths, bidirectional=both, **twin.options
         )
     return ref.linear(y.reshape(len(x), -1), own["o_proj.weight"], own.get("o_proj.bias"))
 
@@ -274,6 +331,9 @@ def test_hidden_states(twin):
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
+ENCODERS = [
+    f"both_{name}" for name in (*RECURRENT, "linear_relu", "linear_favor", "window_linear", "linformer")
+]
 # by the end of a parameter's name: what is multiplied with, what is added
 EXTREMES: dict[str, dict[str, tuple[float, float]]] = {
     "all_forgotten": {"A_log": (0, 9), "w_bias": (0, 50)},
@@ -286,7 +346,7 @@ EXTREMES: dict[str, dict[str, tuple[float, float]]] = {
 
 
 @pytest.mark.parametrize("extreme", EXTREMES)
-@pytest.mark.parametrize("kind", [*RECURRENT, "linear_relu", "linear_favor", "window"])
+@pytest.mark.parametrize("kind", [*RECURRENT, "linear_relu", "linear_favor", "window", *ENCODERS])
 def test_extremes(kind, extreme):
     """Forward against the twin with sequences of 1, 64 and 65 tokens; gradients are numbers."""
     twin = next(t for t in TWINS if t.name == kind)

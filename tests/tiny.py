@@ -1,5 +1,6 @@
 """Tiny random models, a byte tokenizer and a short text, for tests that train and generate in seconds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(core, eos_token_id=EOS)
 
 
-def teacher(seed: int = 0, layers: int = 3, tied: bool = True, **changes) -> Model:
+def teacher(
+    seed: int = 0, layers: int = 3, tied: bool = True, bidirectional: bool = False, **changes
+) -> Model:
     """A softmax model of random weights, scaled so that every layer matters."""
     hf = {
         "architectures": ["LlamaForCausalLM"],
@@ -43,7 +46,7 @@ def teacher(seed: int = 0, layers: int = 3, tied: bool = True, **changes) -> Mod
         "eos_token_id": EOS,
         **changes,
     }
-    model = Model(config_from_hf(hf), tokenizer=tokenizer())
+    model = Model(replace(config_from_hf(hf), bidirectional=bidirectional), tokenizer=tokenizer())
     randomize(model, seed)
     return model
 

@@ -21,7 +21,7 @@ typedef enum { HA_POOLER_NONE, HA_POOLER_TANH, HA_POOLER_RELU } ha_pooler;
 typedef struct {
     ha_task_kind kind;
     int labels; /* classes, values, or 2: start and end */
-    ha_pool pool;
+    ha_pool_kind pool;
     ha_pooler pooler; /* a dense layer and its activation, before the classifier */
     int bias;         /* the classifier has one */
 } ha_task;

@@ -1,4 +1,5 @@
-/* Linear attention over a feature map (Katharopoulos et al. 2020): with num_i = sum_j (phi(q_i).phi(k_j)) v_j, j <= i,
+/* Linear attention over a feature map (Katharopoulos et al. 2020): with num_i = sum_j (phi(q_i).phi(k_j)) v_j over j <= i, or
+ * over all j in a bidirectional model,
  *     y_i = num_i / sum_j phi(q_i).phi(k_j)     option normalise = 1
  *     y_i = rms_norm(num_i), head by head       option normalise = 0 (Qin et al. 2022)
  * Keys and values stay grouped. Decode state: [kv_heads][width, dim + 1]. */
@@ -24,8 +25,15 @@ static layout layout_of(const ha_mixer *mixer)
     const ha_config *c = mixer->config;
     const int q = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
     const ha_feature map = (ha_feature)mixer->option[OPTION_FEATURE];
-    return (layout){
-        q, kv, q + 2 * kv, map, {c->num_heads, c->num_kv_heads, ha_feature_width(map, c->head_dim), c->head_dim, 0}};
+    return (layout){q,
+                    kv,
+                    q + 2 * kv,
+                    map,
+                    {.heads = c->num_heads,
+                     .kv_heads = c->num_kv_heads,
+                     .features = ha_feature_width(map, c->head_dim),
+                     .dim = c->head_dim,
+                     .bidirectional = c->bidirectional}};
 }
 
 typedef struct {
@@ -207,4 +215,5 @@ const ha_mixer_kind ha_linear_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
+    .masks = HA_BOTH_MASKS,
 };

@@ -52,6 +52,9 @@ typedef struct {
 
 typedef struct ha_mixer ha_mixer;
 
+/* Whose models a kind serves: decoders, encoders (each token sees its whole sequence), or both. */
+typedef enum { HA_CAUSAL_ONLY, HA_BIDIRECTIONAL_ONLY, HA_BOTH_MASKS } ha_masks;
+
 typedef struct {
     const char *name, *summary;
     ha_option option[HA_MAX_OPTIONS]; /* ends at the first without a name */
@@ -72,7 +75,7 @@ typedef struct {
                           const float *dout, float *dx, double *gate);
     /* Forward FLOP for one token when `context` tokens are in sight. */
     double (*flops)(const ha_mixer *mixer, double context);
-    int bidirectional; /* serves models whose tokens see their whole sequence */
+    ha_masks masks;
     const void *frame; /* the description that kinds with shared functions are told apart by */
 } ha_mixer_kind;
 

@@ -12,7 +12,7 @@
 typedef struct {
     float *projected; /* [rows, width] with biases, before any activation */
     float *o;         /* [rows, inner] output of the recurrence */
-    float *u;         /* [rows, inner] what it read before each write, unless it only adds */
+    float *u;         /* [directions rows, inner] what it read before each write, unless it only adds */
     float *states;    /* and what else slots.h saves */
 } saved_parts;
 
@@ -26,7 +26,7 @@ static saved_parts parts(const ha_layout *l, int rows, float *saved)
     const size_t wide = (size_t)rows * (size_t)l->inner;
     saved_parts p = {.projected = saved, .o = saved + (size_t)rows * (size_t)l->width};
     p.u = l->frame->form == HA_FORM_ADD ? NULL : p.o + wide;
-    p.states = p.u ? p.u + wide : p.o + wide;
+    p.states = p.u ? p.u + wide * (size_t)l->directions : p.o + wide;
     return p;
 }
 
@@ -34,9 +34,9 @@ size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
     const ha_recurrence shape = shape_of(&l);
-    const int arrays = l.frame->form == HA_FORM_ADD ? 1 : 2;
+    const int arrays = l.frame->form == HA_FORM_ADD ? 1 : 1 + l.directions;
     return (size_t)batch->rows * (size_t)(l.width + arrays * l.inner) +
-           (l.slots ? ha_slots_saved(&l, batch) : ha_recurrence_states(&shape, batch));
+           (size_t)l.directions * (l.slots ? ha_slots_saved(&l, batch) : ha_recurrence_states(&shape, batch));
 }
 
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
@@ -53,13 +53,18 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context)
     double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 6.0 * l.conv * l.inner;
     for (int i = 0; i < l.n_parts; i++)
         flops += 2.0 * l.frame->part[i].rank * l.size[i];
-    return flops + (l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0) * (double)l.state;
+    const double each = l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0;
+    return flops + each * l.directions * (double)l.state;
 }
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
     const ha_recurrent *f = l.frame;
+    if (l.conv && l.directions == 2)
+        return ha_fail(HA_BAD_VALUE,
+                       "layers[%d]: %s's conv is %d, allowed in a bidirectional model is 0: it looks back only", layer,
+                       mixer->kind->name, l.conv);
     ha_joined joined[HA_MAX_PARTS];
     char name[HA_MAX_PARTS][HA_MAX_NAME];
     for (int i = 0; i < l.n_parts; i++) {
@@ -203,6 +208,40 @@ static ha_recurrence_in recurrence_operands(const ha_layout *l, const ha_operand
     return (ha_recurrence_in){x->q, x->key, x->v, x->g, x->beta, x->a, x->b, l->inner, l->inner};
 }
 
+typedef void (*row_pass)(int rows, int width, float *x);
+
+static void mirror(int rows, int width, float *x)
+{
+    ha_mirror(rows, width, x, width, x);
+}
+
+static void fold(int rows, int width, float *x)
+{
+    ha_fold(rows, width, x, x, width);
+}
+
+/* Mirrors the operands of the recurrence, or folds their gradients, where it runs in both directions. */
+static void each_operand(const ha_layout *l, int rows, const ha_operands *x, row_pass pass)
+{
+    const struct {
+        float *x;
+        int width;
+    } operand[] = {{x->q, l->inner},    {l->slots ? x->k : NULL, l->inner},
+                   {x->v, l->inner},    {x->key, l->gated},
+                   {x->a, l->inner},    {x->b, l->inner},
+                   {x->beta, l->heads}, {x->g, l->frame->gate == HA_GATE_HEAD ? l->heads : l->gated}};
+    for (int i = 0; l->directions == 2 && i < 8; i++)
+        if (operand[i].x)
+            pass(rows, operand[i].width, operand[i].x);
+}
+
+/* The batch that the recurrence runs over. */
+static ha_status directed(const ha_layout *l, const ha_batch *batch, ha_arena *arena, ha_batch *run)
+{
+    *run = *batch;
+    return l->directions == 2 ? ha_mirror_batch(batch, arena, run) : HA_OK;
+}
+
 ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                                float *saved, ha_state *state)
 {
@@ -215,21 +254,28 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
         HA_PUSH(saved, pass->arena, (size_t)batch->rows * (size_t)(l.width + l.inner));
     const saved_parts p = parts(&l, batch->rows, saved);
     ha_operands in;
-    float **states, **past, *y;
+    ha_batch run;
+    float **states, **past, *y, *o = p.o;
     project(mixer, pass, &l, x, p.projected);
-    HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
-    HA_PUSH(past, pass->arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++) {
+    HA_TRY(directed(&l, batch, pass->arena, &run));
+    HA_PUSH(states, pass->arena, (size_t)run.n_seq);
+    HA_PUSH(past, pass->arena, (size_t)run.n_seq);
+    for (int s = 0; s < run.n_seq; s++) {
         states[s] = state ? state[s].data : NULL;
         past[s] = state ? state[s].data + l.state : NULL;
     }
     HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, past, &in));
     const ha_recurrence_in operands = recurrence_operands(&l, &in);
+    each_operand(&l, batch->rows, &in, mirror);
+    if (l.directions == 2)
+        HA_PUSH(o, pass->arena, (size_t)run.rows * (size_t)l.inner);
     if (l.slots)
-        HA_TRY(ha_slots_forward(&l, batch, &in, states, p.o, keep ? p.states : NULL, pass->arena));
+        HA_TRY(ha_slots_forward(&l, &run, &in, states, o, keep ? p.states : NULL, pass->arena));
     else
-        HA_TRY(ha_recurrence_forward(&shape, batch, &operands, states, states, p.o, l.inner, keep ? p.u : NULL,
+        HA_TRY(ha_recurrence_forward(&shape, &run, &operands, states, states, o, l.inner, keep ? p.u : NULL,
                                      keep ? p.states : NULL, pass->arena));
+    if (l.directions == 2)
+        ha_fold(batch->rows, l.inner, o, p.o, l.inner);
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
     HA_TRY(output(mixer, pass, &l, p.o, &in, y));
     ha_project_out(mixer, pass, y, scale, out);
@@ -248,6 +294,7 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     const size_t mark = ha_arena_mark(pass->arena), wide = (size_t)rows * (size_t)l.inner;
     const saved_parts p = parts(&l, rows, saved);
     ha_operands in, d;
+    ha_batch run;
     float *y, *dy, *d_o, *dprojected;
     HA_PUSH(y, pass->arena, wide);
     HA_PUSH(dy, pass->arena, wide);
@@ -255,17 +302,22 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     HA_TRY(output(mixer, pass, &l, p.o, &in, y));
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
-        HA_PUSH(d_o, pass->arena, wide);
+        HA_PUSH(d_o, pass->arena, wide * (size_t)l.directions);
         HA_PUSH(dprojected, pass->arena, (size_t)rows * (size_t)l.width);
         HA_TRY(ha_operands_push(&l, rows, dprojected, pass->arena, &d));
         HA_TRY(output_backward(mixer, pass, &l, p.o, &in, dy, d_o, &d));
+        HA_TRY(directed(&l, batch, pass->arena, &run));
+        each_operand(&l, rows, &in, mirror);
+        if (l.directions == 2)
+            mirror(rows, l.inner, d_o);
         const ha_recurrence_in operands = recurrence_operands(&l, &in);
         const ha_recurrence_out gradients = {d.q, d.key, d.v, d.g, d.beta, d.a, d.b, l.inner, l.inner};
         if (l.slots)
-            HA_TRY(ha_slots_backward(&l, batch, &in, p.states, d_o, &d, pass->arena));
+            HA_TRY(ha_slots_backward(&l, &run, &in, p.states, d_o, &d, pass->arena));
         else
-            HA_TRY(ha_recurrence_backward(&shape, batch, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
+            HA_TRY(ha_recurrence_backward(&shape, &run, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
                                           pass->arena));
+        each_operand(&l, rows, &d, fold);
         HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
         ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
                            ha_projection(mixer, pass, HA_SLOT_QKV), dprojected, l.width, 1.0f, dx, c->hidden_size,

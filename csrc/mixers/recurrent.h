@@ -7,6 +7,8 @@
  *     o = recurrence(dim^-1/2 q, key, v, g, beta, a, b)
  *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none
  *     out = y W_o^T
+ * In a bidirectional model the recurrence also runs over each sequence back to front, with the same operands, and o is the
+ * sum of both: a token reads itself in each of them, so that a text read backwards gives the outputs back to front.
  * State for decoding: [heads, dim, dim] floats, then the last inputs of the convolution, [conv - 1, 3 inner]. */
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
@@ -65,7 +67,7 @@ typedef struct {
 
 enum { HA_SLOT_UP = HA_SLOT_OWN, HA_SLOT_BIAS = HA_SLOT_UP + HA_MAX_PARTS, HA_SLOT_NORM = HA_SLOT_BIAS + HA_MAX_PARTS };
 enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
-_Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "a mixer has no more slots");
+_Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "ha_mixer has a place for every slot");
 
 /* The first options of every such kind. */
 enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_SLOTS };
@@ -88,7 +90,7 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context);
 #define HA_RECURRENT(description)                                                                         \
     .declare = ha_recurrent_declare, .init_from_softmax = ha_recurrent_init, .saved = ha_recurrent_saved, \
     .state = ha_recurrent_state, .forward = ha_recurrent_forward, .backward = ha_recurrent_backward,      \
-    .flops = ha_recurrent_flops, .frame = &(description)
+    .flops = ha_recurrent_flops, .masks = HA_BOTH_MASKS, .frame = &(description)
 
 /* log sigmoid(x) times `power`, for n numbers; dx = its gradient from dg. */
 void ha_sigmoid_decay(int n, float power, const float *x, float *g);
@@ -105,12 +107,13 @@ void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *r
 typedef struct {
     const ha_recurrent *frame;
     int heads, dim, inner, width, n_parts, conv;
+    int directions;           /* 2: operands hold their rows a second time, back to front */
     int slots, gated, normed; /* slots of a head or 0; columns of key and of g by channel; channels of a norm */
     size_t state;             /* floats, before those of the convolution */
     int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
 } ha_layout;
 
-/* What the recurrence reads [rows, inner] or [rows, heads], what q, k and v are made of [rows, 3 inner], and the logits of
+/* What the recurrence reads [directions rows, inner] or [.., heads], what q, k and v are made of [rows, 3 inner], and the logits of
  * the parts. */
 typedef struct {
     float *qkv;

@@ -13,6 +13,7 @@ ha_layout ha_recurrent_layout(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
     ha_layout l = {.frame = mixer->kind->frame, .heads = c->num_heads, .dim = c->head_dim};
+    l.directions = c->bidirectional ? 2 : 1;
     l.inner = l.heads * l.dim;
     l.conv = mixer->option[HA_OPTION_CONV];
     l.slots = l.frame->slots ? mixer->option[HA_OPTION_SLOTS] : 0;
@@ -32,12 +33,12 @@ ha_layout ha_recurrent_layout(const ha_mixer *mixer)
 ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_arena *arena, ha_operands *to)
 {
     const ha_recurrent *f = l->frame;
-    const size_t wide = (size_t)rows * (size_t)l->inner, narrow = (size_t)rows * (size_t)l->heads;
-    const size_t gated = (size_t)rows * (size_t)l->gated;
+    const size_t all = (size_t)rows * (size_t)l->directions;
+    const size_t wide = all * (size_t)l->inner, narrow = all * (size_t)l->heads, gated = all * (size_t)l->gated;
     *to = (ha_operands){.qkv = projected, .ldqkv = l->width};
     if (l->conv) {
         to->ldqkv = 3 * l->inner;
-        HA_PUSH(to->qkv, arena, 3 * wide);
+        HA_PUSH(to->qkv, arena, (size_t)rows * (size_t)to->ldqkv);
     }
     HA_PUSH(to->q, arena, wide);
     HA_PUSH(to->k, arena, wide);

@@ -129,8 +129,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     if (scale != 0.0f) {
         const ha_attention shape = shape_of(mixer);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
-        HA_TRY(ha_attention_backward(&shape, batch, p.qkv, p.qkv + q, p.qkv + q + kv, width, p.lse, delta, NULL, NULL,
-                                     dy, q, dqkv, dqkv + q, dqkv + q + kv, width, pass->arena));
+        HA_TRY(ha_attention_backward(&shape, batch, batch->offset, p.qkv, width, p.qkv + q, p.qkv + q + kv, width,
+                                     p.lse, delta, NULL, NULL, dy, q, dqkv, width, dqkv + q, dqkv + q + kv, width,
+                                     pass->arena));
         ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, width);
         HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }
@@ -142,7 +143,7 @@ static double flops(const ha_mixer *mixer, double context)
 {
     const ha_config *c = mixer->config;
     const ha_attention shape = shape_of(mixer);
-    double width = c->num_heads * c->head_dim, most = shape.window + shape.sinks;
+    double width = c->num_heads * c->head_dim, most = (2 - shape.causal) * (shape.window - 1) + 1 + shape.sinks;
     if (shape.window && context > most)
         context = most;
     return 2.0 * c->hidden_size * (qkv_width(c) + width) + 4.0 * width * context;
@@ -157,7 +158,7 @@ const ha_mixer_kind ha_softmax_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
-    .bidirectional = 1,
+    .masks = HA_BOTH_MASKS,
 };
 
 const ha_mixer_kind ha_window_mixer = {
@@ -172,5 +173,5 @@ const ha_mixer_kind ha_window_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
-    .bidirectional = 1,
+    .masks = HA_BOTH_MASKS,
 };

@@ -5,6 +5,7 @@
  *
  * With near_i the softmax over the visible keys and lse_i its log-sum-exp, and lambda_i = exp(gate + m_i - lse_i), that is
  * (near_i + lambda_i far_i) / (1 + lambda_i den_i): the tiled softmax and the chunked linear attention run as they are.
+ * In a bidirectional model the window reaches as far to the right as to the left, and far tokens lie on both sides of it.
  * Option rope_features: phi sees rotated q and k. */
 #include "mixers/window_linear.h"
 
@@ -29,6 +30,7 @@ ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
                               .window = mixer->option[OPTION_WINDOW],
                               .sinks = mixer->option[OPTION_SINKS],
                               .rope_features = mixer->option[OPTION_ROPE_FEATURES],
+                              .bidirectional = c->bidirectional,
                               .scale = 1.0f / sqrtf((float)c->head_dim)};
 }
 
@@ -233,8 +235,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a gradient. */
         const int projections = dx || ha_grad(mixer, pass, HA_SLOT_QKV);
         if (projections)
-            HA_TRY(ha_attention_backward(&near, batch, p.qkv, k, v, l.width, p.lse, delta, p.max, dmax, dy, l.q, dqkv,
-                                         dqkv + l.q, dqkv + l.q + l.kv, l.width, pass->arena));
+            HA_TRY(ha_attention_backward(&near, batch, batch->offset, p.qkv, l.width, k, v, l.width, p.lse, delta,
+                                         p.max, dmax, dy, l.q, dqkv, l.width, dqkv + l.q, dqkv + l.q + l.kv, l.width,
+                                         pass->arena));
         else
             memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
         HA_TRY(ha_linear_attention_backward(&rest, batch, p.fq, fq, p.fk, fk, v, l.width, p.states, dfar, l.q, dden,
@@ -262,8 +265,9 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
 static double flops(const ha_mixer *mixer, double context)
 {
     ha_window_layout l = ha_window_layout_of(mixer);
-    double near = context < l.window + l.sinks ? context : l.window + l.sinks;
-    double far = context > near ? 4.0 * l.q * l.feature + 2.0 * l.q * l.dim : 0.0;
+    const int sides = 1 + l.bidirectional, most = sides * (l.window - 1) + 1 + l.sinks;
+    double near = context < most ? context : most;
+    double far = context > near ? sides * (4.0 * l.q * l.feature + 2.0 * l.q * l.dim) : 0.0;
     return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * near + far +
            (ha_feature_has_weight(l.map) ? 2.0 * (l.q + l.kv) * l.dim : 0.0);
 }
@@ -282,4 +286,5 @@ const ha_mixer_kind ha_window_linear_mixer = {
     .forward = forward,
     .backward = backward,
     .flops = flops,
+    .masks = HA_BOTH_MASKS,
 };

@@ -11,7 +11,7 @@ enum { OPTION_WINDOW, OPTION_SINKS, OPTION_ROPE_FEATURES, OPTION_FEATURE };
 typedef struct {
     int heads, kv_heads, dim, q, kv, width,
         feature; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv, feature: width of the map */
-    int window, sinks, rope_features;
+    int window, sinks, rope_features, bidirectional;
     ha_feature map;
     float scale;
 } ha_window_layout;
@@ -23,7 +23,7 @@ static inline ha_attention ha_window_attention(const ha_window_layout *l)
     return (ha_attention){.heads = l->heads,
                           .kv_heads = l->kv_heads,
                           .dim = l->dim,
-                          .causal = 1,
+                          .causal = !l->bidirectional,
                           .window = l->window,
                           .sinks = l->sinks,
                           .scale = l->scale};
@@ -31,8 +31,12 @@ static inline ha_attention ha_window_attention(const ha_window_layout *l)
 
 static inline ha_linear_attention ha_window_rest(const ha_window_layout *l, int lag)
 {
-    return (ha_linear_attention){
-        .heads = l->heads, .kv_heads = l->kv_heads, .features = l->feature, .dim = l->dim, .lag = lag};
+    return (ha_linear_attention){.heads = l->heads,
+                                 .kv_heads = l->kv_heads,
+                                 .features = l->feature,
+                                 .dim = l->dim,
+                                 .lag = lag,
+                                 .bidirectional = l->bidirectional};
 }
 
 /* What a pass has computed before it needs the past: rows of the batch. */

@@ -30,9 +30,12 @@ static ha_status add_norm(ha_model *m, const char *name, int layer, ha_norm *nor
 static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind *kind, const int *option, int l)
 {
     char prefix[HA_MAX_NAME];
-    if (m->config.bidirectional && !kind->bidirectional)
+    if (m->config.bidirectional && kind->masks == HA_CAUSAL_ONLY)
         return ha_fail(HA_BAD_VALUE, "layers[%d]: mixer %s is causal only; a bidirectional model needs one that is not",
                        l, kind->name);
+    if (!m->config.bidirectional && kind->masks == HA_BIDIRECTIONAL_ONLY)
+        return ha_fail(HA_BAD_VALUE, "layers[%d]: mixer %s is for bidirectional models only; this one is causal", l,
+                       kind->name);
     mixer->kind = kind;
     mixer->config = &m->config;
     if (option)

@@ -36,7 +36,7 @@ ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float 
     if (task->kind != HA_TASK_SPAN) {
         float *pooled;
         HA_PUSH(pooled, arena, wide);
-        ha_pool_forward(task->pool, batch, d, hidden, pooled);
+        ha_pool_sequences(task->pool, batch, d, hidden, pooled);
         run->input = pooled;
     }
     if (m->pooler != HA_NONE) {
@@ -79,7 +79,7 @@ ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_ta
                            d, gradient_of(grads, m->pooler), gradient_of(grads, m->pooler_bias));
     }
     if (task->kind != HA_TASK_SPAN)
-        ha_pool_backward(task->pool, batch, d, dinput, dhidden);
+        ha_pool_sequences_backward(task->pool, batch, d, dinput, dhidden);
     ha_arena_release(arena, mark);
     return HA_OK;
 }

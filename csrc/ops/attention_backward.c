@@ -13,8 +13,8 @@ enum { LDS = KEY_TILE + 8 };
 typedef struct {
     const float *q, *k, *kt, *vt, *lse, *delta, *max, *dmax, *dout;
     float *dq, *dk, *dv; /* k, dk, dv [length, dim]; kt and vt packed columns */
-    ptrdiff_t ld, lddo, ldd;
-    int length;
+    ptrdiff_t ldq, lddo, lddq;
+    int length; /* keys */
 } problem;
 
 /* A gradient to the row's largest logit goes to the first key that has it; returns its column or -1. */
@@ -36,7 +36,7 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
     const float *dout = p->dout + first * p->lddo;
     for (int r = 0; r < m; r++) {
         for (int c = 0; c < d; c++)
-            scaled[r * d + c] = a->scale * p->q[(first + r) * p->ld + c];
+            scaled[r * d + c] = a->scale * p->q[(first + r) * p->ldq + c];
         lse[r] = p->lse[(ptrdiff_t)(first + r) * heads];
         delta[r] = p->delta[(ptrdiff_t)(first + r) * heads];
     }
@@ -84,7 +84,7 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
         }
     }
     for (int r = 0; r < m; r++)
-        memcpy(p->dq + (first + r) * p->ldd, dq + (ptrdiff_t)r * d, sizeof *dq * (size_t)d);
+        memcpy(p->dq + (first + r) * p->lddq, dq + (ptrdiff_t)r * d, sizeof *dq * (size_t)d);
 }
 
 /* Where the second task of a sequence begins: the halves see about as many keys, and neither depends on the threads. */
@@ -94,21 +94,22 @@ static int middle(const ha_attention *a, int length)
     return (a->causal && !a->window ? (tiles * 181 + 255) / 256 : (tiles + 1) / 2) * QUERY_TILE; /* 181/256 = 2^-1/2 */
 }
 
-ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const float *q, const float *k,
-                                const float *v, ptrdiff_t ld, const float *lse, const float *delta, const float *max,
-                                const float *dmax, const float *dout, ptrdiff_t lddo, float *dq, float *dk, float *dv,
-                                ptrdiff_t ldd, ha_arena *work)
+ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const int32_t *key_offset, const float *q,
+                                ptrdiff_t ldq, const float *k, const float *v, ptrdiff_t ldk, const float *lse,
+                                const float *delta, const float *max, const float *dmax, const float *dout,
+                                ptrdiff_t lddo, float *dq, ptrdiff_t lddq, float *dk, float *dv, ptrdiff_t lddk,
+                                ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), rows = (size_t)batch->rows;
+    const size_t mark = ha_arena_mark(work), n_keys = (size_t)key_offset[batch->n_seq];
     const int d = a->dim, kv = a->kv_heads, heads = a->heads, group = heads / kv;
-    size_t per_thread = (size_t)(2 * QUERY_TILE * d + 2 * QUERY_TILE * LDS), each_task = rows * (size_t)d;
+    size_t per_thread = (size_t)(2 * QUERY_TILE * d + 2 * QUERY_TILE * LDS), each_task = n_keys * (size_t)d;
     float **packed, *dk_task, *dv_task, *scratch;
     HA_PUSH(packed, work, (size_t)batch->n_seq); /* of each key head: k, packed columns of k, packed columns of v */
     for (int s = 0; s < batch->n_seq; s++)
-        HA_PUSH(packed[s], work, 3 * (size_t)kv * packed_floats(batch->offset[s + 1] - batch->offset[s], d));
-    HA_PUSH(dk_task, work, 2 * (size_t)heads * each_task); /* [heads, 2, rows, dim] */
+        HA_PUSH(packed[s], work, 3 * (size_t)kv * packed_floats(key_offset[s + 1] - key_offset[s], d));
+    HA_PUSH(dk_task, work, 2 * (size_t)heads * each_task); /* [heads, 2, keys, dim] */
     HA_PUSH(dv_task, work, 2 * (size_t)heads * each_task);
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
 
@@ -118,21 +119,22 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
 #pragma omp for schedule(static) collapse(2)
         for (int s = 0; s < batch->n_seq; s++)
             for (int h = 0; h < kv; h++) {
-                int row = batch->offset[s], length = batch->offset[s + 1] - row;
+                int row = key_offset[s], length = key_offset[s + 1] - row;
                 size_t each = packed_floats(length, d);
                 float *to = packed[s] + 3 * (size_t)h * each;
-                pack_rows(length, d, k + row * ld + (ptrdiff_t)h * d, ld, to);
-                pack_columns(length, d, k + row * ld + (ptrdiff_t)h * d, ld, to + each);
-                pack_columns(length, d, v + row * ld + (ptrdiff_t)h * d, ld, to + 2 * each);
+                pack_rows(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to);
+                pack_columns(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to + each);
+                pack_columns(length, d, v + row * ldk + (ptrdiff_t)h * d, ldk, to + 2 * each);
             }
 #pragma omp for schedule(dynamic, 1) collapse(2)
         for (int s = 0; s < batch->n_seq; s++)
             for (int task = 0; task < 2 * heads; task++) {
                 int h = task / 2, half = task % 2;
-                ptrdiff_t row = batch->offset[s], length = batch->offset[s + 1] - row;
-                size_t each = packed_floats((int)length, d), own_rows = (size_t)task * each_task + (size_t)(row * d);
+                ptrdiff_t row = batch->offset[s], queries = batch->offset[s + 1] - row;
+                const ptrdiff_t key = key_offset[s], length = key_offset[s + 1] - key;
+                size_t each = packed_floats((int)length, d), own_rows = (size_t)task * each_task + (size_t)(key * d);
                 const float *keys = packed[s] + 3 * (size_t)(h / group) * each;
-                problem p = {.q = q + row * ld + (ptrdiff_t)h * d,
+                problem p = {.q = q + row * ldq + (ptrdiff_t)h * d,
                              .k = keys,
                              .kt = keys + each,
                              .vt = keys + 2 * each,
@@ -141,25 +143,27 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
                              .max = max ? max + row * heads + h : NULL,
                              .dmax = dmax ? dmax + row * heads + h : NULL,
                              .dout = dout + row * lddo + (ptrdiff_t)h * d,
-                             .dq = dq + row * ldd + (ptrdiff_t)h * d,
+                             .dq = dq + row * lddq + (ptrdiff_t)h * d,
                              .dk = dk_task + own_rows,
                              .dv = dv_task + own_rows,
-                             .ld = ld,
+                             .ldq = ldq,
                              .lddo = lddo,
-                             .ldd = ldd,
+                             .lddq = lddq,
                              .length = (int)length};
                 memset(p.dk, 0, sizeof *p.dk * (size_t)(length * d));
                 memset(p.dv, 0, sizeof *p.dv * (size_t)(length * d));
-                int cut = middle(a, (int)length), end = half ? (int)length : cut;
-                for (int first = half ? cut : 0; first < end && first < length; first += QUERY_TILE)
-                    query_tile(a, &p, first, (int)length - first < QUERY_TILE ? (int)length - first : QUERY_TILE, own);
+                int cut = middle(a, (int)queries), end = half ? (int)queries : cut;
+                for (int first = half ? cut : 0; first < end && first < queries; first += QUERY_TILE)
+                    query_tile(a, &p, first, (int)queries - first < QUERY_TILE ? (int)queries - first : QUERY_TILE,
+                               own);
             }
 #pragma omp for schedule(static)
-        for (int r = 0; r < batch->rows; r++)
+        for (size_t r = 0; r < n_keys; r++)
             for (int g = 0; g < kv; g++) {
-                float *to_k = dk + r * ldd + (ptrdiff_t)g * d, *to_v = dv + r * ldd + (ptrdiff_t)g * d;
+                float *to_k = dk + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d,
+                      *to_v = dv + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d;
                 for (int task = 2 * g * group; task < 2 * (g + 1) * group; task++) {
-                    size_t at = (size_t)task * each_task + (size_t)r * (size_t)d;
+                    size_t at = (size_t)task * each_task + r * (size_t)d;
                     if (task == 2 * g * group) {
                         memcpy(to_k, dk_task + at, sizeof *dk * (size_t)d);
                         memcpy(to_v, dv_task + at, sizeof *dv * (size_t)d);

@@ -9,8 +9,7 @@
 #include <string.h>
 
 #include "core/thread.h"
-#include "kernels/kernels.h"
-#include "ops/ops.h"
+#include "ops/linear_attention_both.h"
 
 enum { C = HA_CHUNK };
 
@@ -32,14 +31,10 @@ static int count_chunks(const ha_linear_attention *a, const ha_batch *batch)
     return n;
 }
 
-static size_t state_size(const ha_linear_attention *a)
-{
-    return (size_t)a->features * (size_t)(a->dim + 1);
-}
-
 size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch)
 {
-    return (size_t)count_chunks(a, batch) * (size_t)a->kv_heads * state_size(a);
+    const int sums = !a->bidirectional ? count_chunks(a, batch) : a->lag ? 2 * count_chunks(a, batch) : batch->n_seq;
+    return (size_t)sums * (size_t)a->kv_heads * ha_sum_size(a);
 }
 
 static void list_chunks(const ha_linear_attention *a, const ha_batch *batch, chunk *list)
@@ -55,7 +50,7 @@ static void add_outer(const ha_linear_attention *a, int n, const float *e, ptrdi
                       float *state)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    kernel->gemm(a->features, a->dim, n, 1.0f, e, 1, lde, v, ldv, 1, state, a->dim);
+    ha_add_outer(a, n, e, lde, v, ldv, state);
     for (int r = 0; r < n; r++)
         kernel->axpy((size_t)a->features, 1.0f, e + r * lde, state + (ptrdiff_t)a->features * a->dim);
 }
@@ -65,7 +60,7 @@ static void accumulate(const ha_linear_attention *a, const ha_batch *batch, floa
                        int reverse)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const size_t size = (size_t)a->kv_heads * state_size(a);
+    const size_t size = (size_t)a->kv_heads * ha_sum_size(a);
     enum { SLICE = 256 };
     int slices = (int)((size + SLICE - 1) / SLICE);
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
@@ -105,9 +100,12 @@ ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_bat
                                       ptrdiff_t ldv, float *const *state, float *num, ptrdiff_t ldn, float *den,
                                       float *states, ha_arena *work)
 {
+    if (a->bidirectional)
+        return a->lag ? ha_linear_mirrored_forward(a, batch, f, ldf, e, lde, v, ldv, num, ldn, den, states, work)
+                      : ha_linear_all_forward(a, batch, f, ldf, e, lde, v, ldv, num, ldn, den, states, work);
     const ha_kernels *kernel = ha_kernels_get();
     const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), size = state_size(a);
+    size_t mark = ha_arena_mark(work), size = ha_sum_size(a);
     const int chunks = count_chunks(a, batch), kv = a->kv_heads, group = a->heads / kv, F = a->features, D = a->dim;
     chunk *list;
     float *scratch;
@@ -201,9 +199,12 @@ ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_ba
                                        float *df, ptrdiff_t lddf, float *de, ptrdiff_t ldde, float *dv, ptrdiff_t lddv,
                                        ha_arena *work)
 {
+    if (a->bidirectional)
+        return (a->lag ? ha_linear_mirrored_backward : ha_linear_all_backward)(
+            a, batch, f, ldf, e, lde, v, ldv, states, dnum, lddn, dden, df, lddf, de, ldde, dv, lddv, work);
     const ha_kernels *kernel = ha_kernels_get();
     const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), size = state_size(a);
+    size_t mark = ha_arena_mark(work), size = ha_sum_size(a);
     const int chunks = count_chunks(a, batch), kv = a->kv_heads, group = a->heads / kv, F = a->features, D = a->dim;
     chunk *list;
     float *after, *scratch;
@@ -221,7 +222,7 @@ ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_ba
             memset(own, 0, size * sizeof *own);
             for (int q = h * group; q < (h + 1) * group; q++) {
                 const float *query = f + row * ldf + (ptrdiff_t)q * F;
-                kernel->gemm(F, D, k->n, 1.0f, query, 1, ldf, dnum + row * lddn + (ptrdiff_t)q * D, lddn, 1, own, D);
+                ha_add_outer(a, k->n, query, ldf, dnum + row * lddn + (ptrdiff_t)q * D, lddn, own);
                 for (int i = 0; i < k->n; i++)
                     kernel->axpy((size_t)F, dden[(row + i) * a->heads + q], query + i * ldf, own + (ptrdiff_t)F * D);
             }

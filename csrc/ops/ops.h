@@ -100,12 +100,14 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
 /* attention_decode.c: the same for one query row a sequence; streams the keys once */
 ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
                               const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work);
-/* attention_backward.c: keys as queries in the batch's rows (no past). delta [rows, heads] = <dout, out> - dlse;
- * max and dmax [rows, heads], or both NULL, carry a gradient to the largest logit. */
-ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const float *q, const float *k,
-                                const float *v, ptrdiff_t ld, const float *lse, const float *delta, const float *max,
-                                const float *dmax, const float *dout, ptrdiff_t lddo, float *dq, float *dk, float *dv,
-                                ptrdiff_t ldd, ha_arena *work);
+/* attention_backward.c: no past. delta [rows, heads] = <dout, out> - dlse;
+ * max and dmax [rows, heads], or both NULL, carry a gradient to the largest logit. Keys, values and their gradients are rows
+ * key_offset[s] .. key_offset[s + 1] of their arrays: batch->offset where every token brings its own. */
+ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const int32_t *key_offset, const float *q,
+                                ptrdiff_t ldq, const float *k, const float *v, ptrdiff_t ldk, const float *lse,
+                                const float *delta, const float *max, const float *dmax, const float *dout,
+                                ptrdiff_t lddo, float *dq, ptrdiff_t lddq, float *dk, float *dv, ptrdiff_t lddk,
+                                ha_arena *work);
 
 /* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),
  *     u_t = S_{t-1}^T b_t,   S_t = diag(w_t) S_{t-1} + a_t u_t^T + k_t v_t^T,   o_t = S_t^T q_t.
@@ -149,9 +151,10 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
 /* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
  *     num_i = sum_j (f_i . e_j) v_j,   den_i = sum_j f_i . e_j,
  * f [rows, heads, features], e [rows, kv_heads, features], v [rows, kv_heads, dim], num [rows, heads, dim],
- * den [rows, heads]. Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. */
+ * den [rows, heads]. Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. Bidirectional:
+ * also keys j >= i + lag, so without a lag all of its sequence; then there are no states in and out. */
 typedef struct {
-    int heads, kv_heads, features, dim, lag;
+    int heads, kv_heads, features, dim, lag, bidirectional;
 } ha_linear_attention;
 
 size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch);
@@ -199,6 +202,23 @@ void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float 
 void ha_short_conv_backward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
                             const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw);
 
+/* pool.c: projection along the sequence, y_s = sum_j w[s,j] x_j; x [rows,d], w [slots,length], y [slots of all
+ * sequences,d]. A sequence of `rows` <= length rows fills ha_pool_slots of the slots, 1 <= slots <= length. */
+typedef struct {
+    int slots, length;
+} ha_pool;
+
+int ha_pool_slots(const ha_pool *p, int rows);
+/* offset [n_seq + 1] of the slots of each sequence */
+void ha_pool_offsets(const ha_pool *p, const ha_batch *batch, int32_t *offset);
+ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *w,
+                          float *y, ha_arena *work);
+/* dx = ...; dw += ... unless NULL */
+ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx,
+                           const float *w, const float *dy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
+/* w [slots,length] = the mean over the stretch of each slot */
+void ha_pool_start(const ha_pool *p, float *w);
+
 /* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
  * weight [vocabulary,d] of any storage type, float32 where its gradient is wanted; bias [vocabulary] or NULL. */
 typedef struct {
@@ -226,12 +246,12 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
 /* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
 
-/* pool.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean of its rows */
-typedef enum { HA_POOL_FIRST, HA_POOL_LAST, HA_POOL_MEAN } ha_pool;
+/* pool_sequences.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean of its rows */
+typedef enum { HA_POOL_FIRST, HA_POOL_LAST, HA_POOL_MEAN } ha_pool_kind;
 
-void ha_pool_forward(ha_pool pool, const ha_batch *batch, int d, const float *x, float *y);
+void ha_pool_sequences(ha_pool_kind pool, const ha_batch *batch, int d, const float *x, float *y);
 /* dx [rows,d]; rows that are not read get 0 */
-void ha_pool_backward(ha_pool pool, const ha_batch *batch, int d, const float *dy, float *dx);
+void ha_pool_sequences_backward(ha_pool_kind pool, const ha_batch *batch, int d, const float *dy, float *dx);
 
 /* task_loss.c: losses on logits that are at hand. x holds n softmaxes one after the other, number i its entries
  * offset[i] .. offset[i + 1]; loss [n]. x becomes the gradient of scale * sum of the losses; it is used up when scale is 0. */
@@ -255,6 +275,14 @@ ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, doubl
 /* One step; gradients are scaled by `clip` and zeroed; `step` counts from 1. m and v lie like the parameters. */
 ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
                    float beta2, float eps, int64_t step, ha_arena *work);
+
+/* mirror.c: `both`, its offsets on the arena, holds the sequences of a batch twice, the second time back to front; it has no
+ * tokens and positions. */
+ha_status ha_mirror_batch(const ha_batch *batch, ha_arena *arena, ha_batch *both);
+/* y [2 rows, width]: x [rows, width], which may be y itself, and behind it its rows back to front */
+void ha_mirror(int rows, int width, const float *x, ptrdiff_t ldx, float *y);
+/* y [rows, width] = the rows of x [2 rows, width] plus their images; y may be x */
+void ha_fold(int rows, int width, const float *x, float *y, ptrdiff_t ldy);
 
 /* sums.c: out[s] = sum over the rows of sequence s of <x, y>; x, y [rows,d] */
 void ha_dot_per_sequence(const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *y, ptrdiff_t ldy,

@@ -1,48 +1,115 @@
-/* One row for each sequence: its first, its last, or the mean of all. */
+/* Projection along the sequence (Linformer, Wang et al. 2020, arXiv 2006.04768): the rows of a sequence become `slots` rows,
+ * each a learned weighted sum of them.
+ *
+ * Slot s stands for a stretch of the positions, s length / slots to (s + 1) length / slots. A sequence of T rows fills the
+ * slots whose stretch begins before T; the last of them, if its stretch is cut, is scaled up as if it were whole. */
 #include <string.h>
 
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
-static int row_of(ha_pool pool, const ha_batch *batch, int s)
+enum { COLUMNS = 64, DEPTH = 256, ROWS = 64 };
+
+static int begin_of(const ha_pool *p, int slot)
 {
-    return pool == HA_POOL_FIRST ? batch->offset[s] : batch->offset[s + 1] - 1;
+    return (int)((int64_t)slot * p->length / p->slots);
 }
 
-static float share(const ha_batch *batch, int s)
+int ha_pool_slots(const ha_pool *p, int rows)
 {
-    return 1.0f / (float)(batch->offset[s + 1] - batch->offset[s]);
+    int n = 0;
+    while (n < p->slots && begin_of(p, n) < rows)
+        n++;
+    return n;
 }
 
-void ha_pool_forward(ha_pool pool, const ha_batch *batch, int d, const float *x, float *y)
+void ha_pool_offsets(const ha_pool *p, const ha_batch *batch, int32_t *offset)
+{
+    offset[0] = 0;
+    for (int s = 0; s < batch->n_seq; s++)
+        offset[s + 1] = offset[s] + ha_pool_slots(p, batch->offset[s + 1] - batch->offset[s]);
+}
+
+/* 1, and more for a slot whose stretch the end of the sequence cuts */
+static float share_of(const ha_pool *p, int slot, int rows)
+{
+    const int from = begin_of(p, slot), to = begin_of(p, slot + 1);
+    return to <= rows ? 1.0f : (float)(to - from) / (float)(rows - from);
+}
+
+ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *w,
+                          float *y, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const size_t bytes = (size_t)d * sizeof *y;
-#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (pool == HA_POOL_MEAN)
-    for (int s = 0; s < batch->n_seq; s++) {
-        float *to = y + (ptrdiff_t)s * d;
-        if (pool != HA_POOL_MEAN) {
-            memcpy(to, x + (ptrdiff_t)row_of(pool, batch, s) * d, bytes);
-            continue;
+    const size_t mark = ha_arena_mark(work);
+    const int blocks = (d + COLUMNS - 1) / COLUMNS;
+    int32_t *offset;
+    HA_PUSH(offset, work, (size_t)batch->n_seq + 1);
+    ha_pool_offsets(p, batch, offset);
+#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int b = 0; b < blocks; b++) {
+            const int column = b * COLUMNS, n = d - column < COLUMNS ? d - column : COLUMNS;
+            const int rows = batch->offset[s + 1] - batch->offset[s], slots = offset[s + 1] - offset[s];
+            const float *from = x + batch->offset[s] * ldx + column;
+            float *to = y + (ptrdiff_t)offset[s] * d + column;
+            for (int j = 0; j < rows; j += DEPTH)
+                kernel->gemm(slots, n, rows - j < DEPTH ? rows - j : DEPTH, 1.0f, w + j, p->length, 1, from + j * ldx,
+                             ldx, j > 0, to, d);
+            const float share = share_of(p, slots - 1, rows);
+            for (int i = 0; i < n; i++)
+                to[(ptrdiff_t)(slots - 1) * d + i] *= share;
         }
-        memset(to, 0, bytes);
-        for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
-            kernel->axpy((size_t)d, share(batch, s), x + (ptrdiff_t)r * d, to);
-    }
+    ha_arena_release(work, mark);
+    return HA_OK;
 }
 
-void ha_pool_backward(ha_pool pool, const ha_batch *batch, int d, const float *dy, float *dx)
+ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx,
+                           const float *w, const float *dy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const size_t bytes = (size_t)d * sizeof *dx;
-    memset(dx, 0, (size_t)batch->rows * bytes);
-#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (pool == HA_POOL_MEAN)
+    const size_t mark = ha_arena_mark(work);
+    const int tiles = (p->length + ROWS - 1) / ROWS, threads = ha_threads();
+    int32_t *offset;
+    float *slope, *scratch;
+    HA_PUSH(offset, work, (size_t)batch->n_seq + 1);
+    ha_pool_offsets(p, batch, offset);
+    HA_PUSH(slope, work, (size_t)offset[batch->n_seq] * (size_t)d);
+    HA_PUSH(scratch, work, (size_t)threads * (size_t)(ROWS * d));
     for (int s = 0; s < batch->n_seq; s++) {
-        const float *from = dy + (ptrdiff_t)s * d;
-        if (pool != HA_POOL_MEAN)
-            memcpy(dx + (ptrdiff_t)row_of(pool, batch, s) * d, from, bytes);
-        for (int r = batch->offset[s]; pool == HA_POOL_MEAN && r < batch->offset[s + 1]; r++)
-            kernel->axpy((size_t)d, share(batch, s), from, dx + (ptrdiff_t)r * d);
+        const int last = offset[s + 1] - 1, slots = last + 1 - offset[s];
+        const float share = share_of(p, slots - 1, batch->offset[s + 1] - batch->offset[s]);
+        memcpy(slope + (ptrdiff_t)offset[s] * d, dy + (ptrdiff_t)offset[s] * d, (size_t)(slots * d) * sizeof *slope);
+        for (int i = 0; i < d; i++)
+            slope[(ptrdiff_t)last * d + i] *= share;
     }
+    /* A tile of positions is a task: its columns of dw add up over the sequences in their order. */
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int tile = 0; tile < tiles; tile++) {
+        float *turned = scratch + (size_t)ha_thread_index() * (size_t)(ROWS * d);
+        const int at = tile * ROWS;
+        for (int s = 0; s < batch->n_seq; s++) {
+            const int rows = batch->offset[s + 1] - batch->offset[s], slots = offset[s + 1] - offset[s];
+            const int n = rows - at < ROWS ? rows - at : ROWS;
+            const ptrdiff_t row = batch->offset[s] + at;
+            const float *own = slope + (ptrdiff_t)offset[s] * d;
+            if (n <= 0)
+                continue;
+            kernel->gemm(n, d, slots, 1.0f, w + at, 1, p->length, own, d, 0, dx + row * lddx, lddx);
+            kernel->transpose(n, d, x + row * ldx, ldx, turned, ROWS);
+            if (dw)
+                kernel->gemm(slots, n, d, 1.0f, own, d, 1, turned, ROWS, 1, dw + at, p->length);
+        }
+    }
+    ha_arena_release(work, mark);
+    return HA_OK;
+}
+
+void ha_pool_start(const ha_pool *p, float *w)
+{
+    memset(w, 0, (size_t)p->slots * (size_t)p->length * sizeof *w);
+    for (int s = 0; s < p->slots; s++)
+        for (int from = begin_of(p, s), to = begin_of(p, s + 1), j = from; j < to; j++)
+            w[(ptrdiff_t)s * p->length + j] = 1.0f / (float)(to - from);
 }

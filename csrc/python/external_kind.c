@@ -157,12 +157,14 @@ int ha_shape_array(PyObject *shape, npy_intp *out)
 
 PyObject *ha_register_mixer(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"name", "forward", "vjp", "step", "parameters", "init", "state", NULL};
+    static char *names[] = {"name", "forward", "vjp", "step", "parameters", "init", "state", "bidirectional", NULL};
     static const char *const what[] = {"forward", "vjp", "step", "parameters", "init", "state"};
     PyObject *function[6] = {NULL, NULL, NULL, NULL, NULL, Py_None};
     const char *name;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOOOO|O:register_mixer", names, &name, &function[0], &function[1],
-                                     &function[2], &function[3], &function[4], &function[5]))
+    int bidirectional = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOOOO|O$p:register_mixer", names, &name, &function[0],
+                                     &function[1], &function[2], &function[3], &function[4], &function[5],
+                                     &bidirectional))
         return NULL;
     if (!good_name(name, HA_MAX_LEAF - 1))
         return PyErr_Format(PyExc_ValueError, "name is '%s', allowed are up to %d letters, digits and _", name,
@@ -187,7 +189,8 @@ PyObject *ha_register_mixer(PyObject *module, PyObject *args, PyObject *kwargs)
                                  .state = state_shape,
                                  .forward = ha_external_forward,
                                  .backward = ha_external_backward,
-                                 .flops = flops};
+                                 .flops = flops,
+                                 .masks = bidirectional ? HA_BIDIRECTIONAL_ONLY : HA_CAUSAL_ONLY};
     ha_status status = kind->declared ? ha_mixer_register(&kind->kind) : HA_NO_MEMORY;
     if (status != HA_OK) {
         Py_XDECREF(kind->declared);

@@ -49,14 +49,23 @@ static PyObject *options_of(const ha_mixer_kind *kind)
     return options;
 }
 
+/* ('causal', 'bidirectional'), or the one of them that the kind serves */
+static PyObject *masks_of(const ha_mixer_kind *kind)
+{
+    static const char *const name[] = {[HA_CAUSAL_ONLY] = "causal", [HA_BIDIRECTIONAL_ONLY] = "bidirectional"};
+    return kind->masks == HA_BOTH_MASKS ? Py_BuildValue("(ss)", name[0], name[1])
+                                        : Py_BuildValue("(s)", name[kind->masks]);
+}
+
 static PyObject *mixers(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
     PyObject *result = PyDict_New();
     for (int i = 0; result && ha_mixer_at(i); i++) {
         PyObject *options = options_of(ha_mixer_at(i));
-        PyObject *entry =
-            options ? Py_BuildValue("{s:s,s:N}", "summary", ha_mixer_at(i)->summary, "options", options) : NULL;
+        PyObject *entry = options ? Py_BuildValue("{s:s,s:N,s:N}", "summary", ha_mixer_at(i)->summary, "options",
+                                                  options, "masks", masks_of(ha_mixer_at(i)))
+                                  : NULL;
         if (!entry || PyDict_SetItemString(result, ha_mixer_at(i)->name, entry) < 0)
             Py_CLEAR(result);
         Py_XDECREF(entry);
@@ -84,9 +93,11 @@ static PyObject *get_num_threads(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"show_config", show_config, METH_NOARGS,
      "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
-    {"mixers", mixers, METH_NOARGS, "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options'}."},
+    {"mixers", mixers, METH_NOARGS,
+     "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options', 'masks'}; masks: whose models a "
+     "kind\nserves, of 'causal' (decoders) and 'bidirectional' (encoders)."},
     {"register_mixer", (PyCFunction)(void (*)(void))ha_register_mixer, METH_VARARGS | METH_KEYWORDS,
-     "register_mixer(name, forward, vjp, step, parameters, init, state=None)\n--\n\n"
+     "register_mixer(name, forward, vjp, step, parameters, init, state=None, *, bidirectional=False)\n--\n\n"
      "Adds a kind of linear mixer made of Python functions, for the life of the process. x [rows,d] holds the normed\n"
      "input of several sequences one after the other, `lengths` [n_seq] cuts it; params is a dict of arrays.\n\n"
      "    parameters(config) -> {name: shape}             of one layer; asked once a model shape\n"
@@ -98,6 +109,7 @@ static PyMethodDef methods[] = {
      "    state(config) -> shape of one sequence's state, zero at its start\n\n"
      "Arrays are float32; those passed in are views of the core's memory, read-only and gone after the call: keep a "
      "copy.\n"
+     "bidirectional: a token sees its whole sequence, so the kind serves bidirectional models and no causal ones.\n"
      "forward runs again before vjp. Exceptions come out of the call that ran the mixer; the functions must not use\n"
      "the model that runs them. Raises ValueError for a name that is taken."},
     {"set_num_threads", set_num_threads, METH_O,

@@ -121,8 +121,9 @@ static ha_status backward(const ha_attention *a, const ha_batch *batch, const fl
     copy_columns(rows, x.q_columns, q, x.q_columns, x.data, x.width);
     copy_columns(rows, x.kv_columns, k, x.kv_columns, x.k, x.width);
     copy_columns(rows, x.kv_columns, v, x.kv_columns, x.v, x.width);
-    HA_TRY(ha_attention_backward(a, batch, x.data, x.k, x.v, x.width, lse, delta, dmax ? max : NULL, dmax, dout,
-                                 x.q_columns, dx.data, dx.k, dx.v, dx.width, arena));
+    HA_TRY(ha_attention_backward(a, batch, batch->offset, x.data, x.width, x.k, x.v, x.width, lse, delta,
+                                 dmax ? max : NULL, dmax, dout, x.q_columns, dx.data, dx.width, dx.k, dx.v, dx.width,
+                                 arena));
     copy_columns(rows, x.q_columns, dx.data, x.width, dq, x.q_columns);
     copy_columns(rows, x.kv_columns, dx.k, x.width, dk, x.kv_columns);
     copy_columns(rows, x.kv_columns, dx.v, x.width, dv, x.kv_columns);

@@ -23,13 +23,14 @@ static linear_inputs linear_arguments(ha_call *call, PyObject *const *object, in
     return in;
 }
 
-static ha_linear_attention linear_shape(const ha_call *call, int lag)
+static ha_linear_attention linear_shape(const ha_call *call, int lag, int causal)
 {
     return (ha_linear_attention){.heads = ha_size(call, 'H'),
                                  .kv_heads = ha_size(call, 'K'),
                                  .features = ha_size(call, 'F'),
                                  .dim = ha_size(call, 'd'),
-                                 .lag = lag};
+                                 .lag = lag,
+                                 .bidirectional = !causal};
 }
 
 static size_t linear_state(const ha_linear_attention *a)
@@ -56,23 +57,25 @@ static ha_status linear_forward(const ha_linear_attention *a, const ha_batch *ba
 
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
+    static char *names[] = {"f", "e", "v", "lag", "causal", "lengths", "initial_state", "return_state", NULL};
     PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
-    int lag = 0, return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1],
-                                     &object[2], &lag, &lengths, &initial_arg, &return_state))
+    int lag = 0, causal = 1, return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$ipOOp:linear_attention", names, &object[0], &object[1],
+                                     &object[2], &lag, &causal, &lengths, &initial_arg, &return_state))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const linear_inputs in = linear_arguments(&call, object, lag);
     ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
                     "lag is %d, allowed with a state is 0", lag);
+    ha_call_require(&call, causal || (initial_arg == Py_None && !return_state),
+                    "causal is False, allowed with a state is True");
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
     const float *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"),
           *state = return_state ? ha_call_out(&call, "S K P") : NULL;
-    const ha_linear_attention a = linear_shape(&call, lag);
+    const ha_linear_attention a = linear_shape(&call, lag, causal);
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
         size_t floats = (size_t)batch.n_seq * linear_state(&a);
@@ -88,11 +91,11 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
 
 static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"f", "e", "v", "dnum", "dden", "lag", "lengths", NULL};
+    static char *names[] = {"f", "e", "v", "dnum", "dden", "lag", "causal", "lengths", NULL};
     PyObject *object[3], *dnum_arg, *dden_arg, *lengths = Py_None;
-    int lag = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$iO:linear_attention_vjp", names, &object[0], &object[1],
-                                     &object[2], &dnum_arg, &dden_arg, &lag, &lengths))
+    int lag = 0, causal = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$ipO:linear_attention_vjp", names, &object[0], &object[1],
+                                     &object[2], &dnum_arg, &dden_arg, &lag, &causal, &lengths))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const linear_inputs in = linear_arguments(&call, object, lag);
@@ -101,7 +104,7 @@ static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     float *df = ha_call_out(&call, "T H F"), *de = ha_call_out(&call, "T K F"), *dv = ha_call_out(&call, "T K d");
-    const ha_linear_attention a = linear_shape(&call, lag);
+    const ha_linear_attention a = linear_shape(&call, lag, causal);
     ha_status status = HA_OK;
     if (ha_call_run(&call)) {
         const ptrdiff_t ldf = (ptrdiff_t)a.heads * a.features, lde = (ptrdiff_t)a.kv_heads * a.features;
@@ -122,11 +125,13 @@ static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject
 PyMethodDef ha_ops_linear_attention[] = {
     HA_FUNCTION(
         linear_attention,
-        "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-        "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag: f [T,H,F], e [T,KV,F],\n"
+        "linear_attention(f, e, v, *, lag=0, causal=True, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+        "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag, or, not causal, |i - j| "
+        ">= lag: f [T,H,F], e [T,KV,F],\n"
         "v [T,KV,d] -> num [T,H,d], den [T,H]. A state [sequences,KV,F*(d+1)] is the sum of e_j v_j^T [F,d], then of "
         "e_j [F]."),
-    HA_FUNCTION(linear_attention_vjp, "linear_attention_vjp(f, e, v, dnum, dden, *, lag=0, lengths=None)\n--\n\ndnum "
-                                      "[T,H,d], dden [T,H] -> df, de, dv."),
+    HA_FUNCTION(linear_attention_vjp,
+                "linear_attention_vjp(f, e, v, dnum, dden, *, lag=0, causal=True, lengths=None)\n--\n\ndnum "
+                "[T,H,d], dden [T,H] -> df, de, dv."),
     {0},
 };

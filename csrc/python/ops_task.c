@@ -25,13 +25,13 @@ static PyObject *pool_sequences(PyObject *module, PyObject *args, PyObject *kwar
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$sO:pool_sequences", names, &x_arg, &name, &lengths))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const ha_pool pool = (ha_pool)ha_call_pool(&call, name);
+    const ha_pool_kind pool = (ha_pool_kind)ha_call_pool(&call, name);
     const float *x = ha_call_in(&call, x_arg, "x", "T d", 0);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     float *y = ha_call_out(&call, "S d");
     if (ha_call_run(&call))
-        ha_pool_forward(pool, &batch, SIZE('d'), x, y);
+        ha_pool_sequences(pool, &batch, SIZE('d'), x, y);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -44,14 +44,14 @@ static PyObject *pool_sequences_vjp(PyObject *module, PyObject *args, PyObject *
                                      &lengths))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
-    const ha_pool pool = (ha_pool)ha_call_pool(&call, name);
+    const ha_pool_kind pool = (ha_pool_kind)ha_call_pool(&call, name);
     ha_call_in(&call, x_arg, "x", "T d", 0);
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     const float *dy = ha_call_in(&call, dy_arg, "dy", "S d", 0);
     float *dx = ha_call_out(&call, "T d");
     if (ha_call_run(&call))
-        ha_pool_backward(pool, &batch, SIZE('d'), dy, dx);
+        ha_pool_sequences_backward(pool, &batch, SIZE('d'), dy, dx);
     return ha_call_end(&call, HA_OK);
 }
 

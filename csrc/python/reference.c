@@ -121,6 +121,8 @@ static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
     const double *x = ha_call_in(&call, x_arg, "x", "T H D", 0),
                  *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
     ha_batch batch = {0};
+    ha_call_require(&call, 2 * SIZE('h') <= SIZE('D'),
+                    "inv_freq has length %d, allowed are up to half of x's last axis", SIZE('h'));
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     if (positions != Py_None)
         batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
@@ -222,7 +224,8 @@ static PyObject *softmax_attention(PyObject *module, PyObject *args, PyObject *k
 }
 
 /* object: q, k, v, g, beta, a, b, gv; those that are not given are NULL or None */
-static PyObject *run_recurrence(PyObject *const object[8], PyObject *lengths, PyObject *initial_arg, int return_state)
+static PyObject *run_recurrence(PyObject *const object[8], PyObject *lengths, PyObject *initial_arg, int return_state,
+                                int reverse)
 {
     static const char *const gates[2] = {"T H", "T H k"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -242,7 +245,7 @@ static PyObject *run_recurrence(PyObject *const object[8], PyObject *lengths, Py
     ha_call_state_size(&call, (int64_t)SIZE('k') * SIZE('v'));
     double *out = ha_call_out(&call, "T H v"), *state = ha_call_out(&call, "S H k v");
     if (ha_call_run(&call)) {
-        const ref_shape r = {SIZE('H'), SIZE('k'), SIZE('v'), gate == 1};
+        const ref_shape r = {SIZE('H'), SIZE('k'), SIZE('v'), gate == 1, reverse};
         if (initial)
             memcpy(state, initial, (size_t)SIZE('S') * (size_t)r.heads * (size_t)r.dk * (size_t)r.dv * sizeof *state);
         ref_recurrence(&r, &batch, &in, state, out);
@@ -254,15 +257,15 @@ static PyObject *run_recurrence(PyObject *const object[8], PyObject *lengths, Py
 
 static PyObject *recurrence(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q", "k", "v", "g", "beta", "a", "b", "gv", "lengths", "initial_state", "return_state",
-                            NULL};
+    static char *names[] = {
+        "q", "k", "v", "g", "beta", "a", "b", "gv", "lengths", "initial_state", "return_state", "reverse", NULL};
     PyObject *object[8] = {NULL}, *lengths = Py_None, *initial = Py_None;
-    int return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOOp:recurrence", names, &object[0], &object[1],
+    int return_state = 0, reverse = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOOOOOOpp:recurrence", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &lengths,
-                                     &initial, &return_state))
+                                     &initial, &return_state, &reverse))
         return NULL;
-    return run_recurrence(object, lengths, initial, return_state);
+    return run_recurrence(object, lengths, initial, return_state, reverse);
 }
 
 static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -273,7 +276,7 @@ static PyObject *gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$OOp:gated_delta", names, &object[0], &object[1], &object[2],
                                      &object[3], &object[4], &lengths, &initial, &return_state))
         return NULL;
-    return run_recurrence(object, lengths, initial, return_state);
+    return run_recurrence(object, lengths, initial, return_state, 0);
 }
 
 static PyObject *slot_attention(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -297,11 +300,11 @@ static PyObject *slot_attention(PyObject *module, PyObject *args, PyObject *kwar
 
 static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"f", "e", "v", "lag", "lengths", "initial_state", "return_state", NULL};
+    static char *names[] = {"f", "e", "v", "lag", "causal", "lengths", "initial_state", "return_state", NULL};
     PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
-    int lag = 0, return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$iOOp:linear_attention", names, &object[0], &object[1],
-                                     &object[2], &lag, &lengths, &initial_arg, &return_state))
+    int lag = 0, causal = 1, return_state = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$ipOOp:linear_attention", names, &object[0], &object[1],
+                                     &object[2], &lag, &causal, &lengths, &initial_arg, &return_state))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *f = ha_call_in(&call, object[0], "f", "T H F", 0), *e = ha_call_in(&call, object[1], "e", "T K F", 0);
@@ -310,13 +313,15 @@ static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kw
     ha_call_require(&call, lag >= 0 && lag <= 1 << 30, "lag is %d, allowed are 0 to 2^30", lag);
     ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
                     "lag is %d, allowed with a state is 0", lag);
+    ha_call_require(&call, causal || (initial_arg == Py_None && !return_state),
+                    "causal is False, allowed with a state is True");
     ha_batch batch = {0};
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
     const double *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
     double *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"), *state = ha_call_out(&call, "S K P");
     if (ha_call_run(&call)) {
-        const ref_linear_shape a = {SIZE('H'), SIZE('K'), SIZE('F'), SIZE('d'), lag};
+        const ref_linear_shape a = {SIZE('H'), SIZE('K'), SIZE('F'), SIZE('d'), lag, !causal};
         if (initial)
             memcpy(state, initial, (size_t)SIZE('S') * (size_t)SIZE('K') * (size_t)SIZE('P') * sizeof *state);
         ref_linear_attention(&a, &batch, f, e, v, state, num, den);
@@ -348,6 +353,31 @@ static PyObject *short_conv(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     if (!return_state)
         ha_call_drop(&call);
+    return ha_call_end(&call, HA_OK);
+}
+
+static PyObject *pool(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "weight", "lengths", NULL};
+    PyObject *x_arg, *w_arg, *lengths = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O:pool", names, &x_arg, &w_arg, &lengths))
+        return NULL;
+    ha_call call = ha_call_begin(NPY_FLOAT64);
+    const double *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "n N", 0);
+    ha_batch batch = {0};
+    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
+    int64_t slots = 0;
+    for (int q = 0; !call.failed && q < batch.n_seq; q++) {
+        const int rows = batch.offset[q + 1] - batch.offset[q];
+        ha_call_require(&call, rows <= SIZE('N'), "lengths[%d] is %d, allowed are 1 to weight's %d", q, rows,
+                        SIZE('N'));
+        for (int64_t s = 0; !call.failed && s < SIZE('n') && s * SIZE('N') / SIZE('n') < rows; s++)
+            slots++;
+    }
+    ha_call_state_size(&call, slots);
+    double *y = ha_call_out(&call, "P d");
+    if (ha_call_run(&call))
+        ref_pool(&batch, SIZE('d'), SIZE('n'), SIZE('N'), x, w, y);
     return ha_call_end(&call, HA_OK);
 }
 
@@ -432,13 +462,14 @@ static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *mix_gated_delta(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",    "k",        "v",           "gate", "b",        "a",       "A_log", "dt_bias",
-                            "norm", "inv_freq", "rope_factor", "silu", "norm_eps", "lengths", NULL};
+    static char *names[] = {
+        "q",    "k",        "v",           "gate", "b",        "a",       "A_log",         "dt_bias",
+        "norm", "inv_freq", "rope_factor", "silu", "norm_eps", "lengths", "bidirectional", NULL};
     PyObject *object[9], *freq_arg = Py_None, *lengths = Py_None;
     ref_gated_delta_mixer m = {.rope_factor = 1.0, .silu = 1, .norm_eps = 1e-6};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OdpdO:mix_gated_delta", names, &object[0], &object[1],
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOO|$OdpdOp:mix_gated_delta", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &object[6], &object[7], &object[8],
-                                     &freq_arg, &m.rope_factor, &m.silu, &m.norm_eps, &lengths))
+                                     &freq_arg, &m.rope_factor, &m.silu, &m.norm_eps, &lengths, &m.bidirectional))
         return NULL;
     static const char *const shape[9] = {"T H 2h", "T H 2h", "T H 2h", "T H 2h", "T H", "T H", "H", "H", "2h"};
     ha_call call = ha_call_begin(NPY_FLOAT64);
@@ -468,12 +499,13 @@ static void feature_weights(ha_call *call, int map, PyObject *const object[2], c
 static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"q",           "k",      "v",     "feature_q",     "feature_k", "gate",    "inv_freq",
-                            "rope_factor", "window", "sinks", "rope_features", "feature",   "lengths", NULL};
+                            "rope_factor", "window", "sinks", "rope_features", "feature",   "lengths", "bidirectional",
+                            NULL};
     PyObject *object[7], *lengths = Py_None;
     ref_window_mixer m = {.rope_factor = 1.0, .window = 64, .sinks = 4, .rope_features = 1, .map = 2};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$diipiO:mix_window_linear", names, &object[0], &object[1],
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|$diipiOp:mix_window_linear", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &object[6], &m.rope_factor,
-                                     &m.window, &m.sinks, &m.rope_features, &m.map, &lengths))
+                                     &m.window, &m.sinks, &m.rope_features, &m.map, &lengths, &m.bidirectional))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *weight[2], *q = ha_call_in(&call, object[0], "q", "T H 2h", 0);
@@ -496,13 +528,13 @@ static PyObject *mix_window_linear(PyObject *module, PyObject *args, PyObject *k
 
 static PyObject *mix_linear(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"q",       "k",    "v",           "feature_q", "feature_k", "inv_freq", "norm",
-                            "feature", "rope", "rope_factor", "norm_eps",  "lengths",   NULL};
+    static char *names[] = {"q",       "k",    "v",           "feature_q", "feature_k", "inv_freq",      "norm",
+                            "feature", "rope", "rope_factor", "norm_eps",  "lengths",   "bidirectional", NULL};
     PyObject *object[6], *norm_arg = Py_None, *lengths = Py_None;
     ref_linear_mixer m = {.rope = 1, .map = 2, .norm_eps = 1e-6, .rope_factor = 1.0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|$OipddO:mix_linear", names, &object[0], &object[1],
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO|$OipddOp:mix_linear", names, &object[0], &object[1],
                                      &object[2], &object[3], &object[4], &object[5], &norm_arg, &m.map, &m.rope,
-                                     &m.rope_factor, &m.norm_eps, &lengths))
+                                     &m.rope_factor, &m.norm_eps, &lengths, &m.bidirectional))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT64);
     const double *weight[2], *q = ha_call_in(&call, object[0], "q", "T H 2h", 0);
@@ -537,9 +569,10 @@ static PyMethodDef methods[] = {
         softmax_attention,
         "softmax_attention(q, k, v, *, lengths=None, key_lengths=None, scale=None, causal=True, window=0, sinks=0, "
         "return_stats=False)\n--\n\nAs ops.softmax_attention."),
-    HA_FUNCTION(recurrence,
-                "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, gv=None, lengths=None, initial_state=None, "
-                "return_state=False)\n--\n\nAs ops.recurrence."),
+    HA_FUNCTION(
+        recurrence,
+        "recurrence(q, k, v, *, g=None, beta=None, a=None, b=None, gv=None, lengths=None, initial_state=None, "
+        "return_state=False, reverse=False)\n--\n\nAs ops.recurrence; reverse: from the last token to the first."),
     HA_FUNCTION(gated_delta,
                 "gated_delta(q, k, v, g, beta, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                 "As ops.gated_delta."),
@@ -547,11 +580,13 @@ static PyMethodDef methods[] = {
                 "slot_attention(q, k, v, g, *, lengths=None)\n--\n\n"
                 "Softmax attention over gated slots: per head K = diag(exp(g)) K + (1 - exp(g)) k^T, V likewise of v,\n"
                 "V^T softmax(K q); q, k, v [T,H,d], g <= 0 [T,H,m] -> [T,H,d]."),
-    HA_FUNCTION(linear_attention,
-                "linear_attention(f, e, v, *, lag=0, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-                "As ops.linear_attention."),
+    HA_FUNCTION(
+        linear_attention,
+        "linear_attention(f, e, v, *, lag=0, causal=True, lengths=None, initial_state=None, return_state=False)\n--\n\n"
+        "As ops.linear_attention."),
     HA_FUNCTION(short_conv, "short_conv(x, weight, *, lengths=None, initial_state=None, return_state=False)\n--\n\n"
                             "As ops.short_conv."),
+    HA_FUNCTION(pool, "pool(x, weight, *, lengths=None)\n--\n\nAs ops.pool."),
     HA_FUNCTION(cross_entropy, "cross_entropy(hidden, head, targets, *, bias=None)\n--\n\nAs ops.cross_entropy."),
     HA_FUNCTION(
         kl_divergence,
@@ -564,21 +599,23 @@ static PyMethodDef methods[] = {
     HA_FUNCTION(
         mix_gated_delta,
         "mix_gated_delta(q, k, v, gate, b, a, A_log, dt_bias, norm, *, inv_freq=None, rope_factor=1.0, silu=True, "
-        "norm_eps=1e-6, lengths=None)\n"
+        "norm_eps=1e-6, lengths=None, bidirectional=False)\n"
         "--\n\nThe gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
         "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d]."),
     HA_FUNCTION(
         mix_window_linear,
         "mix_window_linear(q, k, v, feature_q, feature_k, gate, inv_freq, *, rope_factor=1.0, window=64, sinks=4, "
         "rope_features=True, "
-        "feature=2, lengths=None)\n--\n\nThe window_linear mixer between its projections: q [T,H,d], k, v [T,KV,d], "
+        "feature=2, lengths=None, bidirectional=False)\n--\n\nThe window_linear mixer between its projections: q "
+        "[T,H,d], k, v [T,KV,d], "
         "feature_q [H,d,d],\nfeature_k [KV,d,d] or None by the number of the feature map, gate [H], inv_freq [d/2] -> "
         "[T,H,d]."),
     HA_FUNCTION(
         mix_linear,
         "mix_linear(q, k, v, feature_q, feature_k, inv_freq, *, norm=None, feature=2, rope=True, rope_factor=1.0, "
         "norm_eps=1e-6, "
-        "lengths=None)\n--\n\nThe linear mixer between its projections, arrays as in mix_window_linear; norm [d] for "
+        "lengths=None, bidirectional=False)\n--\n\nThe linear mixer between its projections, arrays as in "
+        "mix_window_linear; norm [d] for "
         "normalise=0."),
     {0},
 };

@@ -19,7 +19,7 @@ static PyObject *pool_sequences(PyObject *module, PyObject *args, PyObject *kwar
     ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
     double *y = ha_call_out(&call, "S d");
     if (ha_call_run(&call))
-        ref_pool(pool, &batch, SIZE('d'), x, y);
+        ref_pool_sequences(pool, &batch, SIZE('d'), x, y);
     return ha_call_end(&call, HA_OK);
 }
 

@@ -102,7 +102,7 @@ static int parse_task(PyObject *config, ha_task *task)
                                  get_int(config, "task_bias", 0, 1, &task->bias) < 0))
         return -1;
     task->kind = (ha_task_kind)kind;
-    task->pool = (ha_pool)pool;
+    task->pool = (ha_pool_kind)pool;
     task->pooler = (ha_pooler)pooler;
     if (kind == HA_TASK_SPAN && (task->labels != 2 || pooler != HA_POOLER_NONE)) {
         PyErr_SetString(PyExc_ValueError, "config num_labels of a span is 2, for start and end, without a pooler");

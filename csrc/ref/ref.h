@@ -35,6 +35,9 @@ void ref_feature(int map, int rows, int heads, int dim, const double *x, const d
 void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, const double *w, double *state,
                     double *y);
 
+/* y [slots of all sequences, d]; w [slots, length] */
+void ref_pool(const ha_batch *batch, int d, int slots, int length, const double *x, const double *w, double *y);
+
 /* ref_attention.c; keys of sequence s are rows key_offset[s] .. of k and v, its queries belong to the last of them */
 typedef struct {
     int heads, kv_heads, dim, causal, window, sinks;
@@ -48,6 +51,7 @@ void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const 
 /* ref_recurrence.c; states [n_seq, ...] are updated */
 typedef struct {
     int heads, dk, dv, channels; /* channels: g [rows, heads, dk], else [rows, heads] */
+    int reverse;                 /* from the last token of a sequence to its first */
 } ref_shape;
 
 typedef struct {
@@ -57,7 +61,7 @@ typedef struct {
 void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);
 
 typedef struct {
-    int heads, kv_heads, features, dim, lag;
+    int heads, kv_heads, features, dim, lag, bidirectional;
 } ref_linear_shape;
 
 /* state: [n_seq, kv_heads, features * dim + features] or NULL */
@@ -78,7 +82,7 @@ typedef struct {
 void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, double *m, double *v);
 
 /* ref_task.c; the softmaxes of the batch's sequences are over numbers [rows]; loss [n_seq], or [rows] of the errors */
-void ref_pool(int pool, const ha_batch *batch, int d, const double *x, double *y);
+void ref_pool_sequences(int pool, const ha_batch *batch, int d, const double *x, double *y);
 void ref_softmax_cross_entropy(const ha_batch *batch, const double *x, const int32_t *target, double *loss);
 void ref_softmax_kl(const ha_batch *batch, const double *teacher, const double *x, double *loss);
 void ref_squared_error(int rows, int d, const double *target, const double *y, double *loss);
@@ -86,7 +90,7 @@ void ref_relative_error(int rows, int d, const double *target, const double *y, 
 
 /* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows, heads, dim] */
 typedef struct {
-    int heads, dim, silu;
+    int heads, dim, silu, bidirectional;
     const double *inv_freq; /* [dim / 2], or NULL: no rotation */
     double rope_factor;
     double norm_eps;
@@ -103,7 +107,7 @@ ha_status ref_slot_attention(int heads, int dim, int slots, const ha_batch *batc
                              const double *v, const double *g, double *out, ha_arena *work);
 
 typedef struct {
-    int heads, kv_heads, dim, window, sinks, rope_features, map;
+    int heads, kv_heads, dim, window, sinks, rope_features, map, bidirectional;
     const double *inv_freq; /* [dim / 2] */
     double rope_factor;
 } ref_window_mixer;
@@ -115,7 +119,7 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
                                 double *y, ha_arena *work);
 
 typedef struct {
-    int heads, kv_heads, dim, map, rope;
+    int heads, kv_heads, dim, map, rope, bidirectional;
     double norm_eps, rope_factor;
     const double *inv_freq; /* [dim / 2] */
 } ref_linear_mixer;

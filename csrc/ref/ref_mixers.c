@@ -30,7 +30,9 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
     const int rows = batch->rows, H = m->heads, D = m->dim;
     const size_t wide = (size_t)rows * (size_t)(H * D), narrow = (size_t)rows * (size_t)H;
     const size_t state_size = (size_t)batch->n_seq * (size_t)(H * D) * (size_t)D;
-    double *unit_q, *unit_k, *values, *g, *beta, *state;
+    double *unit_q, *unit_k, *values, *g, *beta, *state, *o, *back;
+    HA_PUSH(o, work, wide);
+    HA_PUSH(back, work, wide);
     HA_PUSH(unit_q, work, wide);
     HA_PUSH(unit_k, work, wide);
     HA_PUSH(values, work, wide);
@@ -51,10 +53,17 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_q, unit_q);
         ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, unit_k, unit_k);
     }
-    const ref_shape shape = {H, D, D, 0};
+    ref_shape shape = {H, D, D, 0, 0};
     const ref_operands in = {unit_q, unit_k, values, g, beta, NULL, NULL, NULL};
-    ref_recurrence(&shape, batch, &in, state, values); /* a token's v is read before its o is written */
-    ref_rms_norm(rows * H, D, values, norm, m->norm_eps, y);
+    ref_recurrence(&shape, batch, &in, state, o);
+    if (m->bidirectional) {
+        shape.reverse = 1;
+        memset(state, 0, state_size * sizeof *state);
+        ref_recurrence(&shape, batch, &in, state, back);
+        for (size_t i = 0; i < wide; i++)
+            o[i] += back[i];
+    }
+    ref_rms_norm(rows * H, D, o, norm, m->norm_eps, y);
     for (size_t i = 0; i < wide; i++)
         y[i] *= silu(gate[i]);
     return HA_OK;
@@ -111,19 +120,21 @@ static void pair_features(int map, int rows, int heads, int kv_heads, int dim, c
 }
 
 /* One query of window_linear: near keys weigh exp(s_j - max), far ones exp(gate) phi(q) . phi(k_j); sinks are near */
-static void window_query(const ref_window_mixer *m, int query, const double *q, const double *k, const double *v,
-                         const double *fq, const double *fk, double gate, double *y)
+static void window_query(const ref_window_mixer *m, int query, int length, const double *q, const double *k,
+                         const double *v, const double *fq, const double *fk, double gate, double *y)
 {
-    const ref_attention near = {m->heads, m->kv_heads, m->dim, 1, m->window, m->sinks, 1.0 / sqrt(m->dim)};
+    const ref_attention near = {m->heads, m->kv_heads,       m->dim, !m->bidirectional, m->window,
+                                m->sinks, 1.0 / sqrt(m->dim)};
+    const int keys = m->bidirectional ? length : query + 1;
     const ptrdiff_t row = (ptrdiff_t)m->kv_heads * m->dim;
     const int wide = m->map < 2 ? 1 : 2;
     double top = -INFINITY, sum = 0.0;
-    for (int j = 0; j <= query; j++)
+    for (int j = 0; j < keys; j++)
         if (ref_visible(&near, query, j))
             top = fmax(top, near.scale * ref_dot(m->dim, q, k + j * row));
     for (int c = 0; c < m->dim; c++)
         y[c] = 0.0;
-    for (int j = 0; j <= query; j++) {
+    for (int j = 0; j < keys; j++) {
         double weight = ref_visible(&near, query, j) ? exp(near.scale * ref_dot(m->dim, q, k + j * row) - top)
                                                      : exp(gate) * ref_dot(wide * m->dim, fq, fk + wide * j * row);
         sum += weight;
@@ -155,8 +166,8 @@ ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch
             for (int h = 0; h < H; h++) {
                 ptrdiff_t at = ((ptrdiff_t)r * H + h) * D,
                           first = ((ptrdiff_t)batch->offset[s] * KV + h / (H / KV)) * D;
-                window_query(m, r - batch->offset[s], turned_q + at, turned_k + first, v + first, fq + features * at,
-                             fk + features * first, gate[h], y + at);
+                window_query(m, r - batch->offset[s], batch->offset[s + 1] - batch->offset[s], turned_q + at,
+                             turned_k + first, v + first, fq + features * at, fk + features * first, gate[h], y + at);
             }
     return HA_OK;
 }
@@ -177,7 +188,7 @@ ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const
     ref_rope(rows, H, D, D / 2, batch->position, m->inv_freq, m->rope_factor, q, turned_q);
     ref_rope(rows, KV, D, D / 2, batch->position, m->inv_freq, m->rope_factor, k, turned_k);
     pair_features(m->map, rows, H, KV, D, m->rope ? turned_q : q, m->rope ? turned_k : k, feature_q, feature_k, fq, fk);
-    const ref_linear_shape shape = {H, KV, wide * D, D, 0};
+    const ref_linear_shape shape = {H, KV, wide * D, D, 0, m->bidirectional};
     ref_linear_attention(&shape, batch, fq, fk, v, NULL, num, den);
     if (norm)
         ref_rms_norm(rows * H, D, num, norm, m->norm_eps, y);

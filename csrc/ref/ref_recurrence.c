@@ -27,18 +27,19 @@ static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_oper
 void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out)
 {
     for (int s = 0; s < batch->n_seq; s++)
-        for (int t = batch->offset[s]; t < batch->offset[s + 1]; t++)
+        for (int t = 0, n = batch->offset[s + 1] - batch->offset[s]; t < n; t++)
             for (int h = 0; h < r->heads; h++) {
-                ptrdiff_t at = (ptrdiff_t)t * r->heads + h;
+                ptrdiff_t at = (ptrdiff_t)(batch->offset[s] + (r->reverse ? n - 1 - t : t)) * r->heads + h;
                 double *own = state + ((ptrdiff_t)s * r->heads + h) * r->dk * r->dv;
                 for (int x = 0; x < r->dv; x++)
                     out[at * r->dv + x] = recurrence_column(r, at, in, x, own + x);
             }
 }
 
-/* num_i = S^T f_i + sum_{j <= i - lag} (f_i . e_j) v_j,  den_i = z . f_i + sum_{j <= i - lag} f_i . e_j */
-static void linear_query(const ref_linear_shape *a, int keys, const double *f, const double *e, const double *v,
-                         const double *state, double *num, double *den)
+/* num_i = S^T f_i + sum_j (f_i . e_j) v_j,  den_i = z . f_i + sum_j f_i . e_j over j <= i - lag, bidirectional also over
+ * j >= i + lag */
+static void linear_query(const ref_linear_shape *a, ptrdiff_t query, ptrdiff_t keys, const double *f, const double *e,
+                         const double *v, const double *state, double *num, double *den)
 {
     const ptrdiff_t lde = (ptrdiff_t)a->kv_heads * a->features, ldv = (ptrdiff_t)a->kv_heads * a->dim;
     *den = state ? ref_dot(a->features, f, state + (ptrdiff_t)a->features * a->dim) : 0.0;
@@ -47,7 +48,9 @@ static void linear_query(const ref_linear_shape *a, int keys, const double *f, c
         for (ptrdiff_t i = 0; state && i < a->features; i++)
             num[c] += f[i] * state[i * a->dim + c];
     }
-    for (int j = 0; j < keys; j++) {
+    for (ptrdiff_t j = 0; j < keys; j++) {
+        if (j > query - a->lag && !(a->bidirectional && j >= query + a->lag))
+            continue;
         double weight = ref_dot(a->features, f, e + j * lde);
         *den += weight;
         for (int c = 0; c < a->dim; c++)
@@ -66,8 +69,7 @@ void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, cons
             const double *keys = e + (start * a->kv_heads + kv) * F, *values = v + (start * a->kv_heads + kv) * D;
             for (ptrdiff_t r = 0; r < rows; r++) {
                 ptrdiff_t at = (start + r) * a->heads + h;
-                int seen = r - a->lag + 1 > 0 ? (int)r - a->lag + 1 : 0;
-                linear_query(a, seen, f + at * F, keys, values,
+                linear_query(a, r, rows, f + at * F, keys, values,
                              state ? state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1) : NULL, num + at * D,
                              den + at);
             }

@@ -140,3 +140,22 @@ void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, co
         }
     }
 }
+
+/* y_s = share sum_j w[s,j] x_j for the slots whose stretch begins within the sequence; share: of a stretch, whole / there */
+void ref_pool(const ha_batch *batch, int d, int slots, int length, const double *x, const double *w, double *y)
+{
+    ptrdiff_t at = 0;
+    for (int q = 0; q < batch->n_seq; q++)
+        for (ptrdiff_t s = 0, first = batch->offset[q], n = batch->offset[q + 1] - first; s < slots; s++) {
+            const ptrdiff_t from = s * length / slots, to = (s + 1) * length / slots;
+            if (from >= n)
+                break;
+            for (int c = 0; c < d; c++) {
+                double sum = 0.0;
+                for (ptrdiff_t j = 0; j < n; j++)
+                    sum += w[s * length + j] * x[(first + j) * d + c];
+                y[at * d + c] = sum * (double)(to - from) / (double)((to < n ? to : n) - from);
+            }
+            at++;
+        }
+}

@@ -4,7 +4,7 @@
 #include <math.h>
 
 /* pool: 0 the first row of each sequence, 1 the last, 2 the mean */
-void ref_pool(int pool, const ha_batch *batch, int d, const double *x, double *y)
+void ref_pool_sequences(int pool, const ha_batch *batch, int d, const double *x, double *y)
 {
     for (ptrdiff_t s = 0; s < batch->n_seq; s++)
         for (ptrdiff_t i = 0; i < d; i++) {

@@ -66,6 +66,8 @@ static void check_slope(ha_model *m, const float *gates, float *x, const float *
 static void tape_gives_the_slopes(void)
 {
     for (int k = 0; k < 2 * FORMS; k++) {
+        if (k == FORM_POST || k == FORM_PARALLEL) /* once is enough: the mixers do not know of them */
+            continue;
         ha_model *m = make(kinds[k / FORMS], k % FORMS, 7);
         float gates[LAYERS] = {0.5f, 0.25f, 0.75f}, dgate[LAYERS];
         double loss, dgates[LAYERS][4];

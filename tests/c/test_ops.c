@@ -239,8 +239,8 @@ static void softmax_attention_of(const ha_attention *a)
     ha_dot_per_head(ROWS, HEADS, a->dim, dy, q, y, q, delta);
     for (size_t i = 0; i < h; i++)
         delta[i] -= dlse[i];
-    EXERCISE(ha_attention_backward(a, &batch, qkv, qkv + q, qkv + q + k, ld, lse, delta, max, dmax, dy, q, d, d + q,
-                                   d + q + k, ld, &arena),
+    EXERCISE(ha_attention_backward(a, &batch, offsets, qkv, ld, qkv + q, qkv + q + k, ld, lse, delta, max, dmax, dy, q,
+                                   d, ld, d + q, d + q + k, ld, &arena),
              {d, all});
     float *kept_y = copy(y, n);
     CHECK_SLOPE(qkv, d, all, ha_attention_forward(a, &batch, qkv, ld, keys, y, q, lse, max, &arena), {y, n, dy},
@@ -311,7 +311,7 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
     const ha_recurrence_out gradient = {dx[Q_], dx[K_], dx[V_], dx[G_], dx[BETA_], dx[A_], dx[B_], K, V};
 #define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, y, V, u, saved, &arena)
     EXERCISE(FORWARD, {y, m}, {u, m}, {saved, saves}, {end, all});
-    const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL};
+    const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL, 0};
     double *const gv = gate == HA_GATE_VALUE ? twin[G_] : NULL;
     const ref_operands wide_operand = {twin[Q_],    twin[K_], twin[V_], gv ? NULL : twin[G_],
                                        twin[BETA_], twin[A_], twin[B_], gv};
@@ -367,10 +367,10 @@ static void recurrence(void)
     recurrence_of(HA_GATE_VALUE, 0, 0, 8, 70);
 }
 
-static void linear_attention_of(int kv, int dim, int lag)
+static void linear_attention_of(int kv, int dim, int lag, int both)
 {
     const int features = 2 * dim, F = HEADS * features, E = kv * features, V = kv * dim, N = HEADS * dim;
-    const ha_linear_attention a = {HEADS, kv, features, dim, lag};
+    const ha_linear_attention a = {HEADS, kv, features, dim, lag, both};
     const size_t fs = (size_t)(ROWS * F), es = (size_t)(ROWS * E), vs = (size_t)(ROWS * V), ns = (size_t)(ROWS * N);
     const size_t h = ROWS * HEADS, saves = ha_linear_attention_states(&a, &batch), size = (size_t)(E * (dim + 1));
     const double small = 1.0 / sqrt(features);
@@ -384,7 +384,7 @@ static void linear_attention_of(int kv, int dim, int lag)
         vp[s] = v + offsets[s] * V;
         state[s] = end + (size_t)s * size;
     }
-    const ref_linear_shape twin = {HEADS, kv, features, dim, lag};
+    const ref_linear_shape twin = {HEADS, kv, features, dim, lag, both};
 #define FORWARD ha_linear_attention_forward(&a, &batch, f, F, ep, E, vp, V, NULL, num, N, den, saved, &arena)
     EXERCISE(FORWARD, {num, ns}, {den, h}, {saved, saves});
     ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), NULL, want, want + ns);
@@ -398,7 +398,7 @@ static void linear_attention_of(int kv, int dim, int lag)
     for (int i = 0; lag < 130 && i < 3; i++)
         CHECK_SLOPE(x[i], dx[i], sizes[i], FORWARD, {num, ns, dnum}, {den, h, dden});
 #undef FORWARD
-    if (lag)
+    if (lag || both)
         return;
     EXERCISE((memcpy(end, start, SEQS * size * sizeof *end),
               ha_linear_attention_forward(&a, &batch, f, F, ep, E, vp, V, state, num, N, den, NULL, &arena)),
@@ -411,8 +411,32 @@ static void linear_attention_of(int kv, int dim, int lag)
 static void linear_attention(void)
 {
     const int kv[] = {4, 2, 1}, lags[] = {0, 5, 69, 200}; /* longer than some sequences, and than all */
-    for (int i = 0; i < 12; i++) {
-        linear_attention_of(kv[i % 3], dims[i % 3], lags[i / 3]);
+    for (int i = 0; i < 24; i++) {
+        linear_attention_of(kv[i % 3], dims[i % 3], lags[i / 3 % 4], i >= 12);
+        drop();
+    }
+}
+
+static void pool(void)
+{
+    const ha_pool shapes[] = {{1, 130}, {7, 131}, {64, 200}};
+    for (int i = 0; i < 3; i++) {
+        const ha_pool *p = &shapes[i];
+        const int d = dims[i] + 61;
+        int32_t at[SEQS + 1];
+        ha_pool_offsets(p, &batch, at);
+        const size_t n = (size_t)(ROWS * d), k = (size_t)(p->slots * p->length), m = (size_t)(at[SEQS] * d);
+        float *x = numbers(n, 1), *w = numbers(k, 0.1), *y = zeros(m), *dy = numbers(m, 1), *dx = zeros(n);
+        float *dw = zeros(k);
+        double *want = keep(malloc(m * sizeof *want));
+#define FORWARD ha_pool_forward(p, &batch, d, x, d, w, y, &arena)
+        EXERCISE(FORWARD, {y, m});
+        ref_pool(&batch, d, p->slots, p->length, wide(x, n), wide(w, k), want);
+        CHECK_TWIN(y, want, m);
+        EXERCISE(ha_pool_backward(p, &batch, d, x, d, w, dy, dx, d, dw, &arena), {dx, n}, {dw, k, 1});
+        CHECK_SLOPE(x, dx, n, FORWARD, {y, m, dy});
+        CHECK_SLOPE(w, dw, k, FORWARD, {y, m, dy});
+#undef FORWARD
         drop();
     }
 }
@@ -492,6 +516,7 @@ int main(void)
     RUN(softmax_attention);
     RUN(recurrence);
     RUN(linear_attention);
+    RUN(pool);
     RUN(short_conv);
     RUN(threads_change_during_a_call);
     ha_arena_close(&arena);

@@ -1,0 +1,190 @@
+/* Linformer (Wang et al. 2020, arXiv 2006.04768), for encoders: keys and values are projected along the sequence by learned
+ * matrices E and F [slots, length] (ops/pool.c), and softmax runs over the slots:
+ *     y_i = softmax(q_i (E K)^T / sqrt(dim)) F V
+ * E and F are shared by the heads of a layer and begin as means over the stretch of each slot. No sequence may be longer than
+ * `length`. */
+#include <math.h>
+
+#include "mixers/projections.h"
+#include "ops/ops.h"
+
+enum { SLOT_KEY_POOL = HA_SLOT_OWN, SLOT_VALUE_POOL };
+enum { OPTION_SLOTS, OPTION_LENGTH, OPTION_ROPE };
+
+typedef struct {
+    int q, kv, width; /* q = heads*dim, kv = kv_heads*dim, width = q + 2 kv */
+    ha_pool pool;
+    ha_attention over;
+} layout;
+
+static layout layout_of(const ha_mixer *mixer)
+{
+    const ha_config *c = mixer->config;
+    const int q = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
+    return (layout){q,
+                    kv,
+                    q + 2 * kv,
+                    {mixer->option[OPTION_SLOTS], mixer->option[OPTION_LENGTH]},
+                    {.heads = c->num_heads,
+                     .kv_heads = c->num_kv_heads,
+                     .dim = c->head_dim,
+                     .scale = 1.0f / sqrtf((float)c->head_dim)}};
+}
+
+typedef struct {
+    float *raw; /* what ha_project_in keeps */
+    float *qkv, *y, *lse, *k,
+        *v; /* [rows, width], [rows, q], [rows, heads]; pooled [slots of all sequences, kv] each */
+} saved_parts;
+
+static size_t slots_of(const layout *l, const ha_batch *batch)
+{
+    size_t n = 0;
+    for (int s = 0; s < batch->n_seq; s++)
+        n += (size_t)ha_pool_slots(&l->pool, batch->offset[s + 1] - batch->offset[s]);
+    return n;
+}
+
+static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
+{
+    const size_t n = (size_t)batch->rows;
+    saved_parts p = {.qkv = saved};
+    p.y = p.qkv + n * (size_t)l->width;
+    p.lse = p.y + n * (size_t)l->q;
+    p.k = p.lse + n * (size_t)l->over.heads;
+    p.v = p.k + slots_of(l, batch) * (size_t)l->kv;
+    p.raw = p.v + slots_of(l, batch) * (size_t)l->kv;
+    return p;
+}
+
+static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
+{
+    const layout l = layout_of(mixer);
+    return (size_t)batch->rows * (size_t)(l.width + l.q + l.over.heads) + 2 * slots_of(&l, batch) * (size_t)l.kv +
+           ha_project_in_saved(mixer, batch->rows);
+}
+
+/* Encoders have no cache. */
+static ha_state_shape state_shape(const ha_mixer *mixer)
+{
+    (void)mixer;
+    return (ha_state_shape){0};
+}
+
+static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
+{
+    const int slots = mixer->option[OPTION_SLOTS], length = mixer->option[OPTION_LENGTH];
+    if (slots > length)
+        return ha_fail(HA_BAD_VALUE, "layers[%d]: linformer's slots is %d, allowed are 1 to its length, %d", layer,
+                       slots, length);
+    HA_TRY(ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, 1, NULL, 0, params));
+    HA_TRY(ha_params_add(params, prefix, "key_pool.weight", HA_GROUP_MIXER, layer, 1, 0, 2, slots, length, 0,
+                         &mixer->at[SLOT_KEY_POOL]));
+    return ha_params_add(params, prefix, "value_pool.weight", HA_GROUP_MIXER, layer, 1, 0, 2, slots, length, 0,
+                         &mixer->at[SLOT_VALUE_POOL]);
+}
+
+static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
+{
+    const layout l = layout_of(mixer);
+    (void)rng;
+    ha_transfer_projections(mixer, softmax, mixer->config->num_kv_heads, weights);
+    ha_pool_start(&l.pool, weights + mixer->at[SLOT_KEY_POOL]);
+    ha_pool_start(&l.pool, weights + mixer->at[SLOT_VALUE_POOL]);
+}
+
+static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
+                         float *saved, ha_state *state)
+{
+    const ha_batch *batch = pass->batch;
+    const layout l = layout_of(mixer);
+    const size_t mark = ha_arena_mark(pass->arena);
+    (void)state;
+    for (int s = 0; s < batch->n_seq; s++)
+        if (batch->offset[s + 1] - batch->offset[s] > l.pool.length)
+            return ha_fail(HA_BAD_VALUE, "a sequence has %d tokens, allowed by linformer's length are 1 to %d",
+                           batch->offset[s + 1] - batch->offset[s], l.pool.length);
+    if (!saved)
+        HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
+    const saved_parts p = parts(mixer, &l, batch, saved);
+    int32_t *offset;
+    ha_keys *keys;
+    ha_project_in(mixer, pass, x, p.qkv, p.raw);
+    if (mixer->option[OPTION_ROPE])
+        ha_rotate(mixer, pass, l.over.heads + l.over.kv_heads, 1.0f, p.qkv, l.width);
+    HA_TRY(ha_pool_forward(&l.pool, batch, l.kv, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_KEY_POOL), p.k,
+                           pass->arena));
+    HA_TRY(ha_pool_forward(&l.pool, batch, l.kv, p.qkv + l.q + l.kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),
+                           p.v, pass->arena));
+    HA_PUSH(offset, pass->arena, (size_t)batch->n_seq + 1);
+    HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
+    ha_pool_offsets(&l.pool, batch, offset);
+    for (int s = 0; s < batch->n_seq; s++)
+        keys[s] = (ha_keys){.k = p.k + (ptrdiff_t)offset[s] * l.kv,
+                            .v = p.v + (ptrdiff_t)offset[s] * l.kv,
+                            .row = l.kv,
+                            .head_stride = l.over.dim,
+                            .length = offset[s + 1] - offset[s]};
+    HA_TRY(ha_attention_forward(&l.over, batch, p.qkv, l.width, keys, p.y, l.q, p.lse, NULL, pass->arena));
+    ha_project_out(mixer, pass, p.y, scale, out);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
+                          const float *dout, float *dx, double *gate)
+{
+    const ha_batch *batch = pass->batch;
+    const layout l = layout_of(mixer);
+    const size_t mark = ha_arena_mark(pass->arena), n = (size_t)batch->rows;
+    const int heads = l.over.heads, dim = l.over.dim, kv = l.kv;
+    const saved_parts p = parts(mixer, &l, batch, saved);
+    float *dy;
+    HA_PUSH(dy, pass->arena, n * (size_t)l.q);
+    ha_project_out_backward(mixer, pass, p.y, scale, dout, dy, gate);
+    if (scale != 0.0f) {
+        int32_t *offset;
+        float *dqkv, *delta, *dk, *dv;
+        HA_PUSH(offset, pass->arena, (size_t)batch->n_seq + 1);
+        HA_PUSH(dqkv, pass->arena, n * (size_t)l.width);
+        HA_PUSH(delta, pass->arena, n * (size_t)heads);
+        ha_pool_offsets(&l.pool, batch, offset);
+        HA_PUSH(dk, pass->arena, (size_t)offset[batch->n_seq] * (size_t)kv);
+        HA_PUSH(dv, pass->arena, (size_t)offset[batch->n_seq] * (size_t)kv);
+        ha_dot_per_head(batch->rows, heads, dim, dy, l.q, p.y, l.q, delta);
+        HA_TRY(ha_attention_backward(&l.over, batch, offset, p.qkv, l.width, p.k, p.v, kv, p.lse, delta, NULL, NULL, dy,
+                                     l.q, dqkv, l.width, dk, dv, kv, pass->arena));
+        HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_KEY_POOL), dk,
+                                dqkv + l.q, l.width, ha_grad(mixer, pass, SLOT_KEY_POOL), pass->arena));
+        HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q + kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),
+                                dv, dqkv + l.q + kv, l.width, ha_grad(mixer, pass, SLOT_VALUE_POOL), pass->arena));
+        if (mixer->option[OPTION_ROPE])
+            ha_rotate(mixer, pass, heads + l.over.kv_heads, -1.0f, dqkv, l.width);
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
+    }
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
+static double flops(const ha_mixer *mixer, double context)
+{
+    const layout l = layout_of(mixer);
+    const double slots = ha_pool_slots(&l.pool, context < l.pool.length ? (int)context : l.pool.length);
+    return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * slots * (l.kv + l.q);
+}
+
+const ha_mixer_kind ha_linformer_mixer = {
+    .name = "linformer",
+    .summary = "softmax over slots, learned projections of keys and values along the sequence; encoders only",
+    .option = {{"slots", 64, 1, 1 << 16, "rows that keys and values are projected to"},
+               {"length", 512, 1, 1 << 20, "tokens of the longest sequence"},
+               {"rope", 1, 0, 1, "rotate q and k"}},
+    .declare = declare,
+    .init_from_softmax = init,
+    .saved = saved_floats,
+    .state = state_shape,
+    .forward = forward,
+    .backward = backward,
+    .flops = flops,
+    .masks = HA_BIDIRECTIONAL_ONLY,
+};
