@@ -218,7 +218,7 @@ class ModelConfig:
 
     def with_task(self, task: TaskHead) -> ModelConfig:
         """The same with that head in the place of the LM head."""
-        return replace(self, task=task, **dict.fromkeys(_LM_HEAD, False))
+        return replace(self, task=task, lm_head=False, head_bias=False, head_transform=False)
 
     def to_core(self) -> dict[str, Any]:
         """The keyword dictionary that the C `Model` takes."""

@@ -79,6 +79,7 @@ def align(
     job = Job(
         model=probe,
         tokens=data.tokens,
+        segments=data.segments,
         windows=data.batches(steps, batch_size, options.seed),
         lr=schedules.combine(
             schedules.make(schedule, steps, lr, lr_final, options.warmup_steps),
@@ -140,7 +141,9 @@ def distill(
     if options.checkpoint is not None:
         job.facts["teacher"] = weights_fingerprint(teacher)
     if cache_teacher is not None:
-        job.teacher_hidden = open_cache(cache_teacher, teacher, data.tokens, job.windows, options.progress)
+        job.teacher_hidden = open_cache(
+            cache_teacher, teacher, data.tokens, job.windows, options.progress, data.segments
+        )
     if elastic is not False:
         job.before = sampler(hybrid, elastic, options.seed)
         job.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
@@ -202,6 +205,7 @@ def _whole_model(
     job = Job(
         model=hybrid,
         tokens=data.tokens,
+        segments=data.segments,
         windows=data.batches(steps, batch_size, options.seed),
         lr=schedules.combine(mixers, rest),
         label=stage,
@@ -255,7 +259,7 @@ def run_facts(
         **options.facts(),
         **rates,
         **more,
-        "data": digest(job.tokens, job.windows),
+        "data": digest(job.tokens, job.windows, *([] if job.segments is None else [job.segments])),
         "rates": digest(job.lr),
         "start": weights_fingerprint(job.model),
     }

@@ -103,8 +103,8 @@ class Job:
     len(windows) steps each.
 
     windows int64 [steps, batch, 2]; lr float32 [steps, 2]; columns: width of the loss table; make(layers):
-    the C trainer of a phase; teacher_hidden, weights, labels: see `_core.Distiller.run`; before(t): called
-    before every step t that is a multiple of `before_steps`; facts: what a checkpoint must agree with.
+    the C trainer of a phase; teacher_hidden, weights, labels, segments: see `_core.Distiller.run`; before(t):
+    called before every step t that is a multiple of `before_steps`; facts: what a checkpoint must agree with.
     """
 
     model: Model
@@ -118,6 +118,7 @@ class Job:
     teacher_hidden: npt.NDArray[np.float32] | None = None
     weights: npt.NDArray[np.float32] | None = None
     labels: npt.NDArray[Any] | None = None
+    segments: npt.NDArray[np.int32] | None = None
     before: Callable[[int], None] | None = None
     before_steps: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
@@ -225,6 +226,7 @@ class _Run:
                 after_step,
                 job.weights,
                 job.labels,
+                job.segments,
             )
         except KeyboardInterrupt:
             # the table of an interrupted slice is lost; the means that came by stand in for its columns

@@ -200,7 +200,8 @@ static int steps(distiller_object *self, const run_arg *r, int64_t start, int64_
     const ha_interrupt check = {ha_poll_signals, NULL};
     int64_t tokens = 0;
     for (int64_t i = start; i < stop; i++) {
-        const ha_windows part = {r->w.view.token, r->w.view.window + i * batch * 2, (int)batch, r->w.view.vocabulary};
+        const ha_windows part = {r->w.view.token, r->w.view.window + i * batch * 2, (int)batch, r->w.view.vocabulary,
+                                 r->w.view.segment};
         const ha_train_data given = data_of(self, r, i);
         const float *rate = (const float *)PyArray_DATA(r->lr) + 2 * i;
         const float by_group[2] = {[HA_GROUP_MIXER] = rate[0], [HA_GROUP_REST] = rate[1]};
@@ -310,18 +311,19 @@ static int parse_run(const distiller_object *self, PyObject *lr, PyObject *hidde
 
 static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens",         "windows",  "lr",      "start",  "stop",
-                            "teacher_hidden", "callback", "weights", "labels", NULL};
-    PyObject *tokens, *windows, *lr, *hidden = Py_None, *callback = Py_None, *weights = Py_None, *labels = Py_None;
+    static char *names[] = {"tokens",   "windows", "lr",     "start",    "stop", "teacher_hidden",
+                            "callback", "weights", "labels", "segments", NULL};
+    PyObject *tokens, *windows, *lr, *hidden = Py_None, *callback = Py_None, *weights = Py_None, *labels = Py_None,
+                                     *segments = Py_None;
     long long start, stop;
     run_arg r = {0};
     PyArrayObject *losses = NULL;
     const ha_config *c = &self->student->model->config;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OOOO:run", names, &tokens, &windows, &lr, &start, &stop,
-                                     &hidden, &callback, &weights, &labels))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OOOOO:run", names, &tokens, &windows, &lr, &start, &stop,
+                                     &hidden, &callback, &weights, &labels, &segments))
         return NULL;
     const int shortest = self->stage == HA_STAGE_FINETUNE && c->task.kind == HA_TASK_NONE ? 2 : 1;
-    if (ha_windows_parse(self->student, tokens, windows, shortest, &r.w) < 0)
+    if (ha_windows_parse(self->student, tokens, windows, segments, shortest, &r.w) < 0)
         return NULL;
     if (PyArray_NDIM(r.w.windows) != 3 || PyArray_DIM(r.w.windows, 1) < 1) {
         PyErr_SetString(PyExc_ValueError, "windows must have shape [steps, batch, 2]");
@@ -410,7 +412,7 @@ static int set_step(distiller_object *self, PyObject *value, void *closure)
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))run, METH_VARARGS | METH_KEYWORDS,
      "run($self, tokens, windows, lr, start, stop, teacher_hidden=None, callback=None, weights=None, "
-     "labels=None)\n--\n\n"
+     "labels=None, segments=None)\n--\n\n"
      "Optimizer steps start .. stop - 1; returns losses, float64 [stop - start, 1], mean per token, or [.., "
      "num_layers] when aligning.\n\n"
      "tokens: int32 [n]; windows: int64 [steps, batch, 2]; lr: float32 [steps, 2], of the mixers and of the rest.\n"
@@ -421,6 +423,7 @@ static PyMethodDef methods[] = {
      "with a task: int32 [steps, batch, 1] classes, float32 [steps, batch, num_labels] values, or int32 [steps, batch, "
      "2] "
      "first and last token of a span.\n"
+     "segments: int32 [n], token types of models that have them; None: all 0.\n"
      "Ctrl-C is honoured inside a step and leaves model and `step` as after the last whole one."},
     {"moments", (PyCFunction)moments, METH_NOARGS,
      "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, "

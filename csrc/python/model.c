@@ -486,14 +486,15 @@ static PyMethodDef methods[] = {
      "nll($self, tokens, mask=None)\n--\n\n-log p(token t + 1 | tokens up to t) in nats, float32 [B, T - 1]; 0 where "
      "padded. Logits never exist at once."},
     {"forward_windows", (PyCFunction)(void (*)(void))ha_model_forward_windows, METH_VARARGS | METH_KEYWORDS,
-     "forward_windows($self, tokens, windows, out)\n--\n\n"
+     "forward_windows($self, tokens, windows, out, segments=None)\n--\n\n"
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
-     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
+     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]; "
+     "segments: int32 [n], token types of models that have them; None: all 0."},
     {"task_logits", (PyCFunction)(void (*)(void))ha_model_task_logits, METH_VARARGS | METH_KEYWORDS,
-     "task_logits($self, tokens, windows)\n--\n\n"
+     "task_logits($self, tokens, windows, segments=None)\n--\n\n"
      "Logits of the task's head, float32 [m, num_labels]; for spans [n, 2], start and end at the place of every token "
      "in a window.\n\n"
-     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence."},
+     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; segments as in forward_windows."},
     {"parameters", (PyCFunction)(void (*)(void))parameters, METH_VARARGS | METH_KEYWORDS,
      "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored "
      "parameters read-only "

@@ -44,14 +44,16 @@ void ha_unlock(model_object *model, model_object *other);
     Py_END_ALLOW_THREADS ha_unlock(model, other); \
     }
 
-/* A checked stream of windows: tokens [n] int32, and a copy of windows [m, 2] int64; both references are owned. */
+/* A checked stream of windows: tokens [n] int32, segments [n] int32 or NULL, and a copy of windows [m, 2] int64; the
+ * references are owned. */
 typedef struct {
-    PyArrayObject *tokens, *windows;
+    PyArrayObject *tokens, *segments, *windows;
     ha_windows view;
 } windows_arg;
 
-/* windows may have any shape that ends in 2. Token ids and bounds are checked against `model`; `shortest` tokens a window. */
-int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, int shortest, windows_arg *out);
+/* windows may have any shape that ends in 2; segments may be None. Token ids and bounds are checked against `model`; `shortest` tokens a window. */
+int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, PyObject *segments, int shortest,
+                     windows_arg *out);
 void ha_windows_clear(windows_arg *arg);
 
 /* Weights [n] of the stream's tokens, each 0 or more, with some in every window past the tokens that `model` does not

@@ -100,6 +100,7 @@ done:
 void ha_windows_clear(windows_arg *arg)
 {
     Py_CLEAR(arg->tokens);
+    Py_CLEAR(arg->segments);
     Py_CLEAR(arg->windows);
 }
 
@@ -125,7 +126,8 @@ static int check_windows(const windows_arg *a, int vocabulary, int shortest)
     return 0;
 }
 
-int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, int shortest, windows_arg *out)
+int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, PyObject *segments, int shortest,
+                     windows_arg *out)
 {
     *out = (windows_arg){0};
     out->tokens = ha_array_arg(tokens, "tokens", NPY_INT32, 1, NULL);
@@ -137,12 +139,16 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
         PyErr_SetString(PyExc_ValueError, "windows must have (start, stop) pairs along its last axis");
         Py_CLEAR(out->windows);
     }
+    if (out->windows && segments != Py_None &&
+        !(out->segments = ha_array_arg(segments, "segments", NPY_INT32, 1, PyArray_DIMS(out->tokens))))
+        Py_CLEAR(out->windows);
     if (!out->windows || check_windows(out, model->model->config.vocab_size, shortest) < 0) {
         ha_windows_clear(out);
         return -1;
     }
-    out->view = (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows),
-                             (int)(PyArray_SIZE(out->windows) / 2), model->model->config.vocab_size};
+    out->view =
+        (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows), (int)(PyArray_SIZE(out->windows) / 2),
+                     model->model->config.vocab_size, out->segments ? PyArray_DATA(out->segments) : NULL};
     return 0;
 }
 

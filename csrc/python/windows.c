@@ -3,12 +3,12 @@
 
 PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "out", NULL};
-    PyObject *tokens, *windows, *out;
+    static char *names[] = {"tokens", "windows", "out", "segments", NULL};
+    PyObject *tokens, *windows, *out, *segments = Py_None;
     windows_arg w;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:forward_windows", names, &tokens, &windows, &out))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:forward_windows", names, &tokens, &windows, &out, &segments))
         return NULL;
-    if (!ha_model_ready(self) || ha_windows_parse(self, tokens, windows, 1, &w) < 0)
+    if (!ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
         return NULL;
     const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->config.hidden_size};
     PyArrayObject *to = ha_array_out(out, "out", NPY_FLOAT32, 2, shape);
@@ -32,15 +32,16 @@ PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject 
 
 PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", NULL};
-    PyObject *tokens, *windows;
+    static char *names[] = {"tokens", "windows", "segments", NULL};
+    PyObject *tokens, *windows, *segments = Py_None;
     windows_arg w;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:task_logits", names, &tokens, &windows) || !ha_model_ready(self))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:task_logits", names, &tokens, &windows, &segments) ||
+        !ha_model_ready(self))
         return NULL;
     const ha_task *task = &self->model->config.task;
     if (task->kind == HA_TASK_NONE)
         return PyErr_Format(PyExc_ValueError, "the model has no head for a task");
-    if (ha_windows_parse(self, tokens, windows, 1, &w) < 0)
+    if (ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
         return NULL;
     const npy_intp shape[2] = {task->kind == HA_TASK_SPAN ? PyArray_DIM(w.tokens, 0) : w.view.count, task->labels};
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);

@@ -61,7 +61,7 @@ def task_from_hf(hf: dict[str, Any], head: FamilyHead = DECODER) -> TaskHead | N
     names = hf.get("architectures") or []
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
     if name.endswith(_CLASS["span"]):
-        return TaskHead(kind="span", num_labels=2, bias=True)
+        return TaskHead(kind="span", num_labels=2, pool=head.pool, bias=True)
     if not name.endswith(_CLASS["classify"]):
         return None
     labels = hf.get("id2label")

@@ -16,13 +16,12 @@ from ..errors import DataError
 
 @dataclass(frozen=True)
 class Examples:
-    """`data`: the sequences, one window each, for `align`, `score` and `distill`; labels as `of` takes them;
-    segments int32 [n]: the token types of pairs, as long as the stream, or None.
+    """`data`: the sequences, one window each, with their segments if any, for `align`, `score` and `distill`;
+    labels as `of` takes them.
     """
 
     data: TokenData
     labels: npt.NDArray[Any] | None = None
-    segments: npt.NDArray[np.int32] | None = None
 
     @classmethod
     def of(
@@ -56,7 +55,7 @@ class Examples:
             raise DataError(
                 f"labels has shape {given.shape}; allowed: one for each of {len(windows)} sequences"
             )
-        return cls(TokenData(tokens, windows, label), given, types)
+        return cls(TokenData(tokens, windows, label, segments=types), given)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -67,8 +66,8 @@ class Examples:
         if not sequences:
             raise DataError(f"chosen is {chosen}, none of the {len(self)} examples; allowed: 1 or more")
         types = None
-        if self.segments is not None:
-            types = [self.segments[start:stop] for start, stop in self.data.windows[chosen]]
+        if self.data.segments is not None:
+            types = [self.data.segments[start:stop] for start, stop in self.data.windows[chosen]]
         return Examples.of(
             sequences, None if self.labels is None else self.labels[chosen], types, self.data.label
         )
@@ -105,7 +104,7 @@ class Examples:
 
     def fingerprint(self) -> str:
         """Equal examples, equal fingerprint."""
-        more = [array for array in (self.labels, self.segments) if array is not None]
+        more = [array for array in (self.labels, self.data.segments) if array is not None]
         return digest(self.data.tokens, self.data.windows, *more)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..data import slices
+from ..data import TokenData, slices
 from .examples import Examples, flatten
 from .head import head_of
 
@@ -31,11 +31,11 @@ def predict(
     """
     span = head_of(model).kind == "span"
     if isinstance(sequences, Examples):
-        tokens, windows = sequences.data.tokens, sequences.data.windows
+        data = sequences.data
     else:
-        tokens, windows = flatten(sequences)
+        data = TokenData(*flatten(sequences))
     found: list[Floats] = []
-    for part in tqdm(slices(windows, SLICE_TOKENS), desc="predict", disable=not progress, leave=False):
-        logits = model.task_logits(tokens, part)
+    for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="predict", disable=not progress, leave=False):
+        logits = model.task_logits(data.tokens, part, data.segments)
         found += [logits[start:stop].copy() for start, stop in part] if span else [logits]
     return found if span else np.concatenate(found)

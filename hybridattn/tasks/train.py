@@ -71,6 +71,7 @@ def finetune(
     job = Job(
         model=model,
         tokens=examples.data.tokens,
+        segments=examples.data.segments,
         windows=windows,
         lr=schedules.combine(rates[0], rates[1]),
         label="finetune",
