@@ -5,8 +5,9 @@
 all-MiniLM-L6-v2 with a fresh head, fine-tuned on sentences of film reviews (built in), or on GLUE's SST-2
 where its training file is given: the last --dev of its rows, after a seeded shuffle, are held out. Step 1
 aligns a linear mixer in every layer on the same sentences without their labels; layers are scored by the KL
-between the classifiers' predictions; every hybrid is distilled on those predictions with the same steps. GLUE-style: the official
-validation and test sets are not used. Every finished row is a JSON file in --out and is not done again.
+between the classifiers' predictions; every hybrid is distilled on those predictions with the same steps.
+GLUE-style: the official validation and test sets are not used. Every finished row is a JSON file in --out and
+is not done again.
 """
 
 from __future__ import annotations
