@@ -31,8 +31,9 @@ def add_head(
     stands for a sequence, by default the "last" of a decoder and the "first" of a bidirectional model; pooler
     and bias as in `config.TaskHead`. With the defaults the head is that of the family's sequence classifiers
     and question answering models in transformers. Its weights are normal with a standard deviation of 0.02
-    drawn from `seed`, its biases 0; that goes for the pooler too, of which an encoder's file may have had
-    one, trained on pairs of sentences. Raises ConfigError.
+    drawn from `seed`, its biases 0, those of a pooler too: one that the file of a BertModel has is not read.
+    Encoders of sentences (MiniLM) were trained on the mean over tokens, so pool="mean" suits them. Raises
+    ConfigError.
     """
     check_int("seed", seed, 0)
     family, span = layout_of(model.model_config).task, kind == "span"
