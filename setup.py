@@ -33,9 +33,19 @@ os.environ.setdefault("CC", shlex.join(compiler()))  # one compiler finds BLIS a
 
 # Contraction into FMA is wanted; everything else stays IEEE. -ffast-math is not: at link time it turns on
 # flush-to-zero for the whole process. -march=native is not: one binary runs everywhere (see csrc/kernels).
-CFLAGS = ["-std=gnu11", "-O3", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
-          "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter",
-          "-Wno-missing-field-initializers"]
+CFLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fopenmp",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+]
 LDFLAGS = ["-fopenmp", "-Wl,--exclude-libs,ALL"]
 
 
@@ -76,9 +86,15 @@ class BuildCore(build_ext):
     def build_extension(self, ext):
         blis = self.find_blis()
         more_compile, more_link = switches()
-        cflags = [*CFLAGS, *blis.cflags, "-isystem", numpy.get_include(),
-                  f'-DHA_VERSION="{self.distribution.get_version()}"', f'-DHA_BLIS_SOURCE="{blis.source}"',
-                  *more_compile]  # after Python's own flags, so these win
+        cflags = [
+            *CFLAGS,
+            *blis.cflags,
+            "-isystem",
+            numpy.get_include(),
+            f'-DHA_VERSION="{self.distribution.get_version()}"',
+            f'-DHA_BLIS_SOURCE="{blis.source}"',
+            *more_compile,
+        ]  # after Python's own flags, so these win
         key = [*self.compiler.compiler_so, *cflags, numpy.__version__, sys.version]
         key[key.index(numpy.get_include())] = "numpy"  # a new temporary folder in every isolated build
         folder = Path("build", "obj", hashlib.sha256("\0".join(key).encode()).hexdigest()[:12])
@@ -89,15 +105,25 @@ class BuildCore(build_ext):
             if not up_to_date(Path(obj)):
                 Path(obj).parent.mkdir(parents=True, exist_ok=True)
                 deps = ["-MMD", "-MF", str(Path(obj).with_suffix(".d"))]
-                self.compiler.compile([source], output_dir=str(folder), macros=macros, debug=self.debug,
-                                      include_dirs=ext.include_dirs, extra_postargs=[*cflags, *deps])
+                self.compiler.compile(
+                    [source],
+                    output_dir=str(folder),
+                    macros=macros,
+                    debug=self.debug,
+                    include_dirs=ext.include_dirs,
+                    extra_postargs=[*cflags, *deps],
+                )
             return obj
 
         with ThreadPoolExecutor(self.jobs()) as pool:
             objects = list(pool.map(compile_one, ext.sources))
         self.compiler.link_shared_object(
-            objects, self.get_ext_fullpath(ext.name), debug=self.debug, build_temp=self.build_temp,
-            extra_postargs=[*blis.libs, *LDFLAGS, *more_link])
+            objects,
+            self.get_ext_fullpath(ext.name),
+            debug=self.debug,
+            build_temp=self.build_temp,
+            extra_postargs=[*blis.libs, *LDFLAGS, *more_link],
+        )
 
     @staticmethod
     def find_blis():

@@ -71,8 +71,19 @@ def links(candidate: Blis) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(PROBE)
-        command = [*compiler(), "-w", "-fPIC", "-shared", "-Wl,-z,defs", "-fopenmp", *candidate.cflags,
-                   str(source), "-o", str(Path(folder, "probe.so")), *candidate.libs]
+        command = [
+            *compiler(),
+            "-w",
+            "-fPIC",
+            "-shared",
+            "-Wl,-z,defs",
+            "-fopenmp",
+            *candidate.cflags,
+            str(source),
+            "-o",
+            str(Path(folder, "probe.so")),
+            *candidate.libs,
+        ]
         try:
             return subprocess.run(command, capture_output=True).returncode == 0
         except OSError:

@@ -69,6 +69,7 @@ _MODULES = (
     "rankings",
     "schedules",
     "select",
+    "tasks",
 )
 
 __all__ = ["__version__", *_MODULES, *_HOME]
@@ -89,6 +90,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from . import rankings as rankings
     from . import schedules as schedules
     from . import select as select
+    from . import tasks as tasks
     from ._core import Cache as Cache
     from ._core import Distiller as Distiller
     from ._core import KLScorer as KLScorer

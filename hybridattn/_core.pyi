@@ -105,7 +105,10 @@ class Model:
         segments: _I32 | None = None,
     ) -> _F32: ...
     def nll(self, tokens: _I32, mask: _Mask | None = None) -> _F32: ...
-    def forward_windows(self, tokens: _I32, windows: _I64, out: _F32) -> None: ...
+    def forward_windows(
+        self, tokens: _I32, windows: _I64, out: _F32, segments: _I32 | None = None
+    ) -> None: ...
+    def task_logits(self, tokens: _I32, windows: _I64, segments: _I32 | None = None) -> _F32: ...
     def cost(self, context: float = 1024.0) -> list[dict[str, dict[str, float]]]: ...
 
 @final
@@ -130,6 +133,8 @@ class KLScorer:
     def __new__(cls, model: Model, teacher: Model | None = None) -> Self: ...
     @property
     def layer_passes(self) -> int: ...
+    @property
+    def measure(self) -> Literal["kl", "task_kl", "task_mse", "hidden"]: ...
     def kl(
         self,
         tokens: _I32,
@@ -137,6 +142,7 @@ class KLScorer:
         gates: _F32 | None = None,
         teacher_hidden: _F32 | None = None,
         weights: _F32 | None = None,
+        segments: _I32 | None = None,
     ) -> _F64: ...
     def evaluate(
         self,
@@ -145,6 +151,7 @@ class KLScorer:
         gates: _F32 | None = None,
         teacher_hidden: _F32 | None = None,
         weights: _F32 | None = None,
+        segments: _I32 | None = None,
     ) -> tuple[_F64, _F64]: ...
     def flip(
         self,
@@ -155,6 +162,7 @@ class KLScorer:
         teacher_hidden: _F32 | None = None,
         weights: _F32 | None = None,
         nll: bool = False,
+        segments: _I32 | None = None,
     ) -> tuple[_F64, _F64]: ...
     def gate_gradient(
         self,
@@ -163,8 +171,9 @@ class KLScorer:
         gates: _F32,
         teacher_hidden: _F32 | None = None,
         weights: _F32 | None = None,
+        segments: _I32 | None = None,
     ) -> tuple[_F64, _F64]: ...
-    def alignment(self, tokens: _I32, windows: _I64) -> tuple[_F64, _F64]: ...
+    def alignment(self, tokens: _I32, windows: _I64, segments: _I32 | None = None) -> tuple[_F64, _F64]: ...
 
 @final
 class Distiller:
@@ -191,6 +200,9 @@ class Distiller:
         stop: int,
         teacher_hidden: _F32 | None = None,
         callback: Callable[[int, float, float, int], object] | None = None,
+        weights: _F32 | None = None,
+        labels: npt.NDArray[Any] | None = None,
+        segments: _I32 | None = None,
     ) -> _F64: ...
     def moments(self) -> dict[str, dict[str, Tensor]]: ...
     def trainable(self) -> list[str]: ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import ConfigError
@@ -46,6 +46,12 @@ def check_bool(name: str, value: object) -> bool:
     return value
 
 
+# In the order of the numbers by which the core knows them.
+TASKS = ("none", "classify", "regress", "span")
+POOLS = ("first", "last", "mean")
+POOLERS = ("none", "tanh", "relu")
+
+
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     """`value` as one of the names, or ConfigError."""
     if not isinstance(value, str) or value not in allowed:
@@ -58,6 +64,7 @@ NORMS = ("rms", "layer")
 BLOCKS = ("pre", "post", "parallel")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 SWIGLU = "swiglu"
+_LM_HEAD = ("lm_head", "head_bias", "head_transform")
 _BOOLS = (
     "bidirectional",
     "attention_bias",
@@ -66,11 +73,47 @@ _BOOLS = (
     "qk_norm",
     "embed_norm",
     "final_norm",
-    "lm_head",
-    "head_bias",
-    "head_transform",
+    *_LM_HEAD,
     "tie_embeddings",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskHead:
+    """What a model answers about a sequence: its class ("classify"), values ("regress"), or where in it a
+    span starts and ends ("span", two logits a token).
+
+    logits = classifier(act(pooler(pool(hidden)))): pool is the "first" or "last" token of the sequence or
+    the "mean" of all; pooler: the activation of a dense layer before the classifier, "tanh" as in BERT,
+    "relu" as in DistilBERT, or "none" for no such layer; bias: the classifier has one.
+    """
+
+    kind: str
+    num_labels: int = 2
+    pool: str = "last"
+    pooler: str = "none"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("task kind", self.kind, TASKS[1:])
+        check_int("num_labels", self.num_labels, 1, 1 << 20)
+        check_choice("task pool", self.pool, POOLS)
+        check_choice("task pooler", self.pooler, POOLERS)
+        check_bool("task bias", self.bias)
+        if self.kind == "span" and self.num_labels != 2:
+            raise refuse("num_labels of a span", self.num_labels, "2, for start and end")
+        if self.kind == "span" and self.pooler != "none":
+            raise refuse("task pooler of a span", self.pooler, "none")
+
+    def to_core(self) -> dict[str, int]:
+        """The part of the core's configuration."""
+        return {
+            "task": TASKS.index(self.kind),
+            "num_labels": self.num_labels,
+            "task_pool": POOLS.index(self.pool),
+            "task_pooler": POOLERS.index(self.pooler),
+            "task_bias": int(self.bias),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +134,8 @@ class ModelConfig:
     first of them. segments: embeddings of token types, 0 for none. embed_norm: a norm after the embeddings,
     final_norm: one after the last layer.
     lm_head: whether there is one; without it the model has hidden states only. head_bias: it has a bias.
-    head_transform: a dense layer, an activation (that of the MLP) and a norm stand before it.
+    head_transform: a dense layer, an activation (that of the MLP) and a norm stand before it. task: the head
+    of a task, which stands in the place of all three.
     hf: the raw Hugging Face config, for writing back; not compared.
     """
 
@@ -127,6 +171,7 @@ class ModelConfig:
     max_positions: int
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    task: TaskHead | None = None
     hf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +196,8 @@ class ModelConfig:
         check_choice("mlp", self.mlp, (SWIGLU, *ACTIVATIONS))
         if self.head_transform and self.mlp == SWIGLU:
             raise refuse("mlp", self.mlp, f"with head_transform {', '.join(ACTIVATIONS)}")
+        if self.task is not None and any(getattr(self, name) for name in _LM_HEAD):
+            raise refuse("lm_head", True, "false beside a task, without head_bias and head_transform")
         if self.positions and self.max_positions != self.positions:
             raise refuse("max_positions", self.max_positions, f"{self.positions}, the learned positions")
         if self.num_heads % self.num_kv_heads:
@@ -168,6 +215,10 @@ class ModelConfig:
             check_int("bos_token_id", self.bos_token_id, 0, self.vocab_size - 1)
         for token in self.eos_token_ids:
             check_int("eos_token_ids", token, 0, self.vocab_size - 1)
+
+    def with_task(self, task: TaskHead) -> ModelConfig:
+        """The same with that head in the place of the LM head."""
+        return replace(self, task=task, lm_head=False, head_bias=False, head_transform=False)
 
     def to_core(self) -> dict[str, Any]:
         """The keyword dictionary that the C `Model` takes."""
@@ -192,4 +243,5 @@ class ModelConfig:
             "position_offset": self.position_offset,
             "segments": self.segments,
             **{name: getattr(self, name) for name in _BOOLS},
+            **(self.task.to_core() if self.task else {}),
         }

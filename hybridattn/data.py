@@ -41,14 +41,16 @@ class TokenData:
     open.
 
     `label` says what the text is ("plain", "recall", "mix", a file name); scores and reports print it.
-    `weights` float32 [n], for scores: how much the prediction of each token counts (None: all alike),
-    such as answers alone.
+    `weights` float32 [n], for scores and step 2: how much the prediction of each token counts (None: all
+    alike), such as answers alone, or the masked tokens of a bidirectional model. `segments` int32 [n]: the
+    token types of models that have them (None: all 0).
     """
 
     tokens: Tokens
     windows: Windows
     label: str = "plain"
     weights: npt.NDArray[np.float32] | None = None
+    segments: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         tokens = np.ascontiguousarray(self.tokens, dtype=np.int32)
@@ -60,6 +62,11 @@ class TokenData:
             object.__setattr__(self, "weights", weights)
             if weights.shape != tokens.shape:
                 raise DataError(f"weights has shape {weights.shape}; allowed: {tokens.shape}, as tokens")
+        if self.segments is not None:
+            segments = np.ascontiguousarray(self.segments, dtype=np.int32)
+            object.__setattr__(self, "segments", segments)
+            if segments.shape != tokens.shape:
+                raise DataError(f"segments has shape {segments.shape}; allowed: {tokens.shape}, as tokens")
         if tokens.ndim != 1:
             raise DataError(f"tokens has shape {tokens.shape}; allowed: [n]")
         if windows.ndim != 2 or windows.shape[1] != 2 or len(windows) == 0:
@@ -114,7 +121,7 @@ class TokenData:
     @classmethod
     def concat(cls, parts: Sequence[TokenData], label: str) -> TokenData:
         """All windows of all parts over one stream. Beside weighted parts, tokens of the others count 1
-        each.
+        each; beside parts with segments, theirs are 0.
         """
         offsets = np.cumsum([0, *(len(p.tokens) for p in parts)])
         windows = [p.windows + offset for p, offset in zip(parts, offsets, strict=False)]
@@ -123,7 +130,13 @@ class TokenData:
             weights = np.concatenate(
                 [np.ones(len(p.tokens), np.float32) if p.weights is None else p.weights for p in parts]
             )
-        return cls(np.concatenate([p.tokens for p in parts]), np.concatenate(windows), label, weights)
+        segments = None
+        if any(p.segments is not None for p in parts):
+            segments = np.concatenate(
+                [np.zeros(len(p.tokens), np.int32) if p.segments is None else p.segments for p in parts]
+            )
+        tokens = np.concatenate([p.tokens for p in parts])
+        return cls(tokens, np.concatenate(windows), label, weights, segments)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -147,7 +160,8 @@ class TokenData:
             )
         low, high = int(chosen[:, 0].min()), int(chosen[:, 1].max())
         weights = None if self.weights is None else self.weights[low:high]
-        return TokenData(self.tokens[low:high], chosen - low, label or self.label, weights)
+        segments = None if self.segments is None else self.segments[low:high]
+        return TokenData(self.tokens[low:high], chosen - low, label or self.label, weights, segments)
 
     def split(self, holdout_windows: int) -> tuple[TokenData, TokenData]:
         """(training data, held-out data): the last `holdout_windows` windows are held out, nothing of them
@@ -174,9 +188,9 @@ class TokenData:
         return np.ascontiguousarray(self.windows[index[: steps * batch]].reshape(steps, batch, 2))
 
     def fingerprint(self) -> str:
-        """A digest of tokens, windows and weights: equal data, equal fingerprint."""
-        weights = [] if self.weights is None else [self.weights]
-        return digest(self.tokens, self.windows, *weights)
+        """A digest of tokens, windows, weights and segments: equal data, equal fingerprint."""
+        more = [array for array in (self.weights, self.segments) if array is not None]
+        return digest(self.tokens, self.windows, *more)
 
 
 def cut(num_tokens: int, seq_len: int, keep_tail: bool) -> Windows:

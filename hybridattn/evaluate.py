@@ -157,12 +157,16 @@ def kl(
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
-    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens.
+    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens,
+    measure. Of models without an LM head the numbers are what `KLScorer.measure` says, with no ppl
+    and tokens.
     """
     scorer = KLScorer(student, teacher)
+    if scorer.measure != "kl":
+        return _distance(scorer, data, teacher_hidden, progress)
     values, counts, sums = [], [], 0.0
     for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
-        divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden)
+        divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments)
         count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
         values.append(divergence)
         counts.append(count)
@@ -176,7 +180,19 @@ def kl(
         "per_sequence": per_sequence.tolist(),
         "ppl": math.exp(min(sums / predicted, 700.0)),
         "tokens": predicted,
+        "measure": scorer.measure,
     }
+
+
+def _distance(
+    scorer: KLScorer, data: TokenData, teacher_hidden: npt.NDArray[np.float32] | None, progress: bool
+) -> dict[str, Any]:
+    """`kl` of models without an LM head: every sequence counts alike."""
+    parts = tqdm(slices(data.windows, SLICE_TOKENS), desc=scorer.measure, disable=not progress, leave=False)
+    found = [scorer.kl(data.tokens, part, None, teacher_hidden, None, data.segments) for part in parts]
+    per_sequence = np.concatenate(found).tolist()
+    mean, stderr = stats.mean(per_sequence)
+    return {"mean": mean, "stderr": stderr, "per_sequence": per_sequence, "measure": scorer.measure}
 
 
 def recall(
@@ -234,5 +250,5 @@ def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
     """Hidden states after the final norm at every token of the windows, float32 [tokens, hidden_size]."""
     out = np.zeros((len(data.tokens), model.config["hidden_size"]), np.float32)
     for part in slices(data.windows, SLICE_TOKENS):
-        model.forward_windows(data.tokens, part, out)
+        model.forward_windows(data.tokens, part, out, data.segments)
     return out

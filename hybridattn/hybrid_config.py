@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ._core import mixers
-from .config import ModelConfig, refuse
+from .config import ModelConfig, TaskHead, refuse
 from .elastic import order_of
 from .errors import ConfigError, PlanError
-from .families import config_from_hf
+from .families import config_from_hf, layout_of
+from .families.heads import task_to_hf
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ Spec = dict[str, Any]
 
 HYBRID_TYPE = "hybridattn"
 _LAYER_TYPE = {"softmax": "full_attention"}
+_ARCHITECTURE = {
+    None: "HybridAttnForCausalLM",
+    "classify": "HybridAttnForSequenceClassification",
+    "regress": "HybridAttnForSequenceClassification",
+    "span": "HybridAttnForQuestionAnswering",
+}
 _OURS = (HYBRID_TYPE, "base_model_type", "architectures", "layer_types")
 
 
@@ -51,10 +58,12 @@ def to_hf(model: Model, dtype: str) -> dict[str, Any]:
         raise ConfigError(
             "model_config.hf is empty; allowed: the Hugging Face config that the model was made from"
         )
-    hf = {**model.model_config.hf, "torch_dtype": dtype}
+    hf = {**model.model_config.hf, **task_to_hf(model.model_config), "torch_dtype": dtype}
+    task = model.model_config.task
     if "dtype" in hf:
         hf["dtype"] = dtype
-    if all([spec["kind"] for spec in specs] == ["softmax"] for specs in model.layers):
+    plain = all([spec["kind"] for spec in specs] == ["softmax"] for specs in model.layers)
+    if plain and (task is None or layout_of(model.model_config).task.computes(task)):
         return hf
     section: dict[str, Any] = {"format": 1, "layers": model.layers}
     if any(len(specs) > 1 for specs in model.layers):
@@ -63,12 +72,14 @@ def to_hf(model: Model, dtype: str) -> dict[str, Any]:
         section["plan"] = model.plan.to_dict()
     if model.softmax_order is not None:
         section["softmax_order"] = list(model.softmax_order)
+    if task is not None:
+        section["task"] = asdict(task)
     section["base_architectures"] = hf.get("architectures")
     return {
         **hf,
         "model_type": HYBRID_TYPE,
         "base_model_type": hf["model_type"],
-        "architectures": ["HybridAttnForCausalLM"],
+        "architectures": [_ARCHITECTURE[task.kind if task else None]],
         "layer_types": [
             "mixed" if len(specs) > 1 else _LAYER_TYPE.get(specs[0]["kind"], "linear_attention")
             for specs in model.layers
@@ -105,6 +116,8 @@ def _split(content: dict[str, Any]) -> tuple[ModelConfig, Section]:
     if section.get("base_architectures") is not None:
         hf["architectures"] = section["base_architectures"]
     config = config_from_hf(hf)
+    if section.get("task") is not None:
+        config = config.with_task(_task(section["task"]))
     count = config.num_layers
     layers, gates, order = section.get("layers"), section.get("gates"), section.get("softmax_order")
     if not _is_list(layers, list, count) or not all(_is_list(specs, dict) for specs in layers):
@@ -120,6 +133,15 @@ def _split(content: dict[str, Any]) -> tuple[ModelConfig, Section]:
         None if plan is None else Plan.from_dict(plan, f"{HYBRID_TYPE}.plan"),
         None if order is None else order_of(order, count),
     )
+
+
+def _task(value: Any) -> TaskHead:
+    try:
+        return TaskHead(**value)
+    except TypeError:
+        raise refuse(
+            f"{HYBRID_TYPE}.task", value, "an object with kind, num_labels, pool, pooler, bias"
+        ) from None
 
 
 def _is_list(value: Any, kind: type | tuple[type, ...], length: int | None = None) -> TypeGuard[list[Any]]:

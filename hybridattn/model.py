@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from . import _core, hub
-from .config import ModelConfig, refuse
+from .config import ModelConfig, TaskHead, refuse
 from .elastic import chosen, gates_for
 from .errors import ConfigError, PlanError
 from .files import atomic_write
@@ -230,6 +230,16 @@ class Model(_core.Model):
         self._share(twin)
         return twin
 
+    def with_task(self, task: TaskHead) -> Model:
+        """A copy whose head is `task`'s, with weights of its own only where this model has the same head; see
+        `tasks.add_head`, which makes them.
+        """
+        twin = Model(self.model_config.with_task(task), self.layers, self.tokenizer)
+        self._share(twin)
+        twin.gates[:] = self.gates
+        twin.plan, twin.softmax_order = self.plan, self.softmax_order
+        return twin
+
     def like(self) -> Model:
         """A model of the same mixers, gates, plan and order, with zero weights."""
         twin = Model(self.model_config, self.layers, self.tokenizer)
@@ -249,7 +259,7 @@ class Model(_core.Model):
         for name, array in model.arrays().items():
             if name in stored:
                 model.store(name, *stored[name])
-            elif name in mine:
+            elif name in mine and mine[name].shape == array.shape:
                 array[...] = mine[name]
 
     def _softmax_spec(self, layer: int) -> Spec:

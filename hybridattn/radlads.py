@@ -79,6 +79,7 @@ def align(
     job = Job(
         model=probe,
         tokens=data.tokens,
+        segments=data.segments,
         windows=data.batches(steps, batch_size, options.seed),
         lr=schedules.combine(
             schedules.make(schedule, steps, lr, lr_final, options.warmup_steps),
@@ -86,12 +87,12 @@ def align(
         ),
         label="align",
         columns=len(layers),
-        make=lambda chosen: _distiller(probe, None, "align", options, batch_size, chosen),
+        make=lambda chosen: make_distiller(probe, None, "align", options, batch_size, chosen),
         phases=[[i] for i in layers] if layerwise else [None],
     )
     if options.checkpoint is not None:
         rates = {"schedule": schedule, "lr": lr, "lr_final": lr_final}
-        job.facts = _facts(
+        job.facts = run_facts(
             job, batch_size, options, rates, layerwise=layerwise, teacher=weights_fingerprint(teacher)
         )
     probe.train_result = run(job, options)
@@ -116,6 +117,11 @@ def distill(
     """Step 2: train all of `hybrid`, in place, on KL(teacher || hybrid) of the next-token distributions, nats
     per token.
 
+    Of models with a task (see `tasks`) it is the KL of the task's logits, nats per sequence, or the squared
+    error of its values; of models without any head the relative squared error of their final hidden states.
+    data: its `weights`, if any, say how much each token counts, as in scores: answers alone, or the masked
+    tokens of a bidirectional model.
+
     Mixers (softmax ones too) learn at `lr_mixers`, everything else at `lr_rest`. A schedule that anneals goes
     to `lr_final`, by default lr_rest: with "stable_cosine_stable" only the mixers anneal, as in RADLADS.
     cache_teacher: a .npy path; the teacher's final hidden states are computed once into it, and reused by
@@ -135,11 +141,16 @@ def distill(
     if options.checkpoint is not None:
         job.facts["teacher"] = weights_fingerprint(teacher)
     if cache_teacher is not None:
-        job.teacher_hidden = open_cache(cache_teacher, teacher, data.tokens, job.windows, options.progress)
+        job.teacher_hidden = open_cache(
+            cache_teacher, teacher, data.tokens, job.windows, options.progress, data.segments
+        )
     if elastic is not False:
         job.before = sampler(hybrid, elastic, options.seed)
         job.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
         job.facts["softmax_order"] = list(hybrid.softmax_order or ())
+    if data.weights is not None:
+        job.weights = data.weights
+        job.facts["weights"] = digest(data.weights)
     gates = hybrid.gates.copy()
     try:
         hybrid.train_result = run(job, options)
@@ -194,19 +205,20 @@ def _whole_model(
     job = Job(
         model=hybrid,
         tokens=data.tokens,
+        segments=data.segments,
         windows=data.batches(steps, batch_size, options.seed),
         lr=schedules.combine(mixers, rest),
         label=stage,
         columns=1,
-        make=lambda _: _distiller(hybrid, teacher, stage, options, batch_size, None),
+        make=lambda _: make_distiller(hybrid, teacher, stage, options, batch_size, None),
     )
     if options.checkpoint is not None:
         rates = {"schedule": schedule, "lr_mixers": lr_mixers, "lr_rest": lr_rest, "lr_final": final}
-        job.facts = _facts(job, batch_size, options, rates)
+        job.facts = run_facts(job, batch_size, options, rates)
     return job
 
 
-def _distiller(
+def make_distiller(
     student: Model,
     teacher: Model | None,
     stage: Stage,
@@ -214,6 +226,7 @@ def _distiller(
     batch_size: int,
     layers: list[int] | None,
 ) -> Distiller:
+    """The C trainer of a stage, with a run's settings."""
     return Distiller(
         student,
         teacher,
@@ -228,7 +241,7 @@ def _distiller(
     )
 
 
-def _facts(
+def run_facts(
     job: Job, batch_size: int, options: Settings, rates: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
     """What a checkpoint of this job must agree with, the readable settings first: the first difference is
@@ -246,7 +259,7 @@ def _facts(
         **options.facts(),
         **rates,
         **more,
-        "data": digest(job.tokens, job.windows),
+        "data": digest(job.tokens, job.windows, *([] if job.segments is None else [job.segments])),
         "rates": digest(job.lr),
         "start": weights_fingerprint(job.model),
     }

@@ -31,6 +31,14 @@ def cosine(steps: int, lr: float, lr_final: float = 0.0) -> Schedule:
     return _half_cosine(np.linspace(0.0, 1.0, steps) if steps > 1 else np.zeros(steps), lr, lr_final)
 
 
+def warmup_linear(steps: int, lr: float, warmup_steps: int = 0) -> Schedule:
+    """float32 [steps]: up to `lr` along `warmup`'s ramp, then down a straight line that would reach 0 after
+    the last step; what BERT is fine-tuned with (arXiv 1810.04805, A.2).
+    """
+    left = (steps - np.arange(steps)) / max(steps - warmup_steps, 1)
+    return warmup((constant(steps, lr) * np.minimum(left, 1.0)).astype(np.float32), warmup_steps)
+
+
 def stable_cosine_stable(
     steps: int, lr: float, lr_final: float = 1e-5, start: float = 0.83, stop: float = 0.875
 ) -> Schedule:

@@ -40,14 +40,19 @@ def weights_fingerprint(model: Model) -> str:
 
 
 def open_cache(
-    path: str | os.PathLike[str], teacher: Model, tokens: Tokens, windows: Windows, progress: bool = True
+    path: str | os.PathLike[str],
+    teacher: Model,
+    tokens: Tokens,
+    windows: Windows,
+    progress: bool = True,
+    segments: npt.NDArray[np.int32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """float32 [n, D], mapped read-only: the teacher's hidden states (after the final norm) at every
     position in `windows`.
 
-    tokens int32 [n]; windows int64 [.., 2], repeats allowed. A cache of the same teacher, tokens and windows
-    is reused, any other one is made anew. Raises DataError when windows overlap (one position would have two
-    states), or when `path` is a file that this function did not make.
+    tokens int32 [n]; windows int64 [.., 2], repeats allowed; segments int32 [n] or None. A cache of the same
+    teacher, tokens, windows and segments is reused, any other one is made anew. Raises DataError when windows
+    overlap (one position would have two states), or when `path` is a file that this function did not make.
     """
     target = Path(path)
     if target.suffix != ".npy":
@@ -62,7 +67,8 @@ def open_cache(
         )
     shape = (len(tokens), int(teacher.config["hidden_size"]))
     made_by = f"{__version__} {weights_fingerprint(teacher)}"
-    fingerprint = digest(np.frombuffer(made_by.encode(), np.uint8), tokens, unique)
+    more = [] if segments is None else [segments]
+    fingerprint = digest(np.frombuffer(made_by.encode(), np.uint8), tokens, unique, *more)
     done = _read_note(target, note, fingerprint, shape)
     if done is None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +78,7 @@ def open_cache(
         _write_note(note, fingerprint, 0)
         done = 0
     if done < len(unique):
-        _fill(target, note, fingerprint, teacher, tokens, unique, done, progress)
+        _fill(target, note, fingerprint, teacher, tokens, unique, done, progress, segments)
     return np.asarray(np.lib.format.open_memmap(target, mode="r"))
 
 
@@ -85,6 +91,7 @@ def _fill(
     windows: Windows,
     done: int,
     progress: bool,
+    segments: npt.NDArray[np.int32] | None,
 ) -> None:
     states = np.lib.format.open_memmap(target, mode="r+")
     total = int((windows[:, 1] - windows[:, 0]).sum())
@@ -103,7 +110,7 @@ def _fill(
             reached += len(part)
             if reached <= done:
                 continue  # the same slices as without the interruption: the last digits depend on them
-            teacher.forward_windows(tokens, part, np.asarray(states))
+            teacher.forward_windows(tokens, part, np.asarray(states), segments)
             states.flush()
             done = reached
             _write_note(note, fingerprint, done)

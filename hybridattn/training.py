@@ -103,8 +103,8 @@ class Job:
     len(windows) steps each.
 
     windows int64 [steps, batch, 2]; lr float32 [steps, 2]; columns: width of the loss table; make(layers):
-    the C trainer of a phase; teacher_hidden: see `_core.Distiller.run`; before(t): called before step t,
-    which is then run by itself; facts: what a checkpoint must agree with.
+    the C trainer of a phase; teacher_hidden, weights, labels, segments: see `_core.Distiller.run`; before(t):
+    called before every step t that is a multiple of `before_steps`; facts: what a checkpoint must agree with.
     """
 
     model: Model
@@ -116,7 +116,11 @@ class Job:
     make: Callable[[list[int] | None], Distiller]
     phases: list[list[int] | None] = field(default_factory=lambda: [None])
     teacher_hidden: npt.NDArray[np.float32] | None = None
+    weights: npt.NDArray[np.float32] | None = None
+    labels: npt.NDArray[Any] | None = None
+    segments: npt.NDArray[np.int32] | None = None
     before: Callable[[int], None] | None = None
+    before_steps: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -186,8 +190,9 @@ class _Run:
             )
             started, first = time.monotonic(), distiller.step
             if self.job.before is not None:
-                self.job.before(first)
-                size = 1
+                if first % self.job.before_steps == 0:
+                    self.job.before(first)
+                left = min(left, self.job.before_steps - first % self.job.before_steps)
             self._slice(distiller, first, first + min(size, left))
             per_step = (time.monotonic() - started) / (distiller.step - first)
             size = max(1, int(_SLICE_SECONDS / max(per_step, 1e-6)))
@@ -212,7 +217,16 @@ class _Run:
 
         try:
             losses = distiller.run(
-                job.tokens, job.windows, job.lr, start, stop, job.teacher_hidden, after_step
+                job.tokens,
+                job.windows,
+                job.lr,
+                start,
+                stop,
+                job.teacher_hidden,
+                after_step,
+                job.weights,
+                job.labels,
+                job.segments,
             )
         except KeyboardInterrupt:
             # the table of an interrupted slice is lost; the means that came by stand in for its columns

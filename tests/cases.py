@@ -59,9 +59,22 @@ OPS = {
         keywords=("teacher_bias", "bias"),
     ),
     "align_loss": Op(("target", "y"), fixed=("target",)),
+    "pool_sequences": Op(("x",)),
+    "softmax_cross_entropy": Op(("logits", "targets"), fixed=("targets",)),
+    "softmax_kl": Op(("teacher_logits", "logits"), fixed=("teacher_logits",)),
+    "squared_error": Op(("target", "y"), fixed=("target",)),
+    "relative_error": Op(("target", "y"), fixed=("target",)),
 }
 # ops whose vjp takes one number for all tokens
-LOSSES = ("cross_entropy", "kl_divergence", "align_loss")
+LOSSES = (
+    "cross_entropy",
+    "kl_divergence",
+    "align_loss",
+    "softmax_cross_entropy",
+    "softmax_kl",
+    "squared_error",
+    "relative_error",
+)
 
 
 @dataclass(frozen=True)
@@ -340,6 +353,29 @@ def align_loss(name, rows, d) -> Case:
     return Case("align_loss", name, lambda rng: {"target": normal(rng, rows, d), "y": normal(rng, rows, d)})
 
 
+def error(op, name, rows, d) -> Case:
+    return Case(op, name, lambda rng: {"target": normal(rng, rows, d), "y": normal(rng, rows, d)})
+
+
+def pool_sequences(pool, lengths, d) -> Case:
+    def make(rng):
+        return {"x": normal(rng, sum(lengths), d)}
+
+    return Case("pool_sequences", f"{pool}_{len(lengths)}", make, {"pool": pool, "lengths": lengths})
+
+
+def softmax_loss(op, name, lengths, scale=1.0, **more) -> Case:
+    """Pieces of these lengths; a teacher, or targets, whatever the op takes."""
+
+    def make(rng):
+        logits = normal(rng, sum(lengths), scale=scale)
+        if op == "softmax_kl":
+            return {"teacher_logits": normal(rng, sum(lengths), scale=scale), "logits": logits}
+        return {"logits": logits, "targets": np.array([rng.integers(n) for n in lengths])}
+
+    return Case(op, name, make, {"lengths": lengths}, **more)
+
+
 UNEVEN = [1, 64, 5, 63, 2]  # 135 rows
 CASES = [
     linear("one_number", 1, 1, 1),
@@ -522,5 +558,18 @@ CASES = [
     kl_divergence("sharp", 20, 16, 50, scale=40.0),
     align_loss("one_number", 1, 1),
     align_loss("odd", 19, 33),
+    *(error(op, "one_number", 1, 1) for op in ("squared_error", "relative_error")),
+    *(error(op, "odd", 70, 33) for op in ("squared_error", "relative_error")),
+    *(pool_sequences(pool, lengths, 19) for pool in ("first", "last", "mean") for lengths in ([7], UNEVEN)),
+    *(
+        case
+        for op in ("softmax_cross_entropy", "softmax_kl")
+        for case in (
+            softmax_loss(op, "one_piece", [5]),
+            softmax_loss(op, "classes", [3] * 40),
+            softmax_loss(op, "positions", UNEVEN),
+            softmax_loss(op, "sharp", UNEVEN, scale=30.0),
+        )
+    ),
 ]
 GRADIENT_CASES = [case for case in CASES if case.gradient]

@@ -132,7 +132,7 @@ def test_nan_decay_is_not_hidden(rows):
 
 @pytest.mark.parametrize("op", LOSSES)
 def test_loss_of_no_weight_has_no_gradient(op):
-    case = next(c for c in CASES if c.op == op and c.arrays().get("hidden", c.arrays().get("y")).shape[0] > 8)
+    case = next(c for c in CASES if c.op == op and next(iter(c.arrays().values())).shape[0] > 8)
     gradients = case.vjp(ops, case.arrays(), (np.zeros(1, np.float32),))
     assert gradients and not any(gradient.any() for gradient in gradients.values())
 

@@ -180,11 +180,11 @@ def test_an_interrupted_cache_goes_on(tmp_path, monkeypatch, data):
     calls = []
     forward = type(teacher).forward_windows
 
-    def stop_later(self, tokens, some, out):
+    def stop_later(self, tokens, some, out, segments):
         calls.append(len(some))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        forward(self, tokens, some, out)
+        forward(self, tokens, some, out, segments)
 
     monkeypatch.setattr(type(teacher), "forward_windows", stop_later)
     with pytest.raises(KeyboardInterrupt):

@@ -16,6 +16,7 @@ from make_families import make, outputs  # noqa: E402
 from test_golden import assert_close  # noqa: E402
 
 from hybridattn.model import Model  # noqa: E402
+from hybridattn.tasks import predict  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -69,3 +70,34 @@ def test_equals_transformers_and_opens_there(name, tmp_path):
     assert all("pooler" in key for key in report["missing_keys"]), report["missing_keys"]
     for key, value in outputs(again.eval(), tokens).items():
         np.testing.assert_allclose(value, expected[key], rtol=0, atol=1e-5 * np.abs(expected[key]).max())
+
+
+def logits_of(model, tokens: np.ndarray) -> list[np.ndarray]:
+    """One sequence at a time, for which no class asks for a padding token."""
+    with torch.no_grad():
+        found = [model(torch.from_numpy(row[None]).long()) for row in tokens]
+    spans = "start_logits" in found[0]
+    return [
+        (torch.stack([out.start_logits, out.end_logits], -1) if spans else out.logits)[0].numpy()
+        for out in found
+    ]
+
+
+@pytest.mark.parametrize("auto", ["AutoModelForSequenceClassification", "AutoModelForQuestionAnswering"])
+@pytest.mark.parametrize("name", recipe.FAMILIES)
+def test_heads_equal_transformers_and_open_there(name, auto, tmp_path):
+    settings = dict(recipe.FAMILIES[name], num_labels=2 if "Question" in auto else 3)
+    theirs = make(settings, auto, seed=17)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = Model.from_pretrained(tmp_path / "theirs")
+    tokens = recipe.tokens(settings, (2, 37), seed=4)
+    expected = logits_of(theirs, tokens)
+    for mine, value in zip(predict(ours, list(tokens)), expected, strict=True):
+        assert_close(mine, value, what="logits")
+    ours.save_pretrained(tmp_path / "ours")
+    again, report = type(theirs).from_pretrained(
+        tmp_path / "ours", dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["unexpected_keys"] and not report["missing_keys"]
+    for mine, value in zip(logits_of(again.eval(), tokens), expected, strict=True):
+        np.testing.assert_allclose(mine, value, rtol=0, atol=1e-5 * np.abs(value).max())

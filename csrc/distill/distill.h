@@ -18,27 +18,83 @@ typedef struct {
 ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha_arena *arena, ha_batch *batch);
 /* The end of the group of windows that starts at `from`: as many as hold at most `rows` tokens together, at least one. */
 int ha_windows_group(const ha_windows *w, int from, int64_t rows);
+/* The other way: rows of windows [from, to) to their places in the stream */
+void ha_windows_scatter(const ha_windows *w, int from, int to, size_t d, const float *rows, float *stream);
 /* rows [tokens of windows from .. to, d] out of a stream of the same width */
 void ha_windows_gather(const ha_windows *w, int from, int to, size_t d, const float *stream, float *rows);
 /* target [rows]: the token after each, -1 at the end of a sequence */
 void ha_next_tokens(const ha_batch *batch, int32_t *target);
 
-/* scorer.c; `teacher` NULL: the model itself with every gate 1. Results are means over a window's tokens, in nats. */
+/* distance.c: the loss of stage distill and what scores measure, by what the student is for. */
+typedef enum {
+    HA_DISTANCE_KL,       /* KL(teacher || student) of the next-token distributions, a term a token */
+    HA_DISTANCE_TASK_KL,  /* of a task's classes, or of a span's start and end (their mean): a term a sequence */
+    HA_DISTANCE_TASK_MSE, /* squared error of a task's values: a term a sequence */
+    HA_DISTANCE_HIDDEN    /* |h_T - h_S|^2 / |h_T|^2 of final hidden states, a term a token: models without a head */
+} ha_distance_kind;
+
+ha_distance_kind ha_distance_of(const ha_model *model);
+/* "kl", "task_kl", "task_mse" or "hidden" */
+const char *ha_distance_name(const ha_model *model);
+int ha_distance_by_token(const ha_model *model);
+
+/* weight [rows] of a batch of windows from `from` on, by those of the stream: each row has that of the token it predicts,
+ * which is the next one (so that a sequence's last row has 0), or in a bidirectional model its own. NULL for stream NULL. */
+ha_status ha_distance_weights(const ha_model *model, const ha_windows *w, int from, const ha_batch *batch,
+                              const float *stream, ha_arena *arena, float **weight);
+/* The sum of the weights of sequence s: its tokens where they count alike, 1 for a task. */
+double ha_distance_total(const ha_model *model, const ha_batch *batch, const float *weight, int s);
+/* sum [n_seq] of loss [rows], weighted unless weight is NULL */
+void ha_sum_by_sequence(const ha_batch *batch, const float *weight, const double *loss, double *sum);
+
+typedef struct {
+    const ha_model *teacher, *student; /* of one task, hidden size and vocabulary */
+    const ha_batch *batch;
+    const float *weight; /* [rows] or NULL: of the terms of tokens */
+    const ha_interrupt *check;
+    ha_arena *arena;
+} ha_comparison;
+
+/* sum [students][n_seq]: weighted sums of the terms. nll [n_seq], unless NULL: those of the last student's -log p(next
+ * token). For one student: dhidden [rows, hidden] = and grads [params.total] += gradients of scale * all sums, unless NULL. */
+ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int students, const float *const *hidden,
+                      float scale, double *const *sum, double *nll, float *dhidden, float *grads);
+
+/* task.c: losses on the logits of a task. Labels by window: a class, or start and end of a span in it, in `target`; values
+ * [labels] in `value`. */
+typedef struct {
+    const int32_t *target;
+    const float *value;
+} ha_labels;
+
+/* loss [n_seq] of windows `first` on; logits become the gradient of scale * sum */
+ha_status ha_task_loss(const ha_model *model, const ha_batch *batch, const ha_labels *labels, int first, float *logits,
+                       float scale, double *loss, ha_arena *arena);
+/* The same against a teacher's logits. */
+ha_status ha_task_distance(const ha_model *model, const ha_batch *batch, const float *teacher, float *logits,
+                           float scale, double *loss, ha_arena *arena);
+/* logits [count, labels] of the windows; for spans [stream, 2], at the tokens' places in the stream */
+ha_status ha_windows_task(const ha_model *model, const ha_windows *w, float *logits, ha_arena *arena,
+                          const ha_interrupt *check);
+
+/* scorer.c; `teacher` NULL: the model itself with every gate 1. Results are means over the terms of a
+ * window's distance (see ha_distance_kind): of KLs, in nats. */
 typedef struct {
     const ha_model *model, *teacher;
     ha_arena *arena;
     const ha_interrupt *check;
     const float
         *teacher_hidden; /* [stream length, hidden_size]: T's final hidden states when they are at hand, or NULL */
-    const float *weight; /* [stream length], or NULL: how much the prediction of a token counts in its window's mean */
+    const float
+        *weight; /* [stream length], or NULL: how much a token counts in its window's mean, ha_distance_weights */
     int64_t *layer_passes; /* unless NULL: += tokens times layers that they went through; backward counts twice */
 } ha_scorer;
 
 typedef enum { HA_MEASURE_KL, HA_MEASURE_NLL } ha_measure;
 
-/* kl [count] = KL(T || H) with gates [num_layers]; nll [count], unless NULL, = H's mean -log p(next token). */
+/* kl [count] = distance of H with gates [num_layers] from T; nll [count], unless NULL, = H's mean -log p(next token). */
 ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll);
-/* KL or NLL of hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
+/* The distance or the NLL of hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
  * flipped [n_layers][count] for layers [n_layers], ascending. Candidates share the prefix up to their layer. */
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
                         const int *layers, double *base, double *flipped);
@@ -68,10 +124,17 @@ typedef struct ha_trainer ha_trainer;
 ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_train_options *options,
                          const uint8_t *train_layer, ha_trainer **out);
 void ha_trainer_free(ha_trainer *trainer);
-/* One optimizer step on all windows. lr by group (HA_GROUP_REST, HA_GROUP_MIXER). teacher_hidden [stream, hidden] or NULL.
- * loss: mean per token; for HA_STAGE_ALIGN one for each layer [num_layers] (0 where it is not trained). On any failure the
+/* What a step is given beside its windows; all NULL: nothing. */
+typedef struct {
+    const float *teacher_hidden; /* [stream, hidden] for stage distill */
+    const float *weight;         /* [stream] for stage distill: see ha_distance_weights */
+    ha_labels labels;            /* for stage finetune of a model with a task */
+} ha_train_data;
+
+/* One optimizer step on all windows. lr by group (HA_GROUP_REST, HA_GROUP_MIXER). given: or NULL.
+ * loss: mean per token, or per sequence for a task; for HA_STAGE_ALIGN one for each layer [num_layers] (0 where it is not trained). On any failure the
  * weights and the step count are as before. */
-ha_status ha_trainer_step(ha_trainer *trainer, const ha_windows *w, const float lr[2], const float *teacher_hidden,
+ha_status ha_trainer_step(ha_trainer *trainer, const ha_windows *w, const float lr[2], const ha_train_data *given,
                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm);
 int64_t ha_trainer_steps(const ha_trainer *trainer);
 void ha_trainer_set_steps(ha_trainer *trainer, int64_t steps);

@@ -1,4 +1,4 @@
-/* KL(teacher || hybrid) for one set of gates, for all one-layer changes of it, and its gradient by the gates; and what
+/* The distance of a hybrid from its teacher, the KL unless it has another, for one set of gates, for all one-layer changes of it, and its gradient by the gates; and what
  * step 1 left between the two mixers of each layer. */
 #include <string.h>
 
@@ -9,12 +9,6 @@ enum { GROUP_ROWS = 2048, SLICE_ROWS = 8192 };
 static const ha_model *teacher_of(const ha_scorer *s)
 {
     return s->teacher ? s->teacher : s->model;
-}
-
-static ha_status need_heads(const ha_scorer *s)
-{
-    HA_TRY(ha_model_need_head(s->model));
-    return ha_model_need_head(teacher_of(s));
 }
 
 static void count_passes(const ha_scorer *s, int64_t rows, int layers)
@@ -44,67 +38,38 @@ static ha_status teacher_hidden(const ha_scorer *s, const ha_windows *w, int fro
     return ha_model_hidden(t, s->teacher ? NULL : ones, batch, NULL, *hidden, s->arena, s->check);
 }
 
-/* weight [rows] of the rows of windows [from, to): that of the token each of them predicts, 0 for the last of a window.
- * NULL where all rows count alike. */
-static ha_status row_weights(const ha_scorer *s, const ha_windows *w, int from, const ha_batch *batch, float **weight)
-{
-    *weight = NULL;
-    if (!s->weight)
-        return HA_OK;
-    HA_PUSH(*weight, s->arena, (size_t)batch->rows);
-    for (int i = 0; i < batch->n_seq; i++) {
-        const float *next = s->weight + w->window[2 * (from + i)] + 1;
-        int first = batch->offset[i], last = batch->offset[i + 1] - 1;
-        for (int r = first; r < last; r++)
-            (*weight)[r] = next[r - first];
-        (*weight)[last] = 0.0f;
-    }
-    return HA_OK;
-}
-
-/* mean [n_seq] of loss [rows] over each sequence: weighted, or plain over all rows less `unpredicted` ones at its end
- * (whose loss is 0). */
-static void mean_by_sequence(const ha_batch *batch, const float *weight, int unpredicted, const double *loss,
-                             double *mean)
+/* mean [n_seq] of loss [rows] over each sequence: weighted, or plain over all rows less the one at its end, which predicts
+ * nothing (its loss is 0). */
+static void mean_nll(const ha_batch *batch, const float *weight, double *mean)
 {
     for (int i = 0; i < batch->n_seq; i++) {
-        double sum = 0.0, total = batch->offset[i + 1] - batch->offset[i] - unpredicted;
+        double total = batch->offset[i + 1] - batch->offset[i] - 1;
         if (weight)
             total = 0.0;
-        for (int r = batch->offset[i]; r < batch->offset[i + 1]; r++) {
-            sum += weight ? (double)weight[r] * loss[r] : loss[r];
-            total += weight ? (double)weight[r] : 0.0;
-        }
-        mean[i] = sum / total;
+        for (int r = batch->offset[i]; weight && r < batch->offset[i + 1]; r++)
+            total += (double)weight[r];
+        mean[i] /= total;
     }
 }
 
-/* KL of each row between the teacher's hidden states and those of `students`, averaged by sequence into
- * mean[i] + first: arrays of the whole window list. nll likewise, unless NULL, for one student. dhidden (one student
- * only): gradient of the sum over rows. */
+/* The distance of each student, averaged by sequence into mean[i] + first: arrays of the whole window list. nll likewise,
+ * unless NULL, for one student. dhidden (one student only): gradient of the sum of the terms. */
 static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *weight, const float *teacher,
                        int students, const float *const *hidden, double *const *mean, double *nll, int first,
                        float *dhidden)
 {
-    const ha_model *m = s->model;
+    const ha_comparison c = {teacher_of(s), s->model, batch, weight, s->check, s->arena};
     size_t mark = ha_arena_mark(s->arena);
-    double **loss, *row_nll = NULL;
-    int32_t *target = NULL;
-    HA_PUSH(loss, s->arena, (size_t)students);
+    double **sum;
+    HA_PUSH(sum, s->arena, (size_t)students);
     for (int i = 0; i < students; i++)
-        HA_PUSH(loss[i], s->arena, (size_t)batch->rows);
-    if (nll) {
-        HA_PUSH(row_nll, s->arena, (size_t)batch->rows);
-        HA_PUSH(target, s->arena, (size_t)batch->rows);
-        ha_next_tokens(batch, target);
-    }
-    HA_TRY(ha_head_kl(batch->rows, m->config.hidden_size, m->config.vocab_size, teacher, ha_model_head(teacher_of(s)),
-                      students, hidden, ha_model_head(m), 1.0f, loss, target, row_nll, dhidden, (ha_head_gradient){0},
-                      s->check, s->arena));
+        sum[i] = mean[i] + first;
+    HA_TRY(ha_distance(&c, teacher, students, hidden, 1.0f, sum, nll ? nll + first : NULL, dhidden, NULL));
     for (int i = 0; i < students; i++)
-        mean_by_sequence(batch, weight, 0, loss[i], mean[i] + first);
+        for (int q = 0; q < batch->n_seq; q++)
+            sum[i][q] /= ha_distance_total(s->model, batch, weight, q);
     if (nll)
-        mean_by_sequence(batch, weight, 1, row_nll, nll + first);
+        mean_nll(batch, weight, nll + first);
     ha_arena_release(s->arena, mark);
     return HA_OK;
 }
@@ -117,6 +82,7 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
     size_t mark = ha_arena_mark(s->arena);
     double *loss;
     int32_t *target;
+    HA_TRY(ha_model_need_head(m));
     HA_PUSH(loss, s->arena, (size_t)batch->rows);
     HA_PUSH(target, s->arena, (size_t)batch->rows);
     ha_next_tokens(batch, target);
@@ -124,7 +90,8 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
         HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, hidden[i],
                                      ha_model_head(m), target, 1.0f, loss, NULL, (ha_head_gradient){0}, s->check,
                                      s->arena));
-        mean_by_sequence(batch, weight, 1, loss, mean[i] + first);
+        ha_sum_by_sequence(batch, weight, loss, mean[i] + first);
+        mean_nll(batch, weight, mean[i] + first);
     }
     ha_arena_release(s->arena, mark);
     return HA_OK;
@@ -133,14 +100,13 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
 ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll)
 {
     const size_t d = (size_t)s->model->config.hidden_size;
-    HA_TRY(need_heads(s));
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         ha_batch batch;
         float *teacher, *hidden, *weight;
         to = ha_windows_group(w, from, GROUP_ROWS);
         HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
-        HA_TRY(row_weights(s, w, from, &batch, &weight));
+        HA_TRY(ha_distance_weights(s->model, w, from, &batch, s->weight, s->arena, &weight));
         HA_TRY(teacher_hidden(s, w, from, to, &batch, &teacher));
         HA_PUSH(hidden, s->arena, (size_t)batch.rows * d);
         count_passes(s, batch.rows, s->model->config.num_layers);
@@ -201,7 +167,7 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
     HA_PUSH(x, s->arena, size * (size_t)(n_layers + 1));
     HA_PUSH(states, s->arena, (size_t)n_layers + 1);
     HA_PUSH(mean, s->arena, (size_t)n_layers + 1);
-    HA_TRY(row_weights(s, w, from, &one, &weight));
+    HA_TRY(ha_distance_weights(m, w, from, &one, s->weight, s->arena, &weight));
     const int is_teacher = !s->teacher && !s->teacher_hidden && all_softmax(m, gates); /* state 0 then is the teacher */
     if (measure == HA_MEASURE_KL && !is_teacher)
         HA_TRY(teacher_hidden(s, w, from, to, &one, &teacher));
@@ -236,7 +202,6 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
                         const int *layers, double *base, double *flipped)
 {
-    HA_TRY(need_heads(s));
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
@@ -246,24 +211,10 @@ ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure meas
     return HA_OK;
 }
 
-/* dhidden [rows, d] of the plain sum over rows becomes that of the weighted one; total [n_seq]: each sequence's weight. */
-static void weigh_gradient(const ha_batch *batch, int d, const float *weight, float *dhidden, double *total)
-{
-    for (int i = 0; i < batch->n_seq; i++) {
-        total[i] = weight ? 0.0 : batch->offset[i + 1] - batch->offset[i];
-        for (int r = batch->offset[i]; weight && r < batch->offset[i + 1]; r++) {
-            total[i] += (double)weight[r];
-            for (int j = 0; j < d; j++)
-                dhidden[(ptrdiff_t)r * d + j] *= weight[r];
-        }
-    }
-}
-
 ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient)
 {
     const ha_model *m = s->model;
     const int layers = m->config.num_layers;
-    HA_TRY(need_heads(s));
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         ha_batch batch;
@@ -272,7 +223,7 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         double *dgates;
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
         HA_TRY(ha_windows_batch(w, from, to, 1, s->arena, &batch));
-        HA_TRY(row_weights(s, w, from, &batch, &weight));
+        HA_TRY(ha_distance_weights(s->model, w, from, &batch, s->weight, s->arena, &weight));
         HA_TRY(teacher_hidden(s, w, from, to, &batch, &teacher));
         count_passes(s, batch.rows, 3 * layers);
         HA_TRY(ha_tape_forward(m, gates, 1, 0, &batch, NULL, s->arena, s->check, &tape));
@@ -281,16 +232,21 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         const float *student[1] = {tape.hidden};
         double *mean[1] = {kl};
         HA_TRY(kl_of(s, &batch, weight, teacher, 1, student, mean, NULL, from, dhidden));
-        double *total;
-        HA_PUSH(total, s->arena, (size_t)batch.n_seq);
-        weigh_gradient(&batch, m->config.hidden_size, weight, dhidden, total);
         HA_TRY(ha_tape_backward(m, &tape, dhidden, dgates));
         for (int l = 0; l < layers; l++)
             for (int i = 0; i < batch.n_seq; i++)
-                gradient[(ptrdiff_t)l * w->count + from + i] = dgates[(ptrdiff_t)l * batch.n_seq + i] / total[i];
+                gradient[(ptrdiff_t)l * w->count + from + i] =
+                    dgates[(ptrdiff_t)l * batch.n_seq + i] / ha_distance_total(m, &batch, weight, i);
         ha_arena_release(s->arena, mark);
     }
     return HA_OK;
+}
+
+static void mean_over_rows(const ha_batch *batch, const double *loss, double *mean)
+{
+    ha_sum_by_sequence(batch, NULL, loss, mean);
+    for (int i = 0; i < batch->n_seq; i++)
+        mean[i] /= batch->offset[i + 1] - batch->offset[i];
 }
 
 ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error, double *zero)
@@ -323,10 +279,10 @@ ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error,
             memset(y, 0, wide * sizeof *y);
             HA_TRY(layer->softmax.kind->forward(&layer->softmax, &pass, h, 1.0f, target, NULL, NULL));
             ha_align_loss(batch.rows, d, target, y, 1.0f, distance, NULL);
-            mean_by_sequence(&batch, NULL, 0, distance, zero + (ptrdiff_t)l * w->count + from);
+            mean_over_rows(&batch, distance, zero + (ptrdiff_t)l * w->count + from);
             HA_TRY(layer->linear.kind->forward(&layer->linear, &pass, h, 1.0f, y, NULL, NULL));
             ha_align_loss(batch.rows, d, target, y, 1.0f, distance, NULL);
-            mean_by_sequence(&batch, NULL, 0, distance, error + (ptrdiff_t)l * w->count + from);
+            mean_over_rows(&batch, distance, error + (ptrdiff_t)l * w->count + from);
             HA_TRY(ha_layer_finish(m, l, &pass, target, x));
         }
         ha_arena_release(s->arena, mark);

@@ -61,13 +61,7 @@ ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_tr
     t->student = student;
     t->teacher = teacher;
     t->options = *options;
-    ha_status status = HA_OK;
-    if (options->stage != HA_STAGE_ALIGN)
-        status = ha_model_need_head(student);
-    if (status == HA_OK && teacher)
-        status = ha_model_need_head(teacher);
-    if (status == HA_OK)
-        status = set_up(t, train_layer);
+    ha_status status = set_up(t, train_layer);
     if (status != HA_OK) {
         ha_trainer_free(t);
         return status;
@@ -100,53 +94,99 @@ static ha_status teacher_rows(const ha_trainer *t, const ha_windows *w, int from
     return HA_OK;
 }
 
-static ha_status logits_batch(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch,
-                              float scale, const float *cached, ha_arena *arena, const ha_interrupt *check,
-                              double *loss)
+/* What a step works on, and the factor of each term of its loss. */
+typedef struct {
+    const ha_windows *w;
+    ha_train_data given;
+    float scale;
+    ha_arena *arena;
+    const ha_interrupt *check;
+} work;
+
+static ha_status distill_batch(const ha_trainer *t, const work *s, int from, int to, const ha_batch *batch,
+                               ha_tape *tape, float *dhidden, double *sum)
 {
     ha_model *m = t->student;
-    const int rows = batch->rows, d = m->config.hidden_size, vocabulary = m->config.vocab_size;
-    const size_t wide = (size_t)rows * (size_t)d;
-    const ha_head_gradient dhead = ha_model_head_gradient(m, m->grads);
-    float *dhidden;
-    double *row_loss;
-    ha_tape tape;
-    HA_PUSH(dhidden, arena, wide);
-    HA_PUSH(row_loss, arena, (size_t)rows);
-    if (t->options.stage == HA_STAGE_DISTILL) {
-        const ha_model *teacher = t->teacher ? t->teacher : m;
-        float *target;
-        if (!t->teacher && !cached)
-            return ha_fail(HA_BAD_VALUE, "stage distill needs a teacher or its hidden states");
-        HA_PUSH(target, arena, wide);
-        HA_TRY(teacher_rows(t, w, from, to, batch, cached, arena, check, target));
-        HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, arena, check, &tape));
-        const float *student[1] = {tape.hidden};
-        double *losses[1] = {row_loss};
-        HA_TRY(ha_head_kl(rows, d, vocabulary, target, ha_model_head(teacher), 1, student, ha_model_head(m), scale,
-                          losses, NULL, NULL, dhidden, dhead, check, arena));
-    } else {
-        int32_t *target;
-        HA_PUSH(target, arena, (size_t)rows);
-        ha_next_tokens(batch, target);
-        HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, arena, check, &tape));
-        HA_TRY(ha_head_cross_entropy(rows, d, vocabulary, tape.hidden, ha_model_head(m), target, scale, row_loss,
-                                     dhidden, dhead, check, arena));
+    ha_comparison c = {t->teacher ? t->teacher : m, m, batch, NULL, s->check, s->arena};
+    float *target, *weight;
+    if (!t->teacher && !s->given.teacher_hidden)
+        return ha_fail(HA_BAD_VALUE, "stage distill needs a teacher or its hidden states");
+    HA_PUSH(target, s->arena, (size_t)batch->rows * (size_t)m->config.hidden_size);
+    HA_TRY(teacher_rows(t, s->w, from, to, batch, s->given.teacher_hidden, s->arena, s->check, target));
+    HA_TRY(ha_distance_weights(m, s->w, from, batch, s->given.weight, s->arena, &weight));
+    c.weight = weight;
+    HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, s->arena, s->check, tape));
+    const float *student[1] = {tape->hidden};
+    return ha_distance(&c, target, 1, student, s->scale, (double *const[]){sum}, NULL, dhidden, m->grads);
+}
+
+static ha_status finetune_batch(const ha_trainer *t, const work *s, int from, const ha_batch *batch, ha_tape *tape,
+                                float *dhidden, double *sum)
+{
+    ha_model *m = t->student;
+    HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, s->arena, s->check, tape));
+    if (m->config.task.kind != HA_TASK_NONE) {
+        ha_task_run run;
+        HA_TRY(ha_task_forward(m, batch, tape->hidden, s->arena, &run));
+        HA_TRY(ha_task_loss(m, batch, &s->given.labels, from, run.logits, s->scale, sum, s->arena));
+        return ha_task_backward(m, batch, &run, run.logits, dhidden, m->grads, s->arena);
     }
-    for (int r = 0; r < rows; r++)
-        *loss += row_loss[r];
-    return ha_tape_backward(m, &tape, dhidden, NULL);
+    double *loss;
+    int32_t *target;
+    HA_PUSH(loss, s->arena, (size_t)batch->rows);
+    HA_PUSH(target, s->arena, (size_t)batch->rows);
+    ha_next_tokens(batch, target);
+    HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, tape->hidden,
+                                 ha_model_head(m), target, s->scale, loss, dhidden, ha_model_head_gradient(m, m->grads),
+                                 s->check, s->arena));
+    ha_sum_by_sequence(batch, NULL, loss, sum);
+    return HA_OK;
+}
+
+/* loss += the sum of the terms of windows [from, to), whose gradients are added up */
+static ha_status outputs_batch(const ha_trainer *t, const work *s, int from, int to, const ha_batch *batch,
+                               double *loss)
+{
+    float *dhidden;
+    double *sum;
+    ha_tape tape;
+    HA_PUSH(dhidden, s->arena, (size_t)batch->rows * (size_t)t->student->config.hidden_size);
+    HA_PUSH(sum, s->arena, (size_t)batch->n_seq);
+    if (t->options.stage == HA_STAGE_DISTILL)
+        HA_TRY(distill_batch(t, s, from, to, batch, &tape, dhidden, sum));
+    else
+        HA_TRY(finetune_batch(t, s, from, batch, &tape, dhidden, sum));
+    for (int i = 0; i < batch->n_seq; i++)
+        *loss += sum[i];
+    return ha_tape_backward(t->student, &tape, dhidden, NULL);
+}
+
+/* What the loss is divided by: tokens, predicted tokens, weights, or sequences. */
+static double terms_of(const ha_trainer *t, const ha_windows *w, const float *weight)
+{
+    const ha_model *m = t->student;
+    const int finetune = t->options.stage == HA_STAGE_FINETUNE, next = !m->config.bidirectional;
+    double terms = 0.0;
+    if (t->options.stage != HA_STAGE_ALIGN && m->config.task.kind != HA_TASK_NONE)
+        return w->count;
+    for (int i = 0; i < w->count; i++) {
+        const int64_t start = w->window[2 * i], stop = w->window[2 * i + 1];
+        if (!weight)
+            terms += (double)(stop - start - finetune);
+        for (int64_t r = start + next; weight && r < stop; r++)
+            terms += (double)weight[r];
+    }
+    return terms;
 }
 
 /* Gradients of the mean loss over all windows, micro-batch after micro-batch; loss [1 or num_layers] is that mean. */
-static ha_status accumulate(ha_trainer *t, const ha_windows *w, const float *cached, ha_arena *arena,
+static ha_status accumulate(ha_trainer *t, const ha_windows *w, const ha_train_data *given, ha_arena *arena,
                             const ha_interrupt *check, double *loss)
 {
     const int align = t->options.stage == HA_STAGE_ALIGN, n_losses = align ? t->student->config.num_layers : 1;
-    int64_t terms = 0;
-    for (int i = 0; i < w->count; i++)
-        terms += w->window[2 * i + 1] - w->window[2 * i] - (t->options.stage == HA_STAGE_FINETUNE);
-    float scale = 1.0f / (float)terms;
+    const ha_train_data data = given ? *given : (ha_train_data){0};
+    const double terms = terms_of(t, w, data.weight);
+    const work s = {w, data, 1.0f / (float)terms, arena, check};
     for (int i = 0; i < n_losses; i++)
         loss[i] = 0.0;
     for (int from = 0; from < w->count; from += t->options.micro_batch) {
@@ -155,13 +195,13 @@ static ha_status accumulate(ha_trainer *t, const ha_windows *w, const float *cac
         ha_batch batch;
         HA_TRY(ha_windows_batch(w, from, to, 1, arena, &batch));
         if (align)
-            HA_TRY(ha_align_batch(t->student, t->train_layer, &batch, scale, arena, check, loss));
+            HA_TRY(ha_align_batch(t->student, t->train_layer, &batch, s.scale, arena, check, loss));
         else
-            HA_TRY(logits_batch(t, w, from, to, &batch, scale, cached, arena, check, loss));
+            HA_TRY(outputs_batch(t, &s, from, to, &batch, loss));
         ha_arena_release(arena, mark);
     }
     for (int i = 0; i < n_losses; i++) {
-        loss[i] /= (double)terms;
+        loss[i] /= terms;
         if (!isfinite(loss[i]))
             return ha_fail(HA_BAD_VALUE,
                            "the loss at step %lld is not finite: lower the learning rate or check the weights",
@@ -213,18 +253,18 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
     return HA_OK;
 }
 
-static ha_status step(ha_trainer *t, const ha_windows *w, const float lr[2], const float *cached, ha_arena *arena,
-                      const ha_interrupt *check, double *loss, double *grad_norm)
+static ha_status step(ha_trainer *t, const ha_windows *w, const float lr[2], const ha_train_data *given,
+                      ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm)
 {
-    HA_TRY(accumulate(t, w, cached, arena, check, loss));
+    HA_TRY(accumulate(t, w, given, arena, check, loss));
     return update(t, lr, arena, grad_norm);
 }
 
-ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2], const float *teacher_hidden,
+ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2], const ha_train_data *given,
                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm)
 {
     size_t mark = ha_arena_mark(arena);
-    ha_status status = step(t, w, lr, teacher_hidden, arena, check, loss, grad_norm);
+    ha_status status = step(t, w, lr, given, arena, check, loss, grad_norm);
     ha_arena_release(arena, mark);
     if (status != HA_OK)
         for (int i = 0; i < t->segments; i++)

@@ -63,6 +63,15 @@ void ha_windows_gather(const ha_windows *w, int from, int to, size_t d, const fl
     }
 }
 
+void ha_windows_scatter(const ha_windows *w, int from, int to, size_t d, const float *rows, float *stream)
+{
+    for (int i = from; i < to; i++) {
+        size_t n = (size_t)length_of(w, i) * d;
+        __builtin_memcpy(stream + (size_t)w->window[2 * i] * d, rows, n * sizeof *rows);
+        rows += n;
+    }
+}
+
 ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
                             const ha_interrupt *check)
 {
@@ -75,9 +84,7 @@ ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *h
         HA_TRY(ha_windows_batch(w, from, to, 1, arena, &batch));
         HA_PUSH(rows, arena, (size_t)batch.rows * d);
         HA_TRY(ha_model_hidden(model, NULL, &batch, NULL, rows, arena, check));
-        for (int i = from; i < to; i++)
-            __builtin_memcpy(hidden + (size_t)w->window[2 * i] * d, rows + (size_t)batch.offset[i - from] * d,
-                             (size_t)length_of(w, i) * d * sizeof *rows);
+        ha_windows_scatter(w, from, to, d, rows, hidden);
         ha_arena_release(arena, mark);
     }
     return HA_OK;

@@ -19,6 +19,9 @@ void ha_activate(ha_activation f, size_t n, const float *x, float *y)
         kernel->sigmoid(n, y, y);
         for (size_t i = 0; i < n; i++)
             y[i] = 2.0f * y[i] - 1.0f;
+    } else if (f == HA_RELU) {
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] > 0.0f ? x[i] : 0.0f;
     } else if (y != x)
         memmove(y, x, n * sizeof *x);
 }
@@ -30,6 +33,8 @@ void ha_activate_backward(ha_activation f, size_t n, const float *x, const float
         ha_kernels_get()->silu_backward(n, x, dy, dx);
     else if (f == HA_LINEAR && dx != dy)
         memmove(dx, dy, n * sizeof *x);
+    for (size_t i = 0; f == HA_RELU && i < n; i++)
+        dx[i] = x[i] > 0.0f ? dy[i] : 0.0f;
     for (size_t at = 0; (f == HA_SIGMOID || f == HA_TANH) && at < n; at += PIECE) {
         size_t m = n - at < PIECE ? n - at : PIECE;
         ha_activate(f, m, x + at, y);

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-typedef enum { HA_LINEAR, HA_SILU, HA_SIGMOID, HA_TANH } ha_activation;
+typedef enum { HA_LINEAR, HA_SILU, HA_SIGMOID, HA_TANH, HA_RELU } ha_activation;
 
 /* y = f(x); in place is fine */
 void ha_activate(ha_activation f, size_t n, const float *x, float *y);

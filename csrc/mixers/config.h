@@ -3,6 +3,7 @@
 #define HA_MIXERS_CONFIG_H
 
 #include "core/activation.h"
+#include "ops/ops.h"
 
 typedef enum { HA_NORM_RMS, HA_NORM_LAYER } ha_norm_kind; /* LayerNorms have biases */
 
@@ -11,6 +12,19 @@ typedef enum { HA_NORM_RMS, HA_NORM_LAYER } ha_norm_kind; /* LayerNorms have bia
  *     POST      y = N(x + M(x)),      z = N(y + F(y))
  *     PARALLEL  z = x + M(N(x)) + F(N'(x)) */
 typedef enum { HA_BLOCK_PRE, HA_BLOCK_POST, HA_BLOCK_PARALLEL } ha_block_form;
+
+/* A head that answers one question about a sequence: its class, its values, or where in it a span starts and ends. */
+typedef enum { HA_TASK_NONE, HA_TASK_CLASSIFY, HA_TASK_REGRESS, HA_TASK_SPAN } ha_task_kind;
+typedef enum { HA_POOLER_NONE, HA_POOLER_TANH, HA_POOLER_RELU } ha_pooler;
+
+/* logits = classifier(act(pooler(pool(hidden)))), or classifier(hidden) of every token for spans */
+typedef struct {
+    ha_task_kind kind;
+    int labels; /* classes, values, or 2: start and end */
+    ha_pool_kind pool;
+    ha_pooler pooler; /* a dense layer and its activation, before the classifier */
+    int bias;         /* the classifier has one */
+} ha_task;
 
 typedef struct {
     int vocab_size, hidden_size, num_layers, num_heads, num_kv_heads, head_dim, intermediate_size;
@@ -33,6 +47,7 @@ typedef struct {
     int embed_norm, final_norm;             /* a norm after the embeddings, after the last layer */
     int lm_head, tie_embeddings, head_bias; /* logits = hidden W^T + bias, W the embedding when tied */
     int head_transform; /* hidden = N(act(W' h + b')) of the last layer's h (masked language models) */
+    ha_task task;       /* a model with one has no LM head, bias or transform */
 } ha_config;
 
 #endif

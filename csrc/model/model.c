@@ -113,13 +113,15 @@ static ha_status declare_head(ha_model *m)
         HA_TRY(add(m, "", "lm_head.weight", -1, 0, c->vocab_size, d, &m->head));
     if (c->lm_head && c->head_bias)
         HA_TRY(add(m, "", "lm_head.bias", -1, 0, c->vocab_size, 0, &m->head_bias));
-    return HA_OK;
+    return c->task.kind == HA_TASK_NONE ? HA_OK : ha_task_declare(m);
 }
 
 static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec *specs)
 {
     const size_t half = (size_t)config->rope_dim / 2, layers = (size_t)config->num_layers;
     m->config = *config;
+    if (config->task.kind != HA_TASK_NONE)
+        m->config.lm_head = m->config.head_bias = m->config.head_transform = 0;
     m->rope_inv_freq = malloc((half + 1) * sizeof *m->rope_inv_freq);
     m->layer = calloc(layers, sizeof *m->layer);
     m->gates = malloc(layers * sizeof *m->gates);
@@ -129,6 +131,7 @@ static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec
         memcpy(m->rope_inv_freq, config->rope_inv_freq, half * sizeof *m->rope_inv_freq);
     m->config.rope_inv_freq = m->rope_inv_freq;
     m->positions = m->segments = m->transform = m->transform_bias = m->head = m->head_bias = HA_NONE;
+    m->pooler = m->pooler_bias = m->classifier = m->classifier_bias = HA_NONE;
     HA_TRY(declare_embeddings(m));
     for (int l = 0; l < config->num_layers; l++) {
         HA_TRY(declare_layer(m, l, &specs[l]));

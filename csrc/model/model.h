@@ -25,6 +25,7 @@ typedef struct {
     float *gates;           /* [num_layers], for passes that bring none of their own; may change at any time */
     float *weights, *grads; /* [params.total]; grads are made when training starts */
     size_t embed, positions, segments, transform, transform_bias, head, head_bias; /* HA_NONE where there is none */
+    size_t pooler, pooler_bias, classifier, classifier_bias;                       /* of a task, likewise */
     ha_norm embed_norm, final_norm, transform_norm;
 } ha_model;
 
@@ -92,7 +93,7 @@ ha_status ha_model_need_head(const ha_model *model);
 /* logits [n, vocab_size] of rows of hidden */
 void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
 ha_head ha_model_head(const ha_model *model);
-/* Its place in the gradients [params.total]. */
+/* Its place in the gradients [params.total], or nothing for NULL. */
 ha_head_gradient ha_model_head_gradient(const ha_model *model, float *grads);
 
 /* embed.c: x [rows, hidden] = the tokens' embeddings, with positions, segments and norm as the config says */
@@ -105,6 +106,22 @@ ha_status ha_model_output(const ha_model *model, const ha_pass *pass, const floa
 /* dx = gradient of x from dhidden [rows, hidden], which is overwritten */
 ha_status ha_model_output_backward(const ha_model *model, const ha_pass *pass, const float *x, float *dhidden,
                                    float *dx);
+
+/* task.c: the head of a task; config.task.kind is not HA_TASK_NONE. A run keeps what its backward pass needs. */
+typedef struct {
+    int rows;           /* of logits: one a sequence, or one a token for spans */
+    const float *input; /* [rows, hidden] what the dense layer or the classifier reads */
+    float *dense, *act; /* [rows, hidden] before and after the pooler's activation; NULL without a pooler */
+    float *logits;      /* [rows, labels] */
+} ha_task_run;
+
+ha_status ha_task_declare(ha_model *model);
+/* Logits of hidden [batch rows, hidden], which the run refers to until its backward pass. */
+ha_status ha_task_forward(const ha_model *model, const ha_batch *batch, const float *hidden, ha_arena *arena,
+                          ha_task_run *run);
+/* dhidden [batch rows, hidden] = gradient from dlogits [rows, labels]; grads [params.total] += unless NULL */
+ha_status ha_task_backward(const ha_model *model, const ha_batch *batch, const ha_task_run *run, const float *dlogits,
+                           float *dhidden, float *grads, ha_arena *arena);
 
 /* train.c: a forward pass that keeps what its backward needs, on the arena until the caller releases it. */
 typedef struct {

@@ -77,7 +77,7 @@ ha_status ha_model_need_head(const ha_model *m)
 {
     if (m->config.lm_head)
         return HA_OK;
-    return ha_fail(HA_BAD_VALUE, "the model has no LM head, so no logits and no loss: allowed is hidden()");
+    return ha_fail(HA_BAD_VALUE, "the model has no LM head, so no next-token logits: allowed is hidden()");
 }
 
 ha_head ha_model_head(const ha_model *m)
@@ -87,6 +87,8 @@ ha_head ha_model_head(const ha_model *m)
 
 ha_head_gradient ha_model_head_gradient(const ha_model *m, float *grads)
 {
+    if (!grads)
+        return (ha_head_gradient){0};
     return (ha_head_gradient){grads + m->head, m->head_bias == HA_NONE ? NULL : grads + m->head_bias};
 }
 

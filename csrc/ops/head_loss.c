@@ -68,7 +68,8 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
 
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
                      const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
-                     double *nll, float *dhidden, ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work)
+                     double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
+                     const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     dhidden = wanted_gradient(rows, d, scale, dhidden);
@@ -98,7 +99,10 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                 float *row = logits + (ptrdiff_t)r * vocabulary;
                 int32_t next = nll ? target[from + r] : -1;
                 double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
-                loss[s][from + r] = kernel->kl_row(vocabulary, row, t, dhidden ? scale : 0.0f, &log_sum);
+                float share = !dhidden ? 0.0f : weight ? scale * weight[from + r] : scale;
+                loss[s][from + r] = kernel->kl_row(vocabulary, row, t, share, &log_sum);
+                if (dhidden && share == 0.0f)
+                    memset(row, 0, (size_t)vocabulary * sizeof *row);
                 if (nll)
                     nll[from + r] = next < 0 ? 0.0 : log_sum - wanted;
             }

@@ -236,13 +236,34 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
                                 const int32_t *target /* -1: no loss */, float scale, double *loss, float *dhidden,
                                 ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
 /* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
- * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1. */
+ * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1.
+ * weight [rows] or NULL (1): factors of the rows' losses in the sum that is differentiated. */
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
                      const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
-                     double *nll, float *dhidden, ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
+                     double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
+                     const ha_interrupt *check, ha_arena *work);
 
 /* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
+
+/* pool_sequences.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean of its rows */
+typedef enum { HA_POOL_FIRST, HA_POOL_LAST, HA_POOL_MEAN } ha_pool_kind;
+
+void ha_pool_sequences(ha_pool_kind pool, const ha_batch *batch, int d, const float *x, float *y);
+/* dx [rows,d]; rows that are not read get 0 */
+void ha_pool_sequences_backward(ha_pool_kind pool, const ha_batch *batch, int d, const float *dy, float *dx);
+
+/* task_loss.c: losses on logits that are at hand. x holds n softmaxes one after the other, number i its entries
+ * offset[i] .. offset[i + 1]; loss [n]. x becomes the gradient of scale * sum of the losses; it is used up when scale is 0. */
+void ha_pieces_cross_entropy(int n, const int32_t *offset, float *x, const int32_t *target /* [n], within its piece */,
+                             float scale, double *loss);
+/* KL(softmax(teacher) || softmax(x)); teacher like x, used up */
+void ha_pieces_kl(int n, const int32_t *offset, float *teacher, float *x, float scale, double *loss);
+/* loss[r] = |y_r - target_r|^2 / d; dy of scale * sum, unless NULL; dy may be y */
+void ha_squared_error(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
+/* loss[r] = |y_r - target_r|^2 / |target_r|^2; dy of scale * sum of weight[r] loss[r] (weight NULL: 1), unless NULL */
+void ha_relative_error(int rows, int d, const float *target, const float *y, const float *weight, float scale,
+                       double *loss, float *dy);
 
 /* optimizer.c: pieces of the parameter arena that one AdamW pass visits */
 typedef struct {

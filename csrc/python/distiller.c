@@ -103,11 +103,10 @@ static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return PyErr_Format(PyExc_ValueError, "layers is given for stage %s, allowed for stage align only", stage_name);
     if (o.stage == HA_STAGE_DISTILL && !t)
         return PyErr_Format(PyExc_ValueError, "stage distill needs a teacher");
-    if (t && (t->model->config.vocab_size != s->model->config.vocab_size ||
-              t->model->config.hidden_size != s->model->config.hidden_size))
-        return PyErr_Format(PyExc_ValueError, "teacher and student differ: vocab_size %d and %d, hidden_size %d and %d",
-                            t->model->config.vocab_size, s->model->config.vocab_size, t->model->config.hidden_size,
-                            s->model->config.hidden_size);
+    if (t && ha_comparable(t, s, "student") < 0)
+        return NULL;
+    if (o.stage == HA_STAGE_FINETUNE && ha_distance_of(s->model) == HA_DISTANCE_HIDDEN)
+        return PyErr_Format(PyExc_ValueError, "stage finetune needs an LM head or the head of a task");
     if (o.stage == HA_STAGE_ALIGN && parse_layers(s->model, layers, &flags) < 0) {
         PyMem_Free(flags);
         return NULL;
@@ -163,22 +162,53 @@ static int report(PyObject *callback, int64_t step, const double *loss, int n, d
     return result ? 0 : -1;
 }
 
-/* Steps start .. stop - 1 of the arrays windows [steps, batch, 2] and lr [steps, 2]. */
-static int steps(distiller_object *self, const windows_arg *w, PyArrayObject *lr, PyArrayObject *hidden, int64_t start,
-                 int64_t stop, PyArrayObject *losses, PyObject *callback)
+/* What a run is given, checked: lr [steps, 2], hidden [n, hidden_size], weights [n], labels [steps, batch, k]. */
+typedef struct {
+    windows_arg w;
+    PyArrayObject *lr, *hidden, *weights, *labels;
+} run_arg;
+
+static void clear(run_arg *r)
 {
-    const npy_intp batch = PyArray_DIM(w->windows, 1), columns = PyArray_DIM(losses, 1);
+    Py_CLEAR(r->lr);
+    Py_CLEAR(r->hidden);
+    Py_CLEAR(r->weights);
+    Py_CLEAR(r->labels);
+    ha_windows_clear(&r->w);
+}
+
+static ha_train_data data_of(const distiller_object *self, const run_arg *r, int64_t step)
+{
+    const ha_task *task = &self->student->model->config.task;
+    ha_train_data given = {.teacher_hidden = r->hidden ? PyArray_DATA(r->hidden) : NULL,
+                           .weight = r->weights ? PyArray_DATA(r->weights) : NULL};
+    if (r->labels) {
+        const npy_intp at = step * PyArray_DIM(r->labels, 1) * PyArray_DIM(r->labels, 2);
+        if (task->kind == HA_TASK_REGRESS)
+            given.labels.value = (const float *)PyArray_DATA(r->labels) + at;
+        else
+            given.labels.target = (const int32_t *)PyArray_DATA(r->labels) + at;
+    }
+    return given;
+}
+
+/* Steps start .. stop - 1 of windows [steps, batch, 2]. */
+static int steps(distiller_object *self, const run_arg *r, int64_t start, int64_t stop, PyArrayObject *losses,
+                 PyObject *callback)
+{
+    const npy_intp batch = PyArray_DIM(r->w.windows, 1), columns = PyArray_DIM(losses, 1);
     const ha_interrupt check = {ha_poll_signals, NULL};
     int64_t tokens = 0;
     for (int64_t i = start; i < stop; i++) {
-        const ha_windows part = {w->view.token, w->view.window + i * batch * 2, (int)batch, w->view.vocabulary};
-        const float *rate = (const float *)PyArray_DATA(lr) + 2 * i;
+        const ha_windows part = {r->w.view.token, r->w.view.window + i * batch * 2, (int)batch, r->w.view.vocabulary,
+                                 r->w.view.segment};
+        const ha_train_data given = data_of(self, r, i);
+        const float *rate = (const float *)PyArray_DATA(r->lr) + 2 * i;
         const float by_group[2] = {[HA_GROUP_MIXER] = rate[0], [HA_GROUP_REST] = rate[1]};
         double *loss = (double *)PyArray_DATA(losses) + (i - start) * columns, norm = 0.0;
         ha_status status;
         HA_BEGIN_CORE(status, self->student, self->teacher)
-        status = ha_trainer_step(self->trainer, &part, by_group, hidden ? PyArray_DATA(hidden) : NULL,
-                                 &self->student->arena, &check, loss, &norm);
+        status = ha_trainer_step(self->trainer, &part, by_group, &given, &self->student->arena, &check, loss, &norm);
         HA_END_CORE(self->student, self->teacher)
         if (status != HA_OK) {
             ha_raise(status);
@@ -213,25 +243,93 @@ static PyArrayObject *lr_of(PyObject *object, const npy_intp shape[2])
     return lr;
 }
 
+/* One label of window `at`: a class below `labels`, finite values, or a start and an end (included) inside the window. */
+static int check_label(const ha_task *task, const run_arg *r, npy_intp at)
+{
+    const npy_intp batch = PyArray_DIM(r->labels, 1);
+    const Py_ssize_t i = (Py_ssize_t)(at / batch), j = (Py_ssize_t)(at % batch);
+    const int32_t *target = (const int32_t *)PyArray_DATA(r->labels) + (task->kind == HA_TASK_SPAN ? 2 * at : at);
+    const float *value = (const float *)PyArray_DATA(r->labels) + at * task->labels;
+    const int64_t length = r->w.view.window[2 * at + 1] - r->w.view.window[2 * at];
+    for (int k = 0; task->kind == HA_TASK_REGRESS && k < task->labels; k++)
+        if (!isfinite(value[k])) {
+            PyErr_Format(PyExc_ValueError, "labels[%zd, %zd] is not a finite number", i, j);
+            return -1;
+        }
+    if (task->kind == HA_TASK_CLASSIFY && (target[0] < 0 || target[0] >= task->labels)) {
+        PyErr_Format(PyExc_ValueError, "labels[%zd, %zd] is %d, allowed are 0 to %d", i, j, target[0],
+                     task->labels - 1);
+        return -1;
+    }
+    if (task->kind == HA_TASK_SPAN && !(target[0] >= 0 && target[0] <= target[1] && target[1] < length)) {
+        PyErr_Format(PyExc_ValueError, "labels[%zd, %zd] is the span %d to %d of a sequence of %lld tokens", i, j,
+                     target[0], target[1], (long long)length);
+        return -1;
+    }
+    return 0;
+}
+
+/* A copy of labels [steps, batch, k], or NULL with an exception. */
+static PyArrayObject *labels_of(const distiller_object *self, const run_arg *r, PyObject *object)
+{
+    const ha_task *task = &self->student->model->config.task;
+    const npy_intp shape[3] = {PyArray_DIM(r->w.windows, 0), PyArray_DIM(r->w.windows, 1),
+                               task->kind == HA_TASK_CLASSIFY ? 1 : task->labels};
+    const int type = task->kind == HA_TASK_REGRESS ? NPY_FLOAT32 : NPY_INT32;
+    PyArrayObject *given = ha_array_arg(object, "labels", type, 3, shape);
+    PyArrayObject *labels = given ? (PyArrayObject *)PyArray_NewCopy(given, NPY_CORDER) : NULL;
+    Py_XDECREF(given);
+    return labels;
+}
+
+static int parse_run(const distiller_object *self, PyObject *lr, PyObject *hidden, PyObject *weights, PyObject *labels,
+                     run_arg *r)
+{
+    const ha_config *c = &self->student->model->config;
+    const npy_intp lr_shape[2] = {PyArray_DIM(r->w.windows, 0), 2},
+                   hidden_shape[2] = {PyArray_DIM(r->w.tokens, 0), c->hidden_size};
+    const int wants = self->stage == HA_STAGE_FINETUNE && c->task.kind != HA_TASK_NONE;
+    if (wants != (labels != Py_None)) {
+        PyErr_SetString(PyExc_ValueError, wants ? "labels is None: stage finetune of a model with a task needs them"
+                                                : "labels are for stage finetune of a model with a task");
+        return -1;
+    }
+    if (weights != Py_None && self->stage != HA_STAGE_DISTILL) {
+        PyErr_SetString(PyExc_ValueError, "weights are for stage distill");
+        return -1;
+    }
+    if (!(r->lr = lr_of(lr, lr_shape)) ||
+        (hidden != Py_None && !(r->hidden = ha_array_arg(hidden, "teacher_hidden", NPY_FLOAT32, 2, hidden_shape))) ||
+        (weights != Py_None && !(r->weights = ha_weights_parse(self->student, &r->w, weights))) ||
+        (wants && !(r->labels = labels_of(self, r, labels))))
+        return -1;
+    for (npy_intp i = 0; wants && i < r->w.view.count; i++)
+        if (check_label(&c->task, r, i) < 0)
+            return -1;
+    return 0;
+}
+
 static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "lr", "start", "stop", "teacher_hidden", "callback", NULL};
-    PyObject *tokens, *windows, *lr_object, *hidden_object = Py_None, *callback = Py_None;
+    static char *names[] = {"tokens",   "windows", "lr",     "start",    "stop", "teacher_hidden",
+                            "callback", "weights", "labels", "segments", NULL};
+    PyObject *tokens, *windows, *lr, *hidden = Py_None, *callback = Py_None, *weights = Py_None, *labels = Py_None,
+                                     *segments = Py_None;
     long long start, stop;
-    windows_arg w;
-    PyArrayObject *lr = NULL, *hidden = NULL, *losses = NULL;
+    run_arg r = {0};
+    PyArrayObject *losses = NULL;
     const ha_config *c = &self->student->model->config;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OO:run", names, &tokens, &windows, &lr_object, &start, &stop,
-                                     &hidden_object, &callback))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OOOOO:run", names, &tokens, &windows, &lr, &start, &stop,
+                                     &hidden, &callback, &weights, &labels, &segments))
         return NULL;
-    if (ha_windows_parse(self->student, tokens, windows, self->stage == HA_STAGE_FINETUNE ? 2 : 1, &w) < 0)
+    const int shortest = self->stage == HA_STAGE_FINETUNE && c->task.kind == HA_TASK_NONE ? 2 : 1;
+    if (ha_windows_parse(self->student, tokens, windows, segments, shortest, &r.w) < 0)
         return NULL;
-    if (PyArray_NDIM(w.windows) != 3 || PyArray_DIM(w.windows, 1) < 1) {
+    if (PyArray_NDIM(r.w.windows) != 3 || PyArray_DIM(r.w.windows, 1) < 1) {
         PyErr_SetString(PyExc_ValueError, "windows must have shape [steps, batch, 2]");
         goto fail;
     }
-    npy_intp total = PyArray_DIM(w.windows, 0), lr_shape[2] = {total, 2},
-             hidden_shape[2] = {PyArray_DIM(w.tokens, 0), c->hidden_size};
+    npy_intp total = PyArray_DIM(r.w.windows, 0);
     if (start < 0 || stop < start || stop > total) {
         PyErr_Format(PyExc_ValueError, "steps %lld to %lld, allowed are 0 to %zd", start, stop, (Py_ssize_t)total);
         goto fail;
@@ -240,19 +338,14 @@ static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "callback must be callable");
         goto fail;
     }
+    if (parse_run(self, lr, hidden, weights, labels, &r) < 0)
+        goto fail;
     npy_intp out_shape[2] = {(npy_intp)(stop - start), self->stage == HA_STAGE_ALIGN ? c->num_layers : 1};
-    if (!(lr = lr_of(lr_object, lr_shape)))
-        goto fail;
-    if (hidden_object != Py_None &&
-        !(hidden = ha_array_arg(hidden_object, "teacher_hidden", NPY_FLOAT32, 2, hidden_shape)))
-        goto fail;
     losses = (PyArrayObject *)PyArray_ZEROS(2, out_shape, NPY_FLOAT64, 0);
-    if (losses && steps(self, &w, lr, hidden, start, stop, losses, callback) < 0)
+    if (losses && steps(self, &r, start, stop, losses, callback) < 0)
         Py_CLEAR(losses);
 fail:
-    Py_XDECREF(lr);
-    Py_XDECREF(hidden);
-    ha_windows_clear(&w);
+    clear(&r);
     return (PyObject *)losses;
 }
 
@@ -318,13 +411,20 @@ static int set_step(distiller_object *self, PyObject *value, void *closure)
 
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))run, METH_VARARGS | METH_KEYWORDS,
-     "run($self, tokens, windows, lr, start, stop, teacher_hidden=None, callback=None)\n--\n\n"
+     "run($self, tokens, windows, lr, start, stop, teacher_hidden=None, callback=None, weights=None, "
+     "labels=None, segments=None)\n--\n\n"
      "Optimizer steps start .. stop - 1; returns losses, float64 [stop - start, 1], mean per token, or [.., "
      "num_layers] when aligning.\n\n"
      "tokens: int32 [n]; windows: int64 [steps, batch, 2]; lr: float32 [steps, 2], of the mixers and of the rest.\n"
      "teacher_hidden: float32 [n, hidden_size] as Model.forward_windows writes it. callback(step, loss, grad_norm, "
      "tokens) after\n"
-     "each step. Ctrl-C is honoured inside a step and leaves model and `step` as after the last whole one."},
+     "each step. weights: float32 [n], for stage distill: as KLScorer.kl takes them. labels, for stage finetune of a "
+     "model "
+     "with a task: int32 [steps, batch, 1] classes, float32 [steps, batch, num_labels] values, or int32 [steps, batch, "
+     "2] "
+     "first and last token of a span.\n"
+     "segments: int32 [n], token types of models that have them; None: all 0.\n"
+     "Ctrl-C is honoured inside a step and leaves model and `step` as after the last whole one."},
     {"moments", (PyCFunction)moments, METH_NOARGS,
      "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, "
      "writable views."},
@@ -338,14 +438,16 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
-                "clip=1.0, micro_batch=1, layers=None, recompute=False)\n--\n\n"
-                "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
-                "softmax mixers,\n"
-                "'distill' minimises KL(teacher || student), 'finetune' the next-token cross-entropy; AdamW, gradients "
-                "clipped to norm\n"
-                "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time. "
-                "`recompute` runs each layer again in the backward pass: less memory, the same gradients."},
+    {Py_tp_doc,
+     "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
+     "clip=1.0, micro_batch=1, layers=None, recompute=False)\n--\n\n"
+     "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
+     "softmax mixers,\n"
+     "'distill' minimises the distance that KLScorer.measure names, KL(teacher || student) for language models; "
+     "'finetune' the next-token cross-entropy, or the loss of the model's task against labels; AdamW, gradients "
+     "clipped to norm\n"
+     "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time. "
+     "`recompute` runs each layer again in the backward pass: less memory, the same gradients."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -1,6 +1,7 @@
 /* class Model:
  *     __init__(config, layers)
- *     logits, hidden, nll, forward_windows        forward passes
+ *     logits, hidden, nll                         forward passes
+ *     forward_windows, task_logits                the same on windows of a stream, see windows.c
  *     store, stored                               parameters of other types than float32, see stored.c
  *     parameters, parameter_info, gates, config, layers, num_parameters, cost, init_mixers
  */
@@ -340,35 +341,6 @@ static PyObject *nll(model_object *self, PyObject *args, PyObject *kwargs)
     return (PyObject *)out;
 }
 
-static PyObject *forward_windows(model_object *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"tokens", "windows", "out", NULL};
-    PyObject *tokens, *windows, *out;
-    windows_arg w;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:forward_windows", names, &tokens, &windows, &out))
-        return NULL;
-    if (!ha_model_ready(self) || ha_windows_parse(self, tokens, windows, 1, &w) < 0)
-        return NULL;
-    const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->config.hidden_size};
-    PyArrayObject *to = ha_array_out(out, "out", NPY_FLOAT32, 2, shape);
-    ha_status status = HA_OK;
-    if (to) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = ha_windows_hidden(self->model, &w.view, PyArray_DATA(to), &self->arena, &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
-    }
-    ha_windows_clear(&w);
-    if (!to)
-        return NULL;
-    Py_DECREF(to);
-    if (status != HA_OK)
-        return ha_raise(status);
-    Py_RETURN_NONE;
-}
-
 static PyObject *parameters(model_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"stored", NULL};
@@ -513,10 +485,16 @@ static PyMethodDef methods[] = {
     {"nll", (PyCFunction)(void (*)(void))nll, METH_VARARGS | METH_KEYWORDS,
      "nll($self, tokens, mask=None)\n--\n\n-log p(token t + 1 | tokens up to t) in nats, float32 [B, T - 1]; 0 where "
      "padded. Logits never exist at once."},
-    {"forward_windows", (PyCFunction)(void (*)(void))forward_windows, METH_VARARGS | METH_KEYWORDS,
-     "forward_windows($self, tokens, windows, out)\n--\n\n"
+    {"forward_windows", (PyCFunction)(void (*)(void))ha_model_forward_windows, METH_VARARGS | METH_KEYWORDS,
+     "forward_windows($self, tokens, windows, out, segments=None)\n--\n\n"
      "Writes the final hidden states of every window's tokens to their places in out.\n\n"
-     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]."},
+     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; out: float32 [n, hidden_size]; "
+     "segments: int32 [n], token types of models that have them; None: all 0."},
+    {"task_logits", (PyCFunction)(void (*)(void))ha_model_task_logits, METH_VARARGS | METH_KEYWORDS,
+     "task_logits($self, tokens, windows, segments=None)\n--\n\n"
+     "Logits of the task's head, float32 [m, num_labels]; for spans [n, 2], start and end at the place of every token "
+     "in a window.\n\n"
+     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; segments as in forward_windows."},
     {"parameters", (PyCFunction)(void (*)(void))parameters, METH_VARARGS | METH_KEYWORDS,
      "parameters($self, stored=True)\n--\n\nName -> Tensor in arena order: writable float32 views; of stored "
      "parameters read-only "

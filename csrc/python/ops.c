@@ -12,14 +12,10 @@ static const char doc[] =
 
 int ha_add_ops(PyObject *module)
 {
-    PyMethodDef *const tables[] = {ha_ops_rows,
-                                   ha_ops_norm,
-                                   ha_ops_attention,
-                                   ha_ops_linear_attention,
-                                   ha_ops_recurrence,
-                                   ha_ops_short_conv,
-                                   ha_ops_pool,
-                                   ha_ops_losses,
-                                   NULL};
+    PyMethodDef *const tables[] = {ha_ops_rows,       ha_ops_norm,
+                                   ha_ops_attention,  ha_ops_linear_attention,
+                                   ha_ops_recurrence, ha_ops_short_conv,
+                                   ha_ops_pool,       ha_ops_losses,
+                                   ha_ops_task,       NULL};
     return ha_add_submodule(module, "ops", doc, tables);
 }

@@ -12,5 +12,10 @@ extern PyMethodDef ha_ops_recurrence[];       /* ops_recurrence.c: recurrence, g
 extern PyMethodDef ha_ops_short_conv[];       /* ops_short_conv.c: short_conv */
 extern PyMethodDef ha_ops_pool[];             /* ops_pool.c: pool */
 extern PyMethodDef ha_ops_losses[];           /* ops_losses.c: cross_entropy, kl_divergence, align_loss, adamw */
+extern PyMethodDef ha_ops_task[];             /* ops_task.c: pool_sequences and the losses of tasks */
+
+/* What both of the last two take: a ha_pool_kind by name, and targets [S], each within its piece. */
+int ha_call_pool(ha_call *call, const char *name);
+const int32_t *ha_call_piece_targets(ha_call *call, PyObject *object, const ha_batch *batch);
 
 #endif

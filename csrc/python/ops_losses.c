@@ -90,8 +90,8 @@ static PyObject *head_kl(PyObject *args, PyObject *kwargs, int vjp)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
         status =
             loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, (ha_head){ha_f32(teacher_head), teacher_bias},
-                              1, &hidden, (ha_head){ha_f32(head), bias}, (float)dloss, &loss, target, nll, dhidden,
-                              dhead, &signals, call.arena)
+                              1, &hidden, (ha_head){ha_f32(head), bias}, (float)dloss, &loss, target, nll, NULL,
+                              dhidden, dhead, &signals, call.arena)
                  : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);

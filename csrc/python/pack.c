@@ -100,6 +100,7 @@ done:
 void ha_windows_clear(windows_arg *arg)
 {
     Py_CLEAR(arg->tokens);
+    Py_CLEAR(arg->segments);
     Py_CLEAR(arg->windows);
 }
 
@@ -125,7 +126,8 @@ static int check_windows(const windows_arg *a, int vocabulary, int shortest)
     return 0;
 }
 
-int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, int shortest, windows_arg *out)
+int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, PyObject *segments, int shortest,
+                     windows_arg *out)
 {
     *out = (windows_arg){0};
     out->tokens = ha_array_arg(tokens, "tokens", NPY_INT32, 1, NULL);
@@ -137,13 +139,49 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, i
         PyErr_SetString(PyExc_ValueError, "windows must have (start, stop) pairs along its last axis");
         Py_CLEAR(out->windows);
     }
+    if (out->windows && segments != Py_None &&
+        !(out->segments = ha_array_arg(segments, "segments", NPY_INT32, 1, PyArray_DIMS(out->tokens))))
+        Py_CLEAR(out->windows);
     if (!out->windows || check_windows(out, model->model->config.vocab_size, shortest) < 0) {
         ha_windows_clear(out);
         return -1;
     }
-    out->view = (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows),
-                             (int)(PyArray_SIZE(out->windows) / 2), model->model->config.vocab_size};
+    out->view =
+        (ha_windows){PyArray_DATA(out->tokens), PyArray_DATA(out->windows), (int)(PyArray_SIZE(out->windows) / 2),
+                     model->model->config.vocab_size, out->segments ? PyArray_DATA(out->segments) : NULL};
     return 0;
+}
+
+/* The first window without any weight, or -1. */
+static int unweighted(const ha_windows *w, const float *weight, int skip)
+{
+    for (int i = 0; i < w->count; i++) {
+        double sum = 0.0;
+        for (int64_t t = w->window[2 * i] + skip; t < w->window[2 * i + 1]; t++)
+            sum += (double)weight[t];
+        if (!(sum > 0.0))
+            return i;
+    }
+    return -1;
+}
+
+PyArrayObject *ha_weights_parse(model_object *model, const windows_arg *windows, PyObject *object)
+{
+    const int skip = !model->model->config.bidirectional;
+    PyArrayObject *array = ha_array_arg(object, "weights", NPY_FLOAT32, 1, PyArray_DIMS(windows->tokens));
+    const float *weight = array ? PyArray_DATA(array) : NULL;
+    if (array && !ha_distance_by_token(model->model))
+        PyErr_SetString(PyExc_ValueError, "weights are of tokens, but a model with a task is compared by sequence");
+    for (npy_intp i = 0; array && !PyErr_Occurred() && i < PyArray_SIZE(array); i++)
+        if (!(weight[i] >= 0.0f && weight[i] <= 1e30f))
+            PyErr_Format(PyExc_ValueError, "weights[%zd] is not a finite number of 0 or more", (Py_ssize_t)i);
+    int empty = array && !PyErr_Occurred() ? unweighted(&windows->view, weight, skip) : -1;
+    if (empty >= 0)
+        PyErr_Format(PyExc_ValueError, "weights are 0 on all tokens of window %d%s", empty,
+                     skip ? " but its first" : "");
+    if (array && PyErr_Occurred())
+        Py_CLEAR(array);
+    return array;
 }
 
 PyArrayObject *ha_gates_parse(model_object *model, PyObject *object)

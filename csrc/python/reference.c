@@ -492,7 +492,7 @@ static PyMethodDef methods[] = {
 
 int ha_add_reference(PyObject *module)
 {
-    PyMethodDef *const tables[] = {methods, ha_reference_mixers, NULL};
+    PyMethodDef *const tables[] = {methods, ha_reference_mixers, ha_reference_task, NULL};
     return ha_add_submodule(module, "reference",
                             "The operations of the core as plain loops in float64, without gradients.", tables);
 }

@@ -6,6 +6,7 @@
 #include "ref/ref.h"
 
 extern PyMethodDef ha_reference_mixers[]; /* reference_mixers.c: whole mixers between their projections */
+extern PyMethodDef ha_reference_task[];   /* reference_task.c: the twins of ops_task.c */
 
 static inline void ha_require_groups(ha_call *call)
 {

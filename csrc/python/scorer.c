@@ -17,11 +17,9 @@ static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     model_object *t = !m || teacher == Py_None ? NULL : ha_model_arg(state, teacher, "teacher");
     if (!m || (teacher != Py_None && !t))
         return NULL;
-    const ha_config *a = &m->model->config, *b = t ? &t->model->config : a;
-    if (a->vocab_size != b->vocab_size || a->hidden_size != b->hidden_size)
-        return PyErr_Format(PyExc_ValueError, "teacher and model differ: vocab_size %d and %d, hidden_size %d and %d",
-                            b->vocab_size, a->vocab_size, b->hidden_size, a->hidden_size);
-    for (int l = 0; !t && l < a->num_layers; l++)
+    if (t && ha_comparable(t, m, "model") < 0)
+        return NULL;
+    for (int l = 0; !t && l < m->model->config.num_layers; l++)
         if (!m->model->layer[l].softmax.kind)
             return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe",
                                 l);
@@ -71,39 +69,17 @@ static void clear(request *r)
     ha_windows_clear(&r->w);
 }
 
-/* Weights [n]: each 0 or more; every window has some weight past its first token, which nothing predicts. */
-static int check_weights(const request *r)
-{
-    const float *weight = PyArray_DATA(r->weights);
-    for (npy_intp i = 0; i < PyArray_SIZE(r->weights); i++)
-        if (!(weight[i] >= 0.0f && weight[i] <= 1e30f)) {
-            PyErr_Format(PyExc_ValueError, "weights[%zd] is not a finite number of 0 or more", (Py_ssize_t)i);
-            return -1;
-        }
-    for (int i = 0; i < r->w.view.count; i++) {
-        double sum = 0.0;
-        for (int64_t t = r->w.view.window[2 * i] + 1; t < r->w.view.window[2 * i + 1]; t++)
-            sum += (double)weight[t];
-        if (!(sum > 0.0)) {
-            PyErr_Format(PyExc_ValueError, "weights are 0 on all tokens of window %d but its first", i);
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* 0, or -1 with an exception and nothing held. */
 static int parse(scorer_object *self, PyObject *tokens, PyObject *windows, PyObject *gates, PyObject *hidden,
-                 PyObject *weights, int shortest, request *r)
+                 PyObject *weights, PyObject *segments, int shortest, request *r)
 {
     *r = (request){0};
-    if (ha_windows_parse(self->model, tokens, windows, shortest, &r->w) < 0)
+    if (ha_windows_parse(self->model, tokens, windows, segments, shortest, &r->w) < 0)
         return -1;
     const npy_intp shape[2] = {PyArray_DIM(r->w.tokens, 0), self->model->model->config.hidden_size};
     if (!(r->gates = ha_gates_parse(self->model, gates)) ||
         (hidden != Py_None && !(r->hidden = ha_array_arg(hidden, "teacher_hidden", NPY_FLOAT32, 2, shape))) ||
-        (weights != Py_None &&
-         (!(r->weights = ha_array_arg(weights, "weights", NPY_FLOAT32, 1, shape)) || check_weights(r) < 0))) {
+        (weights != Py_None && !(r->weights = ha_weights_parse(self->model, &r->w, weights)))) {
         clear(r);
         return -1;
     }
@@ -140,12 +116,14 @@ static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
 /* kl(...) and, with_nll, evaluate(...) */
 static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
-    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", NULL};
-    PyObject *tokens, *windows, *gates = Py_None, *hidden = Py_None, *weights = Py_None, *mean, *nll, *result = NULL;
+    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", "segments", NULL};
+    PyObject *tokens, *windows, *gates = Py_None, *hidden = Py_None, *weights = Py_None, *segments = Py_None, *mean,
+                                *nll, *result = NULL;
     request r;
     ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates, &hidden, &weights) ||
-        parse(self, tokens, windows, gates, hidden, weights, 1 + with_nll, &r) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates, &hidden, &weights,
+                                     &segments) ||
+        parse(self, tokens, windows, gates, hidden, weights, segments, 1 + with_nll, &r) < 0)
         return NULL;
     mean = new_doubles(1, r.w.view.count, 0);
     nll = with_nll ? new_doubles(1, r.w.view.count, 0) : NULL;
@@ -161,12 +139,12 @@ static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, cons
 
 static PyObject *kl(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    return run(self, args, kwargs, "OO|OOO:kl", 0);
+    return run(self, args, kwargs, "OO|OOOO:kl", 0);
 }
 
 static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    return run(self, args, kwargs, "OO|OOO:evaluate", 1);
+    return run(self, args, kwargs, "OO|OOOO:evaluate", 1);
 }
 
 /* A list of layer numbers: ascending, each with both mixers. Returns their count or -1; *out is to be freed. */
@@ -200,15 +178,16 @@ static int parse_layers(scorer_object *self, PyObject *object, int **out)
 
 static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "gates", "layers", "teacher_hidden", "weights", "nll", NULL};
-    PyObject *tokens, *windows, *gates, *layers_object, *hidden = Py_None, *weights = Py_None, *base, *flipped = NULL,
-                                                        *result = NULL;
+    static char *names[] = {"tokens",  "windows", "gates",    "layers", "teacher_hidden",
+                            "weights", "nll",     "segments", NULL};
+    PyObject *tokens, *windows, *gates, *layers_object, *hidden = Py_None, *weights = Py_None, *segments = Py_None,
+                                                        *base, *flipped = NULL, *result = NULL;
     int nll = 0, *layers = NULL;
     request r;
     ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OOp:flip", names, &tokens, &windows, &gates, &layers_object,
-                                     &hidden, &weights, &nll) ||
-        parse(self, tokens, windows, gates, hidden, weights, 1 + nll, &r) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OOpO:flip", names, &tokens, &windows, &gates, &layers_object,
+                                     &hidden, &weights, &nll, &segments) ||
+        parse(self, tokens, windows, gates, hidden, weights, segments, 1 + nll, &r) < 0)
         return NULL;
     int n = parse_layers(self, layers_object, &layers);
     base = n >= 0 ? new_doubles(1, r.w.view.count, 0) : NULL;
@@ -227,14 +206,14 @@ static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
 
 static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", NULL};
-    PyObject *tokens, *windows, *gates, *hidden = Py_None, *weights = Py_None, *mean, *by_layer, *gradient,
-                                        *result = NULL;
+    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", "segments", NULL};
+    PyObject *tokens, *windows, *gates, *hidden = Py_None, *weights = Py_None, *segments = Py_None, *mean, *by_layer,
+                                        *gradient, *result = NULL;
     request r;
     ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OO:gate_gradient", names, &tokens, &windows, &gates, &hidden,
-                                     &weights) ||
-        parse(self, tokens, windows, gates, hidden, weights, 1, &r) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOO:gate_gradient", names, &tokens, &windows, &gates, &hidden,
+                                     &weights, &segments) ||
+        parse(self, tokens, windows, gates, hidden, weights, segments, 1, &r) < 0)
         return NULL;
     mean = new_doubles(1, r.w.view.count, 0);
     by_layer = new_doubles(2, self->model->model->config.num_layers, r.w.view.count);
@@ -252,17 +231,17 @@ static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kw
 
 static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", NULL};
+    static char *names[] = {"tokens", "windows", "segments", NULL};
     const ha_model *m = self->model->model;
-    PyObject *tokens, *windows, *error, *zero, *result = NULL;
+    PyObject *tokens, *windows, *segments = Py_None, *error, *zero, *result = NULL;
     request r;
     ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:alignment", names, &tokens, &windows))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:alignment", names, &tokens, &windows, &segments))
         return NULL;
     for (int l = 0; l < m->config.num_layers; l++)
         if (!(m->layer[l].softmax.kind && m->layer[l].linear.kind))
             return PyErr_Format(PyExc_ValueError, "layer %d has only one mixer: alignment needs a probe", l);
-    if (parse(self, tokens, windows, Py_None, Py_None, Py_None, 1, &r) < 0)
+    if (parse(self, tokens, windows, Py_None, Py_None, Py_None, segments, 1, &r) < 0)
         return NULL;
     error = new_doubles(2, m->config.num_layers, r.w.view.count);
     zero = new_doubles(2, m->config.num_layers, r.w.view.count);
@@ -281,7 +260,16 @@ static PyObject *get_layer_passes(scorer_object *self, void *closure)
     return PyLong_FromLongLong(self->layer_passes);
 }
 
+static PyObject *get_measure(scorer_object *self, void *closure)
+{
+    return PyUnicode_FromString(ha_distance_name(self->model->model));
+}
+
 static PyGetSetDef getset[] = {
+    {"measure", (getter)get_measure, NULL,
+     "What the numbers called KL are: 'kl' of next tokens, nats per token; of a model with a task 'task_kl', nats per "
+     "sequence, or 'task_mse' of its values; of one without a head 'hidden', |h_T - h_S|^2 / |h_T|^2 per token.",
+     NULL},
     {"layer_passes", (getter)get_layer_passes, NULL,
      "Tokens times layers that they went through in all calls so far, a backward pass counted twice.", NULL},
     {0},
@@ -289,25 +277,30 @@ static PyGetSetDef getset[] = {
 
 static PyMethodDef methods[] = {
     {"kl", (PyCFunction)(void (*)(void))kl, METH_VARARGS | METH_KEYWORDS,
-     "kl($self, tokens, windows, gates=None, teacher_hidden=None, weights=None)\n--\n\n"
+     "kl($self, tokens, windows, gates=None, teacher_hidden=None, weights=None, segments=None)\n--\n\n"
      "Mean KL(teacher || model) of each window, nats per token, float64 [m].\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None.\n"
      "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its "
-     "pass. weights: float32 [n], how much the prediction of each token counts in its window's mean; None: alike."},
+     "pass. weights: float32 [n], how much the prediction of each token (of a bidirectional model: the token's own) "
+     "counts "
+     "in its window's mean; None: alike. segments: int32 [n], token types of models that have them; None: all 0. See "
+     "`measure` for models without an LM head."},
     {"evaluate", (PyCFunction)(void (*)(void))evaluate, METH_VARARGS | METH_KEYWORDS,
-     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None, weights=None)\n--\n\n"
+     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None, weights=None, segments=None)\n--\n\n"
      "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats."},
     {"flip", (PyCFunction)(void (*)(void))flip, METH_VARARGS | METH_KEYWORDS,
-     "flip($self, tokens, windows, gates, layers, teacher_hidden=None, weights=None, nll=False)\n--\n\n"
+     "flip($self, tokens, windows, gates, layers, teacher_hidden=None, weights=None, nll=False, segments=None)\n--\n\n"
      "KL of the hybrid with these gates, [m], and of those with gate l replaced by 1 - gate, [len(layers), m].\n\n"
      "Candidates share the computation below their layer and run side by side above it. nll: mean -log p(next token) "
      "instead of KL."},
     {"gate_gradient", (PyCFunction)(void (*)(void))gate_gradient, METH_VARARGS | METH_KEYWORDS,
-     "gate_gradient($self, tokens, windows, gates, teacher_hidden=None, weights=None)\n--\n\nKL [m] and its derivative "
+     "gate_gradient($self, tokens, windows, gates, teacher_hidden=None, weights=None, segments=None)\n--\n\nKL [m] and "
+     "its derivative "
      "by every gate [m, num_layers], "
      "from one backward pass."},
     {"alignment", (PyCFunction)(void (*)(void))alignment, METH_VARARGS | METH_KEYWORDS,
-     "alignment($self, tokens, windows)\n--\n\n(error, zero), each [num_layers, m]: what step 1 trains, mean over "
+     "alignment($self, tokens, windows, segments=None)\n--\n\n(error, zero), each [num_layers, m]: what step 1 trains, "
+     "mean over "
      "tokens of "
      "|softmax - linear| * hidden_size**-0.5 on\nthe teacher's hidden states, and the same for a mixer that gives "
      "zero."},
@@ -317,7 +310,7 @@ static PyMethodDef methods[] = {
 static PyType_Slot type_slots[] = {
     {Py_tp_doc, "KLScorer(model, teacher=None)\n--\n\nWhat the model loses against its teacher when layers are linear "
                 "(arXiv 2512.20569).\n\n"
-                "Without a teacher the model, a probe, is its own: every gate at 1."},
+                "Without a teacher the model, a probe, is its own: every gate at 1. `measure` says what is compared."},
     {Py_tp_new, scorer_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -1,6 +1,26 @@
 /* Model(config, layers): two plain Python structures become numbers, or an error that names the field. */
 #include "python/objects.h"
 
+int ha_comparable(model_object *teacher, model_object *model, const char *other)
+{
+    const ha_config *a = &teacher->model->config, *b = &model->model->config;
+    const struct {
+        const char *name;
+        int teacher, model;
+    } same[] = {{"vocab_size", a->vocab_size, b->vocab_size},
+                {"hidden_size", a->hidden_size, b->hidden_size},
+                {"task", (int)a->task.kind, (int)b->task.kind},
+                {"num_labels", a->task.labels, b->task.labels},
+                {"LM heads", teacher->model->head != HA_NONE, model->model->head != HA_NONE}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (same[i].teacher != same[i].model) {
+            PyErr_Format(PyExc_ValueError, "teacher and %s differ: %s %d and %d", other, same[i].name, same[i].teacher,
+                         same[i].model);
+            return -1;
+        }
+    return 0;
+}
+
 static int get_int(PyObject *dict, const char *name, int low, int high, int *out)
 {
     PyObject *value = PyMapping_GetItemString(dict, name);
@@ -70,6 +90,27 @@ static int get_inv_freq(PyObject *dict, int half, float **out)
     return *out ? 0 : -1;
 }
 
+/* The head of a task, by the numbers of its enums; all left out: none. */
+static int parse_task(PyObject *config, ha_task *task)
+{
+    int kind = HA_TASK_NONE, pool = HA_POOL_FIRST, pooler = HA_POOLER_NONE;
+    if (get_int_if(config, "task", HA_TASK_NONE, HA_TASK_SPAN, &kind) < 0)
+        return -1;
+    if (kind != HA_TASK_NONE && (get_int(config, "num_labels", 1, 1 << 20, &task->labels) < 0 ||
+                                 get_int(config, "task_pool", HA_POOL_FIRST, HA_POOL_MEAN, &pool) < 0 ||
+                                 get_int(config, "task_pooler", HA_POOLER_NONE, HA_POOLER_RELU, &pooler) < 0 ||
+                                 get_int(config, "task_bias", 0, 1, &task->bias) < 0))
+        return -1;
+    task->kind = (ha_task_kind)kind;
+    task->pool = (ha_pool_kind)pool;
+    task->pooler = (ha_pooler)pooler;
+    if (kind == HA_TASK_SPAN && (task->labels != 2 || pooler != HA_POOLER_NONE)) {
+        PyErr_SetString(PyExc_ValueError, "config num_labels of a span is 2, for start and end, without a pooler");
+        return -1;
+    }
+    return 0;
+}
+
 /* What tells the families' blocks, embeddings and heads apart; what is left out is as in Llama. */
 static int parse_form(PyObject *config, ha_config *c)
 {
@@ -123,7 +164,8 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
         get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 ||
         get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
         get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 ||
-        get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0 || parse_form(config, c) < 0)
+        get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0 || parse_form(config, c) < 0 ||
+        parse_task(config, &c->task) < 0)
         return -1;
     if (c->num_heads % c->num_kv_heads) {
         PyErr_Format(PyExc_ValueError, "config num_heads is %d, allowed are multiples of num_kv_heads = %d",

@@ -81,6 +81,13 @@ typedef struct {
 
 void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, double *m, double *v);
 
+/* ref_task.c; the softmaxes of the batch's sequences are over numbers [rows]; loss [n_seq], or [rows] of the errors */
+void ref_pool_sequences(int pool, const ha_batch *batch, int d, const double *x, double *y);
+void ref_softmax_cross_entropy(const ha_batch *batch, const double *x, const int32_t *target, double *loss);
+void ref_softmax_kl(const ha_batch *batch, const double *teacher, const double *x, double *loss);
+void ref_squared_error(int rows, int d, const double *target, const double *y, double *loss);
+void ref_relative_error(int rows, int d, const double *target, const double *y, double *loss);
+
 /* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows, heads, dim] */
 typedef struct {
     int heads, dim, silu, bidirectional;

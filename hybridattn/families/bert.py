@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import ModelConfig, check_number
 from .encoder import NEUTRAL, encoder
+from .heads import FamilyHead
 from .layout import Layout
 from .reading import activation, integer, refuse_others
 
@@ -28,6 +29,9 @@ PARTS = {
     "mlp.down_proj": "output.dense",
     "mlp_norm": "output.LayerNorm",
 }
+TASK = FamilyHead(
+    pooler_name="bert.pooler.dense", classifier_name="classifier", pool="first", pooler="tanh", bias=True
+)
 LAYOUT = Layout(
     prefix="bert.",
     top=EMBEDDINGS,
@@ -39,6 +43,7 @@ LAYOUT = Layout(
         "lm_head.weight": "cls.predictions.decoder.weight",
         "lm_head.bias": "cls.predictions.bias",
     },
+    task=TASK,
     layer="encoder.layer.{}.",
     parts=PARTS,
     ignored=re.compile(
@@ -49,14 +54,15 @@ LAYOUT = Layout(
 
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
-    """ModelConfig of a `BertForMaskedLM`, `BertForPreTraining` or `BertModel` config, with those classes'
-    defaults. The pooler and the next-sentence head are not part of it. ConfigError on bad values.
+    """ModelConfig of a `BertForMaskedLM`, `BertForPreTraining`, `BertModel`, `BertForSequenceClassification`
+    or `BertForQuestionAnswering` config, with those classes' defaults. The pooler is part of classifiers
+    only, the next-sentence head of none. ConfigError on bad values.
     """
-    return read_config(hf, "bert")
+    return read_config(hf, "bert", TASK)
 
 
 def read_config(
-    hf: dict[str, Any], family: str, position_offset: int = 0, vocab_size: int = 30522
+    hf: dict[str, Any], family: str, head: FamilyHead, position_offset: int = 0, vocab_size: int = 30522
 ) -> ModelConfig:
     """Of a family with BERT's keys. position_offset: how many rows of the position embeddings go unused."""
     refuse_others(hf, family, NEUTRAL)
@@ -64,6 +70,7 @@ def read_config(
     return encoder(
         hf,
         family,
+        head,
         hidden_key="hidden_size",
         hidden=integer(hf, "hidden_size", 768),
         heads_key="num_attention_heads",

@@ -7,9 +7,13 @@ from typing import Any
 
 from ..config import ModelConfig
 from .encoder import NEUTRAL, encoder
+from .heads import FamilyHead
 from .layout import Layout
 from .reading import activation, integer, refuse_others
 
+TASK = FamilyHead(
+    pooler_name="pre_classifier", classifier_name="classifier", pool="first", pooler="relu", bias=True
+)
 LAYOUT = Layout(
     prefix="distilbert.",
     top={
@@ -26,6 +30,7 @@ LAYOUT = Layout(
         "lm_head.weight": "vocab_projector.weight",
         "lm_head.bias": "vocab_projector.bias",
     },
+    task=TASK,
     layer="transformer.layer.{}.",
     parts={
         "softmax.q_proj": "attention.q_lin",
@@ -42,7 +47,8 @@ LAYOUT = Layout(
 
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
-    """ModelConfig of a `DistilBertForMaskedLM` or `DistilBertModel` config, with those classes' defaults.
+    """ModelConfig of a `DistilBertForMaskedLM`, `DistilBertModel`, `DistilBertForSequenceClassification` or
+    `DistilBertForQuestionAnswering` config, with those classes' defaults.
 
     `sinusoidal_pos_embds` says how the position embeddings were started; they are weights all the same.
     ConfigError on bad values.
@@ -51,6 +57,7 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     return encoder(
         hf,
         "distilbert",
+        TASK,
         hidden_key="dim",
         hidden=integer(hf, "dim", 768),
         heads_key="n_heads",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import ModelConfig, check_bool, refuse
+from .heads import FamilyHead, task_from_hf
 from .reading import has_lm_head, head_size, token_ids
 
 # What every encoder refuses: a mask, a memory or positions of another kind.
@@ -17,6 +18,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 def encoder(
     hf: dict[str, Any],
     family: str,
+    head: FamilyHead,
     *,
     hidden_key: str,
     hidden: int,
@@ -24,7 +26,9 @@ def encoder(
     heads: int,
     **settings: Any,
 ) -> ModelConfig:
-    """The ModelConfig of an encoder of that width and those heads; `settings` are further fields of it."""
+    """The ModelConfig of an encoder of that width and those heads; head: of the family's classifiers;
+    `settings` are further fields.
+    """
     lm_head = has_lm_head(hf)
     tied = check_bool("tie_word_embeddings", hf.get("tie_word_embeddings", True))
     if lm_head and not tied:  # such files hold two biases, and versions of the class differ in which counts
@@ -51,6 +55,7 @@ def encoder(
         tie_embeddings=tied,
         bos_token_id=hf.get("bos_token_id"),
         eos_token_ids=token_ids(hf.get("eos_token_id")),
+        task=task_from_hf(hf, head),
         hf=hf,
         **settings,
     )

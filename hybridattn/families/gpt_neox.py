@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import ModelConfig, check_bool, check_number
 from ..rope import rope_frequencies
+from .heads import task_from_hf
 from .layout import Joined, Layout
 from .reading import activation, has_lm_head, head_size, integer, refuse_others, token_ids
 
@@ -70,5 +71,6 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
         max_positions=positions,
         bos_token_id=hf.get("bos_token_id"),
         eos_token_ids=token_ids(hf.get("eos_token_id")),
+        task=task_from_hf(hf),
         hf=hf,
     )

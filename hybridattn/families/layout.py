@@ -15,6 +15,7 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from .heads import DECODER, FamilyHead, span_base
 
 _LAYER = re.compile(r"layers\.(\d+)\.((?:\w+\.)*\w+)")
 
@@ -69,10 +70,11 @@ class Joined:
 class Layout:
     """Names in the weight files of a family.
 
-    prefix: before every name but those of the head; files of models without a head have it or not.
-    top, head: internal name -> name, outside of the layers. layer: before the names of a layer, with {} for
-    its number. parts: internal stem of a layer -> stem in the file; a stem that is not there keeps its own
-    name, after its longest beginning that is, so that mixers no Hugging Face model has are kept too.
+    prefix: before every name but those of the heads; files of models without a head have it or not.
+    top, head: internal name -> name, outside of the layers. task: the head of a classifier. layer: before the
+    names of a layer, with {} for its number. parts: internal stem of a layer -> stem in the file; a stem that
+    is not there keeps its own name, after its longest beginning that is, so that mixers no Hugging Face model
+    has are kept too.
     ignored: tensors that a file may have although the model computes them or has no use for them.
     """
 
@@ -81,13 +83,19 @@ class Layout:
     head: Mapping[str, str]
     layer: str
     parts: Mapping[str, str | Joined]
+    task: FamilyHead = DECODER
     ignored: re.Pattern[str] = field(default=re.compile("(?!)"))
 
     def cut(self, config: ModelConfig, internal: str) -> Cut:
         """Where the parameter is. ConfigError for a name that no model has."""
         if internal in self.head:
             return Cut(self.head[internal])
-        prefix = self.prefix if config.lm_head else ""
+        name = self.task.name(config, internal)
+        if name is not None:
+            return Cut(name)
+        prefix = self.prefix if config.lm_head or config.task else ""
+        if config.task is not None and config.task.kind == "span":
+            prefix = span_base(config.family, prefix)
         if internal in self.top:
             return Cut(prefix + self.top[internal])
         match = _LAYER.fullmatch(internal)

@@ -7,9 +7,17 @@ from typing import Any
 
 from ..config import ModelConfig, refuse
 from .bert import EMBEDDINGS, PARTS, read_config
+from .heads import FamilyHead
 from .layout import Layout
 from .reading import activation, has_lm_head, integer
 
+TASK = FamilyHead(
+    pooler_name="classifier.dense",
+    classifier_name="classifier.out_proj",
+    pool="first",
+    pooler="tanh",
+    bias=True,
+)
 LAYOUT = Layout(
     prefix="roberta.",
     top=EMBEDDINGS,
@@ -21,6 +29,7 @@ LAYOUT = Layout(
         "lm_head.weight": "lm_head.decoder.weight",
         "lm_head.bias": "lm_head.bias",
     },
+    task=TASK,
     layer="encoder.layer.{}.",
     parts=PARTS,
     ignored=re.compile(r"(roberta\.)?(embeddings\.position_ids|pooler\.dense\.\w+)|lm_head\.decoder\.bias"),
@@ -28,10 +37,11 @@ LAYOUT = Layout(
 
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
-    """ModelConfig of a `RobertaForMaskedLM` or `RobertaModel` config, with those classes' defaults.
+    """ModelConfig of a `RobertaForMaskedLM`, `RobertaModel`, `RobertaForSequenceClassification` or
+    `RobertaForQuestionAnswering` config, with those classes' defaults.
 
     Its head has a GELU whatever hidden_act is, so that another one is refused. ConfigError on bad values.
     """
     if has_lm_head(hf) and activation(hf, "hidden_act", "gelu") != "gelu":
         raise refuse("hidden_act", hf["hidden_act"], "gelu for a RobertaForMaskedLM")
-    return read_config(hf, "roberta", integer(hf, "pad_token_id", 1, low=0) + 1, 50265)
+    return read_config(hf, "roberta", TASK, integer(hf, "pad_token_id", 1, low=0) + 1, 50265)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import ModelConfig, check_bool, check_number, refuse
 from ..rope import rope_frequencies
+from .heads import task_from_hf
 from .layout import Layout
 from .reading import has_lm_head, integer, refuse_others, token_ids
 
@@ -97,5 +98,6 @@ def read_config(
         max_positions=positions,
         bos_token_id=hf.get("bos_token_id"),
         eos_token_ids=token_ids(hf.get("eos_token_id")),
+        task=task_from_hf(hf),
         hf=hf,
     )

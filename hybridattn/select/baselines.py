@@ -31,7 +31,9 @@ def mse(task: Task, relative: bool = True) -> Result:
     relative=False: times hidden_size**-0.5 instead, the loss that step 1 trains. It grows with the
     outputs, so it ranks the last layers first.
     """
-    found = [task.scorer.alignment(task.data.tokens, part) for part in task.bar(task.parts)]
+    found = [
+        task.scorer.alignment(task.data.tokens, part, task.data.segments) for part in task.bar(task.parts)
+    ]
     error, zero = (np.concatenate([f[i] for f in found], axis=1) for i in (0, 1))
     return Result(error / zero if relative else error, options={"relative": relative})
 

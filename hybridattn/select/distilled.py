@@ -145,7 +145,10 @@ class _Run:
         )
         scorer = KLScorer(hybrid, task.probe)
         data = task.data
-        found = [scorer.kl(data.tokens, part, None, task.teacher_hidden, data.weights) for part in task.parts]
+        found = [
+            scorer.kl(data.tokens, part, None, task.teacher_hidden, data.weights, data.segments)
+            for part in task.parts
+        ]
         windows = self.train.batches(steps, int(self.batch_size), int(self.seed))
         passes = 3.0 * task.layers * int((windows[..., 1] - windows[..., 0]).sum()) + scorer.layer_passes
         self.results.put(layer, steps, np.concatenate(found), time.monotonic() - started, passes)

@@ -109,6 +109,7 @@ def score(
         float(np.mean(found.all_linear)),
         time.monotonic() - started,
         found.text or data.label,
+        task.scorer.measure,
         mixer=linear,
         options=found.options,
         cost=task.cost(),

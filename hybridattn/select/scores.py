@@ -27,7 +27,8 @@ class LayerScores:
     per_sequence float64 [num_layers, m]: the score on each of the m sequences (m = 0 for the baselines).
     `base_kl` is the KL of the model that single layers were changed in: 0 for kl_replace, the all-linear KL
     for kl_restore, the KL at the (first) alpha for kl_gate, the KL of the found set for a search.
-    `all_linear_kl` is L(none), NaN where it was not measured. KLs are in nats per token. `options` holds the
+    `all_linear_kl` is L(none), NaN where it was not measured. KLs are in nats per token; `measure`
+    says what stands in their place for models without an LM head, see `KLScorer.measure`. `options` holds the
     method's settings, and `order` (layers, best first) where a search ranks otherwise than by the values.
     `cost`: forwards, in passes of the teacher over the scoring text (backward counts twice), and
     reference_forwards, what all_linear_kl took beside them.
@@ -39,6 +40,7 @@ class LayerScores:
     all_linear_kl: float = math.nan
     seconds: float = 0.0
     text: str = "plain"
+    measure: str = "kl"
     mixer: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class LayerScores:
             if content["format"] != FORMAT:
                 raise ValueError(f"format is {content['format']!r}; allowed: {FORMAT!r}")
             content.setdefault("cost", {})
+            content.setdefault("measure", "kl")
             values = {name: content[name] for name in cls.__dataclass_fields__}
             values["per_sequence"] = np.array(values["per_sequence"], np.float64)
             values["per_sequence"] = values["per_sequence"].reshape(len(content["values"]), -1)

@@ -87,7 +87,7 @@ class Task:
         out = np.zeros((len(self.data.tokens), self.probe.config["hidden_size"]), np.float32)
         with self.teacher() as teacher:
             for part in self.parts:
-                teacher.forward_windows(self.data.tokens, part, out)
+                teacher.forward_windows(self.data.tokens, part, out, self.data.segments)
         self.extra += self.layers * self.data.num_tokens
         return out
 
@@ -119,24 +119,29 @@ class Task:
         nll: bool,
         what: str,
     ) -> tuple[Floats, Floats]:
+        data = self.data
         found = [
-            self.scorer.flip(self.data.tokens, part, gates, layers, teacher, self.data.weights, nll)
+            self.scorer.flip(data.tokens, part, gates, layers, teacher, data.weights, nll, data.segments)
             for part in self.bar(self.parts, what)
         ]
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found], axis=1)
 
     def kl(self, gates: Gates) -> Floats:
         """KL [m] with these gates."""
+        data = self.data
         found = [
-            self.scorer.kl(self.data.tokens, part, gates, self.teacher_hidden, self.data.weights)
+            self.scorer.kl(data.tokens, part, gates, self.teacher_hidden, data.weights, data.segments)
             for part in self.parts
         ]
         return np.concatenate(found)
 
     def gradient(self, gates: Gates) -> tuple[Floats, Floats]:
         """(KL [m], its slope by every gate [num_layers, m])."""
+        data = self.data
         found = [
-            self.scorer.gate_gradient(self.data.tokens, part, gates, self.teacher_hidden, self.data.weights)
+            self.scorer.gate_gradient(
+                data.tokens, part, gates, self.teacher_hidden, data.weights, data.segments
+            )
             for part in self.parts
         ]
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]).T

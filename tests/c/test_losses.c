@@ -72,9 +72,9 @@ static void kl_divergence(void)
     int32_t target[ROWS];
     for (int r = 0; r < ROWS; r++)
         target[r] = r % 9 ? r % V : -1;
-#define LOSS(dx, ...)                                                                  \
-    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, dx, \
-                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                  \
+#define LOSS(dx, ...)                                                                        \
+    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, NULL, dx, \
+                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                        \
            kl, y)
     EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
@@ -85,20 +85,34 @@ static void kl_divergence(void)
     ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(x, n), wide(w, m), wide(b, V), want);
     CHECK_TWIN(y, want, ROWS);
     /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
-    EXERCISE(
-        narrow(ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, .5f, two, target, nll, NULL, none, NULL, &arena),
-               both[0], y),
-        {y, ROWS});
+    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, .5f, two, target, nll, NULL, NULL, none, NULL,
+                               &arena),
+                    both[0], y),
+             {y, ROWS});
     CHECK_SAME(both[1], kl, ROWS);
     ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(other, n), wide(w, m), wide(b, V), want);
     CHECK_TWIN(y, want, ROWS);
     CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, target, 1.0f, ce, NULL, none, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
+    /* rows with weights, one of them 0 */
+    float *weight = numbers(ROWS, 1), *share = zeros(ROWS);
+    for (int r = 0; r < ROWS; r++)
+        share[r] = .5f * (weight[r] = r == 2 ? 0.0f : fabsf(weight[r]));
+#define LOSS(dx, ...)                                                                          \
+    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, weight, dx, \
+                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                          \
+           kl, y)
+    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, share});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, share});
+    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, share});
+#undef LOSS
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, 1.0f, two, NULL, NULL, NULL, none, &check, &arena),
-              HA_INTERRUPTED);
+    CHECK_INT(
+        ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, 1.0f, two, NULL, NULL, NULL, NULL, none, &check, &arena),
+        HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();
 }

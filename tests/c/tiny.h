@@ -7,6 +7,7 @@
 enum { LAYERS = 3, D = 32, V = 61, N = 300 };
 
 static int32_t stream[N], types[N];
+static ha_task task; /* of the models that are made next */
 static const char *const kinds[] = {"gated_delta", "window_linear"};
 
 /* Llama's block with biases and a tied head, without and untied, and what other families have instead. */
@@ -48,7 +49,8 @@ static inline ha_model *make(const char *kind, form form, uint64_t seed)
                               .final_norm = !post,
                               .lm_head = 1,
                               .head_bias = post,
-                              .head_transform = post};
+                              .head_transform = post,
+                              .task = task};
     ha_layer_spec spec[LAYERS] = {0};
     ha_model *m = NULL;
     ha_rng rng = ha_rng_seed(seed);

@@ -1,0 +1,124 @@
+/* How far a student is from its teacher, by what the model is for: KL of the next-token distributions, KL or squared error
+ * of a task's logits, or the relative error of the final hidden states of a model without a head. */
+#include "distill/distill.h"
+
+ha_distance_kind ha_distance_of(const ha_model *m)
+{
+    switch (m->config.task.kind) {
+    case HA_TASK_CLASSIFY:
+    case HA_TASK_SPAN:
+        return HA_DISTANCE_TASK_KL;
+    case HA_TASK_REGRESS:
+        return HA_DISTANCE_TASK_MSE;
+    default:
+        return m->head == HA_NONE ? HA_DISTANCE_HIDDEN : HA_DISTANCE_KL;
+    }
+}
+
+const char *ha_distance_name(const ha_model *m)
+{
+    static const char *const names[] = {[HA_DISTANCE_KL] = "kl",
+                                        [HA_DISTANCE_TASK_KL] = "task_kl",
+                                        [HA_DISTANCE_TASK_MSE] = "task_mse",
+                                        [HA_DISTANCE_HIDDEN] = "hidden"};
+    return names[ha_distance_of(m)];
+}
+
+int ha_distance_by_token(const ha_model *m)
+{
+    return m->config.task.kind == HA_TASK_NONE;
+}
+
+ha_status ha_distance_weights(const ha_model *m, const ha_windows *w, int from, const ha_batch *batch,
+                              const float *stream, ha_arena *arena, float **weight)
+{
+    const int next = !m->config.bidirectional;
+    *weight = NULL;
+    if (!stream)
+        return HA_OK;
+    HA_PUSH(*weight, arena, (size_t)batch->rows);
+    for (int i = 0; i < batch->n_seq; i++) {
+        const float *own = stream + w->window[2 * (from + i)] + next;
+        const int first = batch->offset[i], last = batch->offset[i + 1] - next;
+        for (int r = first; r < last; r++)
+            (*weight)[r] = own[r - first];
+        if (next)
+            (*weight)[last] = 0.0f;
+    }
+    return HA_OK;
+}
+
+double ha_distance_total(const ha_model *m, const ha_batch *batch, const float *weight, int s)
+{
+    double total = 0.0;
+    if (!ha_distance_by_token(m))
+        return 1.0;
+    if (!weight)
+        return batch->offset[s + 1] - batch->offset[s];
+    for (int r = batch->offset[s]; r < batch->offset[s + 1]; r++)
+        total += (double)weight[r];
+    return total;
+}
+
+void ha_sum_by_sequence(const ha_batch *batch, const float *weight, const double *loss, double *sum)
+{
+    for (int i = 0; i < batch->n_seq; i++) {
+        sum[i] = 0.0;
+        for (int r = batch->offset[i]; r < batch->offset[i + 1]; r++)
+            sum[i] += weight ? (double)weight[r] * loss[r] : loss[r];
+    }
+}
+
+static ha_status task_distance(const ha_comparison *c, const float *teacher_hidden, int students,
+                               const float *const *hidden, float scale, double *const *sum, float *dhidden,
+                               float *grads)
+{
+    const ha_model *m = c->student;
+    ha_task_run teacher, run;
+    HA_TRY(ha_task_forward(c->teacher, c->batch, teacher_hidden, c->arena, &teacher));
+    for (int i = 0; i < students; i++) {
+        HA_TRY(ha_task_forward(m, c->batch, hidden[i], c->arena, &run));
+        HA_TRY(ha_task_distance(m, c->batch, teacher.logits, run.logits, dhidden ? scale : 0.0f, sum[i], c->arena));
+        if (dhidden)
+            HA_TRY(ha_task_backward(m, c->batch, &run, run.logits, dhidden, grads, c->arena));
+    }
+    return HA_OK;
+}
+
+ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int students, const float *const *hidden,
+                      float scale, double *const *sum, double *nll, float *dhidden, float *grads)
+{
+    const ha_model *m = c->student;
+    const ha_batch *batch = c->batch;
+    const int rows = batch->rows, d = m->config.hidden_size;
+    size_t mark = ha_arena_mark(c->arena);
+    if (!ha_distance_by_token(m)) {
+        HA_TRY(task_distance(c, teacher_hidden, students, hidden, scale, sum, dhidden, grads));
+        ha_arena_release(c->arena, mark);
+        return HA_OK;
+    }
+    double **loss, *row_nll = NULL;
+    int32_t *target = NULL;
+    HA_PUSH(loss, c->arena, (size_t)students);
+    for (int i = 0; i < students; i++)
+        HA_PUSH(loss[i], c->arena, (size_t)rows);
+    if (nll) {
+        HA_TRY(ha_model_need_head(m));
+        HA_PUSH(row_nll, c->arena, (size_t)rows);
+        HA_PUSH(target, c->arena, (size_t)rows);
+        ha_next_tokens(batch, target);
+    }
+    if (ha_distance_of(m) == HA_DISTANCE_HIDDEN)
+        for (int i = 0; i < students; i++)
+            ha_relative_error(rows, d, teacher_hidden, hidden[i], c->weight, scale, loss[i], dhidden);
+    else
+        HA_TRY(ha_head_kl(rows, d, m->config.vocab_size, teacher_hidden, ha_model_head(c->teacher), students, hidden,
+                          ha_model_head(m), scale, loss, target, row_nll, c->weight, dhidden,
+                          ha_model_head_gradient(m, grads), c->check, c->arena));
+    for (int i = 0; i < students; i++)
+        ha_sum_by_sequence(batch, c->weight, loss[i], sum[i]);
+    if (nll)
+        ha_sum_by_sequence(batch, c->weight, row_nll, nll);
+    ha_arena_release(c->arena, mark);
+    return HA_OK;
+}

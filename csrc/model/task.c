@@ -1,0 +1,85 @@
+/* The head of a task: pool, dense layer and activation, classifier; or a classifier of every token for spans. */
+#include "mixers/activation.h"
+#include "model/parts.h"
+#include "ops/ops.h"
+
+/* Heads are small and stay float32: they are not marked as matrices that may be stored in another type. */
+static ha_status add(ha_model *m, const char *name, int rows, int cols, size_t *at)
+{
+    return ha_params_add(&m->params, "", name, HA_GROUP_REST, -1, 0, 0, cols ? 2 : 1, rows, cols, 0, at);
+}
+
+ha_status ha_task_declare(ha_model *m)
+{
+    const ha_task *task = &m->config.task;
+    const int d = m->config.hidden_size;
+    if (task->pooler != HA_POOLER_NONE) {
+        HA_TRY(add(m, "pooler.weight", d, d, &m->pooler));
+        HA_TRY(add(m, "pooler.bias", d, 0, &m->pooler_bias));
+    }
+    HA_TRY(add(m, "classifier.weight", task->labels, d, &m->classifier));
+    return task->bias ? add(m, "classifier.bias", task->labels, 0, &m->classifier_bias) : HA_OK;
+}
+
+static ha_activation activation(const ha_task *task)
+{
+    return task->pooler == HA_POOLER_TANH ? HA_TANH : HA_RELU;
+}
+
+ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float *hidden, ha_arena *arena,
+                          ha_task_run *run)
+{
+    const ha_task *task = &m->config.task;
+    const int d = m->config.hidden_size, rows = task->kind == HA_TASK_SPAN ? batch->rows : batch->n_seq;
+    const size_t wide = (size_t)rows * (size_t)d;
+    *run = (ha_task_run){.rows = rows, .input = hidden};
+    if (task->kind != HA_TASK_SPAN) {
+        float *pooled;
+        HA_PUSH(pooled, arena, wide);
+        ha_pool_sequences(task->pool, batch, d, hidden, pooled);
+        run->input = pooled;
+    }
+    if (m->pooler != HA_NONE) {
+        HA_PUSH(run->dense, arena, wide);
+        HA_PUSH(run->act, arena, wide);
+        ha_linear_forward(rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler),
+                          ha_at(m->weights, m->pooler_bias), 0.0f, run->dense, d);
+        ha_activate(activation(task), wide, run->dense, run->act);
+    }
+    HA_PUSH(run->logits, arena, (size_t)rows * (size_t)task->labels);
+    ha_linear_forward(rows, d, task->labels, 1.0f, run->act ? run->act : run->input, d,
+                      ha_f32(m->weights + m->classifier), ha_at(m->weights, m->classifier_bias), 0.0f, run->logits,
+                      task->labels);
+    return HA_OK;
+}
+
+static float *gradient_of(float *grads, size_t at)
+{
+    return grads && at != HA_NONE ? grads + at : NULL;
+}
+
+ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_task_run *run, const float *dlogits,
+                           float *dhidden, float *grads, ha_arena *arena)
+{
+    const ha_task *task = &m->config.task;
+    const int d = m->config.hidden_size, n = task->labels;
+    size_t mark = ha_arena_mark(arena);
+    float *dinput = dhidden, *dact;
+    if (task->kind != HA_TASK_SPAN)
+        HA_PUSH(dinput, arena, (size_t)run->rows * (size_t)d);
+    dact = dinput;
+    if (run->act)
+        HA_PUSH(dact, arena, (size_t)run->rows * (size_t)d);
+    ha_linear_backward(run->rows, d, n, 1.0f, run->act ? run->act : run->input, d, ha_f32(m->weights + m->classifier),
+                       dlogits, n, 0.0f, dact, d, gradient_of(grads, m->classifier),
+                       gradient_of(grads, m->classifier_bias));
+    if (run->act) {
+        ha_activate_backward(activation(task), (size_t)run->rows * (size_t)d, run->dense, dact, dact);
+        ha_linear_backward(run->rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), dact, d, 0.0f, dinput,
+                           d, gradient_of(grads, m->pooler), gradient_of(grads, m->pooler_bias));
+    }
+    if (task->kind != HA_TASK_SPAN)
+        ha_pool_sequences_backward(task->pool, batch, d, dinput, dhidden);
+    ha_arena_release(arena, mark);
+    return HA_OK;
+}

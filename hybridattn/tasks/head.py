@@ -1,0 +1,59 @@
+"""A fresh head on a model that has none, or another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..config import TaskHead, check_int, refuse
+from ..families import layout_of
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+SPREAD = 0.02  # standard deviation of fresh weights, as in BERT and most models since
+
+
+def add_head(
+    model: Model,
+    kind: str,
+    num_labels: int | None = None,
+    *,
+    pool: str | None = None,
+    pooler: str | None = None,
+    bias: bool | None = None,
+    seed: int = 0,
+) -> Model:
+    """A copy of `model` with a fresh head for a task in the place of its LM head.
+
+    kind: "classify", "regress" or "span"; num_labels: by default 2, for "regress" 1. pool: the token that
+    stands for a sequence, by default the "last" of a decoder and the "first" of a bidirectional model; pooler
+    and bias as in `config.TaskHead`. With the defaults the head is that of the family's sequence classifiers
+    and question answering models in transformers. Its weights are normal with a standard deviation of 0.02
+    drawn from `seed`, its biases 0; that goes for the pooler too, of which an encoder's file may have had
+    one, trained on pairs of sentences. Raises ConfigError.
+    """
+    check_int("seed", seed, 0)
+    family, span = layout_of(model.model_config).task, kind == "span"
+    task = TaskHead(
+        kind=kind,
+        num_labels=(1 if kind == "regress" else 2) if num_labels is None else num_labels,
+        pool=pool or ("first" if model.model_config.bidirectional else "last"),
+        pooler=pooler or ("none" if span else family.pooler),
+        bias=(span or family.bias) if bias is None else bias,
+    )
+    twin = model.with_task(task)
+    rng = np.random.default_rng(seed)
+    for name, array in twin.arrays(stored=False).items():
+        if name.startswith(("pooler.", "classifier.")):
+            array[...] = SPREAD * rng.standard_normal(array.shape) if array.ndim == 2 else 0.0
+    return twin
+
+
+def head_of(model: Model) -> TaskHead:
+    """The model's head. ConfigError when it has none."""
+    task = model.model_config.task
+    if task is None:
+        raise refuse("task of the model", None, "a model with a head, see add_head")
+    return task

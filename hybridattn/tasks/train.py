@@ -1,0 +1,97 @@
+"""Fine-tuning on labelled sequences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import schedules
+from ..config import check_int, check_number, refuse
+from ..radlads import make_distiller, run_facts
+from ..training import Job, Settings, TrainResult, run
+from .examples import Examples
+from .head import head_of
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+
+def finetune(
+    model: Model,
+    examples: Examples,
+    *,
+    epochs: float = 3.0,
+    steps: int | None = None,
+    batch_size: int = 16,
+    lr: float = 2e-5,
+    lr_mixers: float | None = None,
+    warmup: float = 0.1,
+    callback: Callable[[int, Model], object] | None = None,
+    callback_steps: int | None = None,
+    **settings: Any,
+) -> TrainResult:
+    """Train all of `model`, in place, on its task: cross-entropy of classes, mean squared error of values, or
+    the mean cross-entropy of a span's start and end; the loss is the mean over sequences.
+
+    steps: in the place of epochs. lr: of everything but mixers, which learn at `lr_mixers` (by default lr);
+    both rise over the share `warmup` of the steps and fall to 0 along a straight line. callback(step, model)
+    is called after every `callback_steps` steps (by default an epoch's) and at the end, to evaluate; a run
+    that is resumed may call it again for the step it resumes at. settings: see `training.Settings`, with
+    betas (.9, .999), as BERT has them, and whole batches at a time unless told; with a checkpoint a run that
+    was stopped goes on as if it had not been. Raises ConfigError, DataError, CheckpointError.
+    """
+    task = head_of(model)
+    for name, value in (("batch_size", batch_size), ("callback_steps", callback_steps), ("steps", steps)):
+        if value is not None:
+            check_int(name, value)
+    if check_number("warmup", warmup) > 1.0:
+        raise refuse("warmup", warmup, "0 to 1, the share of the steps")
+    table = examples.targets(task)
+    epoch = max(1, math.ceil(len(examples) / batch_size))
+    if steps is None:
+        steps = math.ceil(check_number("epochs", epochs, above=True) * len(examples) / batch_size)
+    options = Settings(
+        **{
+            "betas": (0.9, 0.999),
+            "micro_batch": batch_size,
+            "warmup_steps": round(warmup * steps),
+            **settings,
+        }
+    )
+    rates = [
+        schedules.warmup_linear(steps, rate, options.warmup_steps)
+        for rate in (lr if lr_mixers is None else lr_mixers, lr)
+    ]
+    windows = examples.data.batches(steps, batch_size, options.seed)
+    chosen = np.searchsorted(examples.data.windows[:, 0], windows[:, :, 0])
+    every = callback_steps or epoch
+    job = Job(
+        model=model,
+        tokens=examples.data.tokens,
+        segments=examples.data.segments,
+        windows=windows,
+        lr=schedules.combine(rates[0], rates[1]),
+        label="finetune",
+        columns=1,
+        make=lambda _: make_distiller(model, None, "finetune", options, batch_size, None),
+        labels=np.ascontiguousarray(table[chosen]),
+    )
+    if callback is not None:
+        job.before_steps = every
+
+        def between(step: int) -> None:
+            if step:
+                callback(step, model)
+
+        job.before = between
+    if options.checkpoint is not None:
+        job.facts = run_facts(
+            job, batch_size, options, {"lr": lr, "lr_mixers": lr_mixers}, labels=examples.fingerprint()
+        )
+    model.train_result = run(job, options)
+    if callback is not None:
+        callback(steps, model)
+    return model.train_result

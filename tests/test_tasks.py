@@ -1,0 +1,319 @@
+"""Heads of tasks, end to end on tiny models: fine-tuning learns, and a fine-tuned classifier is converted,
+scored and distilled on its own logits.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from golden.recipe import FAMILY_MODELS
+
+from hybridattn import Model, evaluate, plan, radlads, select
+from hybridattn._core import Distiller, KLScorer
+from hybridattn.config import TaskHead
+from hybridattn.data import TokenData
+from hybridattn.errors import ConfigError, DataError
+from hybridattn.tasks import Examples, add_head, finetune, predict
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HEADS = {
+    "classify": {"kind": "classify", "num_labels": 3},
+    "regress": {"kind": "regress", "num_labels": 2, "pool": "mean", "pooler": "tanh", "bias": True},
+    "span": {"kind": "span"},
+}
+
+
+def sequences(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Random letters, 6 to 14 of them; the first one is 0 or 1."""
+    rng = np.random.default_rng(seed)
+    made = [rng.integers(2, 20, rng.integers(6, 15)) for _ in range(count)]
+    for tokens in made:
+        tokens[0] = rng.integers(2)
+    return made
+
+
+def examples(count: int = 64, seed: int = 0) -> Examples:
+    """The class is the first letter, which the last token has to look up."""
+    made = sequences(count, seed)
+    return Examples.of(made, [tokens[0] for tokens in made])
+
+
+def labels(kind: str, made: list[np.ndarray]) -> list:
+    if kind == "classify":
+        return [int(tokens[0]) for tokens in made]
+    if kind == "regress":
+        return [[tokens[0], -1.0] for tokens in made]
+    return [[1, len(tokens) - 2] for tokens in made]
+
+
+def accuracy(model: Model, data: Examples) -> float:
+    return float((predict(model, data).argmax(axis=1) == data.labels).mean())
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    model = add_head(tiny.teacher(), "classify", seed=1)
+    result = finetune(model, examples(), steps=80, batch_size=16, lr=3e-3, progress=False)
+    assert result.curve[-8:].mean() < 0.2 * result.curve[:4].mean()
+    return model
+
+
+@pytest.fixture(scope="module")
+def probe(teacher):
+    return radlads.align(
+        teacher, tiny.MIXERS[1], examples(256).data, steps=20, batch_size=16, lr=3e-3, progress=False
+    )
+
+
+def test_fine_tuning_learns(teacher):
+    assert accuracy(add_head(tiny.teacher(), "classify", seed=1), examples(64, 7)) < 0.8
+    assert accuracy(teacher, examples(64, 7)) > 0.95
+
+
+@pytest.mark.parametrize("method", ["kl_replace", "kl_restore", "kl_gate", "kl_greedy_add"])
+def test_scores_are_of_the_task(teacher, probe, method):
+    data = examples(24, 3).data
+    scores = select.score(probe, data, method, progress=False)
+    assert scores.measure == "task_kl" and scores.per_sequence.shape == (3, 24)
+    if method == "kl_replace":
+        log_p, log_q = (
+            logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            for logits in (predict(model, examples(24, 3)) for model in (teacher, probe.to_hybrid([0, 2])))
+        )
+        kl = (np.exp(log_p) * (log_p - log_q)).sum(1)
+        np.testing.assert_allclose(scores.per_sequence[1], kl, rtol=1e-3, atol=1e-5)
+
+
+def test_distillation_on_the_logits_of_the_task(teacher, probe):
+    scores = select.score(probe, examples().data, "kl_gate", progress=False)
+    hybrid = probe.to_hybrid(plan.make(scores, k=1))
+    assert hybrid.model_config.task == teacher.model_config.task
+    before = evaluate.kl(hybrid, teacher, examples(48, 5).data)
+    result = radlads.distill(
+        hybrid,
+        teacher,
+        examples(512).data,
+        60,
+        16,
+        lr_mixers=3e-3,
+        lr_rest=3e-3,
+        micro_batch=16,
+        progress=False,
+    )
+    after = evaluate.kl(hybrid, teacher, examples(48, 5).data)
+    assert result.curve[-8:].mean() < 0.6 * result.curve[:4].mean()
+    assert before["measure"] == "task_kl" and after["mean"] < before["mean"]
+    assert accuracy(hybrid, examples(64, 7)) > 0.8
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_task_trains_and_is_saved(kind, bidirectional, tmp_path):
+    base = tiny.teacher()
+    if bidirectional:
+        from dataclasses import replace
+
+        base = Model(replace(base.model_config, bidirectional=True), tokenizer=base.tokenizer)
+        tiny.randomize(base, 0)
+    model = add_head(base, **HEADS[kind])
+    made = sequences(32)
+    data = Examples.of(made, labels(kind, made))
+    result = finetune(model, data, steps=40, batch_size=16, lr=3e-3, progress=False)
+    assert result.curve[-4:].mean() < 0.6 * result.curve[:2].mean()
+    logits = predict(model, made)
+    one_by_one = [predict(model, [tokens])[0] for tokens in made]
+    for together, alone in zip(logits, one_by_one, strict=True):
+        np.testing.assert_allclose(together, alone, atol=2e-4)
+    if bidirectional:
+        return
+    for name, saved in (("plain", model), ("hybrid", model.to_probe(tiny.MIXERS[1]).to_hybrid([1]))):
+        saved.save_pretrained(tmp_path / name)
+        again = Model.from_pretrained(tmp_path / name)
+        assert again.model_config == model.model_config
+        tiny.assert_same_weights(tiny.weights(again), tiny.weights(saved))
+
+
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    options = {"steps": 12, "batch_size": 8, "lr": 1e-3, "progress": False}
+    whole, seen = add_head(tiny.teacher(), "classify"), []
+    wanted = finetune(
+        whole, examples(), callback=lambda step, _: seen.append(step), callback_steps=5, **options
+    )
+    assert seen == [5, 10, 12]
+    stopped = add_head(tiny.teacher(), "classify")
+
+    def stop(step, model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(stopped, examples(), callback=stop, callback_steps=5, checkpoint=tmp_path / "c", **options)
+    fresh = add_head(tiny.teacher(), "classify")
+    found = finetune(fresh, examples(), checkpoint=tmp_path / "c", **options)
+    tiny.assert_same_weights(tiny.weights(fresh), tiny.weights(whole))
+    assert np.array_equal(found.losses[5:], wanted.losses[5:])
+
+
+def test_weights_of_tokens_in_distillation():
+    """Weights of 0 and 1 leave the tokens with weight alone: the loss is that of the scorer."""
+    data = tiny.text_data(seq_len=32, max_tokens=256)
+    weights = np.random.default_rng(0).integers(0, 2, len(data.tokens)).astype(np.float32)
+    weighted = TokenData(data.tokens, data.windows, "some", weights)
+    hybrid = tiny.teacher().to_probe(tiny.MIXERS[1]).to_hybrid([0])
+    kl = KLScorer(hybrid, tiny.teacher()).kl(data.tokens, data.windows, weights=weights)
+    count = np.array([weights[start + 1 : stop].sum() for start, stop in data.windows])
+    result = radlads.distill(hybrid, tiny.teacher(), weighted, 20, len(data), lr_mixers=1e-3, progress=False)
+    assert result.losses[0, 0] == pytest.approx((kl * count).sum() / count.sum(), rel=1e-4)
+    assert result.curve[-4:].mean() < result.curve[:2].mean()
+
+
+def test_models_without_a_head_are_compared_by_hidden_states():
+    from dataclasses import replace
+
+    base = tiny.teacher()
+    model = Model(replace(base.model_config, lm_head=False, bidirectional=False))
+    tiny.randomize(model, 0)
+    probe = model.to_probe(tiny.MIXERS[1])
+    data = examples(16).data
+    with pytest.raises(ValueError, match="no LM head"):
+        model.logits(data.tokens[None, :5])
+    with pytest.raises(ValueError, match="finetune needs"):
+        Distiller(model, stage="finetune")
+    scores = select.score(probe, data, "kl_replace", progress=False)
+    assert scores.measure == "hidden"
+    hybrid = probe.to_hybrid([1, 2])
+    for i, (start, stop) in enumerate(data.windows[:3]):
+        t, s = (m.hidden(data.tokens[None, start:stop])[0].astype(float) for m in (model, hybrid))
+        wanted = (((t - s) ** 2).sum(1) / (t**2).sum(1)).mean()
+        assert scores.per_sequence[0, i] == pytest.approx(wanted, rel=1e-3)
+    result = radlads.distill(hybrid, model, data, 30, 16, lr_mixers=3e-3, lr_rest=1e-3, progress=False)
+    assert result.curve[-4:].mean() < 0.8 * result.curve[:2].mean()
+
+
+def encoder(kind: str = "classify", **options) -> Model:
+    return add_head(Model.from_pretrained(FAMILY_MODELS / "bert"), kind, **options)
+
+
+def pairs(count: int, seed: int = 0) -> Examples:
+    """The class is where the second part begins, which only the segments say."""
+    rng = np.random.default_rng(seed)
+    made = [rng.integers(3, 60, rng.integers(8, 15)) for _ in range(count)]
+    labels = rng.integers(0, 2, count)
+    segments = [np.arange(len(m)) >= (3 if label else len(m)) for m, label in zip(made, labels, strict=True)]
+    return Examples.of(made, labels, [segment.astype(np.int32) for segment in segments])
+
+
+def test_an_encoder_has_the_head_of_its_family():
+    """BERT's: the first token, a dense layer with tanh, a classifier with a bias."""
+    model, data = encoder(num_labels=3), pairs(4).data
+    weights = {name: array.astype(float) for name, array in model.arrays().items()}
+    assert "transform.weight" not in weights and "lm_head.bias" not in weights
+    for i, (start, stop) in enumerate(data.windows):
+        hidden = model.hidden(data.tokens[None, start:stop], segments=data.segments[None, start:stop])
+        pooled = np.tanh(hidden[0, 0] @ weights["pooler.weight"].T + weights["pooler.bias"])
+        wanted = pooled @ weights["classifier.weight"].T + weights["classifier.bias"]
+        np.testing.assert_allclose(predict(model, pairs(4))[i], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2", "gpt_neox", "qwen3"])
+@pytest.mark.parametrize("kind", HEADS)
+def test_heads_of_every_family_are_saved(family, kind, tmp_path):
+    """With the family's own head as its transformers class, with another head as a model of this package."""
+    base = Model.from_pretrained(FAMILY_MODELS / family)
+    heads = {"own": {"kind": kind}, "other": {"kind": kind, "pool": "mean", "bias": kind != "span"}}
+    for name, options in heads.items():
+        model = add_head(base, **options)
+        model.save_pretrained(tmp_path / name)
+        again = Model.from_pretrained(tmp_path / name)
+        assert again.model_config == model.model_config
+        tiny.assert_same_weights(tiny.weights(again), tiny.weights(model))
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["model_type"] == (family if name == "own" else "hybridattn")
+
+
+def test_segments_reach_every_stage(tmp_path):
+    """Fine-tuning learns what only they say; scores, step 2 and the teacher's cache see them too."""
+    teacher, train = encoder(), pairs(64)
+    finetune(teacher, train, steps=60, batch_size=16, lr=3e-3, progress=False)
+    held = pairs(32, 7)
+    assert accuracy(teacher, held) > 0.95
+    assert (
+        accuracy(teacher, Examples.of([held.data.tokens[a:b] for a, b in held.data.windows], held.labels))
+        < 0.8
+    )
+    probe = radlads.align(teacher, tiny.MIXERS[0], train.data, 5, 16, progress=False)
+    hybrid = probe.to_hybrid([0])
+    p, q = (
+        logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        for logits in (predict(model, held).astype(float) for model in (teacher, hybrid))
+    )
+    wanted = (np.exp(p) * (p - q)).sum(1)
+    scores = select.score(probe, held.data, "kl_replace", progress=False)
+    np.testing.assert_allclose(scores.per_sequence[1], wanted, rtol=1e-3, atol=1e-6)
+    kl, _ = KLScorer(probe).gate_gradient(
+        held.data.tokens, held.data.windows, np.array([1, 0], np.float32), segments=held.data.segments
+    )
+    np.testing.assert_allclose(kl, wanted, rtol=1e-3, atol=1e-6)
+    found = [
+        radlads.distill(
+            hybrid.copy(), teacher, held.data, 2, 32, micro_batch=32, cache_teacher=cache, progress=False
+        ).losses
+        for cache in (None, tmp_path / "cache.npy")
+    ]
+    assert found[0][0, 0] == pytest.approx(wanted.mean(), rel=1e-3, abs=1e-6)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+    wrong = Examples.of([[1, 2]], [0], [[0, 9]])
+    with pytest.raises(ValueError, match="segment is 9, allowed are 0 to 1"):
+        predict(teacher, wrong)
+
+
+def test_bad_examples_are_named():
+    made = sequences(3)
+    classify, span = TaskHead(kind="classify"), TaskHead(kind="span")
+    with pytest.raises(DataError, match="sequences is empty"):
+        Examples.of([])
+    with pytest.raises(DataError, match="sequence 1 has"):
+        Examples.of([[1, 2], [3]])
+    with pytest.raises(DataError, match="labels has shape"):
+        Examples.of(made, [0, 1])
+    with pytest.raises(DataError, match="label of sequence 2 is 2; allowed: 0 to 1"):
+        Examples.of(made, [0, 1, 2]).targets(classify)
+    with pytest.raises(DataError, match="label of sequence 1 is nan"):
+        Examples.of(made, [0.0, np.nan, 1.0]).targets(TaskHead(kind="regress", num_labels=1))
+    with pytest.raises(DataError, match=r"label of sequence 0 is \[ *2 +99\]"):
+        Examples.of(made, [[2, 99], [0, 0], [0, 1]]).targets(span)
+    with pytest.raises(DataError, match="segments of sequence 0"):
+        Examples.of(made, segments=[[0], [1], [2]])
+    with pytest.raises(ConfigError, match="task of the model"):
+        finetune(tiny.teacher(), Examples.of(made, [0, 1, 0]))
+    with pytest.raises(ConfigError, match="num_labels of a span"):
+        add_head(tiny.teacher(), "span", 3)
+
+
+def test_the_trainer_checks_labels_too():
+    model = add_head(tiny.teacher(), "classify")
+    data = examples(2).data
+    windows, lr = data.windows[None], np.full((1, 2), 1e-3, np.float32)
+    trainer = Distiller(model, stage="finetune")
+    with pytest.raises(ValueError, match=r"labels\[0, 1\] is 2, allowed are 0 to 1"):
+        trainer.run(data.tokens, windows, lr, 0, 1, labels=np.array([[[0], [2]]], np.int32))
+    with pytest.raises(ValueError, match="needs them"):
+        trainer.run(data.tokens, windows, lr, 0, 1)
+    with pytest.raises(ValueError, match="task 1 and 0"):
+        Distiller(tiny.teacher(), model, stage="distill")
+    with pytest.raises(ValueError, match="compared by sequence"):
+        KLScorer(model).kl(data.tokens, data.windows, weights=np.ones(len(data.tokens), np.float32))
+
+
+def test_threads_do_not_change_a_trained_head():
+    from hybridattn._core import get_num_threads, set_num_threads
+
+    found, before = [], get_num_threads()
+    for threads in (1, 2):
+        set_num_threads(threads)
+        model = add_head(tiny.teacher(), "classify", pooler="relu", pool="mean", bias=True)
+        finetune(model, examples(32), steps=3, batch_size=32, lr=1e-3, progress=False)
+        found.append(tiny.weights(model))
+    set_num_threads(before)
+    tiny.assert_same_weights(*found)
