@@ -1,10 +1,12 @@
 """What do weights of 16, 8 and 4 bits cost in perplexity, and win in decoding?
 
-    python benchmarks/quantised.py TEXT [--model smollm2-135m] [--tokens N] [--json FILE]
+    python benchmarks/quantised.py TEXT [--model smollm2-135m] [--tokens N] [--shuffle] [--json FILE]
 
 Perplexity on a UTF-8 text in windows of 512 tokens; decode speed of one sequence after 128, 2048 and 8192
 tokens, the best of several runs; bytes of all weights. The default model is itself a Q4_1 file with a Q8_0
-embedding, read to float32: q4_1 gives it back, so its perplexity here says nothing of other models.
+embedding, read to float32: q4_1 gives it back, so its perplexity here says nothing of other models. --shuffle
+gives the same function with its channels in another order, so that blocks of 32 hold other numbers than those
+it was published in.
 """
 
 import argparse
@@ -33,12 +35,35 @@ def decode_speed(model: ha.Model, prompt: np.ndarray, tokens: int, repeats: int)
     return best
 
 
+def shuffled(model: ha.Model, seed: int = 0) -> ha.Model:
+    """The same model with hidden channels, MLP channels and those of value heads in another order; for models
+    of one width without biases.
+    """
+    rng, config, twin = np.random.default_rng(seed), model.model_config, model.copy()
+    hidden, arrays = rng.permutation(config.hidden_size), twin.arrays()
+    reads = ("embed", "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "lm_head")
+    for name, array in arrays.items():
+        part = name.removesuffix(".weight").rpartition(".")[2]
+        array[...] = array[:, hidden] if part in reads else array[hidden]  # the others write the channels
+    for layer in range(config.num_layers):
+        mlp, at = rng.permutation(config.intermediate_size), f"layers.{layer}."
+        value = rng.permutation(config.head_dim)
+        for name in ("gate_proj", "up_proj"):
+            arrays[f"{at}mlp.{name}.weight"][...] = arrays[f"{at}mlp.{name}.weight"][mlp]
+        arrays[f"{at}mlp.down_proj.weight"][...] = arrays[f"{at}mlp.down_proj.weight"][:, mlp]
+        v, o = (arrays[f"{at}softmax.{name}_proj.weight"] for name in "vo")
+        v[...] = v.reshape(config.num_kv_heads, config.head_dim, -1)[:, value].reshape(v.shape)
+        o[...] = o.reshape(len(o), config.num_heads, config.head_dim)[:, :, value].reshape(o.shape)
+    return twin
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--tokens", type=int, help="of the text, for perplexity (default: all)")
+    parser.add_argument("--shuffle", action="store_true", help="channels in another order")
     parser.add_argument("--contexts", type=int, nargs="*", default=[128, 2048, 8192])
     parser.add_argument("--steps", type=int, default=32, help="tokens of a decoding run")
     parser.add_argument("--repeats", type=int, default=3)
@@ -47,6 +72,7 @@ def main() -> None:
     text = args.text.read_text(encoding="utf-8")
     base = ha.Model.from_pretrained(args.model)
     assert base.tokenizer is not None
+    base = shuffled(base) if args.shuffle else base
     ids = np.array(base.tokenizer.encode(text[: 8 * max(args.contexts, default=0)]), np.int32)
     limit = base.model_config.max_positions - args.steps
     rows = []

@@ -543,7 +543,7 @@ CASES = [
     pool("cut_stretch", 21, slots=3, length=64),
     pool("every_token", 66, d=130, slots=66),
     pool("long", 300, slots=9, length=700),
-    pool("sequences", sum(UNEVEN), slots=7, length=65, lengths=UNEVEN),
+    pool("uneven", sum(UNEVEN), slots=7, length=65, lengths=UNEVEN),
     cross_entropy("one_row", 1, 8, 5),
     cross_entropy("one_word", 3, 4, 1),
     cross_entropy("pieces", 300, 16, 40, skip=True),
