@@ -66,9 +66,13 @@ version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/de
 
 # pip_install ARGS...: in .venv; says so when what is missing is the network
 pip_install() {
-    local log
+    local log status
     log=$(mktemp)
-    if ! .venv/bin/python -m pip install -qq --disable-pip-version-check "$@" 2> >(tee "$log" >&2); then
+    { # through a pipe, which is read to its end: a process substitution would still be writing the log
+        .venv/bin/python -m pip install -qq --disable-pip-version-check "$@" 2>&1 >&3 | tee "$log" >&2
+        status=${PIPESTATUS[0]}
+    } 3>&1
+    if [ "$status" != 0 ]; then
         local unreachable='NewConnectionError|ConnectTimeout|ProxyError|name resolution|No matching distribution'
         if grep -qE "$unreachable" "$log"; then
             rm -f "$log"

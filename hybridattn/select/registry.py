@@ -109,10 +109,10 @@ def score(
         float(np.mean(found.all_linear)),
         time.monotonic() - started,
         found.text or data.label,
-        task.scorer.measure,
         mixer=linear,
         options=found.options,
         cost=task.cost(),
+        measure=task.scorer.measure,
     )
 
 

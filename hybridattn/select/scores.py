@@ -40,10 +40,10 @@ class LayerScores:
     all_linear_kl: float = math.nan
     seconds: float = 0.0
     text: str = "plain"
-    measure: str = "kl"
     mixer: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    measure: str = "kl"
 
     @property
     def num_layers(self) -> int:
