@@ -29,6 +29,7 @@ from hybridattn.evaluate import final_hidden
 SEQ_LEN = 512
 TEXTS = ("recall", "plain")
 COSTLY = ("kl_greedy_add", "kl_greedy_remove", "kl_joint", "kl_restore_distilled")
+SEARCHED = 8  # softmax layers that a search finds
 STAGES = ("score", "zero-shot", "distilled")
 
 
@@ -94,7 +95,7 @@ def score_size(method: str, k: int, args) -> int | None:
     if not select.takes(method, "k"):
         return None
     if method in ("kl_greedy_add", "kl_restore_distilled"):
-        return max(args.budgets)
+        return SEARCHED  # a larger set goes on with what the other layers are worth beside this one
     return min(args.budgets) if method == "kl_greedy_remove" else k
 
 
@@ -136,9 +137,7 @@ class Lab:
         return diagnostics.scoring_text(kind or "plain", self.teacher.tokenizer, count, SEQ_LEN, plain, seed)
 
     def evaluate(self, model, trained: bool) -> dict:
-        """Held-out KL and perplexity at every length and recall accuracy of every task; before step 2 the first
-        length alone.
-        """
+        """Held-out KL and perplexity at every length, recall of every task; before step 2 one length's KL."""
         found: dict = {"lengths": {}, "recall": {}}
         for length in self.args.lengths if trained else self.args.lengths[:1]:
             data = self.heldout[length]
