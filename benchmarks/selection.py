@@ -259,15 +259,21 @@ def main():
     if args.stage != "score" and not args.correlations:
         for layers in sorted({layers for layers, _ in sets}):
             path = args.out / "zero-shot" / f"{set_name(layers)}.json"
-            results[layers, None] = done(
-                path, lambda: lab.evaluate(lab.probe.to_hybrid(layers), False), shared
-            )  # noqa: B023
+
+            def before(layers=layers):
+                return lab.evaluate(lab.probe.to_hybrid(layers), False)
+
+            results[layers, None] = done(path, before, shared)
             print("zero-shot", set_name(layers), flush=True)
     if args.stage == "distilled" and not args.correlations:
         for layers, seed in sorted(sets, key=lambda s: (abs(len(s[0]) - 8), s)):  # the middle budget first
             path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
             trained = {**shared, "tokens": args.tokens, "seed": seed}
-            results[layers, seed] = done(path, lambda: lab.evaluate(lab.distill(layers, seed), True), trained)  # noqa: B023
+
+            def after(layers=layers, seed=seed):
+                return lab.evaluate(lab.distill(layers, seed), True)
+
+            results[layers, seed] = done(path, after, trained)
             print("distilled", set_name(layers), seed, flush=True)
     if args.correlations:
         results = tables.found(args.out, sets)

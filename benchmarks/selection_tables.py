@@ -88,7 +88,7 @@ def markdown(rows, results, args) -> str:
         lines.append("| --- |" + " ---: |" * (len(heads) + 2) + " --- |")
         for _, label, cells, forwards, seconds, layers in sorted(body, key=lambda row: row[:2]):
             row = [_cell((cells or {}).get(stage, {}), column) for stage, column in shown]
-            lines.append(f"| {label} | {' | '.join(row)} | {forwards:.1f} | {seconds:.0f} | {layers} |")
+            lines.append("| " + " | ".join([label, *row, f"{forwards:.1f}", f"{seconds:.0f}", layers]) + " |")
     return "\n".join(lines)
 
 
