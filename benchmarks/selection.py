@@ -27,7 +27,9 @@ from hybridattn import diagnostics, files, hub, plan, radlads, select
 from hybridattn.evaluate import final_hidden
 
 SEQ_LEN = 512
-TEXTS = ("plain", "recall")
+TEXTS = ("recall", "plain")
+COSTLY = ("kl_greedy_add", "kl_greedy_remove", "kl_joint", "kl_restore_distilled")
+SEARCHED = 8  # softmax layers that a search finds
 STAGES = ("score", "zero-shot", "distilled")
 
 
@@ -51,7 +53,8 @@ def arguments():
     p.add_argument("--mixer", default="window_linear", help="kind of linear mixer (default: %(default)s)")
     p.add_argument("--methods", nargs="*", default=list(select.SELECTORS), help="selectors (default: all)")
     p.add_argument("--budgets", type=int, nargs="*", default=[4, 8, 15], help="softmax layers")
-    p.add_argument("--seeds", type=int, default=2, help="of text and step 2 (default: %(default)s)")
+    p.add_argument("--texts", nargs="*", default=list(TEXTS), choices=TEXTS, help="what scores are read on")
+    p.add_argument("--seeds", type=int, default=3, help="of text and step 2 (default: %(default)s)")
     p.add_argument("--tokens", type=int, default=16_384, help="of step 2, each set (default: %(default)s)")
     p.add_argument("--align-tokens", type=int, default=32_768, help="of step 1 (default: %(default)s)")
     p.add_argument("--score-tokens", type=int, default=4_096, help="scored on (default: %(default)s)")
@@ -73,12 +76,16 @@ def arguments():
 
 
 def choices(args) -> list[Choice]:
-    """Everything to compare. A diagnostic selector makes its own prompts, so it does not vary by text."""
+    """Everything to compare. A diagnostic selector makes its own prompts, so it does not vary by text; what
+    costs ten times as much as the others reads the first text from the first seed alone.
+    """
     found = []
     for method in args.methods:
         reads = select.reads_text(method)
-        texts = TEXTS if reads and not method.startswith("diagnostic:") else ("",)
-        seeds = range(args.seeds) if reads or method == "random" else (0,)
+        texts = args.texts if reads and not method.startswith("diagnostic:") else ("",)
+        seeds = range(args.seeds)
+        if method in COSTLY:
+            texts, seeds = texts[:1], range(1)
         found += [Choice(method, t, s, k) for t in texts for s in seeds for k in args.budgets]
     return found
 
@@ -88,7 +95,7 @@ def score_size(method: str, k: int, args) -> int | None:
     if not select.takes(method, "k"):
         return None
     if method in ("kl_greedy_add", "kl_restore_distilled"):
-        return max(args.budgets)
+        return SEARCHED  # a larger set goes on with what the other layers are worth beside this one
     return min(args.budgets) if method == "kl_greedy_remove" else k
 
 
@@ -129,17 +136,18 @@ class Lab:
         plain = self.score_text.take(slice(seed * count, (seed + 1) * count))
         return diagnostics.scoring_text(kind or "plain", self.teacher.tokenizer, count, SEQ_LEN, plain, seed)
 
-    def evaluate(self, model) -> dict:
-        """Held-out KL and perplexity at every length, recall accuracy of every task."""
+    def evaluate(self, model, trained: bool) -> dict:
+        """Held-out KL and perplexity at every length, recall of every task; before step 2 one length's KL."""
         found: dict = {"lengths": {}, "recall": {}}
-        for length, data in self.heldout.items():
+        for length in self.args.lengths if trained else self.args.lengths[:1]:
+            data = self.heldout[length]
             kl = ha.evaluate.kl(model, self.teacher, data, teacher_hidden=self.hidden[length])
             found["lengths"][str(length)] = {
                 "kl": kl["mean"],
                 "ppl": kl["ppl"],
                 "per_sequence": kl["per_sequence"],
             }
-        for task in self.args.tasks:
+        for task in self.args.tasks if trained else ():
             found["recall"][task] = ha.evaluate.recall(model, task, n=self.args.recall_n, seq_len=SEQ_LEN)
         return found
 
@@ -251,13 +259,21 @@ def main():
     if args.stage != "score" and not args.correlations:
         for layers in sorted({layers for layers, _ in sets}):
             path = args.out / "zero-shot" / f"{set_name(layers)}.json"
-            results[layers, None] = done(path, lambda: lab.evaluate(lab.probe.to_hybrid(layers)), shared)  # noqa: B023
+
+            def before(layers=layers):
+                return lab.evaluate(lab.probe.to_hybrid(layers), False)
+
+            results[layers, None] = done(path, before, shared)
             print("zero-shot", set_name(layers), flush=True)
     if args.stage == "distilled" and not args.correlations:
-        for layers, seed in sorted(sets):
+        for layers, seed in sorted(sets, key=lambda s: (abs(len(s[0]) - 8), s)):  # the middle budget first
             path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
             trained = {**shared, "tokens": args.tokens, "seed": seed}
-            results[layers, seed] = done(path, lambda: lab.evaluate(lab.distill(layers, seed)), trained)  # noqa: B023
+
+            def after(layers=layers, seed=seed):
+                return lab.evaluate(lab.distill(layers, seed), True)
+
+            results[layers, seed] = done(path, after, trained)
             print("distilled", set_name(layers), seed, flush=True)
     if args.correlations:
         results = tables.found(args.out, sets)

@@ -45,14 +45,14 @@ def numbers(group, results, args) -> dict | None:
         if not cells:
             continue
         mean = {}
-        for length in map(str, args.lengths):
+        for length in (n for n in map(str, args.lengths) if n in cells[0]["lengths"]):
             for key in ("kl", "ppl"):
                 values = [cell["lengths"][length][key] for cell in cells]
                 mean[f"{key}_{length}"] = float(np.mean(values))
                 mean[f"{key}_{length}_spread"] = (
                     float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
                 )
-        for task in args.tasks:
+        for task in (t for t in args.tasks if t in cells[0]["recall"]):
             mean[f"recall_{task}"] = float(np.mean([cell["recall"][task]["accuracy"] for cell in cells]))
         found_[when] = mean
     return found_ or None
@@ -76,13 +76,19 @@ def markdown(rows, results, args) -> str:
         stages = [w for w in ("zero-shot", "distilled") if any(w in (row[2] or {}) for row in body)]
         columns = [f"{kind}_{n}" for kind in ("kl", "ppl") for n in args.lengths]
         columns += [f"recall_{task}" for task in args.tasks]
-        heads = [f"{column.replace('_', ' ', 1)}, {stage}" for stage in stages for column in columns]
+        shown = [
+            (stage, column)
+            for stage in stages
+            for column in columns
+            if any(column in (row[2] or {}).get(stage, {}) for row in body)
+        ]
+        heads = [f"{column.replace('_', ' ', 1)}, {stage}" for stage, column in shown]
         lines += ["", f"### {k} softmax layers", ""]
         lines.append("| selector | " + " | ".join([*heads, "forwards", "seconds", "layers"]) + " |")
         lines.append("| --- |" + " ---: |" * (len(heads) + 2) + " --- |")
         for _, label, cells, forwards, seconds, layers in sorted(body, key=lambda row: row[:2]):
-            row = [_cell((cells or {}).get(stage, {}), column) for stage in stages for column in columns]
-            lines.append(f"| {label} | {' | '.join(row)} | {forwards:.1f} | {seconds:.0f} | {layers} |")
+            row = [_cell((cells or {}).get(stage, {}), column) for stage, column in shown]
+            lines.append("| " + " | ".join([label, *row, f"{forwards:.1f}", f"{seconds:.0f}", layers]) + " |")
     return "\n".join(lines)
 
 
