@@ -24,8 +24,8 @@ def parser() -> Parser:
     p = Parser(
         "evaluate",
         "Perplexity of a text under a model and, with --teacher, how far its predictions are from the "
-        "teacher's (KL divergence, nats per token). Or a GLUE task by the likelihood of its labels' names, or "
-        "written answers to the questions of a SQuAD file, with 95 percent intervals and, with --teacher, "
+        "teacher's (KL divergence, nats per token). Or a GLUE task by the likelihood of its labels' names, "
+        "or written answers to the questions of a SQuAD file, with 95 percent intervals and, with --teacher, "
         "differences in pairs.",
         EXAMPLE,
     )
