@@ -55,13 +55,17 @@ _HOME = {
 }
 _MODULES = (
     "checkpoint",
+    "choices",
     "data",
     "diagnostics",
     "elastic",
     "errors",
     "evaluate",
+    "fetch",
     "generate",
+    "glue",
     "hub",
+    "likelihood",
     "measure",
     "model",
     "plan",
@@ -69,6 +73,7 @@ _MODULES = (
     "rankings",
     "schedules",
     "select",
+    "squad",
     "tasks",
 )
 
@@ -76,13 +81,17 @@ __all__ = ["__version__", *_MODULES, *_HOME]
 
 if TYPE_CHECKING:  # the same for type checkers
     from . import checkpoint as checkpoint
+    from . import choices as choices
     from . import data as data
     from . import diagnostics as diagnostics
     from . import elastic as elastic
     from . import errors as errors
     from . import evaluate as evaluate
+    from . import fetch as fetch
     from . import generate as generate
+    from . import glue as glue
     from . import hub as hub
+    from . import likelihood as likelihood
     from . import measure as measure
     from . import model as model
     from . import plan as plan
@@ -90,6 +99,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from . import rankings as rankings
     from . import schedules as schedules
     from . import select as select
+    from . import squad as squad
     from . import tasks as tasks
     from ._core import Cache as Cache
     from ._core import Distiller as Distiller
