@@ -46,6 +46,8 @@ def perplexity(
     text also bits_per_byte and word_ppl, from the mean nll over all tokens of the text. Raises ConfigError,
     DataError.
     """
+    if model.model_config.bidirectional:
+        raise refuse("model", "bidirectional", "a causal model: a bidirectional one sees the next token")
     counts, limit = None, model.model_config.max_positions
     if isinstance(text, TokenData):
         data = text
@@ -158,12 +160,13 @@ def kl(
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
     pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens,
-    measure. Of models without an LM head the numbers are what `KLScorer.measure` says, with no ppl
-    and tokens.
+    measure. Of models without an LM head the numbers are what `KLScorer.measure` says; theirs and those of
+    masked language models come with no ppl and tokens, and count the tokens that `data.weights` says.
     """
     scorer = KLScorer(student, teacher)
-    if scorer.measure != "kl":
-        return _distance(scorer, data, teacher_hidden, progress)
+    if scorer.measure != "kl" or student.model_config.bidirectional:
+        weights = data.weights if student.model_config.task is None else None
+        return _distance(scorer, data, weights, teacher_hidden, progress)
     values, counts, sums = [], [], 0.0
     for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
         divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments)
@@ -185,11 +188,15 @@ def kl(
 
 
 def _distance(
-    scorer: KLScorer, data: TokenData, teacher_hidden: npt.NDArray[np.float32] | None, progress: bool
+    scorer: KLScorer,
+    data: TokenData,
+    weights: npt.NDArray[np.float32] | None,
+    teacher_hidden: npt.NDArray[np.float32] | None,
+    progress: bool,
 ) -> dict[str, Any]:
-    """`kl` of models without an LM head: every sequence counts alike."""
+    """`kl` of models that predict no next token: every sequence counts alike."""
     parts = tqdm(slices(data.windows, SLICE_TOKENS), desc=scorer.measure, disable=not progress, leave=False)
-    found = [scorer.kl(data.tokens, part, None, teacher_hidden, None, data.segments) for part in parts]
+    found = [scorer.kl(data.tokens, part, None, teacher_hidden, weights, data.segments) for part in parts]
     per_sequence = np.concatenate(found).tolist()
     mean, stderr = stats.mean(per_sequence)
     return {"mean": mean, "stderr": stderr, "per_sequence": per_sequence, "measure": scorer.measure}

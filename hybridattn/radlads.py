@@ -171,9 +171,11 @@ def finetune(
     schedule: str = "constant",
     **settings: Any,
 ) -> TrainResult:
-    """Step 3: train all of `hybrid`, in place, on the text itself (cross-entropy). Arguments as in
-    `distill`.
+    """Step 3: train all of `hybrid`, in place, on the text itself (cross-entropy of the next token, so causal
+    models only). Arguments as in `distill`.
     """
+    if hybrid.model_config.bidirectional:
+        raise refuse("hybrid", "bidirectional", "a causal model: a bidirectional one sees the next token")
     options = Settings(**settings)
     job = _whole_model(
         "finetune", hybrid, None, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options

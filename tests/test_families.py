@@ -9,7 +9,7 @@ import pytest
 from golden import recipe
 from test_golden import assert_close
 
-from hybridattn import Model, _core
+from hybridattn import Model, TokenData, _core, evaluate, radlads
 from hybridattn.errors import ConfigError
 from hybridattn.families import config_from_hf
 from hybridattn.weights import open_weights, save_safetensors
@@ -165,6 +165,35 @@ def test_no_head_no_logits():
     ):
         with pytest.raises(ValueError, match="LM head"):
             call()
+
+
+def test_masked_models_have_no_next_token():
+    """Their KL is read everywhere, or where the weights say; likelihoods of the next token are refused."""
+    bert = Model.from_pretrained(recipe.FAMILY_MODELS / "bert")
+    tokens = recipe.family_batch("bert")[0]
+    weights = np.zeros(tokens.size, np.float32)
+    weights[[7, 50]] = 1.0
+    data = TokenData(tokens.ravel(), np.array([[0, 40], [40, 80]]), weights=weights)
+    probe = bert.to_probe({"kind": "linear"})
+    found = evaluate.kl(probe.to_hybrid([]), bert, data)
+    assert found["measure"] == "kl" and "ppl" not in found
+    alone = _core.KLScorer(probe.to_hybrid([]), bert).kl(data.tokens, data.windows, None, None, weights)
+    assert found["per_sequence"] == alone.tolist()
+    for call in (
+        lambda: bert.nll(tokens),
+        lambda: evaluate.perplexity(bert, data),
+        lambda: _core.KLScorer(probe).evaluate(data.tokens, data.windows),
+        lambda: radlads.finetune(bert, data, 1, 1),
+    ):
+        with pytest.raises((ValueError, ConfigError), match="sees"):
+            call()
+
+
+def test_multi_label_classifiers_are_refused():
+    hf = json.loads((recipe.FAMILY_MODELS / "bert" / "config.json").read_text())
+    hf |= {"architectures": ["BertForSequenceClassification"], "problem_type": "multi_label_classification"}
+    with pytest.raises(ConfigError, match="problem_type is 'multi_label_classification'"):
+        config_from_hf(hf)
 
 
 def test_encoders_have_no_cache():

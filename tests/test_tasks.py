@@ -294,13 +294,15 @@ def test_bad_examples_are_named():
 def test_the_trainer_checks_labels_too():
     model = add_head(tiny.teacher(), "classify")
     data = examples(2).data
+    with pytest.raises(ValueError, match="LM head"):
+        KLScorer(model).evaluate(data.tokens, data.windows)
     windows, lr = data.windows[None], np.full((1, 2), 1e-3, np.float32)
     trainer = Distiller(model, stage="finetune")
     with pytest.raises(ValueError, match=r"labels\[0, 1\] is 2, allowed are 0 to 1"):
         trainer.run(data.tokens, windows, lr, 0, 1, labels=np.array([[[0], [2]]], np.int32))
     with pytest.raises(ValueError, match="needs them"):
         trainer.run(data.tokens, windows, lr, 0, 1)
-    with pytest.raises(ValueError, match="task 1 and 0"):
+    with pytest.raises(ValueError, match="task 'classify' and 'none'"):
         Distiller(tiny.teacher(), model, stage="distill")
     with pytest.raises(ValueError, match="compared by sequence"):
         KLScorer(model).kl(data.tokens, data.windows, weights=np.ones(len(data.tokens), np.float32))

@@ -92,6 +92,8 @@ ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int s
     const ha_batch *batch = c->batch;
     const int rows = batch->rows, d = m->config.hidden_size;
     size_t mark = ha_arena_mark(c->arena);
+    if (nll)
+        HA_TRY(ha_model_need_next(m));
     if (!ha_distance_by_token(m)) {
         HA_TRY(task_distance(c, teacher_hidden, students, hidden, scale, sum, dhidden, grads));
         ha_arena_release(c->arena, mark);
@@ -103,7 +105,6 @@ ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int s
     for (int i = 0; i < students; i++)
         HA_PUSH(loss[i], c->arena, (size_t)rows);
     if (nll) {
-        HA_TRY(ha_model_need_head(m));
         HA_PUSH(row_nll, c->arena, (size_t)rows);
         HA_PUSH(target, c->arena, (size_t)rows);
         ha_next_tokens(batch, target);

@@ -82,7 +82,7 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
     size_t mark = ha_arena_mark(s->arena);
     double *loss;
     int32_t *target;
-    HA_TRY(ha_model_need_head(m));
+    HA_TRY(ha_model_need_next(m));
     HA_PUSH(loss, s->arena, (size_t)batch->rows);
     HA_PUSH(target, s->arena, (size_t)batch->rows);
     ha_next_tokens(batch, target);

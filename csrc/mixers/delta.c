@@ -18,7 +18,7 @@ static const ha_recurrent frame = {
     .form = HA_FORM_DELTA,
     .gate = HA_GATE_NONE,
     .part = {{"b", .per = HA_PER_HEAD}},
-    .norm = HA_NORM_HEAD,
+    .norm = HA_OUTPUT_NORM_HEAD,
     .unit = 1,
     .gates = gates,
     .gates_backward = gates_backward,

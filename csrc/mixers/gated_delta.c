@@ -32,7 +32,7 @@ static const ha_recurrent frame = {
     .part = {[OUTPUT] = {"g"}, [BETA] = {"b", .per = HA_PER_HEAD}, [DECAY] = {"a", "dt_bias", .per = HA_PER_HEAD}},
     .has_output_gate = 1,
     .output = HA_SILU,
-    .norm = HA_NORM_HEAD,
+    .norm = HA_OUTPUT_NORM_HEAD,
     .unit = 1,
     .decays = 1,
     .init = init,

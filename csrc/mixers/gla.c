@@ -23,7 +23,7 @@ static const ha_recurrent frame = {
     .part = {[OUTPUT] = {"g"}, [DECAY] = {"w", "w_bias", .rank = RANK}},
     .has_output_gate = 1,
     .output = HA_SILU,
-    .norm = HA_NORM_HEAD,
+    .norm = HA_OUTPUT_NORM_HEAD,
     .gates = gates,
     .gates_backward = gates_backward,
 };

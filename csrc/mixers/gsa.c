@@ -29,7 +29,7 @@ static const ha_recurrent frame = {
     .form = HA_FORM_ADD,
     .gate = HA_GATE_CHANNEL,
     .part = {[GATE] = {"f", .per = HA_PER_SLOT}},
-    .norm = HA_NORM_WHOLE,
+    .norm = HA_OUTPUT_NORM_WHOLE,
     .has_key = 1,
     .slots = 1,
     .gates = gates,

@@ -35,7 +35,7 @@ static const ha_recurrent frame = {
         {[OUTPUT] = {"g", .rank = RANK}, [BETA] = {"b", .per = HA_PER_HEAD}, [DECAY] = {"f", "dt_bias", .rank = RANK}},
     .has_output_gate = 1,
     .output = HA_SIGMOID,
-    .norm = HA_NORM_HEAD,
+    .norm = HA_OUTPUT_NORM_HEAD,
     .unit = 1,
     .decays = 1,
     .init = init,

@@ -52,8 +52,9 @@ static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch 
     p.y = p.qkv + n * (size_t)l->width;
     p.lse = p.y + n * (size_t)l->q;
     p.k = p.lse + n * (size_t)l->over.heads;
-    p.v = p.k + slots_of(l, batch) * (size_t)l->kv;
-    p.raw = p.v + slots_of(l, batch) * (size_t)l->kv;
+    const size_t pooled = slots_of(l, batch) * (size_t)l->kv;
+    p.v = p.k + pooled;
+    p.raw = p.v + pooled;
     return p;
 }
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/thread.h"
 #include "ops/ops.h"
 
 ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer, int kv_heads, int aligns,
@@ -119,6 +120,7 @@ ha_status ha_qk_norm_backward(const ha_mixer *mixer, const ha_pass *pass, int sl
     memset(dx, 0, (size_t)rows * (size_t)width * sizeof *dx);
     HA_TRY(ha_head_norm_backward(rows, heads, c->head_dim, x, ldx, ha_weight(mixer, pass, slot), c->norm_eps, dy, lddy,
                                  dx, width, ha_grad(mixer, pass, slot), pass->arena));
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++)
         memcpy(dy + r * lddy, dx + (ptrdiff_t)r * width, (size_t)width * sizeof *dx);
     ha_arena_release(pass->arena, mark);
@@ -148,7 +150,9 @@ void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, f
               q = c->num_heads * c->head_dim;
     ha_linear_forward(rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV),
                       ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, qkv, width);
-    for (int r = 0; c->qk_norm && kept && r < rows; r++)
+    const int keeps = c->qk_norm && kept ? rows : 0;
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (keeps > 4)
+    for (int r = 0; r < keeps; r++)
         memcpy(kept + (ptrdiff_t)r * qk, qkv + (ptrdiff_t)r * width, (size_t)qk * sizeof *kept);
     ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, c->num_heads, qkv, width, qkv, width);
     ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, c->num_kv_heads, qkv + q, width, qkv + q, width);
@@ -159,6 +163,8 @@ ha_status ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, con
 {
     const ha_config *c = mixer->config;
     const int d = c->hidden_size, width = qkv_width(c), qk = qk_width(c), q = c->num_heads * c->head_dim;
+    if (!dx && !ha_grad(mixer, pass, HA_SLOT_QKV))
+        return HA_OK;
     HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_Q_NORM, c->num_heads, kept, qk, dqkv, width));
     HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_K_NORM, c->num_kv_heads, kept + (c->qk_norm ? q : 0), qk, dqkv + q,
                                width));

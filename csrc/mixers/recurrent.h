@@ -47,7 +47,11 @@ typedef struct {
 } ha_token_gradient;
 
 typedef enum { HA_FORM_ADD, HA_FORM_DELTA, HA_FORM_ERASE } ha_form; /* nothing; beta; a and b: see ha_recurrence */
-typedef enum { HA_NORM_NONE, HA_NORM_HEAD, HA_NORM_WHOLE } ha_norm; /* RMSNorm over a head's channels, or over all */
+typedef enum {
+    HA_OUTPUT_NORM_NONE,
+    HA_OUTPUT_NORM_HEAD,
+    HA_OUTPUT_NORM_WHOLE
+} ha_output_norm; /* RMSNorm over a head's channels, or over all */
 
 typedef struct {
     ha_form form;
@@ -55,7 +59,7 @@ typedef struct {
     ha_part part[HA_MAX_PARTS]; /* ends at the first without a name */
     int has_output_gate;        /* the first part gates the output through f = output */
     ha_activation output;
-    ha_norm norm;
+    ha_output_norm norm;
     int unit, has_key;
     int slots;  /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
     int decays; /* A_log [heads] is a parameter, at HA_SLOT_KIND */

@@ -18,7 +18,7 @@ ha_layout ha_recurrent_layout(const ha_mixer *mixer)
     l.conv = mixer->option[HA_OPTION_CONV];
     l.slots = l.frame->slots ? mixer->option[HA_OPTION_SLOTS] : 0;
     l.gated = l.heads * (l.slots ? l.slots : l.dim);
-    l.normed = l.frame->norm == HA_NORM_HEAD ? l.dim : l.inner;
+    l.normed = l.frame->norm == HA_OUTPUT_NORM_HEAD ? l.dim : l.inner;
     l.state = (size_t)l.inner * (size_t)(l.slots ? 2 * l.slots : l.dim);
     l.width = 3 * l.inner;
     for (const ha_part *p = l.frame->part; l.n_parts < HA_MAX_PARTS && p[l.n_parts].name; l.n_parts++) {
@@ -87,14 +87,15 @@ static void low_rank_forward(const ha_mixer *mixer, const ha_pass *pass, const h
     const int rows = pass->batch->rows;
     for (int i = 0; i < l->n_parts; i++) {
         const ha_part *p = &l->frame->part[i];
+        if (!p->rank)
+            continue;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
-        for (int r = 0; r < (p->rank ? rows : 0); r++)
+        for (int r = 0; r < rows; r++)
             ha_activate(p->inner, (size_t)p->rank, projected + (ptrdiff_t)r * l->width + l->column[i],
                         to->low[i] + (ptrdiff_t)r * p->rank);
-        if (p->rank)
-            ha_linear_forward(rows, p->rank, l->size[i], 1.0f, to->low[i], p->rank,
-                              ha_projection(mixer, pass, HA_SLOT_UP + i), ha_weight(mixer, pass, HA_SLOT_BIAS + i),
-                              0.0f, to->logits[i], to->ld[i]);
+        ha_linear_forward(rows, p->rank, l->size[i], 1.0f, to->low[i], p->rank,
+                          ha_projection(mixer, pass, HA_SLOT_UP + i), ha_weight(mixer, pass, HA_SLOT_BIAS + i), 0.0f,
+                          to->logits[i], to->ld[i]);
     }
 }
 
@@ -108,8 +109,10 @@ static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const 
                            p->rank ? ha_projection(mixer, pass, HA_SLOT_UP + i) : ha_f32(NULL), d->logits[i], d->ld[i],
                            0.0f, d->low[i], p->rank, p->rank ? ha_grad(mixer, pass, HA_SLOT_UP + i) : NULL,
                            ha_grad(mixer, pass, HA_SLOT_BIAS + i));
+        if (!p->rank)
+            continue;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
-        for (int r = 0; r < (p->rank ? rows : 0); r++) {
+        for (int r = 0; r < rows; r++) {
             const ptrdiff_t at = (ptrdiff_t)r * l->width + l->column[i];
             ha_activate_backward(p->inner, (size_t)p->rank, projected + at, d->low[i] + (ptrdiff_t)r * p->rank,
                                  dprojected + at);

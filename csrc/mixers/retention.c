@@ -17,7 +17,7 @@ static const ha_recurrent frame = {
     .part = {{"g"}},
     .has_output_gate = 1,
     .output = HA_SILU,
-    .norm = HA_NORM_HEAD,
+    .norm = HA_OUTPUT_NORM_HEAD,
     .gates = gates,
 };
 

@@ -31,19 +31,13 @@ size_t ha_slots_saved(const ha_layout *l, const ha_batch *batch)
 }
 
 /* x = softmax(x) */
-static void softmax(size_t n, float *x)
+static void softmax(int n, float *x)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    float top = x[0], sum = 0.0f;
-    for (size_t i = 1; i < n; i++)
-        top = x[i] > top ? x[i] : top;
-    for (size_t i = 0; i < n; i++)
-        x[i] -= top;
-    kernel->exp(n, x, x);
-    for (size_t i = 0; i < n; i++)
-        sum += x[i];
-    for (size_t i = 0; i < n; i++)
-        x[i] /= sum;
+    float top = HA_NO_MAX, sum = 0.0f, correction;
+    kernel->softmax_step(1, n, x, n, &top, &sum, &correction);
+    sum = 1.0f / sum;
+    kernel->scale_rows(1, n, x, n, &sum);
 }
 
 ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *const *state,
@@ -63,7 +57,7 @@ ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_o
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
     for (int r = 0; r < batch->rows; r++)
         for (int h = 0; h < l->heads; h++)
-            softmax((size_t)l->slots, x.p + ((ptrdiff_t)r * l->heads + h) * l->slots);
+            softmax(l->slots, x.p + ((ptrdiff_t)r * l->heads + h) * l->slots);
     HA_TRY(ha_recurrence_forward(&x.read, batch, &x.summed, values, values, x.raw, l->inner, NULL,
                                  keep ? x.read_states : NULL, arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)

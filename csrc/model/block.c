@@ -37,20 +37,6 @@ size_t ha_layer_saved(const ha_model *m, int l, ha_layer_run run, const ha_batch
     return total;
 }
 
-/* to = from, or 0 without one, shared out: a serial pass between two products costs the more, the more threads they use. */
-static void copy(size_t n, const float *from, float *to)
-{
-    enum { PIECE = 8192 };
-#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (n > PIECE)
-    for (size_t at = 0; at < n; at += PIECE) {
-        size_t bytes = (n - at < PIECE ? n - at : PIECE) * sizeof *to;
-        if (from)
-            memcpy(to + at, from + at, bytes);
-        else
-            memset(to + at, 0, bytes);
-    }
-}
-
 static void add(size_t n, const float *from, float *to)
 {
     enum { PIECE = 8192 };
@@ -62,7 +48,7 @@ static void add(size_t n, const float *from, float *to)
 void ha_layer_input(const ha_model *m, int l, const ha_pass *pass, const float *x, float *h)
 {
     if (m->config.block == HA_BLOCK_POST)
-        copy(ha_wide(pass->batch, m->config.hidden_size), x, h);
+        ha_copy(ha_wide(pass->batch, m->config.hidden_size), x, h);
     else
         ha_norm_forward(m, m->layer[l].mixer_norm, pass, x, h);
 }
@@ -86,7 +72,7 @@ static ha_status finish(const ha_model *m, const ha_layer *layer, const ha_pass 
     const size_t n = ha_wide(pass->batch, m->config.hidden_size);
     const ha_block_form form = m->config.block;
     if (keep && form != HA_BLOCK_PARALLEL)
-        copy(n, x, p->middle);
+        ha_copy(n, x, p->middle);
     if (form == HA_BLOCK_PRE)
         ha_norm_forward(m, layer->mlp_norm, pass, x, h);
     if (form == HA_BLOCK_POST)
@@ -95,7 +81,7 @@ static ha_status finish(const ha_model *m, const ha_layer *layer, const ha_pass 
     if (form != HA_BLOCK_POST)
         return HA_OK;
     if (keep)
-        copy(n, x, p->last);
+        ha_copy(n, x, p->last);
     ha_norm_forward(m, layer->mlp_norm, pass, x, x);
     return HA_OK;
 }
@@ -114,7 +100,7 @@ ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_
         HA_PUSH(p.inner, pass->arena, ha_wide(pass->batch, ha_mlp_inner(&m->config)));
     HA_PUSH(h, pass->arena, n);
     if (saved)
-        copy(n, x, p.x);
+        ha_copy(n, x, p.x);
     ha_layer_input(m, l, pass, x, h);
     HA_TRY(parallel_input(m, layer, pass, x, &beside));
     if (ha_runs_softmax(layer, run))
@@ -187,7 +173,7 @@ static ha_status mixers_backward(const ha_model *m, int l, ha_layer_run run, con
         memset(dot[0], 0, 2 * (size_t)batch->n_seq * sizeof *dot[0]);
     }
     ha_layer_input(m, l, pass, p->x, h);
-    copy(n, NULL, dh);
+    ha_copy(n, NULL, dh);
     if (ha_runs_softmax(layer, run))
         HA_TRY(layer->softmax.kind->backward(&layer->softmax, pass, h, run.gate, p->softmax, dx, dh, dot[0]));
     if (ha_runs_linear(layer, run))

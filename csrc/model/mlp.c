@@ -42,9 +42,9 @@ ha_status ha_mlp_backward(const ha_model *m, const ha_layer *layer, const ha_pas
         ha_swiglu_backward(rows, f, inner, dact, pass->grads ? act : NULL);
     if (pass->grads)
         ha_linear_backward(rows, f, d, 1.0f, act, f, ha_f32(NULL), dout, d, 0.0f, NULL, f,
-                           ha_grad_at(pass, layer->down), ha_grad_at(pass, layer->down_bias));
+                           ha_grad_at(pass->grads, layer->down), ha_grad_at(pass->grads, layer->down_bias));
     ha_linear_backward(rows, d, wide, 1.0f, h, d, ha_matrix_of(pass, layer->up), inner, wide, 0.0f, dh, d,
-                       ha_grad_at(pass, layer->up), ha_grad_at(pass, layer->up_bias));
+                       ha_grad_at(pass->grads, layer->up), ha_grad_at(pass->grads, layer->up_bias));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

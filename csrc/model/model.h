@@ -90,6 +90,8 @@ ha_status ha_model_hidden(const ha_model *model, const float *gates, const ha_ba
                           float *hidden, ha_arena *arena, const ha_interrupt *check);
 /* HA_BAD_VALUE for a model without an LM head, which the two after it need */
 ha_status ha_model_need_head(const ha_model *model);
+/* HA_BAD_VALUE for a model that cannot predict the next token: without an LM head, or bidirectional */
+ha_status ha_model_need_next(const ha_model *model);
 /* logits [n, vocab_size] of rows of hidden */
 void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
 ha_head ha_model_head(const ha_model *model);

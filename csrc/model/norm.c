@@ -1,7 +1,21 @@
 /* The norm that a model has everywhere: RMSNorm, or LayerNorm with biases. */
 #include <string.h>
 
+#include "core/thread.h"
 #include "model/parts.h"
+
+void ha_copy(size_t n, const float *from, float *to)
+{
+    enum { PIECE = 8192 };
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (n > PIECE)
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t bytes = (n - at < PIECE ? n - at : PIECE) * sizeof *to;
+        if (from)
+            memcpy(to + at, from + at, bytes);
+        else
+            memset(to + at, 0, bytes);
+    }
+}
 
 void ha_norm_forward(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, float *y)
 {
@@ -18,9 +32,9 @@ ha_status ha_norm_backward(const ha_model *m, ha_norm norm, const ha_pass *pass,
 {
     const int rows = pass->batch->rows, d = m->config.hidden_size;
     const float *w = pass->weights + norm.weight, eps = m->config.norm_eps;
-    float *dw = ha_grad_at(pass, norm.weight);
+    float *dw = ha_grad_at(pass->grads, norm.weight);
     if (m->config.norm == HA_NORM_LAYER)
-        return ha_layer_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, ha_grad_at(pass, norm.bias),
+        return ha_layer_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, ha_grad_at(pass->grads, norm.bias),
                                       pass->arena);
     return ha_rms_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, pass->arena);
 }
@@ -30,8 +44,8 @@ ha_status ha_norm_through(const ha_model *m, ha_norm norm, const ha_pass *pass, 
     const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
     float *dy;
     HA_PUSH(dy, pass->arena, n);
-    memcpy(dy, dx, n * sizeof *dy);
-    memset(dx, 0, n * sizeof *dx);
+    ha_copy(n, dx, dy);
+    ha_copy(n, NULL, dx);
     HA_TRY(ha_norm_backward(m, norm, pass, x, dy, dx));
     ha_arena_release(pass->arena, mark);
     return HA_OK;

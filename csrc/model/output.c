@@ -50,7 +50,7 @@ static ha_status transform_backward(const ha_model *m, const ha_pass *pass, cons
     HA_TRY(ha_norm_through(m, m->transform_norm, pass, act, dhidden));
     ha_act_backward(m->config.act, n, u, dhidden, NULL);
     ha_linear_backward(rows, d, d, 1.0f, y, d, ha_matrix_of(pass, m->transform), u, d, 0.0f, dhidden, d,
-                       ha_grad_at(pass, m->transform), ha_grad_at(pass, m->transform_bias));
+                       ha_grad_at(pass->grads, m->transform), ha_grad_at(pass->grads, m->transform_bias));
     return HA_OK;
 }
 
@@ -64,10 +64,10 @@ ha_status ha_model_output_backward(const ha_model *m, const ha_pass *pass, const
         HA_TRY(transform_backward(m, pass, y, dhidden));
     }
     if (m->config.final_norm) {
-        memset(dx, 0, n * sizeof *dx);
+        ha_copy(n, NULL, dx);
         HA_TRY(ha_norm_backward(m, m->final_norm, pass, x, dhidden, dx));
     } else {
-        memcpy(dx, dhidden, n * sizeof *dx);
+        ha_copy(n, dhidden, dx);
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -77,7 +77,16 @@ ha_status ha_model_need_head(const ha_model *m)
 {
     if (m->config.lm_head)
         return HA_OK;
-    return ha_fail(HA_BAD_VALUE, "the model has no LM head, so no next-token logits: allowed is hidden()");
+    return ha_fail(HA_BAD_VALUE, "the model has no LM head, so no next-token logits: allowed is %s",
+                   m->config.task.kind == HA_TASK_NONE ? "hidden()" : "task_logits()");
+}
+
+ha_status ha_model_need_next(const ha_model *m)
+{
+    HA_TRY(ha_model_need_head(m));
+    if (!m->config.bidirectional)
+        return HA_OK;
+    return ha_fail(HA_BAD_VALUE, "the likelihood of the next token is for causal models: a bidirectional one sees it");
 }
 
 ha_head ha_model_head(const ha_model *m)
@@ -89,7 +98,7 @@ ha_head_gradient ha_model_head_gradient(const ha_model *m, float *grads)
 {
     if (!grads)
         return (ha_head_gradient){0};
-    return (ha_head_gradient){grads + m->head, m->head_bias == HA_NONE ? NULL : grads + m->head_bias};
+    return (ha_head_gradient){grads + m->head, ha_grad_at(grads, m->head_bias)};
 }
 
 void ha_model_logits(const ha_model *m, int n, const float *hidden, float *logits)

@@ -53,11 +53,6 @@ ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float 
     return HA_OK;
 }
 
-static float *gradient_of(float *grads, size_t at)
-{
-    return grads && at != HA_NONE ? grads + at : NULL;
-}
-
 ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_task_run *run, const float *dlogits,
                            float *dhidden, float *grads, ha_arena *arena)
 {
@@ -71,12 +66,12 @@ ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_ta
     if (run->act)
         HA_PUSH(dact, arena, (size_t)run->rows * (size_t)d);
     ha_linear_backward(run->rows, d, n, 1.0f, run->act ? run->act : run->input, d, ha_f32(m->weights + m->classifier),
-                       dlogits, n, 0.0f, dact, d, gradient_of(grads, m->classifier),
-                       gradient_of(grads, m->classifier_bias));
+                       dlogits, n, 0.0f, dact, d, ha_grad_at(grads, m->classifier),
+                       ha_grad_at(grads, m->classifier_bias));
     if (run->act) {
         ha_activate_backward(activation(task), (size_t)run->rows * (size_t)d, run->dense, dact, dact);
         ha_linear_backward(run->rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), dact, d, 0.0f, dinput,
-                           d, gradient_of(grads, m->pooler), gradient_of(grads, m->pooler_bias));
+                           d, ha_grad_at(grads, m->pooler), ha_grad_at(grads, m->pooler_bias));
     }
     if (task->kind != HA_TASK_SPAN)
         ha_pool_sequences_backward(task->pool, batch, d, dinput, dhidden);

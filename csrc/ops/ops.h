@@ -243,8 +243,13 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                      double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
                      const ha_interrupt *check, ha_arena *work);
 
-/* align_loss.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
+/* row_error.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
+/* loss[r] = |y_r - target_r|^2 / d; dy of scale * sum, unless NULL; dy may be y */
+void ha_squared_error(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
+/* loss[r] = |y_r - target_r|^2 / |target_r|^2; dy of scale * sum of weight[r] loss[r] (weight NULL: 1), unless NULL */
+void ha_relative_error(int rows, int d, const float *target, const float *y, const float *weight, float scale,
+                       double *loss, float *dy);
 
 /* pool_sequences.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean of its rows */
 typedef enum { HA_POOL_FIRST, HA_POOL_LAST, HA_POOL_MEAN } ha_pool_kind;
@@ -259,11 +264,6 @@ void ha_pieces_cross_entropy(int n, const int32_t *offset, float *x, const int32
                              float scale, double *loss);
 /* KL(softmax(teacher) || softmax(x)); teacher like x, used up */
 void ha_pieces_kl(int n, const int32_t *offset, float *teacher, float *x, float scale, double *loss);
-/* loss[r] = |y_r - target_r|^2 / d; dy of scale * sum, unless NULL; dy may be y */
-void ha_squared_error(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
-/* loss[r] = |y_r - target_r|^2 / |target_r|^2; dy of scale * sum of weight[r] loss[r] (weight NULL: 1), unless NULL */
-void ha_relative_error(int rows, int d, const float *target, const float *y, const float *weight, float scale,
-                       double *loss, float *dy);
 
 /* optimizer.c: pieces of the parameter arena that one AdamW pass visits */
 typedef struct {

@@ -18,10 +18,8 @@ static int begin_of(const ha_pool *p, int slot)
 
 int ha_pool_slots(const ha_pool *p, int rows)
 {
-    int n = 0;
-    while (n < p->slots && begin_of(p, n) < rows)
-        n++;
-    return n;
+    const int64_t n = ((int64_t)rows * p->slots + p->length - 1) / p->length;
+    return n < p->slots ? (int)n : p->slots;
 }
 
 void ha_pool_offsets(const ha_pool *p, const ha_batch *batch, int32_t *offset)
@@ -97,9 +95,10 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const
             if (n <= 0)
                 continue;
             kernel->gemm(n, d, slots, 1.0f, w + at, 1, p->length, own, d, 0, dx + row * lddx, lddx);
+            if (!dw)
+                continue;
             kernel->transpose(n, d, x + row * ldx, ldx, turned, ROWS);
-            if (dw)
-                kernel->gemm(slots, n, d, 1.0f, own, d, 1, turned, ROWS, 1, dw + at, p->length);
+            kernel->gemm(slots, n, d, 1.0f, own, d, 1, turned, ROWS, 1, dw + at, p->length);
         }
     }
     ha_arena_release(work, mark);

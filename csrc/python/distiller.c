@@ -262,8 +262,8 @@ static int check_label(const ha_task *task, const run_arg *r, npy_intp at)
         return -1;
     }
     if (task->kind == HA_TASK_SPAN && !(target[0] >= 0 && target[0] <= target[1] && target[1] < length)) {
-        PyErr_Format(PyExc_ValueError, "labels[%zd, %zd] is the span %d to %d of a sequence of %lld tokens", i, j,
-                     target[0], target[1], (long long)length);
+        PyErr_Format(PyExc_ValueError, "labels[%zd, %zd] is the span %d to %d, allowed are 0 <= first <= last < %lld",
+                     i, j, target[0], target[1], (long long)length);
         return -1;
     }
     return 0;

@@ -232,9 +232,9 @@ static cache_object *cache_arg(model_object *self, PyObject *object, int n_seq)
     return cache;
 }
 
-static int has_head(model_object *self)
+static int meets(model_object *self, ha_status (*need)(const ha_model *))
 {
-    const ha_status status = ha_model_need_head(self->model);
+    const ha_status status = need(self->model);
     if (status != HA_OK)
         ha_raise(status);
     return status == HA_OK;
@@ -245,7 +245,8 @@ static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObj
 {
     packed p;
     cache_object *state = NULL;
-    if (!ha_model_ready(self) || (logits && !has_head(self)) || ha_pack(self, tokens, mask, segments, &p) < 0)
+    if (!ha_model_ready(self) || (logits && !meets(self, ha_model_need_head)) ||
+        ha_pack(self, tokens, mask, segments, &p) < 0)
         return NULL;
     const ha_config *c = &self->model->config;
     npy_intp shape[3] = {p.n_seq, last ? (logits ? c->vocab_size : c->hidden_size) : p.width,
@@ -320,7 +321,7 @@ static PyObject *nll(model_object *self, PyObject *args, PyObject *kwargs)
     packed p;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:nll", names, &tokens, &mask))
         return NULL;
-    if (!ha_model_ready(self) || !has_head(self) || ha_pack(self, tokens, mask, Py_None, &p) < 0)
+    if (!ha_model_ready(self) || !meets(self, ha_model_need_next) || ha_pack(self, tokens, mask, Py_None, &p) < 0)
         return NULL;
     npy_intp shape[2] = {p.n_seq, p.width - 1};
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);

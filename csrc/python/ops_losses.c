@@ -107,13 +107,15 @@ static PyObject *kl_divergence_vjp(PyObject *module, PyObject *args, PyObject *k
     return head_kl(args, kwargs, 1);
 }
 
-static PyObject *align(PyObject *args, PyObject *kwargs, int vjp)
+typedef void (*row_error)(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
+
+static PyObject *row_loss(PyObject *args, PyObject *kwargs, row_error error, const char *format)
 {
-    static char *names[2][4] = {{"target", "y", NULL}, {"target", "y", "dloss", NULL}};
+    static char *names[] = {"target", "y", "dloss", NULL}, *plain[] = {"target", "y", NULL};
     PyObject *target_arg, *y_arg;
     double dloss = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, vjp ? "OO|d:align_loss_vjp" : "OO:align_loss", names[vjp],
-                                     &target_arg, &y_arg, &dloss))
+    const int vjp = strchr(format, '|') != NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, vjp ? names : plain, &target_arg, &y_arg, &dloss))
         return NULL;
     ha_call call = ha_call_begin(NPY_FLOAT32);
     const float *target = ha_call_in(&call, target_arg, "target", "T d", 0),
@@ -125,20 +127,30 @@ static PyObject *align(PyObject *args, PyObject *kwargs, int vjp)
         if (!loss && !(loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss)))
             status = HA_NO_MEMORY;
         else
-            ha_align_loss(SIZE('T'), SIZE('d'), target, y, (float)dloss, loss, dy);
+            error(SIZE('T'), SIZE('d'), target, y, (float)dloss, loss, dy);
     }
     return ha_call_end(&call, status);
 }
 
-static PyObject *align_loss(PyObject *module, PyObject *args, PyObject *kwargs)
+static void relative(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy)
 {
-    return align(args, kwargs, 0);
+    ha_relative_error(rows, d, target, y, NULL, scale, loss, dy);
 }
 
-static PyObject *align_loss_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return align(args, kwargs, 1);
-}
+#define ROW_LOSS(name, error)                                                       \
+    static PyObject *name(PyObject *module, PyObject *args, PyObject *kwargs)       \
+    {                                                                               \
+        return row_loss(args, kwargs, error, "OO:" #name);                          \
+    }                                                                               \
+    static PyObject *name##_vjp(PyObject *module, PyObject *args, PyObject *kwargs) \
+    {                                                                               \
+        return row_loss(args, kwargs, error, "OO|d:" #name "_vjp");                 \
+    }
+
+ROW_LOSS(align_loss, ha_align_loss)
+ROW_LOSS(squared_error, ha_squared_error)
+ROW_LOSS(relative_error, relative)
+#undef ROW_LOSS
 
 static PyObject *adamw(PyObject *module, PyObject *args, PyObject *kwargs)
 {
@@ -182,6 +194,13 @@ PyMethodDef ha_ops_losses[] = {
     HA_FUNCTION(align_loss_vjp,
                 "align_loss_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every token -> dy; 0 where "
                 "y = target."),
+    HA_FUNCTION(squared_error, "squared_error(target, y)\n--\n\n|y - target|^2 / d: target, y [T,d] -> float64 [T]."),
+    HA_FUNCTION(squared_error_vjp, "squared_error_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every row -> "
+                                   "dy."),
+    HA_FUNCTION(relative_error,
+                "relative_error(target, y)\n--\n\n|y - target|^2 / |target|^2: target, y [T,d] -> float64 [T]."),
+    HA_FUNCTION(relative_error_vjp, "relative_error_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every row -> "
+                                    "dy."),
     HA_FUNCTION(
         adamw,
         "adamw(p, g, m, v, lr, step, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip=1.0)\n--\n\n"

@@ -1,4 +1,4 @@
-/* ops of the heads of tasks: pool_sequences, and losses on logits, values and hidden states. */
+/* ops of the heads of tasks: pool_sequences, and losses on logits. */
 #include "python/ops.h"
 
 #include <string.h>
@@ -131,51 +131,6 @@ static PyObject *softmax_kl_vjp(PyObject *module, PyObject *args, PyObject *kwar
     return softmax_loss(args, kwargs, 1, 1);
 }
 
-static PyObject *error(PyObject *args, PyObject *kwargs, int relative, int vjp)
-{
-    static char *names[] = {"target", "y", "dloss", NULL}, *plain[] = {"target", "y", NULL};
-    PyObject *target_arg, *y_arg;
-    double dloss = 1.0;
-    if (vjp ? !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|d:error_vjp", names, &target_arg, &y_arg, &dloss)
-            : !PyArg_ParseTupleAndKeywords(args, kwargs, "OO:error", plain, &target_arg, &y_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *target = ha_call_in(&call, target_arg, "target", "T d", 0),
-                *y = ha_call_in(&call, y_arg, "y", "T d", 0);
-    double *loss = vjp ? NULL : ha_call_out_double(&call, "T");
-    float *dy = vjp ? ha_call_out(&call, "T d") : NULL;
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        if (!loss && !(loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss)))
-            status = HA_NO_MEMORY;
-        else if (relative)
-            ha_relative_error(SIZE('T'), SIZE('d'), target, y, NULL, (float)dloss, loss, dy);
-        else
-            ha_squared_error(SIZE('T'), SIZE('d'), target, y, (float)dloss, loss, dy);
-    }
-    return ha_call_end(&call, status);
-}
-
-static PyObject *squared_error(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return error(args, kwargs, 0, 0);
-}
-
-static PyObject *squared_error_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return error(args, kwargs, 0, 1);
-}
-
-static PyObject *relative_error(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return error(args, kwargs, 1, 0);
-}
-
-static PyObject *relative_error_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return error(args, kwargs, 1, 1);
-}
-
 PyMethodDef ha_ops_task[] = {
     HA_FUNCTION(pool_sequences, "pool_sequences(x, *, pool='first', lengths=None)\n--\n\n"
                                 "The 'first' or 'last' row of each sequence, or the 'mean' of its rows: x [T,d] -> "
@@ -192,12 +147,5 @@ PyMethodDef ha_ops_task[] = {
                             "softmax over each piece, in nats: logits [T] -> float64 [pieces]."),
     HA_FUNCTION(softmax_kl_vjp, "softmax_kl_vjp(teacher_logits, logits, dloss=1.0, *, lengths=None)\n--\n\n"
                                 "dloss, the same for every piece -> dlogits of the student."),
-    HA_FUNCTION(squared_error, "squared_error(target, y)\n--\n\n|y - target|^2 / d: target, y [T,d] -> float64 [T]."),
-    HA_FUNCTION(squared_error_vjp, "squared_error_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every row -> "
-                                   "dy."),
-    HA_FUNCTION(relative_error,
-                "relative_error(target, y)\n--\n\n|y - target|^2 / |target|^2: target, y [T,d] -> float64 [T]."),
-    HA_FUNCTION(relative_error_vjp, "relative_error_vjp(target, y, dloss=1.0)\n--\n\ndloss, the same for every row -> "
-                                    "dy."),
     {0},
 };

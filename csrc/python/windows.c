@@ -40,7 +40,8 @@ PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwa
         return NULL;
     const ha_task *task = &self->model->config.task;
     if (task->kind == HA_TASK_NONE)
-        return PyErr_Format(PyExc_ValueError, "the model has no head for a task");
+        return PyErr_Format(PyExc_ValueError,
+                            "the model has no head for a task: allowed are models with one, see tasks.add_head");
     if (ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
         return NULL;
     const npy_intp shape[2] = {task->kind == HA_TASK_SPAN ? PyArray_DIM(w.tokens, 0) : w.view.count, task->labels};

@@ -6,7 +6,6 @@ A family is one module here with `config_from_hf(dict) -> ModelConfig` and a `La
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,7 @@ from ..config import ModelConfig, refuse
 from ..errors import ConfigError
 from . import bert, distilbert, gpt2, gpt_neox, llama, mistral, qwen2, qwen3, roberta
 from .layout import Cut, Layout
+from .reading import CLASSES, stem
 
 _FAMILIES: dict[str, ModuleType] = {
     "llama": llama,
@@ -27,18 +27,6 @@ _FAMILIES: dict[str, ModuleType] = {
     "roberta": roberta,
     "distilbert": distilbert,
 }
-# How the name of a transformers class begins, for configs that have no model_type.
-_CLASSES = {
-    "Llama": "llama",
-    "Mistral": "mistral",
-    "Qwen2": "qwen2",
-    "Qwen3": "qwen3",
-    "GPT2": "gpt2",
-    "GPTNeoX": "gpt_neox",
-    "Bert": "bert",
-    "Roberta": "roberta",
-    "DistilBert": "distilbert",
-}
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
@@ -50,9 +38,8 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     if not isinstance(hf, Mapping):
         raise ConfigError(f"a model config is a {type(hf).__name__}; allowed: an object with a model_type")
     kind = hf.get("model_type")
-    if kind is None and isinstance(hf.get("architectures"), list) and hf["architectures"]:
-        match = re.fullmatch(r"(\w+?)(For\w+|LMHeadModel|Model)", str(hf["architectures"][0]))
-        kind = _CLASSES.get(match[1]) if match else None
+    if kind is None:
+        kind = CLASSES.get(stem(hf))
     if kind not in _FAMILIES:
         raise refuse("model_type", hf.get("model_type"), ", ".join(_FAMILIES))
     config: ModelConfig = _FAMILIES[kind].config_from_hf(dict(hf))

@@ -4,11 +4,11 @@ many labels.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ModelConfig, TaskHead, check_int
+from ..config import ModelConfig, TaskHead, check_int, refuse
+from .reading import class_name, stem
 
 _CLASS = {
     "classify": "ForSequenceClassification",
@@ -58,8 +58,7 @@ def task_from_hf(hf: dict[str, Any], head: FamilyHead = DECODER) -> TaskHead | N
     head: how the family's classifier reads a sequence. A classifier is a regression when its problem_type
     says so, or when it has one label and says nothing. ConfigError on bad values.
     """
-    names = hf.get("architectures") or []
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    name = class_name(hf)
     if name.endswith(_CLASS["span"]):
         return TaskHead(kind="span", num_labels=2, pool=head.pool, bias=True)
     if not name.endswith(_CLASS["classify"]):
@@ -67,6 +66,8 @@ def task_from_hf(hf: dict[str, Any], head: FamilyHead = DECODER) -> TaskHead | N
     labels = hf.get("id2label")
     count = check_int("num_labels", hf.get("num_labels", 2) if labels is None else len(labels))
     problem = hf.get("problem_type")
+    if problem not in (None, "regression", "single_label_classification"):
+        raise refuse("problem_type", problem, "null, regression or single_label_classification")
     regress = problem == "regression" or (problem is None and count == 1)
     return TaskHead(
         kind="regress" if regress else "classify",
@@ -82,9 +83,7 @@ def task_to_hf(config: ModelConfig) -> dict[str, Any]:
     task, hf = config.task, config.hf
     if task is None:
         return {}
-    names = hf.get("architectures") or [hf.get("model_type", "model").capitalize()]
-    stem = re.sub(r"(For[A-Z]\w*|LMHeadModel|Model)$", "", names[0])
-    found: dict[str, Any] = {"architectures": [stem + _CLASS[task.kind]]}
+    found: dict[str, Any] = {"architectures": [stem(hf) + _CLASS[task.kind]]}
     if task.kind != "span":
         labels = hf.get("id2label")
         if not isinstance(labels, dict) or len(labels) != task.num_labels:

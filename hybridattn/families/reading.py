@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,18 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n_routed_experts": (None, 0),
     "attn_logit_softcapping": (None,),
     "final_logit_softcapping": (None,),
+}
+# How the names of a family's transformers classes begin.
+CLASSES = {
+    "Llama": "llama",
+    "Mistral": "mistral",
+    "Qwen2": "qwen2",
+    "Qwen3": "qwen3",
+    "GPT2": "gpt2",
+    "GPTNeoX": "gpt_neox",
+    "Bert": "bert",
+    "Roberta": "roberta",
+    "DistilBert": "distilbert",
 }
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -71,8 +84,20 @@ def token_ids(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
+def class_name(hf: Mapping[str, Any]) -> str:
+    """The transformers class that a checkpoint is of, "" where none is named."""
+    names = hf.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
+def stem(hf: Mapping[str, Any]) -> str:
+    """What the names of the family's classes begin with: from the checkpoint's class, else its model_type."""
+    name = re.fullmatch(r"(\w+?)(For\w+|LMHeadModel|Model)", class_name(hf))
+    kind = hf.get("model_type")
+    return name[1] if name else next((begin for begin, family in CLASSES.items() if family == kind), "")
+
+
 def has_lm_head(hf: Mapping[str, Any]) -> bool:
     """Whether the checkpoint's class has a language-modelling head; true where no class is named."""
-    names = hf.get("architectures")
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "ForCausalLM"
+    name = class_name(hf) or "ForCausalLM"
     return name.endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForPreTraining"))
