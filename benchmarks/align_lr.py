@@ -45,9 +45,8 @@ def aligned(teacher, spec, rate, train, layers):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--mixers", type=numbers(str), default=list(radlads.ALIGN_LR), help="kinds, by commas"
-    )
+    causal = [kind for kind in radlads.ALIGN_LR if "causal" in ha.mixers()[kind]["masks"]]
+    parser.add_argument("--mixers", type=numbers(str), default=causal, help="kinds, by commas")
     parser.add_argument("--layers", type=numbers(int), default=[3, 15, 27], help="the layers that train")
     parser.add_argument("--rates", type=numbers(float), default=[3e-4, 1e-3, 3e-3, 1e-2])
     parser.add_argument("--tokens", type=int, default=16_384, help="tokens of step 1 for each mixer and rate")

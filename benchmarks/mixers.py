@@ -35,7 +35,7 @@ COLUMNS = (
 
 def rows():
     """Row name -> mixer spec, over every registered kind."""
-    kinds = [kind for kind in ha.mixers() if kind != "softmax"]
+    kinds = [kind for kind, facts in ha.mixers().items() if kind != "softmax" and "causal" in facts["masks"]]
     return {kind: {"kind": kind} for kind in kinds} | VARIANTS
 
 

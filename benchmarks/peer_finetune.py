@@ -41,6 +41,7 @@ def main():
     model = BertForSequenceClassification.from_pretrained(hub.resolve("minilm-l6"), num_labels=2)
     for weight in (model.bert.pooler.dense.weight, model.classifier.weight):
         torch.nn.init.normal_(weight, std=0.02)
+    model.bert.pooler.dense.bias.data.zero_()
     texts = [tokenizer.encode_batch([e.text_a for e in part]) for part in (train, held)]
     labels = [torch.tensor([int(e.label) for e in part]) for part in (train, held)]
     steps = round(args.epochs * len(train) / args.batch)

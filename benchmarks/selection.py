@@ -268,7 +268,8 @@ def main():
     if args.stage == "distilled" and not args.correlations:
         for layers, seed in sorted(sets, key=lambda s: (abs(len(s[0]) - 8), s)):  # the middle budget first
             path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
-            trained = {**shared, "tokens": args.tokens, "seed": seed}
+            skipped = args.score_tokens * args.seeds  # text of step 2 begins behind what was scored on
+            trained = {**shared, "tokens": args.tokens, "seed": seed, "skipped": skipped}
 
             def after(layers=layers, seed=seed):
                 return lab.evaluate(lab.distill(layers, seed), True)
@@ -280,6 +281,7 @@ def main():
         print(tables.correlations(rows, results, args))
         return
     print(tables.markdown(rows, results, args))
+    print(tables.pairs(rows, results, args))
     tables.save(rows, results, args)
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from hybridattn import rankings
+from hybridattn import rankings, select, stats
 
 
 def found(out, sets) -> dict:
@@ -52,6 +52,7 @@ def numbers(group, results, args) -> dict | None:
                 mean[f"{key}_{length}_spread"] = (
                     float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
                 )
+            mean[f"per_sequence_{length}"] = [cell["lengths"][length]["per_sequence"] for cell in cells]
         for task in (t for t in args.tasks if t in cells[0]["recall"]):
             mean[f"recall_{task}"] = float(np.mean([cell["recall"][task]["accuracy"] for cell in cells]))
         found_[when] = mean
@@ -92,6 +93,38 @@ def markdown(rows, results, args) -> str:
     return "\n".join(lines)
 
 
+def pairs(rows, results, args) -> str:
+    """For each budget: how much farther each set is than those of the KL scores after step 2, in pairs over the
+    windows of the first length, +- the standard error; and whether step 2 keeps the order.
+    """
+    lines, length = [], args.lengths[0]
+    for k in args.budgets:
+        found = {label: numbers(group, results, args) for (label, n), group in groups(rows).items() if n == k}
+        done = {label: cells for label, cells in found.items() if cells and "distilled" in cells}
+        windows = {
+            label: np.concatenate(cells["distilled"][f"per_sequence_{length}"]).tolist()
+            for label, cells in done.items()
+        }
+        ours = [label for label in done if label.startswith("kl_")]
+        if len(done) < 2 or not ours:
+            continue
+        lines += ["", f"### {k} softmax layers: farther than", "", "| selector | " + " | ".join(ours) + " |"]
+        lines.append("| --- |" + " ---: |" * len(ours))
+        for label, own in windows.items():
+            same = [label != other and len(own) == len(windows[other]) for other in ours]
+            gaps = [
+                "{:+.4f} +- {:.4f}".format(*stats.paired(own, windows[other])) if fits else ""
+                for other, fits in zip(ours, same, strict=True)
+            ]
+            lines.append(f"| {label} | " + " | ".join(gaps) + " |")
+        both = [
+            [cells[when][f"kl_{length}"] for cells in done.values()] for when in ("zero-shot", "distilled")
+        ]
+        rho = select.spearman(*both)
+        lines += ["", f"Spearman between before and after step 2: {rho:.3f} over {len(done)} selectors."]
+    return "\n".join(lines)
+
+
 def _cell(part, column) -> str:
     if column not in part:
         return ""
@@ -105,7 +138,8 @@ def save(rows, results, args) -> None:
     from hybridattn import plots, show_config
     from hybridattn.plan import without_nan
 
-    (args.out / "table.md").write_text(markdown(rows, results, args) + "\n")
+    whole = markdown(rows, results, args) + "\n" + pairs(rows, results, args)
+    (args.out / "table.md").write_text(whole + "\n")
     content = [
         {
             "label": label,

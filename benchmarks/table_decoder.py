@@ -18,6 +18,8 @@ import json
 import time
 from pathlib import Path
 
+from kept import same_settings
+
 import hybridattn as ha
 from hybridattn import choices, files, glue, hub, measure, plan, radlads, select, squad
 from hybridattn.glue.tsv import read_file
@@ -179,7 +181,9 @@ def interval(scores: dict, name: str, percent: float) -> str:
 
 def main():
     args = arguments()
-    args.out.mkdir(parents=True, exist_ok=True)
+    free = ("out", "no_latency")  # they change no row
+    settings = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items() if k not in free}
+    same_settings(args.out, settings)
     lab, rows = Lab(args), []
     for name in ROWS:
         against = rows[0] if rows else {}
@@ -189,7 +193,6 @@ def main():
     if not args.no_latency:
         latency = done(args.out / "latency.json", lambda: timed(lab, rows[ROWS.index("kl")]["layers"]))
     short = [{k: v for k, v in row.items() if k not in ("predictions", "answers")} for row in rows]
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     whole = {"machine": ha.show_config(), "settings": settings, "latency": latency, "rows": short}
     files.atomic_write(args.out / "table.json", json.dumps(whole, indent=1) + "\n")
     files.atomic_write(args.out / "table.md", table(rows, latency) + "\n")

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from kept import same_settings
 
 import hybridattn as ha
 from hybridattn import choices, files, glue, plan, select, tasks
@@ -41,6 +42,7 @@ def arguments():
     p.add_argument("--lr", type=float, default=1e-4)
     p.add_argument("--align-steps", type=int, default=400)
     p.add_argument("--distill-steps", type=int, default=400)
+    p.add_argument("--distill-lr", type=float, default=1e-5, help="of mixers; the rest learns at a tenth")
     p.add_argument("--score", type=int, default=512, help="sentences to score on")
     return p.parse_args()
 
@@ -105,7 +107,8 @@ class Lab:
         found: dict = {"row": row, "layers": layers, "score_seconds": scored}
         if row != "teacher":
             found["before"] = self.quality(model, against)
-            ha.distill(model, self.teacher, self.train.data, args.distill_steps, args.batch)
+            rates = {"lr_mixers": args.distill_lr, "lr_rest": args.distill_lr / 10.0}
+            ha.distill(model, self.teacher, self.train.data, args.distill_steps, args.batch, **rates)
         return found | self.quality(model, against)
 
     def quality(self, model, against: dict) -> dict:
@@ -120,14 +123,8 @@ class Lab:
 
 def table(rows: list[dict]) -> str:
     """Markdown."""
-    heads = [
-        "layers chosen by",
-        "softmax layers",
-        "accuracy, before step 2",
-        "after",
-        "less the teacher's",
-        "KL",
-    ]
+    heads = ["layers chosen by", "softmax layers", "accuracy, before step 2", "after", "less the teacher's"]
+    heads += ["KL before", "KL after"]
     lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
     for row in rows:
         scores, before = row["scores"], row.get("before")
@@ -142,14 +139,16 @@ def table(rows: list[dict]) -> str:
             )
         else:
             cells.append("")
-        cells.append(f"{row['kl']:.4f} +- {row['kl_stderr']:.4f}" if before else "0")
+        both = (before, row) if before else ()
+        cells += [f"{part['kl']:.4f} +- {part['kl_stderr']:.4f}" for part in both] or ["", "0"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main():
     args = arguments()
-    args.out.mkdir(parents=True, exist_ok=True)
+    settings = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items() if k != "out"}
+    same_settings(args.out, settings)
     lab, rows = Lab(args), []
     for name in ROWS:
         path = args.out / f"{name}.json"
@@ -161,7 +160,6 @@ def main():
     for row in rows:
         for part in (row, row.get("before", {})):
             part.pop("predictions", None)
-    settings = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items()}
     whole = {"machine": ha.show_config(), "settings": settings, "rows": rows}
     files.atomic_write(args.out / "table.json", json.dumps(whole, indent=1) + "\n")
     files.atomic_write(args.out / "table.md", table(rows) + "\n")

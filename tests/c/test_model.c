@@ -56,7 +56,7 @@ static void check_slope(ha_model *m, const float *gates, float *x, const float *
     int close = 0;
     for (double h = fmin(1e-2, 0.3 / want), least = h / 20.0; want > 0.0 && !close && h > least; h /= 4.0) {
         got = slope(m, gates, x, along, n, h);
-        close = fabs(got - want) <= 1e-2 * want + 4e-3;
+        close = fabs(got - want) <= 1e-2 * want + 2e-3;
     }
     if (!close)
         CHECK_FAIL("the gradient of %s says %.6g, the loss %.6g", name, want, got);
@@ -137,9 +137,9 @@ static void forward_is_one(void)
         for (int s = 0; s < 4; s++) {
             const ha_windows own = {stream, pairs + 2 * s, 1, V, all.segment};
             const size_t at = (size_t)pairs[2 * s] * D, n = (size_t)(pairs[2 * s + 1] - pairs[2 * s]) * D;
-            CHECK_ALL_CLOSE(tape.hidden + batch.offset[s] * D, hidden + at, n, 3e-5);
+            CHECK_ALL_CLOSE(tape.hidden + batch.offset[s] * D, hidden + at, n, 1e-5);
             CHECK_INT(ha_windows_hidden(m, &own, alone, &arena, NULL), HA_OK);
-            CHECK_ALL_CLOSE(alone + at, hidden + at, n, 3e-5);
+            CHECK_ALL_CLOSE(alone + at, hidden + at, n, 1e-5);
         }
         ha_model_logits(m, 1, hidden, logits);
         for (int v = 0; v < V; v++) {
