@@ -40,6 +40,7 @@ def test_layouts_of_the_nine_tasks(tmp_path):
     put(tmp_path, "STS-B/dev.tsv", "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\t"
         "sentence2\tscore\n4\tg\tf\ty\t1\tn\tn\tA man.\tA cat.\t1.750\n")  # fmt: skip
     put(tmp_path, "QQP/train.tsv", QQP_HEAD + "3\t1\t2\tWho?\tWhat?\t0\n9\t1\t2\tbroken\n5\t3\t4\ta\tb\t1\n")
+    put(tmp_path, "QQP/test.tsv", "id\tquestion1\tquestion2\n8\tWho?\tWhat?\n6\ta\tb\n")
     head = "\t".join(MNLI_HEAD)
     rows = mnli(0, "P", "H", "neutral", "neutral") + mnli(1, "P2", "H2", "neutral", "-")
     put(tmp_path, "MNLI/dev_matched.tsv", f"{head}\tlabel1\tgold_label\n{rows}")
@@ -59,6 +60,11 @@ def test_layouts_of_the_nine_tasks(tmp_path):
     assert found(read("STS-B")) == [("A man.", "A cat.", 1.75)] and read("stsb").examples[0].id == "4"
     qqp = read("QQP", "train")
     assert found(qqp) == [("Who?", "What?", 0), ("a", "b", 1)] and qqp.skipped == 1
+    assert [e.id for e in qqp.examples] == ["3", "5"]
+    assert [e.id for e in read("QQP", "test").examples] == ["8", "6"]
+    put(tmp_path, "QQP/test.tsv", "id\tquestion1\tquestion2\n8\tWho?\tWhat?\n6\tbroken\n")
+    with pytest.raises(DataError, match=r"test.tsv:3: 2 columns; allowed: 3"):
+        read("QQP", "test")
     assert found(read("MNLI")) == [("P", "H", 1)] and read("MNLI").skipped == 1
     assert found(read("mnli_mm")) == [("Q", "G", 2)] and found(read("MNLI-mm", "test")) == [("T", "U", None)]
     assert found(read("QNLI")) == [("Who?", "Bob.", 1)] and found(read("RTE")) == [("A.", "B.", 0)]

@@ -27,7 +27,7 @@ class Task:
     order. text_a, text_b, label: columns of the training and validation files (text_b None: one text).
     files: split -> file name. header: column names, for files without a header line. written: labels as
     files write them, where these are not the names (QQP writes 0 and 1). skips_broken: rows with a wrong
-    number of columns are known of this task's files, and are counted instead of refused.
+    number of columns are known of this task's labelled files, and are counted instead of refused.
     """
 
     name: str
