@@ -175,17 +175,21 @@ class TokenData:
         cut_at = len(self) - holdout_windows
         return self.take(slice(0, cut_at)), self.take(slice(cut_at, None))
 
-    def batches(self, steps: int, batch: int, seed: int = 0) -> Windows:
-        """int64 [steps, batch, 2]: the windows of each step. Every epoch is a new permutation of all windows.
+    def order(self, steps: int, batch: int, seed: int = 0) -> npt.NDArray[np.int64]:
+        """int64 [steps, batch]: which windows each step has. Every epoch is a new permutation of all windows.
 
         The first steps do not depend on how many follow.
         """
         if steps < 0 or batch < 1:
             raise DataError(f"steps, batch are {steps}, {batch}; allowed: 0 or more, and 1 or more")
         epochs = -(-steps * batch // len(self))
-        order = [np.random.default_rng([seed, epoch]).permutation(len(self)) for epoch in range(epochs)]
-        index = np.concatenate(order) if order else np.zeros(0, np.int64)
-        return np.ascontiguousarray(self.windows[index[: steps * batch]].reshape(steps, batch, 2))
+        drawn = [np.random.default_rng([seed, epoch]).permutation(len(self)) for epoch in range(epochs)]
+        index = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+        return index[: steps * batch].reshape(steps, batch)
+
+    def batches(self, steps: int, batch: int, seed: int = 0) -> Windows:
+        """int64 [steps, batch, 2]: the windows of each step, in `order`."""
+        return self.windows[self.order(steps, batch, seed)]
 
     def fingerprint(self) -> str:
         """A digest of tokens, windows, weights and segments: equal data, equal fingerprint."""

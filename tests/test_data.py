@@ -95,6 +95,7 @@ def test_batches_are_permutations_per_epoch_and_prefixes_of_longer_runs():
     assert np.array_equal(data.batches(3, 4, seed=3), batches[:3])
     assert not np.array_equal(data.batches(5, 4, seed=4), batches)
     assert data.batches(0, 4).shape == (0, 4, 2)
+    assert np.array_equal(data.windows[data.order(5, 4, seed=3)], batches)
 
 
 @pytest.mark.parametrize("tokens", [1, 8, 9, 1000])
