@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tokenizers
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from hybridattn import hub, squad
 from hybridattn.errors import ConfigError, DataError
@@ -176,6 +176,31 @@ def test_windows_cover_the_context_in_strides():
         squad.windows([ASK], tokenizer, max_length=8, stride=4, max_question=2)
     with pytest.raises(DataError, match="question 'e': context has no tokens"):
         squad.windows([Question("e", "", " ", "who", ())], tokenizer)
+
+
+@pytest.mark.parametrize("gold", ["w11 w12", " w11 w12", "w11 w12 ", " w11 w12 "])
+def test_white_space_at_the_ends_of_a_gold_is_nothing(gold):
+    tokenizer = words(*(f"w{i}" for i in range(20)), "who", "is")
+    ask = Question("q", "", CONTEXT, "who is it now", (gold,), (CONTEXT.index(gold),))
+    found = squad.windows([ask], tokenizer, max_length=13, stride=4, max_question=2)
+    assert [(w.start, w.end) for w in found] == [(0, 0), (0, 0), (7, 8), (0, 0)]
+    blank = Question("q", "", CONTEXT, "who", (" ",), (CONTEXT.index(" "),))
+    assert [(w.start, w.end) for w in squad.windows([blank], tokenizer)] == [(0, 0)]
+
+
+def test_a_gold_with_characters_that_no_token_stands_for():
+    """A normaliser may drop some; they are in no window, so no window lacks them."""
+    tokenizer = words(*(f"w{i}" for i in range(20)))
+    tokenizer.core.normalizer = normalizers.Replace("#", " ")
+    context = CONTEXT.replace("w11 w12", "#w11 w12#")
+    ask = Question("q", "", context, "who", ("#w11 w12#",), (context.index("#"),))
+    found = squad.windows([ask], tokenizer, max_length=13, stride=4, max_question=2)
+    for window in found:
+        spans = [tuple(span) for span in window.spans.tolist()]
+        wanted = [(START + 1, START + 4), (START + 5, START + 8)]
+        whole = all(span in spans for span in wanted)
+        assert (window.start, window.end) == (tuple(map(spans.index, wanted)) if whole else (0, 0))
+    assert any(window.start for window in found)
 
 
 @pytest.mark.parametrize("context, gold", [("Él vio un ñandú azul.", "ñandú"), ("Ein 🐘 lief", "🐘 lief")])
