@@ -144,6 +144,7 @@ def draw(shots: int, pool: Split | None, seed: int) -> list[Example]:
 
 def draw_some(items: Sequence[Item], count: int, seed: int) -> list[Item]:
     """So many of the items in a drawn order; the first ones of more are those of fewer."""
+    check_int("seed", seed, 0)
     return [items[i] for i in np.random.default_rng(seed).permutation(len(items))[:count]]
 
 

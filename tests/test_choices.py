@@ -47,6 +47,8 @@ def test_shots_go_before_the_question():
     for wrong in (None, pool.take(1)):
         with pytest.raises(ConfigError, match=r"shots is 2; allowed: 0 to [01], the examples to draw from"):
             classify(model, split(["dull"]), PROMPT, shots=2, pool=wrong)
+    with pytest.raises(ConfigError, match="seed is -1; allowed: an integer of at least 0"):
+        classify(model, split(["dull"]), PROMPT, shots=2, pool=pool, seed=-1)
     with pytest.raises(DataError, match="label of example 0 is None"):
         classify(model, split(["dull"]), PROMPT, shots=1, pool=split(["secret"]))
 

@@ -73,20 +73,22 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
-    own = OF_TEXT if args.text else OF_GLUE | OF_BOTH if args.glue else OF_BOTH
+    kind = next(name for name in ("text", "glue", "squad") if getattr(args, name) is not None)
+    own = {"text": OF_TEXT, "glue": OF_GLUE | OF_BOTH, "squad": OF_BOTH}[kind]
     for name, default in (OF_TEXT | OF_GLUE | OF_BOTH).items():
         if getattr(args, name) is None:
             setattr(args, name, default)
         elif name not in own:
-            kind = "--text" if args.text else "--glue" if args.glue else "--squad"
-            parser().error(f"--{name.replace('_', '-')} does not go with {kind}")
+            parser().error(f"--{name.replace('_', '-')} does not go with --{kind}")
+    if not getattr(args, kind):
+        parser().error(f"--{kind} is ''; allowed: a name or a file")
     apply_threads(args)
-    if args.text:
+    if kind == "text":
         _text(args)
     else:
         from . import evaluate_sets
 
-        (evaluate_sets.glue if args.glue else evaluate_sets.squad)(args, parser())
+        (evaluate_sets.glue if kind == "glue" else evaluate_sets.squad)(args, parser())
 
 
 def _text(args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import refuse
+from ..config import check_choice
 from ..errors import DataError, HybridAttnError
 from ..stats import bootstrap_many
 from .tasks import TASKS, Task
@@ -52,6 +52,16 @@ METRICS: dict[str, Callable[[Labels, Labels], float]] = {
 }
 
 
+def check_metrics(task: Task) -> None:
+    """ConfigError for a metric that is not known, HybridAttnError when what they need is not installed: to
+    call before work that takes long.
+    """
+    for name in task.metrics:
+        check_choice("metric", name, list(METRICS))
+    _sklearn()
+    _scipy()
+
+
 def evaluate(
     task: Task,
     predictions: Sequence[int | float],
@@ -75,9 +85,7 @@ def evaluate(
             raise DataError(f"{name} has {len(values)} rows; allowed: {len(gold)}, as labels, 1 or more")
         if values is not None and not np.isfinite(values).all():
             raise DataError(f"{name} holds a number that is not finite; allowed: labels")
-    unknown = [name for name in task.metrics if name not in METRICS]
-    if unknown:
-        raise refuse("metric", unknown[0], ", ".join(METRICS))
+    check_metrics(task)
 
     names = [*task.metrics, "score"]
     if other is not None:
