@@ -81,14 +81,14 @@ def beginning(tokenizer: Tokenizer) -> list[int]:
     raise DataError("bos_token_id is None; allowed for an empty context: a beginning- or end-of-text token")
 
 
-def fit(model: Model, prompt: Sequence[int], room: int) -> list[int]:
-    """The prompt, or as many of its last tokens as leave `room` of the model's positions free."""
-    limit = model.model_config.max_positions - room
-    if limit < 1:
-        raise DataError(
-            f"the continuation has {room} tokens; allowed: {limit + room - 1}, with one before it"
-        )
-    return list(prompt[-limit:])
+def fit(model: Model, prompt: Sequence[int], room: int, limit: int | None = None) -> list[int]:
+    """The prompt, or as many of its last tokens as leave `room` of `limit` positions free, by default of the
+    model's.
+    """
+    limit = model.model_config.max_positions if limit is None else limit
+    if room >= limit:
+        raise DataError(f"the continuation has {room} tokens; allowed: {limit - 1}, with one before it")
+    return list(prompt[room - limit :])
 
 
 def common(rows: Sequence[Sequence[int]]) -> int:

@@ -78,5 +78,8 @@ def test_bad_requests():
             likelihood.continuations(model, prompts, choices)
     assert likelihood.fit(model, list(range(40)), 4) == list(range(12, 40))
     assert likelihood.fit(model, [1, 2], 4) == [1, 2]
+    assert likelihood.fit(model, list(range(40)), 4, 10) == list(range(34, 40))
+    with pytest.raises(DataError, match="the continuation has 10 tokens; allowed: 9"):
+        likelihood.fit(model, [1, 2], 10, 10)
     with pytest.raises(DataError, match="the continuation has 32 tokens; allowed: 31"):
         likelihood.fit(model, [1, 2], 32)
