@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .config import check_int, refuse
+from .config import check_choice, check_int, refuse
 from .errors import DataError
 from .likelihood import common, continuations, encode_pair, fit
 
@@ -90,8 +90,7 @@ def classify(
     "tokens" or "bytes" to divide it by its length, for choices of unlike lengths. Raises ConfigError,
     DataError.
     """
-    if normalize not in NORMALIZE:
-        raise refuse("normalize", normalize, ", ".join(NORMALIZE))
+    check_choice("normalize", normalize, NORMALIZE)
     if model.tokenizer is None:
         raise DataError("tokenizer is None; allowed for prompts: a model with a tokenizer")
     if prompt.values == () and len(prompt.choices) != split.task.num_labels:

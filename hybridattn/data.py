@@ -8,10 +8,10 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -250,22 +250,36 @@ def load_text(path: str | os.PathLike[str]) -> list[str]:
         raise DataError(f"{source}: not readable as gzip: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: byte {error.start} is not UTF-8 text") from None
-    texts = _json_lines(source, content) if ".jsonl" in source.suffixes else [content]
+    texts = [content]
+    if ".jsonl" in source.suffixes:
+        lines = [(f"{source}:{i}", line) for i, line in enumerate(content.split("\n"), 1) if line.strip()]
+        texts = [_json_object(where, line, ("text",))["text"] for where, line in lines]
     if not any(text.strip() for text in texts):
         raise DataError(f"{source}: holds no text")
     return [text for text in texts if text.strip()]
 
 
-def _json_lines(source: Path, content: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{source}:{number}: not JSON: {error.msg}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise DataError(f'{source}:{number}: no string in field "text"; allowed: objects with one')
-        texts.append(row["text"])
-    return texts
+def json_lines(path: str | os.PathLike[str], fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the line, its object) of a file of JSON lines, each with a string in all of `fields`.
+
+    Raises DataError naming file and line.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                yield number, _json_object(f"{os.fspath(path)}:{number}", line, fields)
+    except UnicodeDecodeError:
+        raise DataError(f"{os.fspath(path)}: not UTF-8 text") from None
+
+
+def _json_object(where: str, line: str, fields: Sequence[str]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON: {error.msg}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: holds a {type(row).__name__}; allowed: an object")
+    for field in fields:
+        if not isinstance(row.get(field), str):
+            raise DataError(f'{where}: no string in field "{field}"; allowed: an object with one')
+    return row

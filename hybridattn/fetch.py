@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from .config import refuse
+from .config import check_choice
 from .errors import HybridAttnError
 from .files import atomic_open, atomic_write
 from .glue.tasks import TASKS
@@ -114,8 +114,7 @@ def glue(
     known = [*ARCHIVES, "MRPC"]
     made = []
     for name in known if tasks is None else list(tasks):
-        if name not in known:
-            raise refuse("task", name, ", ".join(known))
+        check_choice("task", name, known)
         target = Path(folder) / name
         files = {
             file for task in TASKS.values() if task.name.startswith(name) for file in task.files.values()

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hybridattn.data import TokenData, cut, digest, load_text, slices
+from hybridattn.data import TokenData, cut, digest, json_lines, load_text, slices
 from hybridattn.diagnostics import recall_prompts, scoring_text
 from hybridattn.errors import DataError
 
@@ -130,6 +130,21 @@ def test_fingerprint_sees_tokens_and_windows():
     assert digest(np.zeros(2, np.int32)) != digest(np.zeros(1, np.int64))  # same bytes, other type
 
 
+def test_json_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": "x", "b": 1}\n{"a": "\u2028"}\n', encoding="utf-8")
+    assert list(json_lines(path, ("a",))) == [(1, {"a": "x", "b": 1}), (2, {"a": "\u2028"})]
+    for content, message in (
+        (b'{"a": 1}', 'a.jsonl:1: no string in field "a"'),
+        (b'{"a": "x"}\n\n', "a.jsonl:2: not JSON"),
+        (b'"a"', "a.jsonl:1: holds a str; allowed: an object"),
+        (b'{"a": "\xff"}', "a.jsonl: not UTF-8 text"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            list(json_lines(path, ("a",)))
+
+
 @pytest.mark.parametrize("tokenizer", [Letters(), Words()])
 @pytest.mark.parametrize("seq_len", [16, 64, 512])
 def test_recall_prompts_fill_windows_and_repeat(tokenizer, seq_len):
@@ -175,6 +190,7 @@ def test_load_text(tmp_path):
     ("a.txt", b"ok \xff", "byte 3 is not UTF-8"),
     ("a.txt.gz", b"not gzip", "a.txt.gz: not readable as gzip"),
     ("a.jsonl", b'{"text": "x"}\n{"body": 1}', 'a.jsonl:2: no string in field "text"'),
+    ("a.jsonl", b'{"text": "x"}\n[1]', "a.jsonl:2: holds a list; allowed: an object"),
     ("a.jsonl", b"{", "a.jsonl:1: not JSON"),
     ("a.pdf", b"x", "suffix is '.pdf'"),
 ])  # fmt: skip

@@ -96,6 +96,13 @@ def test_bad_requests(tmp_path):
     for name in ("RTF", ""):
         with pytest.raises(ConfigError, match=f"task is '{name}'; allowed: CoLA, SST-2"):
             glue.read(name, tmp_path)
+    for ask in (
+        glue.builtin,
+        lambda split: glue.read("RTE", tmp_path, split),
+        lambda split: glue.from_datasets("RTE", split),
+    ):
+        with pytest.raises(ConfigError, match=r" is \['x'\]; allowed: "):
+            ask(["x"])
     put(tmp_path, "dev.tsv", "sentence1\tsentence2\tscore\nA\tB\tnan\n")
     with pytest.raises(DataError, match=r"dev.tsv:2: score is 'nan'; allowed: a number"):
         read_file(glue.TASKS["STS-B"], tmp_path / "dev.tsv")
@@ -238,7 +245,10 @@ def test_boolq(tmp_path, wheels):
     assert found(glue.builtin("boolq", "train", tmp_path)) == [("Cat -- Purrs.", "is it a cat", 1)]
     assert found(glue.builtin("boolq", "validation", tmp_path)) == [("Dog -- Barks.", "is it a dog", 0)]
     (tmp_path / "boolq" / "dev.jsonl").write_text('{"title": 3}\n')
-    with pytest.raises(DataError, match=r"dev.jsonl:1: no string in field 'title'"):
+    with pytest.raises(DataError, match=r'dev.jsonl:1: no string in field "title"'):
+        glue.builtin("boolq", "validation", tmp_path)
+    (tmp_path / "boolq" / "dev.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match=r"dev.jsonl:1: holds a list; allowed: an object"):
         glue.builtin("boolq", "validation", tmp_path)
 
 

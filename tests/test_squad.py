@@ -313,8 +313,11 @@ def test_answers_of_a_model_are_its_greedy_continuations():
 
 def test_predictions_beside_scores(tmp_path):
     questions = [Question("é", "", "c", "q", ("x", "y")), Question("n", "", "c", "q", ())]
-    submission, sheet = squad.write_predictions(tmp_path / "out", "dev", questions, {"é": "x"}, {"f1": 50.0})
+    submission, sheet = squad.write_predictions(
+        tmp_path / "out", "dev", questions, {"é": "x"}, {"f1": 50.0, "f1_interval": (math.nan, math.inf)}
+    )
     assert json.loads(submission.read_text()) == {"é": "x"}
+    assert json.loads(sheet.read_text())["scores"] == {"f1": 50.0, "f1_interval": [None, None]}
     assert json.loads(sheet.read_text())["predictions"] == [
         {"id": "é", "prediction": "x", "answers": ["x", "y"]}, {"id": "n", "prediction": None, "answers": []}
     ]  # fmt: skip
@@ -349,10 +352,12 @@ def test_disfl_qa(tmp_path, monkeypatch):
     assert [q.answers for q in data.questions] == [("Cats",), ()] and data.has_no_answers
     assert data.questions[0].context == "Cats sat ."
     (tmp_path / "disfl_qa" / "test.jsonl").write_text('{"passage": "x", "question": "y"}\n')
-    with pytest.raises(DataError, match=r"test.jsonl:1: no text in field 'answer'"):
+    with pytest.raises(DataError, match=r'test.jsonl:1: no string in field "answer"'):
         squad.builtin("disfl_qa", tmp_path)
     with pytest.raises(ConfigError, match="set is 'squad'; allowed: disfl_qa, quac"):
         squad.builtin("squad")
+    with pytest.raises(ConfigError, match=r"set is \[\]; allowed: disfl_qa, quac"):
+        squad.builtin([])
 
 
 def test_quac(tmp_path, monkeypatch):

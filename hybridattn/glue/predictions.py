@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, write_sheet
 from .tasks import Split, Task
 
 
@@ -54,7 +53,7 @@ def write_predictions(
         "scores": dict(scores or {}),
         "predictions": rows,
     }
-    atomic_write(sheet, json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n")
+    write_sheet(sheet, content)
     return tsv, sheet
 
 
@@ -70,12 +69,3 @@ def _written(task: Task, row: int, value: int | float) -> str:
     if int(value) != value or not 0 <= value < task.num_labels:
         raise DataError(f"prediction {row} is {value}; allowed: 0 to {task.num_labels - 1}")
     return (task.written or task.labels)[int(value)]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -8,7 +8,7 @@ import math
 import os
 from pathlib import Path
 
-from ..config import refuse
+from ..config import check_choice
 from ..errors import DataError
 from .tasks import Example, Split, Task, task_named
 
@@ -23,8 +23,7 @@ def read(task: str | Task, folder: str | os.PathLike[str], split: str = "validat
     DataError, ConfigError.
     """
     task = task_named(task) if isinstance(task, str) else task
-    if split not in task.files:
-        raise refuse("split", split, ", ".join(task.files))
+    check_choice("split", split, task.files)
     base = Path(folder)
     places = [base / name / task.files[split] for name in (task.name, task.name.partition("-mm")[0])]
     places.append(base / task.files[split])
