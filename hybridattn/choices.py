@@ -42,7 +42,7 @@ class Prompt:
             raise refuse("values", self.values, f"{len(self.choices)} numbers, as choices, or none")
         try:
             self.template.format(text_a="", text_b="")
-        except (KeyError, IndexError, ValueError):
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
             raise refuse("template", self.template, "text with {text_a} and {text_b}") from None
 
     def ask(self, example: Example) -> str:
@@ -91,6 +91,9 @@ def classify(
     DataError.
     """
     check_choice("normalize", normalize, NORMALIZE)
+    check_int("batch_size", batch_size)
+    if not len(split):
+        raise DataError(f"{split.task.name} {split.name} has no examples; allowed: 1 or more")
     if model.tokenizer is None:
         raise DataError("tokenizer is None; allowed for prompts: a model with a tokenizer")
     if prompt.values == () and len(prompt.choices) != split.task.num_labels:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from .config import check_int
 from .errors import DataError
 from .generate import prefill
 
@@ -44,8 +45,9 @@ def continuations(
     """For each prompt (token ids, one or more) its `choices[i]`, each scored as a continuation of it.
 
     Raises DataError for a prompt or a continuation without tokens, and where both exceed the model's
-    positions (see `fit`).
+    positions (see `fit`); ConfigError.
     """
+    check_int("batch_size", batch_size)
     _check(model, prompts, choices)
     shared, prefix = _shared(model, prompts)
     out: list[list[Scored]] = []

@@ -165,8 +165,25 @@ def test_differences_are_drawn_in_pairs():
     assert -0.1 < low < high <= 0.0 and high - low < np.ptp(scores["accuracy_interval"])
     with pytest.raises(DataError, match="against has 3 rows; allowed: 200"):
         glue.evaluate(glue.TASKS["SST-2"], student, gold, against=[1, 0, 1])
-    with pytest.raises(DataError, match="predictions holds a number that is not finite"):
-        glue.evaluate(glue.TASKS["STS-B"], [math.nan], [1.0])
+
+
+@pytest.mark.parametrize("task, predictions, labels, message", [
+    ("STS-B", [math.nan], [1.0], r"predictions\[0\] is nan; allowed: finite numbers"),
+    ("RTE", [0, math.inf], [0, 1], r"predictions\[1\] is inf; allowed: whole numbers from 0 to 1"),
+    ("RTE", [0, 2], [0, 1], r"predictions\[1\] is 2; allowed: whole numbers from 0 to 1"),
+    ("MNLI", [0, 0.5], [0, 1], r"predictions\[1\] is 0.5; allowed: whole numbers from 0 to 2"),
+    ("RTE", [0, 1], [0, -1], r"labels\[1\] is -1; allowed: whole numbers from 0 to 1"),
+    ("RTE", [0, 1], [0, None], r"labels has shape \(2,\) and dtype object; allowed: a list of whole numbers"),
+    ("RTE", ["0", "1"], [0, 1], r"predictions has shape \(2,\) and dtype <U1; allowed: a list of whole"),
+    ("RTE", [[0, 1], [1]], [0, 1], "predictions has shape .*; allowed: a list of whole numbers"),
+    ("RTE", [[0, 1]], [0], r"predictions has shape \(1, 2\)"),
+    ("RTE", 1, 1, r"labels has shape \(\)"),
+    ("RTE", [], [], "labels is empty; allowed: 1 or more"),
+])  # fmt: skip
+def test_values_that_are_no_labels(task, predictions, labels, message):
+    with pytest.raises(DataError, match=message) as caught:
+        glue.evaluate(glue.TASKS[task], predictions, labels)
+    assert "\n" not in str(caught.value)
 
 
 def test_metrics_without_scikit_learn(monkeypatch):
@@ -210,9 +227,12 @@ def test_predictions_beside_scores(tmp_path):
     assert (tsv.name, tsv.read_text()) == ("STS-B.tsv", "index\tprediction\n3\t2.5\n")
     split = glue.Split(glue.TASKS["WNLI"], "test", split.examples)
     assert glue.write_predictions(tmp_path, split, [1])[0].read_text().endswith("3\t1\n")
-    for wrong in ([2], [0.5], [1, 0]):
+    for wrong in ([2], [0.5], [1, 0], [math.nan], ["1"], [[1]], [None]):
         with pytest.raises(DataError, match="allowed: "):
             glue.write_predictions(tmp_path, split, wrong)
+    for scores in ([], [[0.0, 1.0]] * 2):
+        with pytest.raises(DataError, match=f"choice_scores has {len(scores)} rows; allowed: 1, as the"):
+            glue.write_predictions(tmp_path, split, [1], choice_scores=scores)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import tiny
 
 from hybridattn import likelihood
-from hybridattn.errors import DataError
+from hybridattn.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(5)
 
@@ -76,6 +76,9 @@ def test_bad_requests():
     ):
         with pytest.raises(DataError, match=message):
             likelihood.continuations(model, prompts, choices)
+    for size in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match=f"batch_size is {size}; allowed: an integer of at least 1"):
+            likelihood.continuations(model, [[1]], [[[1]]], batch_size=size)
     assert likelihood.fit(model, list(range(40)), 4) == list(range(12, 40))
     assert likelihood.fit(model, [1, 2], 4) == [1, 2]
     assert likelihood.fit(model, list(range(40)), 4, 10) == list(range(34, 40))

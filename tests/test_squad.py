@@ -279,6 +279,8 @@ def test_threshold():
     assert squad.with_threshold(empty, None) == {"a": ""} and empty[0].null_odds == math.inf
     with pytest.raises(ConfigError, match="metric is 'em'; allowed: exact, f1"):
         squad.tune_threshold(none, answers[:2], "em")
+    with pytest.raises(DataError, match="questions is empty; allowed: 1 or more"):
+        squad.tune_threshold([], [])
 
 
 def test_written_answers(monkeypatch):

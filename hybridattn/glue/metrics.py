@@ -76,15 +76,16 @@ def evaluate(
 
     F1 is of label 1 ("equivalent", "duplicate"). against: another model's predictions on the same examples,
     such as the teacher's: adds metric_difference (this model less the other) and metric_difference_interval,
-    drawn in pairs. resamples 0: no intervals. Raises DataError for lists of unlike lengths.
+    drawn in pairs. resamples 0: no intervals. Raises DataError for lists of unlike lengths, empty ones, and
+    values that are no labels of the task.
     """
-    gold, mine = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
-    other = None if against is None else np.asarray(against, np.float64)
+    gold, mine = task.check("labels", labels), task.check("predictions", predictions)
+    other = None if against is None else task.check("against", against)
+    if not len(gold):
+        raise DataError("labels is empty; allowed: 1 or more")
     for name, values in (("predictions", mine), ("against", other)):
-        if values is not None and (values.shape != gold.shape or not len(gold)):
-            raise DataError(f"{name} has {len(values)} rows; allowed: {len(gold)}, as labels, 1 or more")
-        if values is not None and not np.isfinite(values).all():
-            raise DataError(f"{name} holds a number that is not finite; allowed: labels")
+        if values is not None and values.shape != gold.shape:
+            raise DataError(f"{name} has {len(values)} rows; allowed: {len(gold)}, as labels")
     check_metrics(task)
 
     names = [*task.metrics, "score"]
