@@ -216,30 +216,34 @@ def test_windows_of_bytes(context, gold):
     assert best.spans[0].text == gold
 
 
-def brute(question, windows, logits, longest):
-    """All allowed spans of all windows, by two loops."""
+def brute(windows, logits, longest, n_best):
+    """The best allowed spans of all windows, by two loops."""
     best = {}
     for window, (start, end) in zip(windows, logits, strict=True):
+        context = [i for i in range(len(start)) if window.spans[i, 0] >= 0]
+        starts = sorted((i for i in context if window.widest[i]), key=lambda i: -start[i])[:n_best]
+        ends = sorted(context, key=lambda j: -end[j])[:n_best]
         for i in range(len(start)):
             for j in range(i, min(i + longest, len(start))):
-                if window.spans[i, 0] >= 0 and window.spans[j, 0] >= 0 and window.widest[i]:
+                if i in starts and j in ends:
                     place = (window.spans[i, 0], window.spans[j, 1])
                     best[place] = max(best.get(place, -math.inf), float(start[i]) + float(end[j]))
-    return sorted(best.items(), key=lambda item: (-item[1], item[0]))
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:n_best]
 
 
-def test_best_spans_are_the_best_of_all():
-    tokenizer, rng = words("who"), np.random.default_rng(4)
+@pytest.mark.parametrize("n_best, longest", [(1, 8), (2, 8), (20, 3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_best_spans_are_the_best_of_all(n_best, longest, seed):
+    tokenizer, rng = words("who"), np.random.default_rng(seed)
     windows = squad.windows([ASK], tokenizer, max_length=13, stride=4)
     logits = [tuple(rng.normal(size=(2, len(w.tokens))).astype(np.float32)) for w in windows]
-    (found,) = squad.best_spans([ASK], windows, logits, n_best=20, max_answer_tokens=3)
-    want = brute(ASK, windows, logits, 3)[:20]
+    (found,) = squad.best_spans([ASK], windows, logits, n_best=n_best, max_answer_tokens=longest)
+    want = brute(windows, logits, longest, n_best)
+    assert want
     assert [(s.start, s.end) for s in found.spans] == [place for place, _ in want]
     np.testing.assert_allclose([s.score for s in found.spans], [score for _, score in want])
     assert all(s.text == CONTEXT[s.start : s.end] for s in found.spans)
     assert found.null_score == pytest.approx(min(float(a[0]) + float(b[0]) for a, b in logits))
-    (one,) = squad.best_spans([ASK], windows, logits, n_best=1)
-    assert len(one.spans) <= 1
     with pytest.raises(DataError, match=r"logits has 1 pairs; allowed: \d+, one a window"):
         squad.best_spans([ASK], windows, logits[:1])
     with pytest.raises(DataError, match=r"logits\[0\] have shapes"):
