@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .config import check_int, refuse
+from .config import check_choice, check_int, refuse
 from .errors import DataError
 from .likelihood import common, continuations, encode_pair, fit
 
@@ -42,7 +42,7 @@ class Prompt:
             raise refuse("values", self.values, f"{len(self.choices)} numbers, as choices, or none")
         try:
             self.template.format(text_a="", text_b="")
-        except (KeyError, IndexError, ValueError):
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
             raise refuse("template", self.template, "text with {text_a} and {text_b}") from None
 
     def ask(self, example: Example) -> str:
@@ -90,8 +90,10 @@ def classify(
     "tokens" or "bytes" to divide it by its length, for choices of unlike lengths. Raises ConfigError,
     DataError.
     """
-    if normalize not in NORMALIZE:
-        raise refuse("normalize", normalize, ", ".join(NORMALIZE))
+    check_choice("normalize", normalize, NORMALIZE)
+    check_int("batch_size", batch_size)
+    if not len(split):
+        raise DataError(f"{split.task.name} {split.name} has no examples; allowed: 1 or more")
     if model.tokenizer is None:
         raise DataError("tokenizer is None; allowed for prompts: a model with a tokenizer")
     if prompt.values == () and len(prompt.choices) != split.task.num_labels:
@@ -144,6 +146,7 @@ def draw(shots: int, pool: Split | None, seed: int) -> list[Example]:
 
 def draw_some(items: Sequence[Item], count: int, seed: int) -> list[Item]:
     """So many of the items in a drawn order; the first ones of more are those of fewer."""
+    check_int("seed", seed, 0)
     return [items[i] for i in np.random.default_rng(seed).permutation(len(items))[:count]]
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,7 +52,7 @@ POOLS = ("first", "last", "mean")
 POOLERS = ("none", "tanh", "relu")
 
 
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
+def check_choice(name: str, value: object, allowed: Collection[str]) -> str:
     """`value` as one of the names, or ConfigError."""
     if not isinstance(value, str) or value not in allowed:
         raise refuse(name, value, ", ".join(allowed))

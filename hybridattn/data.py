@@ -8,10 +8,10 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -175,17 +175,21 @@ class TokenData:
         cut_at = len(self) - holdout_windows
         return self.take(slice(0, cut_at)), self.take(slice(cut_at, None))
 
-    def batches(self, steps: int, batch: int, seed: int = 0) -> Windows:
-        """int64 [steps, batch, 2]: the windows of each step. Every epoch is a new permutation of all windows.
+    def order(self, steps: int, batch: int, seed: int = 0) -> npt.NDArray[np.int64]:
+        """int64 [steps, batch]: which windows each step has. Every epoch is a new permutation of all windows.
 
         The first steps do not depend on how many follow.
         """
         if steps < 0 or batch < 1:
             raise DataError(f"steps, batch are {steps}, {batch}; allowed: 0 or more, and 1 or more")
         epochs = -(-steps * batch // len(self))
-        order = [np.random.default_rng([seed, epoch]).permutation(len(self)) for epoch in range(epochs)]
-        index = np.concatenate(order) if order else np.zeros(0, np.int64)
-        return np.ascontiguousarray(self.windows[index[: steps * batch]].reshape(steps, batch, 2))
+        drawn = [np.random.default_rng([seed, epoch]).permutation(len(self)) for epoch in range(epochs)]
+        index = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+        return index[: steps * batch].reshape(steps, batch)
+
+    def batches(self, steps: int, batch: int, seed: int = 0) -> Windows:
+        """int64 [steps, batch, 2]: the windows of each step, in `order`."""
+        return self.windows[self.order(steps, batch, seed)]
 
     def fingerprint(self) -> str:
         """A digest of tokens, windows, weights and segments: equal data, equal fingerprint."""
@@ -246,22 +250,36 @@ def load_text(path: str | os.PathLike[str]) -> list[str]:
         raise DataError(f"{source}: not readable as gzip: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: byte {error.start} is not UTF-8 text") from None
-    texts = _json_lines(source, content) if ".jsonl" in source.suffixes else [content]
+    texts = [content]
+    if ".jsonl" in source.suffixes:
+        lines = [(f"{source}:{i}", line) for i, line in enumerate(content.split("\n"), 1) if line.strip()]
+        texts = [_json_object(where, line, ("text",))["text"] for where, line in lines]
     if not any(text.strip() for text in texts):
         raise DataError(f"{source}: holds no text")
     return [text for text in texts if text.strip()]
 
 
-def _json_lines(source: Path, content: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{source}:{number}: not JSON: {error.msg}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise DataError(f'{source}:{number}: no string in field "text"; allowed: objects with one')
-        texts.append(row["text"])
-    return texts
+def json_lines(path: str | os.PathLike[str], fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the line, its object) of a file of JSON lines, each with a string in all of `fields`.
+
+    Raises DataError naming file and line.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                yield number, _json_object(f"{os.fspath(path)}:{number}", line, fields)
+    except UnicodeDecodeError:
+        raise DataError(f"{os.fspath(path)}: not UTF-8 text") from None
+
+
+def _json_object(where: str, line: str, fields: Sequence[str]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON: {error.msg}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: holds a {type(row).__name__}; allowed: an object")
+    for field in fields:
+        if not isinstance(row.get(field), str):
+            raise DataError(f'{where}: no string in field "{field}"; allowed: an object with one')
+    return row

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from .config import refuse
+from .config import check_choice
 from .errors import HybridAttnError
 from .files import atomic_open, atomic_write
 from .glue.tasks import TASKS
@@ -114,19 +114,19 @@ def glue(
     known = [*ARCHIVES, "MRPC"]
     made = []
     for name in known if tasks is None else list(tasks):
-        if name not in known:
-            raise refuse("task", name, ", ".join(known))
+        check_choice("task", name, known)
         target = Path(folder) / name
         files = {
             file for task in TASKS.values() if task.name.startswith(name) for file in task.files.values()
         }
-        if not all((target / file).is_file() for file in files):
+        missing = sorted(file for file in files if not (target / file).is_file())
+        if missing:
             target.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target) as scratch:
                 if name == "MRPC":
-                    _split_mrpc(target, [download(remote, scratch, mirror) for remote in MRPC])
+                    _split_mrpc(target, missing, [download(remote, scratch, mirror) for remote in MRPC])
                 else:
-                    _unpack(download(ARCHIVES[name], scratch, mirror), name, sorted(files), target)
+                    _unpack(download(ARCHIVES[name], scratch, mirror), name, missing, target)
         made.append(target)
     return made
 
@@ -191,9 +191,9 @@ def _unpack(archive: Path, name: str, files: Sequence[str], target: Path) -> Non
         raise HybridAttnError(f"{archive.name}: {' '.join(str(error).split())}") from None
 
 
-def _split_mrpc(target: Path, files: Sequence[Path]) -> None:
-    """train.tsv, dev.tsv and test.tsv as GLUE has them."""
-    train, test, ids = (_lines(path) for path in files)
+def _split_mrpc(target: Path, files: Sequence[str], sources: Sequence[Path]) -> None:
+    """Those of train.tsv, dev.tsv and test.tsv, as GLUE has them."""
+    train, test, ids = (_lines(path) for path in sources)
     held = {tuple(line.split("\t")[:2]) for line in ids}
     parts: dict[str, list[str]] = {"train.tsv": [train[0]], "dev.tsv": [train[0]]}
     for line in train[1:]:
@@ -202,8 +202,8 @@ def _split_mrpc(target: Path, files: Sequence[Path]) -> None:
     unlabelled = [line.partition("\t")[2] for line in test]
     parts["test.tsv"] = [f"index\t{unlabelled[0]}"]
     parts["test.tsv"] += [f"{i}\t{line}" for i, line in enumerate(unlabelled[1:])]
-    for name, lines in parts.items():
-        atomic_write(target / name, "".join(f"{line}\n" for line in lines))
+    for name in files:
+        atomic_write(target / name, "".join(f"{line}\n" for line in parts[name]))
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,11 +1,13 @@
-"""Files written whole or not at all, files mapped for reading without a copy, and locks."""
+"""Files written whole or not at all, JSON among them, files mapped for reading without a copy, and locks."""
 
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +41,21 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path`, whole or not at all."""
     with atomic_open(path) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def write_sheet(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write `content` as indented JSON for people and programs, whole or not at all; a number that is not
+    finite, which JSON has not, becomes null.
+    """
+    atomic_write(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager

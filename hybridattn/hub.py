@@ -275,11 +275,16 @@ def split_passages(passages: Iterable[str], heldout_tenths: int = 1) -> tuple[li
             j = first_with.setdefault(key, i)
             parent[max(root(i), root(j))] = min(root(i), root(j))
     # the lowest member of a group, being the lowest hash, decides for the whole group by another digit of it
-    heldout = [int(_digest(texts[root(i)])[-8:], 16) % 10 < heldout_tenths for i in range(len(texts))]
+    heldout = [tenth(texts[root(i)]) < heldout_tenths for i in range(len(texts))]
     return (
         [t for t, out in zip(texts, heldout, strict=True) if not out],
         [t for t, out in zip(texts, heldout, strict=True) if out],
     )
+
+
+def tenth(text: str) -> int:
+    """0 to 9, by the text's hash: which tenth of texts it is in, the same everywhere."""
+    return int(_digest(text)[-8:], 16) % 10
 
 
 def _keys(text: str) -> list[str]:

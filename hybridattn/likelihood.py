@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from .config import check_int
 from .errors import DataError
 from .generate import prefill
 
@@ -44,8 +45,9 @@ def continuations(
     """For each prompt (token ids, one or more) its `choices[i]`, each scored as a continuation of it.
 
     Raises DataError for a prompt or a continuation without tokens, and where both exceed the model's
-    positions (see `fit`).
+    positions (see `fit`); ConfigError.
     """
+    check_int("batch_size", batch_size)
     _check(model, prompts, choices)
     shared, prefix = _shared(model, prompts)
     out: list[list[Scored]] = []
@@ -81,14 +83,14 @@ def beginning(tokenizer: Tokenizer) -> list[int]:
     raise DataError("bos_token_id is None; allowed for an empty context: a beginning- or end-of-text token")
 
 
-def fit(model: Model, prompt: Sequence[int], room: int) -> list[int]:
-    """The prompt, or as many of its last tokens as leave `room` of the model's positions free."""
-    limit = model.model_config.max_positions - room
-    if limit < 1:
-        raise DataError(
-            f"the continuation has {room} tokens; allowed: {limit + room - 1}, with one before it"
-        )
-    return list(prompt[-limit:])
+def fit(model: Model, prompt: Sequence[int], room: int, limit: int | None = None) -> list[int]:
+    """The prompt, or as many of its last tokens as leave `room` of `limit` positions free, by default of the
+    model's.
+    """
+    limit = model.model_config.max_positions if limit is None else limit
+    if room >= limit:
+        raise DataError(f"the continuation has {room} tokens; allowed: {limit - 1}, with one before it")
+    return list(prompt[room - limit :])
 
 
 def common(rows: Sequence[Sequence[int]]) -> int:

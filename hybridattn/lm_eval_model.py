@@ -193,7 +193,7 @@ class HybridAttnLM(LM):
         return self._fit(self.tokenizer.encode(context) or beginning(self.tokenizer), room)
 
     def _fit(self, tokens: Sequence[int], room: int) -> list[int]:
-        return fit(self.model, tokens, room + self.model.model_config.max_positions - self.max_length)
+        return fit(self.model, tokens, room, self.max_length)
 
     def _remember(self, name: str, requests: Iterable[Request], results: Iterable[Any]) -> None:
         """Give results to lm-eval's cache, where there is one."""

@@ -57,6 +57,7 @@ def bootstrap_many(
     """`bootstrap` of several statistics on the same draws."""
     check_int("count", count)
     check_int("resamples", resamples, 2)
+    check_int("seed", seed, 0)
     if not 0.0 < level < 1.0:
         raise refuse("level", level, "above 0 and below 1")
     rng = np.random.default_rng(seed)

@@ -14,13 +14,16 @@ import tokenizers
 from .errors import DataError
 from .files import atomic_write
 
+# what a Tokenizer has itself, and code that is not saved with it
+_OWN = {"bos_token", "eos_token", "chat_template", "auto_map"}
 _REPLACEMENT = "\ufffd"  # what a decoder gives for bytes that are not (yet) a character
 
 
 class Tokenizer:
     """A tokenizer with the ids of its special tokens.
 
-    chat_template: the model's own template text, or None. Make one with `from_folder` or `from_gguf`.
+    chat_template: the model's own template text, or None. settings: the rest of its tokenizer_config.json,
+    which `save` writes again. Make one with `from_folder` or `from_gguf`.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class Tokenizer:
         bos_token_id: int | None = None,
         eos_token_id: int | None = None,
         chat_template: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         core.no_truncation()  # a tokenizer.json may carry settings of some training script
         core.no_padding()
@@ -38,6 +42,7 @@ class Tokenizer:
         self.bos_token_id = self._known("bos_token_id", bos_token_id)
         self.eos_token_id = self._known("eos_token_id", eos_token_id)
         self.chat_template = chat_template
+        self.settings = dict(settings or {})
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
@@ -80,6 +85,7 @@ class Tokenizer:
                 bos_token_id=special("bos"),
                 eos_token_id=special("eos"),
                 chat_template=template if isinstance(template, str) else None,
+                settings={key: value for key, value in settings.items() if key not in _OWN},
             )
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
@@ -133,8 +139,9 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
+            **self.settings,
+            "tokenizer_class": "PreTrainedTokenizerFast",
         }
         for kind, number in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
             if number is not None:

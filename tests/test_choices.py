@@ -47,6 +47,8 @@ def test_shots_go_before_the_question():
     for wrong in (None, pool.take(1)):
         with pytest.raises(ConfigError, match=r"shots is 2; allowed: 0 to [01], the examples to draw from"):
             classify(model, split(["dull"]), PROMPT, shots=2, pool=wrong)
+    with pytest.raises(ConfigError, match="seed is -1; allowed: an integer of at least 0"):
+        classify(model, split(["dull"]), PROMPT, shots=2, pool=pool, seed=-1)
     with pytest.raises(DataError, match="label of example 0 is None"):
         classify(model, split(["dull"]), PROMPT, shots=1, pool=split(["secret"]))
 
@@ -73,6 +75,8 @@ def test_bad_requests():
     model = tiny.teacher()
     for changes, message in (
         (dict(template="{text}"), "template is '{text}'; allowed: text with {text_a} and {text_b}"),
+        (dict(template="{text_a.foo}"), "template is '{text_a.foo}'; allowed: text with {text_a}"),
+        (dict(template="{text_a[b]}"), r"template is '{text_a\[b\]}'; allowed: text with {text_a}"),
         (dict(choices=("a",)), "choices is"),
         (dict(choices=("a", "")), "choices is"),
         (dict(values=(1.0,)), r"values is \(1.0,\); allowed: 2 numbers"),
@@ -83,6 +87,10 @@ def test_bad_requests():
         classify(model, split(["a"], task=glue.TASKS["MNLI"]), PROMPT)
     with pytest.raises(ConfigError, match="normalize is 'words'; allowed: none, tokens, bytes"):
         classify(model, split(["a"]), PROMPT, normalize="words")
+    with pytest.raises(ConfigError, match="batch_size is 0; allowed: an integer of at least 1"):
+        classify(model, split(["a"]), PROMPT, batch_size=0)
+    with pytest.raises(DataError, match="SST-2 validation has no examples; allowed: 1 or more"):
+        classify(model, split([]), PROMPT)
     model.tokenizer = None
     with pytest.raises(DataError, match="tokenizer is None"):
         classify(model, split(["a"]), PROMPT)

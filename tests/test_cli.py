@@ -1,6 +1,7 @@
 """The command line: help, exit codes, one-line errors, and the five verbs on a tiny model."""
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -11,9 +12,10 @@ import time
 import pytest
 import tiny
 
-from hybridattn import checkpoint, cli, radlads
+from hybridattn import checkpoint, choices, cli, glue, radlads, squad
 from hybridattn.commands import COMMANDS, load
 from hybridattn.data import TokenData
+from hybridattn.errors import DataError
 from hybridattn.files import locked
 
 
@@ -67,6 +69,12 @@ def test_help_is_quick_and_loads_nothing_heavy():
         (["run", "no.toml", "--out", "x"], 1, "recipe 'no.toml' does not exist"),
         (["evaluate", "no/such/model", "--text", "t"], 1, "error: model is 'no/such/model'"),
         (["evaluate", "m"], 2, "one of the arguments --text --glue --squad is required"),
+        *(
+            (["evaluate", "m", f"--{kind}", ""], 2, f"--{kind} is ''; allowed: ")
+            for kind in ("text", "glue", "squad")
+        ),
+        (["evaluate", "m", "--glue", "RTE", "--data", "d", "--seed", "-1"], 1, "seed is -1; allowed: "),
+        (["evaluate", "m", "--squad", "no.json", "--seed", "-1"], 1, "seed is -1; allowed: "),
         (["evaluate", "m", "--glue", "COLT"], 2, "--glue is 'COLT'; allowed: CoLA, SST-2"),
         (["evaluate", "m", "--glue", "RTE"], 2, "--data is needed for RTE"),
         (["evaluate", "m", "--glue", "boolq", "--data", "d"], 2, "--data does not go with boolq"),
@@ -276,6 +284,61 @@ def test_glue_and_squad(capsys, folder, tmp_path):
     assert code == 2 and "--limit leaves 1 other questions" in err and err.count("\n") == 1
 
 
+@pytest.fixture
+def sets(tmp_path):
+    """What `evaluate` needs for six examples of RTE, and for four of SQuAD."""
+    lines = [f"{i}\tIt rains {i}.\tIt is wet.\t{('not_' * (i % 2))}entailment" for i in range(6)]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text(
+            "\n".join(["index\tsentence1\tsentence2\tlabel", *lines]) + "\n"
+        )
+    gold = {"text": "Bob", "answer_start": 0}
+    qas = [{"id": str(i), "question": "Who?", "answers": [gold]} for i in range(4)]
+    paragraphs = [{"context": "Bob sat.", "qas": qas}]
+    (tmp_path / "dev.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    return {"glue": ["--glue", "RTE", "--data", tmp_path], "squad": ["--squad", tmp_path / "dev.json"]}
+
+
+def test_shots_do_not_show_the_answers_that_are_asked(capsys, folder, sets, monkeypatch):
+    pytest.importorskip("sklearn")
+    pools = []
+    real = choices.draw
+    monkeypatch.setattr(choices, "draw", lambda n, pool, seed: pools.append(pool) or real(n, pool, seed))
+    size = [folder / "teacher", *sets["glue"], "--split", "train"]
+    assert call(capsys, "evaluate", *size, "--limit", 4, "--shots", 2)[0] == 0
+    assert [e.id for e in pools[0].examples] == ["4", "5"]
+    for limit, left in ((["--limit", 5], 1), ([], 0)):
+        code, _, err = call(capsys, "evaluate", *size, *limit, "--shots", 2)
+        assert code == 2 and f"--limit leaves {left} other questions" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["glue", "squad"])
+def test_predictions_are_kept_when_scoring_fails(capsys, folder, sets, kind, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+
+    def fail(*args, **options):
+        raise DataError("no scores today")
+
+    monkeypatch.setattr({"glue": glue, "squad": squad}[kind], "evaluate", fail)
+    out = tmp_path / "out"
+    code, _, err = call(
+        capsys, "evaluate", folder / "teacher", *sets[kind], "--limit", 2, "--predictions", out
+    )
+    assert (code, err) == (1, "error: no scores today\n")
+    sheet = json.loads((out / {"glue": "RTE.json", "squad": "dev.json"}[kind]).read_text())
+    assert len(sheet["predictions"]) == 2 and sheet["scores"] == {}
+
+
+def test_what_metrics_need_is_looked_for_before_the_model(capsys, sets, monkeypatch):
+    for name in ("sklearn", "sklearn.metrics"):
+        monkeypatch.setitem(sys.modules, name, None)
+    code, _, err = call(capsys, "evaluate", "no/such/model", *sets["glue"])
+    assert code == 1 and "pip install hybridattn[eval]" in err and err.count("\n") == 1
+    (sets["glue"][-1] / "test.tsv").write_text("index\tsentence1\tsentence2\n9\tA.\tB.\n")
+    code, _, err = call(capsys, "evaluate", "no/such/model", *sets["glue"], "--split", "test")
+    assert "model is 'no/such/model'" in err  # without labels there is nothing to score
+
+
 def test_a_mixer_option_must_be_a_number(capsys, folder):
     code, _, err = call(
         capsys,
@@ -301,6 +364,24 @@ def test_perplexity_counts_the_last_partial_window(capsys, folder):
     models = [folder / "teacher", "--teacher", folder / "probe"]
     found = json.loads(call(capsys, "evaluate", *models, "--text", text, "--seq-len", 32, "--json")[1])
     assert found["tokens"] == 3 * 31 + 3 and abs(found["kl"]) < 1e-6
+
+
+@pytest.mark.parametrize("more", [[], ["--stride", 16]])
+def test_bits_per_byte_and_perplexity_per_word_of_a_whole_text(capsys, folder, more):
+    text = folder / "words.txt"
+    text.write_text(tiny.TEXT[:100], encoding="utf-8")
+    size = ["evaluate", folder / "teacher", "--text", text, "--seq-len", 32, *more]
+    found = json.loads(call(capsys, *size, "--json")[1])
+    assert found["bits_per_byte"] == pytest.approx(found["nll"] / math.log(2.0))  # one token a byte
+    per_word = found["nll"] * 100 / len(tiny.TEXT[:100].split())
+    assert found["word_perplexity"] == pytest.approx(math.exp(per_word))
+    lines = call(capsys, *size)[1].splitlines()
+    assert lines[2].split() == ["bits", "per", "byte", f"{found['bits_per_byte']:.4f}"]
+    assert lines[3].split() == ["perplexity", "per", "word", f"{found['word_perplexity']:.4f}"]
+    part = json.loads(call(capsys, *size, "--tokens", 64, "--json")[1])
+    assert "bits_per_byte" not in part and "word_perplexity" not in part
+    models = [folder / "teacher", "--teacher", folder / "probe"]  # of 256 positions, fewer than the default
+    assert json.loads(call(capsys, "evaluate", *models, "--text", text, "--json")[1])["seq_len"] == 256
 
 
 def test_steps_read_text_that_has_nothing_in_common(capsys, folder, tmp_path, monkeypatch):

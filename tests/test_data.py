@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hybridattn.data import TokenData, cut, digest, load_text, slices
+from hybridattn.data import TokenData, cut, digest, json_lines, load_text, slices
 from hybridattn.diagnostics import recall_prompts, scoring_text
 from hybridattn.errors import DataError
 
@@ -95,6 +95,7 @@ def test_batches_are_permutations_per_epoch_and_prefixes_of_longer_runs():
     assert np.array_equal(data.batches(3, 4, seed=3), batches[:3])
     assert not np.array_equal(data.batches(5, 4, seed=4), batches)
     assert data.batches(0, 4).shape == (0, 4, 2)
+    assert np.array_equal(data.windows[data.order(5, 4, seed=3)], batches)
 
 
 @pytest.mark.parametrize("tokens", [1, 8, 9, 1000])
@@ -127,6 +128,21 @@ def test_fingerprint_sees_tokens_and_windows():
     assert len(prints) == 3
     assert data.fingerprint() == TokenData(data.tokens.copy(), data.windows.copy()).fingerprint()
     assert digest(np.zeros(2, np.int32)) != digest(np.zeros(1, np.int64))  # same bytes, other type
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": "x", "b": 1}\n{"a": "\u2028"}\n', encoding="utf-8")
+    assert list(json_lines(path, ("a",))) == [(1, {"a": "x", "b": 1}), (2, {"a": "\u2028"})]
+    for content, message in (
+        (b'{"a": 1}', 'a.jsonl:1: no string in field "a"'),
+        (b'{"a": "x"}\n\n', "a.jsonl:2: not JSON"),
+        (b'"a"', "a.jsonl:1: holds a str; allowed: an object"),
+        (b'{"a": "\xff"}', "a.jsonl: not UTF-8 text"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            list(json_lines(path, ("a",)))
 
 
 @pytest.mark.parametrize("tokenizer", [Letters(), Words()])
@@ -174,6 +190,7 @@ def test_load_text(tmp_path):
     ("a.txt", b"ok \xff", "byte 3 is not UTF-8"),
     ("a.txt.gz", b"not gzip", "a.txt.gz: not readable as gzip"),
     ("a.jsonl", b'{"text": "x"}\n{"body": 1}', 'a.jsonl:2: no string in field "text"'),
+    ("a.jsonl", b'{"text": "x"}\n[1]', "a.jsonl:2: holds a list; allowed: an object"),
     ("a.jsonl", b"{", "a.jsonl:1: not JSON"),
     ("a.pdf", b"x", "suffix is '.pdf'"),
 ])  # fmt: skip

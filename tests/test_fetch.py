@@ -68,6 +68,7 @@ def test_glue(tmp_path, server, monkeypatch, capsys):
     )
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "RTE"), str(tmp_path / "MRPC")]
     assert files_in(tmp_path) == [f"{t}/{f}.tsv" for t in ("MRPC", "RTE") for f in ("dev", "test", "train")]
+    assert not (tmp_path.parent / "x").exists()
     assert glue.read("RTE", tmp_path).labels == [1]
     pairs = [
         [(e.text_a, e.text_b, e.label) for e in glue.read("MRPC", tmp_path, split).examples]
@@ -76,6 +77,13 @@ def test_glue(tmp_path, server, monkeypatch, capsys):
     assert pairs == [[('A \u2028"a', "B", 1)], [("C", "D", 0)], [("E", "F", None)]]
     # what is there is not downloaded again
     assert fetch.glue(tmp_path, ["RTE"], "http://127.0.0.1:9") == [tmp_path / "RTE"]
+    # nor written over when another file is missing
+    for name in ("RTE", "MRPC"):
+        (tmp_path / name / "train.tsv").write_text("mine")
+        (tmp_path / name / "dev.tsv").unlink()
+    fetch.glue(tmp_path, ["RTE", "MRPC"], address)
+    assert glue.read("RTE", tmp_path).labels == [1] and glue.read("MRPC", tmp_path).labels == [0]
+    assert [(tmp_path / name / "train.tsv").read_text() for name in ("RTE", "MRPC")] == ["mine"] * 2
     with pytest.raises(ConfigError, match="task is 'CoLa'; allowed: CoLA, SST-2"):
         fetch.glue(tmp_path, ["CoLa"])
 

@@ -40,6 +40,7 @@ def test_layouts_of_the_nine_tasks(tmp_path):
     put(tmp_path, "STS-B/dev.tsv", "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\t"
         "sentence2\tscore\n4\tg\tf\ty\t1\tn\tn\tA man.\tA cat.\t1.750\n")  # fmt: skip
     put(tmp_path, "QQP/train.tsv", QQP_HEAD + "3\t1\t2\tWho?\tWhat?\t0\n9\t1\t2\tbroken\n5\t3\t4\ta\tb\t1\n")
+    put(tmp_path, "QQP/test.tsv", "id\tquestion1\tquestion2\n8\tWho?\tWhat?\n6\ta\tb\n")
     head = "\t".join(MNLI_HEAD)
     rows = mnli(0, "P", "H", "neutral", "neutral") + mnli(1, "P2", "H2", "neutral", "-")
     put(tmp_path, "MNLI/dev_matched.tsv", f"{head}\tlabel1\tgold_label\n{rows}")
@@ -59,6 +60,11 @@ def test_layouts_of_the_nine_tasks(tmp_path):
     assert found(read("STS-B")) == [("A man.", "A cat.", 1.75)] and read("stsb").examples[0].id == "4"
     qqp = read("QQP", "train")
     assert found(qqp) == [("Who?", "What?", 0), ("a", "b", 1)] and qqp.skipped == 1
+    assert [e.id for e in qqp.examples] == ["3", "5"]
+    assert [e.id for e in read("QQP", "test").examples] == ["8", "6"]
+    put(tmp_path, "QQP/test.tsv", "id\tquestion1\tquestion2\n8\tWho?\tWhat?\n6\tbroken\n")
+    with pytest.raises(DataError, match=r"test.tsv:3: 2 columns; allowed: 3"):
+        read("QQP", "test")
     assert found(read("MNLI")) == [("P", "H", 1)] and read("MNLI").skipped == 1
     assert found(read("mnli_mm")) == [("Q", "G", 2)] and found(read("MNLI-mm", "test")) == [("T", "U", None)]
     assert found(read("QNLI")) == [("Who?", "Bob.", 1)] and found(read("RTE")) == [("A.", "B.", 0)]
@@ -90,6 +96,13 @@ def test_bad_requests(tmp_path):
     for name in ("RTF", ""):
         with pytest.raises(ConfigError, match=f"task is '{name}'; allowed: CoLA, SST-2"):
             glue.read(name, tmp_path)
+    for ask in (
+        glue.builtin,
+        lambda split: glue.read("RTE", tmp_path, split),
+        lambda split: glue.from_datasets("RTE", split),
+    ):
+        with pytest.raises(ConfigError, match=r" is \['x'\]; allowed: "):
+            ask(["x"])
     put(tmp_path, "dev.tsv", "sentence1\tsentence2\tscore\nA\tB\tnan\n")
     with pytest.raises(DataError, match=r"dev.tsv:2: score is 'nan'; allowed: a number"):
         read_file(glue.TASKS["STS-B"], tmp_path / "dev.tsv")
@@ -152,8 +165,25 @@ def test_differences_are_drawn_in_pairs():
     assert -0.1 < low < high <= 0.0 and high - low < np.ptp(scores["accuracy_interval"])
     with pytest.raises(DataError, match="against has 3 rows; allowed: 200"):
         glue.evaluate(glue.TASKS["SST-2"], student, gold, against=[1, 0, 1])
-    with pytest.raises(DataError, match="predictions holds a number that is not finite"):
-        glue.evaluate(glue.TASKS["STS-B"], [math.nan], [1.0])
+
+
+@pytest.mark.parametrize("task, predictions, labels, message", [
+    ("STS-B", [math.nan], [1.0], r"predictions\[0\] is nan; allowed: finite numbers"),
+    ("RTE", [0, math.inf], [0, 1], r"predictions\[1\] is inf; allowed: whole numbers from 0 to 1"),
+    ("RTE", [0, 2], [0, 1], r"predictions\[1\] is 2; allowed: whole numbers from 0 to 1"),
+    ("MNLI", [0, 0.5], [0, 1], r"predictions\[1\] is 0.5; allowed: whole numbers from 0 to 2"),
+    ("RTE", [0, 1], [0, -1], r"labels\[1\] is -1; allowed: whole numbers from 0 to 1"),
+    ("RTE", [0, 1], [0, None], r"labels has shape \(2,\) and dtype object; allowed: a list of whole numbers"),
+    ("RTE", ["0", "1"], [0, 1], r"predictions has shape \(2,\) and dtype <U1; allowed: a list of whole"),
+    ("RTE", [[0, 1], [1]], [0, 1], "predictions has shape .*; allowed: a list of whole numbers"),
+    ("RTE", [[0, 1]], [0], r"predictions has shape \(1, 2\)"),
+    ("RTE", 1, 1, r"labels has shape \(\)"),
+    ("RTE", [], [], "labels is empty; allowed: 1 or more"),
+])  # fmt: skip
+def test_values_that_are_no_labels(task, predictions, labels, message):
+    with pytest.raises(DataError, match=message) as caught:
+        glue.evaluate(glue.TASKS[task], predictions, labels)
+    assert "\n" not in str(caught.value)
 
 
 def test_metrics_without_scikit_learn(monkeypatch):
@@ -197,9 +227,12 @@ def test_predictions_beside_scores(tmp_path):
     assert (tsv.name, tsv.read_text()) == ("STS-B.tsv", "index\tprediction\n3\t2.5\n")
     split = glue.Split(glue.TASKS["WNLI"], "test", split.examples)
     assert glue.write_predictions(tmp_path, split, [1])[0].read_text().endswith("3\t1\n")
-    for wrong in ([2], [0.5], [1, 0]):
+    for wrong in ([2], [0.5], [1, 0], [math.nan], ["1"], [[1]], [None]):
         with pytest.raises(DataError, match="allowed: "):
             glue.write_predictions(tmp_path, split, wrong)
+    for scores in ([], [[0.0, 1.0]] * 2):
+        with pytest.raises(DataError, match=f"choice_scores has {len(scores)} rows; allowed: 1, as the"):
+            glue.write_predictions(tmp_path, split, [1], choice_scores=scores)
 
 
 @pytest.fixture
@@ -232,7 +265,10 @@ def test_boolq(tmp_path, wheels):
     assert found(glue.builtin("boolq", "train", tmp_path)) == [("Cat -- Purrs.", "is it a cat", 1)]
     assert found(glue.builtin("boolq", "validation", tmp_path)) == [("Dog -- Barks.", "is it a dog", 0)]
     (tmp_path / "boolq" / "dev.jsonl").write_text('{"title": 3}\n')
-    with pytest.raises(DataError, match=r"dev.jsonl:1: no string in field 'title'"):
+    with pytest.raises(DataError, match=r'dev.jsonl:1: no string in field "title"'):
+        glue.builtin("boolq", "validation", tmp_path)
+    (tmp_path / "boolq" / "dev.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match=r"dev.jsonl:1: holds a list; allowed: an object"):
         glue.builtin("boolq", "validation", tmp_path)
 
 

@@ -5,7 +5,7 @@ import pytest
 import tiny
 
 from hybridattn import likelihood
-from hybridattn.errors import DataError
+from hybridattn.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(5)
 
@@ -76,7 +76,13 @@ def test_bad_requests():
     ):
         with pytest.raises(DataError, match=message):
             likelihood.continuations(model, prompts, choices)
+    for size in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match=f"batch_size is {size}; allowed: an integer of at least 1"):
+            likelihood.continuations(model, [[1]], [[[1]]], batch_size=size)
     assert likelihood.fit(model, list(range(40)), 4) == list(range(12, 40))
     assert likelihood.fit(model, [1, 2], 4) == [1, 2]
+    assert likelihood.fit(model, list(range(40)), 4, 10) == list(range(34, 40))
+    with pytest.raises(DataError, match="the continuation has 10 tokens; allowed: 9"):
+        likelihood.fit(model, [1, 2], 10, 10)
     with pytest.raises(DataError, match="the continuation has 32 tokens; allowed: 31"):
         likelihood.fit(model, [1, 2], 32)

@@ -42,10 +42,21 @@ def test_loglikelihood(model):
         plain(model, ids("x" * 254), ids(" y")),
     ]
     np.testing.assert_allclose([value for value, _ in found], want, rtol=1e-4)
-    best = model.tokenizer.decode([int(model.logits(np.array([ids("A cat")], np.int32))[0, -1].argmax())])
-    if "\ufffd" not in best and best:
-        assert lm.loglikelihood(ask(("A cat", best)))[0][1] is True
     assert not any(greedy for _, greedy in found)
+    with pytest.raises(DataError, match="the continuation has 40 tokens; allowed: 39, with one before it"):
+        HybridAttnLM(model, max_length=40, progress=False).loglikelihood(ask(("A cat", " " + "x" * 39)))
+
+
+def test_greedy_continuations_are_told(model):
+    lm, asked = HybridAttnLM(model, batch_size=2, progress=False), []
+    for context in ("A cat", "Dogs", "It", "b", "c", "d", "e", "f"):
+        tokens = np.array([model.tokenizer.encode(context)], np.int32)
+        best = int(model.logits(tokens)[0, -1].argmax())
+        text = model.tokenizer.decode([best])
+        if model.tokenizer.encode(text) == [best]:  # not a byte within a character
+            asked.append((context, text))
+    assert len(asked) >= 2
+    assert [greedy for _, greedy in lm.loglikelihood(ask(*asked))] == [True] * len(asked)
 
 
 def test_rolling_predicts_every_token_once(model):

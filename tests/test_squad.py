@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tokenizers
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from hybridattn import hub, squad
 from hybridattn.errors import ConfigError, DataError
@@ -178,6 +178,31 @@ def test_windows_cover_the_context_in_strides():
         squad.windows([Question("e", "", " ", "who", ())], tokenizer)
 
 
+@pytest.mark.parametrize("gold", ["w11 w12", " w11 w12", "w11 w12 ", " w11 w12 "])
+def test_white_space_at_the_ends_of_a_gold_is_nothing(gold):
+    tokenizer = words(*(f"w{i}" for i in range(20)), "who", "is")
+    ask = Question("q", "", CONTEXT, "who is it now", (gold,), (CONTEXT.index(gold),))
+    found = squad.windows([ask], tokenizer, max_length=13, stride=4, max_question=2)
+    assert [(w.start, w.end) for w in found] == [(0, 0), (0, 0), (7, 8), (0, 0)]
+    blank = Question("q", "", CONTEXT, "who", (" ",), (CONTEXT.index(" "),))
+    assert [(w.start, w.end) for w in squad.windows([blank], tokenizer)] == [(0, 0)]
+
+
+def test_a_gold_with_characters_that_no_token_stands_for():
+    """A normaliser may drop some; they are in no window, so no window lacks them."""
+    tokenizer = words(*(f"w{i}" for i in range(20)))
+    tokenizer.core.normalizer = normalizers.Replace("#", " ")
+    context = CONTEXT.replace("w11 w12", "#w11 w12#")
+    ask = Question("q", "", context, "who", ("#w11 w12#",), (context.index("#"),))
+    found = squad.windows([ask], tokenizer, max_length=13, stride=4, max_question=2)
+    for window in found:
+        spans = [tuple(span) for span in window.spans.tolist()]
+        wanted = [(START + 1, START + 4), (START + 5, START + 8)]
+        whole = all(span in spans for span in wanted)
+        assert (window.start, window.end) == (tuple(map(spans.index, wanted)) if whole else (0, 0))
+    assert any(window.start for window in found)
+
+
 @pytest.mark.parametrize("context, gold", [("Él vio un ñandú azul.", "ñandú"), ("Ein 🐘 lief", "🐘 lief")])
 def test_windows_of_bytes(context, gold):
     """A character is several tokens: spans are still characters, and gold tokens give the gold text."""
@@ -191,30 +216,34 @@ def test_windows_of_bytes(context, gold):
     assert best.spans[0].text == gold
 
 
-def brute(question, windows, logits, longest):
-    """All allowed spans of all windows, by two loops."""
+def brute(windows, logits, longest, n_best):
+    """The best allowed spans of all windows, by two loops."""
     best = {}
     for window, (start, end) in zip(windows, logits, strict=True):
+        context = [i for i in range(len(start)) if window.spans[i, 0] >= 0]
+        starts = sorted((i for i in context if window.widest[i]), key=lambda i: -start[i])[:n_best]
+        ends = sorted(context, key=lambda j: -end[j])[:n_best]
         for i in range(len(start)):
             for j in range(i, min(i + longest, len(start))):
-                if window.spans[i, 0] >= 0 and window.spans[j, 0] >= 0 and window.widest[i]:
+                if i in starts and j in ends:
                     place = (window.spans[i, 0], window.spans[j, 1])
                     best[place] = max(best.get(place, -math.inf), float(start[i]) + float(end[j]))
-    return sorted(best.items(), key=lambda item: (-item[1], item[0]))
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:n_best]
 
 
-def test_best_spans_are_the_best_of_all():
-    tokenizer, rng = words("who"), np.random.default_rng(4)
+@pytest.mark.parametrize("n_best, longest", [(1, 8), (2, 8), (20, 3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_best_spans_are_the_best_of_all(n_best, longest, seed):
+    tokenizer, rng = words("who"), np.random.default_rng(seed)
     windows = squad.windows([ASK], tokenizer, max_length=13, stride=4)
     logits = [tuple(rng.normal(size=(2, len(w.tokens))).astype(np.float32)) for w in windows]
-    (found,) = squad.best_spans([ASK], windows, logits, n_best=20, max_answer_tokens=3)
-    want = brute(ASK, windows, logits, 3)[:20]
+    (found,) = squad.best_spans([ASK], windows, logits, n_best=n_best, max_answer_tokens=longest)
+    want = brute(windows, logits, longest, n_best)
+    assert want
     assert [(s.start, s.end) for s in found.spans] == [place for place, _ in want]
     np.testing.assert_allclose([s.score for s in found.spans], [score for _, score in want])
     assert all(s.text == CONTEXT[s.start : s.end] for s in found.spans)
     assert found.null_score == pytest.approx(min(float(a[0]) + float(b[0]) for a, b in logits))
-    (one,) = squad.best_spans([ASK], windows, logits, n_best=1)
-    assert len(one.spans) <= 1
     with pytest.raises(DataError, match=r"logits has 1 pairs; allowed: \d+, one a window"):
         squad.best_spans([ASK], windows, logits[:1])
     with pytest.raises(DataError, match=r"logits\[0\] have shapes"):
@@ -254,6 +283,8 @@ def test_threshold():
     assert squad.with_threshold(empty, None) == {"a": ""} and empty[0].null_odds == math.inf
     with pytest.raises(ConfigError, match="metric is 'em'; allowed: exact, f1"):
         squad.tune_threshold(none, answers[:2], "em")
+    with pytest.raises(DataError, match="questions is empty; allowed: 1 or more"):
+        squad.tune_threshold([], [])
 
 
 def test_written_answers(monkeypatch):
@@ -288,8 +319,11 @@ def test_answers_of_a_model_are_its_greedy_continuations():
 
 def test_predictions_beside_scores(tmp_path):
     questions = [Question("é", "", "c", "q", ("x", "y")), Question("n", "", "c", "q", ())]
-    submission, sheet = squad.write_predictions(tmp_path / "out", "dev", questions, {"é": "x"}, {"f1": 50.0})
+    submission, sheet = squad.write_predictions(
+        tmp_path / "out", "dev", questions, {"é": "x"}, {"f1": 50.0, "f1_interval": (math.nan, math.inf)}
+    )
     assert json.loads(submission.read_text()) == {"é": "x"}
+    assert json.loads(sheet.read_text())["scores"] == {"f1": 50.0, "f1_interval": [None, None]}
     assert json.loads(sheet.read_text())["predictions"] == [
         {"id": "é", "prediction": "x", "answers": ["x", "y"]}, {"id": "n", "prediction": None, "answers": []}
     ]  # fmt: skip
@@ -324,10 +358,12 @@ def test_disfl_qa(tmp_path, monkeypatch):
     assert [q.answers for q in data.questions] == [("Cats",), ()] and data.has_no_answers
     assert data.questions[0].context == "Cats sat ."
     (tmp_path / "disfl_qa" / "test.jsonl").write_text('{"passage": "x", "question": "y"}\n')
-    with pytest.raises(DataError, match=r"test.jsonl:1: no text in field 'answer'"):
+    with pytest.raises(DataError, match=r'test.jsonl:1: no string in field "answer"'):
         squad.builtin("disfl_qa", tmp_path)
     with pytest.raises(ConfigError, match="set is 'squad'; allowed: disfl_qa, quac"):
         squad.builtin("squad")
+    with pytest.raises(ConfigError, match=r"set is \[\]; allowed: disfl_qa, quac"):
+        squad.builtin([])
 
 
 def test_quac(tmp_path, monkeypatch):

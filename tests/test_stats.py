@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hybridattn import stats
+from hybridattn.errors import ConfigError
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 10, 17, 30, 31, 47, 100, 1000])
@@ -65,5 +66,8 @@ def test_bootstrap_leaves_out_what_is_not_defined():
     share = stats.bootstrap(lambda i: math.nan if labels[i].sum() == 0 else labels[i].mean(), 4)
     assert share.value == 0.25 and share.low == 0.25  # no draw without the last one counts
     assert all(map(math.isnan, stats.bootstrap(lambda i: math.nan, 3)))
+    for seed in (-1, 0.5, True):
+        with pytest.raises(ConfigError, match=f"seed is {seed}; allowed: an integer of at least 0"):
+            stats.bootstrap(lambda i: 0.0, 3, seed=seed)
     with pytest.raises(ValueError, match="level is 95; allowed: above 0 and below 1"):
         stats.bootstrap(lambda i: 0.0, 3, level=95)

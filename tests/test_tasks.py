@@ -13,7 +13,7 @@ from hybridattn import Model, evaluate, plan, radlads, select
 from hybridattn._core import Distiller, KLScorer
 from hybridattn.config import TaskHead
 from hybridattn.data import TokenData
-from hybridattn.errors import ConfigError, DataError
+from hybridattn.errors import CheckpointError, ConfigError, DataError
 from hybridattn.tasks import Examples, add_head, finetune, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,6 +155,21 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert np.array_equal(found.losses[5:], wanted.losses[5:])
 
 
+def test_windows_in_any_order_keep_their_labels(tmp_path):
+    data, options = examples(32), {"steps": 8, "batch_size": 8, "lr": 1e-3, "progress": False}
+    wanted, found = (add_head(tiny.teacher(), "classify") for _ in range(2))
+    finetune(wanted, data, **options)
+    # the same examples where the stream has them the other way round
+    turned = Examples.of([data.data.tokens[a:b] for a, b in data.data.windows[::-1]]).data
+    turned = Examples(TokenData(turned.tokens, turned.windows[::-1]), data.labels)
+    finetune(found, turned, checkpoint=tmp_path / "c", **options)
+    tiny.assert_same_weights(tiny.weights(found), tiny.weights(wanted))
+    # other labels are another run
+    with pytest.raises(CheckpointError, match="labels"):
+        other = Examples(turned.data, 1 - data.labels)
+        finetune(add_head(tiny.teacher(), "classify"), other, checkpoint=tmp_path / "c", **options)
+
+
 def test_weights_of_tokens_in_distillation():
     """Weights of 0 and 1 leave the tokens with weight alone: the loss is that of the scorer."""
     data = tiny.text_data(seq_len=32, max_tokens=256)
@@ -275,8 +290,11 @@ def test_bad_examples_are_named():
         Examples.of([])
     with pytest.raises(DataError, match="sequence 1 has"):
         Examples.of([[1, 2], [3]])
-    with pytest.raises(DataError, match="labels has shape"):
-        Examples.of(made, [0, 1])
+    for labels in ([0, 1], [[[0]]] * 3, 1):
+        with pytest.raises(DataError, match=r"labels has shape .* each of 3 sequences"):
+            Examples.of(made, labels)
+        with pytest.raises(DataError, match=r"labels has shape .* each of 3 sequences"):
+            Examples(Examples.of(made).data, labels)
     with pytest.raises(DataError, match="label of sequence 2 is 2; allowed: 0 to 1"):
         Examples.of(made, [0, 1, 2]).targets(classify)
     with pytest.raises(DataError, match="label of sequence 1 is nan"):

@@ -128,6 +128,29 @@ def test_save_and_load(tmp_path):
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
 
 
+def test_special_tokens_of_an_encoder_are_saved(tmp_path):
+    vocab = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"])}
+    core = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.save(str(tmp_path / "tokenizer.json"))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "mask", "unk")}
+    kept = {**special, "do_lower_case": True, "model_max_length": 512, "clean_up_tokenization_spaces": True}
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "bos_token": None,
+        "auto_map": {"AutoTokenizer": "own.Own"},
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**kept, **settings}))
+    for source, target in (("", "once"), ("once", "twice")):
+        tokenizer = Tokenizer.from_folder(tmp_path / source)
+        assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (None, None)
+        tokenizer.save(tmp_path / target)
+        saved = json.loads((tmp_path / target / "tokenizer_config.json").read_text())
+        assert saved == {**kept, "tokenizer_class": "PreTrainedTokenizerFast"}
+    assert Tokenizer.from_folder(tmp_path / "twice").encode("CAT dog") == [5, 1]
+
+
 @pytest.mark.parametrize(
     ("settings", "model", "ids"),
     [

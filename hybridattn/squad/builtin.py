@@ -11,14 +11,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 from .. import hub
-from ..config import refuse
+from ..config import check_choice
+from ..data import json_lines
 from ..errors import DataError
 from .data import Question, SquadData
 
@@ -30,28 +28,14 @@ def builtin(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Squad
     """A set of BUILTIN, downloaded on the first call. Raises ConfigError, HybridAttnError when offline,
     DataError for a damaged file.
     """
-    if name not in BUILTIN:
-        raise refuse("set", name, ", ".join(BUILTIN))
+    check_choice("set", name, BUILTIN)
     (path,) = hub.fetch_set(name, cache_dir)
     questions = [
         question
-        for number, row in _rows(path)
+        for number, row in json_lines(path, ("passage", "question", "answer"))
         for question in (_disfl_qa if name == "disfl_qa" else _dialogue)(f"{path}:{number}", number, row)
     ]
     return SquadData(name, questions)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}:{number}: not JSON: {error.msg}") from None
-            for field in ("passage", "question", "answer"):
-                if not isinstance(row, dict) or not isinstance(row.get(field), str):
-                    raise DataError(f"{path}:{number}: no text in field {field!r}")
-            yield number, row
 
 
 def _disfl_qa(where: str, number: int, row: dict[str, str]) -> list[Question]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
+from ..files import write_sheet
 from .data import Question
 
 
@@ -36,6 +35,6 @@ def write_predictions(
         "predictions": rows,
     }
     submission, sheet = target / f"{name}.predictions.json", target / f"{name}.json"
-    for path, data in ((submission, dict(predictions)), (sheet, content)):
-        atomic_write(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    write_sheet(submission, predictions)
+    write_sheet(sheet, content)
     return submission, sheet

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..config import check_int, refuse
+from ..config import check_choice, check_int
 from ..errors import DataError
 from .data import Question
 from .metrics import scores
@@ -123,10 +123,12 @@ def tune_threshold(
     questions: Sequence[Question], answers: Sequence[SpanAnswer], metric: Literal["exact", "f1"] = "f1"
 ) -> tuple[float, float]:
     """(threshold, score in percent): the best threshold for `with_threshold` on these questions, the lowest
-    of equals. Tune it on other questions than those that are reported, or say so.
+    of equals. Tune it on other questions than those that are reported, or say so. Raises ConfigError,
+    DataError.
     """
-    if metric not in ("exact", "f1"):
-        raise refuse("metric", metric, "exact, f1")
+    check_choice("metric", metric, ("exact", "f1"))
+    if not questions:
+        raise DataError("questions is empty; allowed: 1 or more")
     which = ("exact", "f1").index(metric)
     kept = scores(questions, with_threshold(answers, None))[which]
     nothing = scores(questions, dict.fromkeys((question.id for question in questions), ""))[which]

@@ -82,12 +82,12 @@ def _windows(index: int, question: Question, parts: list[Any], stride: int) -> l
     if not any((span[:, 0] >= 0).any() for span in spans):
         raise DataError(f"question {question.id!r}: context has no tokens; allowed: 1 or more")
     widest = _widest(spans, stride)
-    gold = (-1, -1)
+    golds = [(0, 0)] * len(parts)
     if question.starts:
-        gold = (question.starts[0], question.starts[0] + len(question.answers[0]))
+        text, begin = question.answers[0].rstrip(), question.starts[0]
+        golds = _golds(spans, stride, begin + len(text) - len(text.lstrip()), begin + len(text))
     out = []
-    for part, span, wide in zip(parts, spans, widest, strict=True):
-        start, end = _gold(span, *gold)
+    for part, span, wide, (start, end) in zip(parts, spans, widest, golds, strict=True):
         out.append(
             Window(
                 index, np.array(part.ids, np.int32), np.array(part.type_ids, np.int32), span, wide, start, end
@@ -118,12 +118,18 @@ def _widest(spans: list[npt.NDArray[np.int64]], stride: int) -> list[npt.NDArray
     return out
 
 
-def _gold(span: npt.NDArray[np.int64], start: int, end: int) -> tuple[int, int]:
-    """(first, last) token of the characters start to end, or (0, 0) when not all of them are here."""
-    inside = np.flatnonzero((span[:, 0] < end) & (span[:, 1] > start) & (span[:, 0] >= 0))
-    if start < 0 or not len(inside):
-        return 0, 0
-    first, last = int(inside[0]), int(inside[-1])
-    if span[first, 0] > start or span[last, 1] < end:
-        return 0, 0
-    return first, last
+def _golds(spans: list[npt.NDArray[np.int64]], stride: int, start: int, end: int) -> list[tuple[int, int]]:
+    """(first, last) token of the characters start to end in each window, (0, 0) where a window has not all of
+    their tokens. Characters that no token stands for, such as white space, are in none and missed by none.
+    """
+    here = [np.flatnonzero((span[:, 0] >= 0) & (span[:, 0] < end) & (span[:, 1] > start)) for span in spans]
+    # window w begins at token w * stride of the context
+    places = [
+        {w * stride + int(i) for i in found - np.argmax(span[:, 0] >= 0)}
+        for w, (span, found) in enumerate(zip(spans, here, strict=True))
+    ]
+    whole = set().union(*places)
+    return [
+        (int(found[0]), int(found[-1])) if place and place == whole else (0, 0)
+        for found, place in zip(here, places, strict=True)
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import TaskHead
-from ..data import TokenData, Tokens, Windows, digest
+from ..data import TokenData, Tokens, Windows
 from ..errors import DataError
 
 
@@ -22,6 +22,16 @@ class Examples:
 
     data: TokenData
     labels: npt.NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            return
+        labels = np.asarray(self.labels)
+        object.__setattr__(self, "labels", labels)
+        if labels.ndim not in (1, 2) or len(labels) != len(self.data):
+            raise DataError(
+                f"labels has shape {labels.shape}; allowed: one for each of {len(self.data)} sequences"
+            )
 
     @classmethod
     def of(
@@ -51,10 +61,6 @@ class Examples:
                     )
             types = np.concatenate(arrays).astype(np.int32)
         given = None if labels is None else np.asarray(labels)
-        if given is not None and (given.ndim not in (1, 2) or len(given) != len(windows)):
-            raise DataError(
-                f"labels has shape {given.shape}; allowed: one for each of {len(windows)} sequences"
-            )
         return cls(TokenData(tokens, windows, label, segments=types), given)
 
     def __len__(self) -> int:
@@ -101,11 +107,6 @@ class Examples:
             i = int(wrong.argmax())
             raise DataError(f"label of sequence {i} is {labels[i]}; allowed: {allowed.format(length[i])}")
         return table if task.kind == "regress" else table.astype(np.int32)
-
-    def fingerprint(self) -> str:
-        """Equal examples, equal fingerprint."""
-        more = [array for array in (self.labels, self.data.segments) if array is not None]
-        return digest(self.data.tokens, self.data.windows, *more)
 
 
 def flatten(sequences: Sequence[npt.ArrayLike]) -> tuple[Tokens, Windows]:

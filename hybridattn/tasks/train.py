@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import schedules
 from ..config import check_int, check_number, refuse
+from ..data import digest
 from ..radlads import make_distiller, run_facts
 from ..training import Job, Settings, TrainResult, run
 from .examples import Examples
@@ -65,19 +66,19 @@ def finetune(
         schedules.warmup_linear(steps, rate, options.warmup_steps)
         for rate in (lr if lr_mixers is None else lr_mixers, lr)
     ]
-    windows = examples.data.batches(steps, batch_size, options.seed)
-    chosen = np.searchsorted(examples.data.windows[:, 0], windows[:, :, 0])
+    chosen = examples.data.order(steps, batch_size, options.seed)
+    labels = np.ascontiguousarray(table[chosen])
     every = callback_steps or epoch
     job = Job(
         model=model,
         tokens=examples.data.tokens,
         segments=examples.data.segments,
-        windows=windows,
+        windows=examples.data.windows[chosen],
         lr=schedules.combine(rates[0], rates[1]),
         label="finetune",
         columns=1,
         make=lambda _: make_distiller(model, None, "finetune", options, batch_size, None),
-        labels=np.ascontiguousarray(table[chosen]),
+        labels=labels,
     )
     if callback is not None:
         job.before_steps = every
@@ -88,9 +89,8 @@ def finetune(
 
         job.before = between
     if options.checkpoint is not None:
-        job.facts = run_facts(
-            job, batch_size, options, {"lr": lr, "lr_mixers": lr_mixers}, labels=examples.fingerprint()
-        )
+        given = {"lr": lr, "lr_mixers": lr_mixers}
+        job.facts = run_facts(job, batch_size, options, given, labels=digest(labels))
     model.train_result = run(job, options)
     if callback is not None:
         callback(steps, model)
