@@ -29,7 +29,7 @@ lint-ruff: .venv/.with-dev
 lint-mypy: .venv/.with-dev
 	$(BIN)/mypy
 lint-stubs: .venv/.with-dev .venv/.core
-	$(BIN)/python -m mypy.stubtest hybridattn._core
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml hybridattn._core
 lint-c: .venv/.with-dev
 	find csrc tests/c -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run --Werror
 

@@ -94,8 +94,9 @@ def markdown(rows, results, args) -> str:
 
 
 def pairs(rows, results, args) -> str:
-    """For each budget: how much farther each set is than those of the KL scores after step 2, in pairs over the
-    windows of the first length, +- the standard error; and whether step 2 keeps the order.
+    """For each budget: how much farther each set is than those of the KL scores after step 2, in pairs over windows.
+
+    At the first length, +- the standard error; and whether step 2 keeps the order.
     """
     lines, length = [], args.lengths[0]
     for k in args.budgets:
