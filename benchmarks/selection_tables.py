@@ -94,7 +94,7 @@ def markdown(rows, results, args) -> str:
 
 
 def pairs(rows, results, args) -> str:
-    """For each budget: how much farther each set is than those of the KL scores after step 2, in pairs over windows.
+    """For each budget: how much farther each set is than those of the KL scores after step 2, in pairs.
 
     At the first length, +- the standard error; and whether step 2 keeps the order.
     """
