@@ -209,6 +209,12 @@ def main() -> int:
     probe, sides, records = machine.Probe(options.threads), Sides(options), []
     limits = probe.limits()
     probe.close()
+    settings = {n: str(v) if isinstance(v, Path) else v for n, v in vars(options).items()}
+    report = {
+        "machine": machine.facts() | {"limits": limits},
+        "options": settings | {"repeat": repeat},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
     print(json.dumps(limits))
     print(FORMAT.format(*COLUMNS))
     for group in groups:
@@ -218,17 +224,9 @@ def main() -> int:
             for text in disagreements(row, record):
                 print(text, file=sys.stderr)
             records.append(record)
+            if options.json:  # after every row: a run that is stopped leaves what it has measured
+                machine.write_json(options.json, report | {"versions": sides.versions, "rows": records})
         sides.close()
-    if options.json:
-        settings = {n: str(v) if isinstance(v, Path) else v for n, v in vars(options).items()}
-        report = {
-            "machine": machine.facts() | {"limits": limits},
-            "versions": sides.versions,
-            "options": settings | {"repeat": repeat},
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
-            "rows": records,
-        }
-        machine.write_json(options.json, report)
     return 0 if any(record["sides"] for record in records) else 1
 
 

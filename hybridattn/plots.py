@@ -23,6 +23,7 @@ PALETTE = {
     "chosen": "#b4451f",
     "uniform": "#2f6690",
     "random": "#a88a2a",
+    "diagnostic": "#4f7a4a",
     "all-linear": "#99948c",
     "teacher": "#3d3a36",
     "bar": "#c9c3b6",
@@ -97,7 +98,7 @@ def quality(results: dict[str, Any], width: float) -> Any:
     """KL from the teacher, before (hollow) to after (filled) distillation, one panel per length."""
     names = [
         m
-        for m in ("all-linear", "random", "uniform", "chosen")
+        for m in ("all-linear", *reversed(verdict.BASELINES), "chosen")
         if verdict.evaluation(results, m, "before", results["lengths"]["train"])
     ]
     lengths = results["lengths"]["all"]

@@ -22,7 +22,7 @@ from .errors import ConfigError
 DEMO_TEACHER, DEMO_TEXT = "smollm2-135m", "wikipedia"  # fetched by hub, no model hub needed
 TEXT_KINDS = ("recall", "plain", "mix")
 DEMO: dict[str, Any] = {"evaluate": {"tokens": 4_096}}  # less text to evaluate on than by default
-MODEL_IDS = ("chosen", "uniform", "random", "all-linear")
+MODEL_IDS = ("chosen", "uniform", "random", "diagnostic", "all-linear")
 SCHEDULES = ("constant", "cosine", "stable_cosine_stable")
 
 
@@ -72,6 +72,7 @@ class PlanPart:
     ratio: float = 0.0
     method: str = "kl_gate"  # the score that chooses; one of score.methods
     random_seeds: int = 3  # how many random sets are evaluated as a baseline
+    diagnostic: str = ""  # a diagnostic task whose answers choose one more baseline; empty: none
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ class DistillPart:
     lr_rest: float = 1e-5
     schedule: str = "constant"
     finetune_tokens: int = 0
-    # "all-linear" is left out: its distillation costs as much again, and says what softmax layers are worth
-    models: tuple[str, ...] = ("chosen", "uniform", "random")
+    # "all-linear" is left out: its distillation costs as much again, and says what softmax layers are worth;
+    # "diagnostic" counts where plan.diagnostic names a task
+    models: tuple[str, ...] = ("chosen", "uniform", "random", "diagnostic")
     random_seeds: int = 1  # how many of the random sets are distilled (each costs as much as the chosen one)
 
 
@@ -108,6 +110,21 @@ class MeasurePart:
     lengths: tuple[int, ...] = (512, 2_048)
     decode_tokens: int = 16
     repeats: int = 3
+    dtype: str = "float32"  # of the weights while they are timed, see Model.astype
+
+
+@dataclass(frozen=True)
+class TasksPart:
+    """What every model is asked at the end, without examples. No names: nothing."""
+
+    glue: tuple[str, ...] = ()  # by likelihood: built-in GLUE-style sets, or GLUE's tasks: "SST-2/validation"
+    glue_data: str = ""  # the folder of GLUE's files, for tasks that are not built in
+    squad: tuple[str, ...] = ()  # written answers: built-in SQuAD-style sets, or files
+    recall: tuple[str, ...] = ()  # diagnostic tasks, answered by generation
+    examples: int = 200  # of each of glue, drawn by `seed`
+    questions: int = 100  # of each of squad, drawn by `seed`
+    prompts: int = 24  # of each of recall
+    seq_len: int = 512  # of recall
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,7 @@ class Recipe:
     distill: DistillPart = field(default_factory=DistillPart)
     evaluate: EvaluatePart = field(default_factory=EvaluatePart)
     measure: MeasurePart = field(default_factory=MeasurePart)
+    tasks: TasksPart = field(default_factory=TasksPart)
     samples: SamplesPart = field(default_factory=SamplesPart)
     seed: int = 0
 
@@ -237,6 +255,7 @@ PARTS: dict[str, type] = {
     "distill": DistillPart,
     "evaluate": EvaluatePart,
     "measure": MeasurePart,
+    "tasks": TasksPart,
     "samples": SamplesPart,
 }
 _POSITIVE = [
@@ -250,6 +269,10 @@ _POSITIVE = [
     ("evaluate", "tokens"),
     ("measure", "decode_tokens"),
     ("measure", "repeats"),
+    ("tasks", "examples"),
+    ("tasks", "questions"),
+    ("tasks", "prompts"),
+    ("tasks", "seq_len"),
     ("samples", "tokens"),
 ]
 _NOT_NEGATIVE = [
@@ -327,7 +350,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     """`value` in the type of `default`; an int will do for a float, a list or a single value for a tuple."""
     if isinstance(default, tuple):
         items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_typed(name, item, default[0]) for item in items)
+        return tuple(_typed(name, item, default[0] if default else "") for item in items)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):
@@ -353,7 +376,7 @@ def _mixer(table: dict[str, Any]) -> dict[str, Any]:
 
 def _relative_to(table: dict[str, Any], folder: Path) -> None:
     """Paths in a recipe are relative to the recipe's own folder when they exist there."""
-    for part, key in (("teacher", "model"), ("text", "train"), ("text", "heldout")):
+    for part, key in (("teacher", "model"), ("text", "train"), ("text", "heldout"), ("tasks", "glue_data")):
         value = table.get(part, {}).get(key) if isinstance(table.get(part), dict) else None
         if isinstance(value, str) and value and (folder / value).exists():
             table[part][key] = str((folder / value).resolve())

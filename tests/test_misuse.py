@@ -241,10 +241,3 @@ def test_a_failed_call_leaves_the_cache_usable(probe):
     with pytest.raises(ValueError, match="tokens"):
         probe.logits([[300]], cache=cache)
     assert list(cache.lengths) == [4]
-
-
-def test_bidirectional_models_have_no_cache():
-    config = tiny.teacher().config | {"bidirectional": True}
-    model = _core.Model(config, [[{"kind": "softmax"}]] * config["num_layers"])
-    with pytest.raises(ValueError, match="a bidirectional model has no cache"):
-        _core.Cache(model, 1)

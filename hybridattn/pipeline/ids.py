@@ -7,7 +7,8 @@ from ..recipe import Recipe
 
 def model_ids(recipe: Recipe) -> list[str]:
     """The models of the report."""
-    return ["teacher", "all-linear", "uniform", *_random_ids(recipe.plan.random_seeds), "chosen"]
+    diagnostic = ["diagnostic"] if recipe.plan.diagnostic else []
+    return ["teacher", "all-linear", "uniform", *_random_ids(recipe.plan.random_seeds), *diagnostic, "chosen"]
 
 
 def distilled_ids(recipe: Recipe) -> list[str]:
@@ -16,11 +17,18 @@ def distilled_ids(recipe: Recipe) -> list[str]:
         return []
     seeds = min(recipe.distill.random_seeds, recipe.plan.random_seeds)
     ids = [m for name in recipe.distill.models for m in (_random_ids(seeds) if name == "random" else [name])]
+    ids = [m for m in ids if m in model_ids(recipe)]
     return sorted(dict.fromkeys(ids), key=lambda m: m != "chosen")
 
 
+def score_methods(recipe: Recipe) -> list[str]:
+    """The methods that score layers: the recipe's, and its diagnostic baseline."""
+    baseline = [f"diagnostic:{recipe.plan.diagnostic}"] if recipe.plan.diagnostic else []
+    return list(dict.fromkeys([*recipe.score.methods, *baseline]))
+
+
 def shown_ids(recipe: Recipe) -> list[str]:
-    """The models that are timed and sampled from; one random set stands for all."""
+    """The models that are timed, sampled from and asked tasks; one random set stands for all."""
     return [m for m in model_ids(recipe) if not m.startswith("random") or m == "random-0"]
 
 

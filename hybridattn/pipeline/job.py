@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..data import TokenData
     from ..model import Model
     from ..plan import Plan
+    from .tasks import TaskSets
 
 
 class Job:
@@ -136,6 +137,13 @@ class Job:
         if part.text in ("plain", "mix"):
             plain = self.texts.read("scoring", tokenizer, wanted, part.seq_len)
         return scoring_text(part.text, tokenizer, count, part.seq_len, plain, self.recipe.seed)
+
+    @cached_property
+    def task_sets(self) -> TaskSets:
+        """The examples and questions of the recipe's tasks."""
+        from .tasks import read
+
+        return read(self.recipe)
 
     def heldout_text(self, length: int) -> TokenData:
         """The evaluation tokens, the same ones at every length, in windows of `length`."""

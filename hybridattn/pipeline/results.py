@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .ids import distilled_ids, model_ids, shown_ids
+from .ids import distilled_ids, model_ids, score_methods, shown_ids
 from .job import Job
 from .machine import machine, versions
+from .tasks import public
 
 
 def assemble(job: Job) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def assemble(job: Job) -> dict[str, Any]:
             "all": sorted(recipe.evaluate.lengths),
         },
         "chosen": {"method": recipe.plan.method, "text": decided["text"], "softmax_layers": chosen},
-        "scores": [_scores(job, method, decided, chosen) for method in recipe.score.methods],
+        "scores": [_scores(job, method, decided, chosen) for method in score_methods(recipe)],
         "additivity": _additivity(job),
         "curves": {
             "align": results["align"]["curve"],
@@ -78,14 +79,14 @@ def _model(job: Job, model_id: str) -> dict[str, Any]:
         "softmax_layers": job.layers(model_id),
         "before": results[f"evaluate/before/{model_id}"],
         "after": results.get(f"evaluate/after/{model_id}"),
-        "cache": None,
         "prefill": {},
         "decode": {},
         "sample": {},
+        "tasks": public(results.get(f"tasks/{model_id}")),
     }
-    # random sets after the first have its number of softmax layers, so its cache too
+    # random sets after the first have its number of softmax layers, so its cache and size too
     shown = model_id if model_id in shown_ids(job.recipe) else "random-0"
-    entry["cache"] = results[f"measure/{shown}"]["cache"]
+    entry |= {key: results[f"measure/{shown}"][key] for key in ("cache", "parameters")}
     if shown == model_id:
         entry |= {key: results[f"measure/{model_id}"][key] for key in ("prefill", "decode")}
         entry["sample"] = results[f"sample/{model_id}"]

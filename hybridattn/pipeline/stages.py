@@ -8,8 +8,8 @@ from typing import Any
 
 from ..hybrid_config import complete
 from ..recipe import Recipe
-from . import work
-from .ids import distilled_ids, model_ids, shown_ids, state_shown
+from . import tasks, work
+from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
 from .machine import machine
 
@@ -34,12 +34,14 @@ class Stage:
 def build(recipe: Recipe, num_layers: int) -> list[Stage]:
     """All stages of a recipe between `fetch`, which always runs, and `report`."""
     stages = [_align(recipe)]
-    stages += [_score(recipe, method, num_layers) for method in recipe.score.methods]
+    stages += [_score(recipe, method, num_layers) for method in score_methods(recipe)]
     stages.append(_plan(recipe))
     stages += [_evaluate(recipe, model_id, "before") for model_id in model_ids(recipe)]
     for model_id in distilled_ids(recipe):
         stages += [_distill(recipe, model_id), _evaluate(recipe, model_id, "after")]
     stages += [_measure(recipe, model_id) for model_id in shown_ids(recipe)]
+    if any((recipe.tasks.glue, recipe.tasks.squad, recipe.tasks.recall)):
+        stages += [_tasks(recipe, model_id) for model_id in shown_ids(recipe)]
     stages += [_sample(recipe, model_id) for model_id in shown_ids(recipe)]
     return stages
 
@@ -50,6 +52,7 @@ ALIGN, DISTILL, FINETUNE = 1.7, 4.3, 4.0
 EVALUATE = 1.3  # one pass of the model, and the head of the teacher
 FLIP = 1.1  # a pass of the teacher that a score counts
 DECODE = 10.0  # one token at a time is bound by reading the weights
+TASK_EXAMPLE, TASK_ANSWER = 150.0, 500.0  # of these tasks: tokens of an example, of a prompt and its answer
 
 
 def _align(recipe: Recipe) -> Stage:
@@ -102,11 +105,13 @@ def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
 
 
 def _plan(recipe: Recipe) -> Stage:
+    deciding = (recipe.plan.method, f"diagnostic:{recipe.plan.diagnostic}")
+
     def inputs(job: Job) -> Any:
         return {
             "plan": asdict(recipe.plan),
             "seed": recipe.seed,
-            "score": job.digests[f"score/{recipe.plan.method}"],
+            "score": [job.digests[f"score/{m}"] for m in score_methods(recipe) if m in deciding],
         }
 
     return Stage("plan", work.plan, inputs, files=lambda job: ["plans/chosen.json"])
@@ -157,6 +162,27 @@ def _measure(recipe: Recipe, model_id: str) -> Stage:
 
     once = sum(part.lengths) + DECODE * part.decode_tokens * len(part.lengths)
     return Stage(f"measure/{model_id}", lambda job: work.measure(job, model_id), inputs, once * part.repeats)
+
+
+def _tasks(recipe: Recipe, model_id: str) -> Stage:
+    part, when = recipe.tasks, state_shown(recipe, model_id)
+
+    def inputs(job: Job) -> Any:
+        return {
+            "model": job.model_digest(model_id, when),
+            "teacher": job.model_digest("teacher", "before"),
+            "data": job.task_sets.digest(),
+            "tasks": asdict(part),
+            "seed": recipe.seed,
+        }
+
+    return Stage(
+        f"tasks/{model_id}",
+        lambda job: tasks.ask(job, model_id, when),
+        inputs,
+        TASK_EXAMPLE * part.examples * len(part.glue)
+        + TASK_ANSWER * (part.questions * len(part.squad) + part.prompts * len(part.recall)),
+    )
 
 
 def _sample(recipe: Recipe, model_id: str) -> Stage:

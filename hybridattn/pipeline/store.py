@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..files import atomic_write
 
-VERSION = 1  # raise it when a stage's result changes its meaning: all folders then run again
+VERSION = 2  # raise it when a stage's result changes its meaning: all folders then run again
 
 
 def fingerprint(name: str, inputs: Any) -> str:

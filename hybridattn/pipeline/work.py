@@ -66,6 +66,8 @@ def teacher(job: Job) -> dict[str, Any]:
 
 def check(job: Job) -> None:
     """Refuse at the start what would fail later: lengths, mixer options, text that is too short."""
+    from .. import storage
+
     recipe, limit = job.recipe, int(job.results["teacher"]["max_positions"])
     lengths = {
         "align.seq_len": recipe.align.seq_len,
@@ -77,15 +79,23 @@ def check(job: Job) -> None:
     for name, length in lengths.items():
         if length > limit:
             raise ConfigError(f"recipe: {name} needs {length} positions, but the teacher has {limit}")
+    storage.dtype_name(recipe.measure.dtype)
     try:
         _tiny_probe(recipe.mixer)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"recipe: mixer: {error}") from None
+    from ..diagnostics import TASKS
     from ..select import SELECTORS
+    from . import tasks
 
     for method in recipe.score.methods:
         if method not in SELECTORS:
             raise ConfigError(f"recipe: score.methods holds {method!r}; allowed: {', '.join(SELECTORS)}")
+    if recipe.plan.diagnostic not in ("", *TASKS):
+        raise ConfigError(
+            f"recipe: plan.diagnostic is {recipe.plan.diagnostic!r}; allowed: {', '.join(TASKS)}, or none"
+        )
+    tasks.check(job)
     job.heldout_text(max(recipe.evaluate.lengths))
     job.scoring_text()
     job.training_text(recipe.align.seq_len, recipe.align.seq_len)
@@ -213,6 +223,9 @@ def plan(job: Job) -> dict[str, Any]:
     sets = {"chosen": plans.make(scores, k=k), "uniform": plans.uniform(job.num_layers, k, scores.mixer)}
     for index in range(part.random_seeds):
         sets[f"random-{index}"] = plans.random(job.num_layers, k, job.recipe.seed + index, scores.mixer)
+    if part.diagnostic:
+        found = LayerScores.load(job.out / "scores" / f"diagnostic:{part.diagnostic}.json")
+        sets["diagnostic"] = plans.make(found, k=k)
     (job.out / "plans").mkdir(exist_ok=True)
     for name, made in sets.items():
         made.save(job.out / "plans" / f"{name}.json")
@@ -286,17 +299,19 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
 
 
 def measure(job: Job, model_id: str) -> dict[str, Any]:
-    """Prefill and decode time at every length, and the size of the cache."""
+    """Prefill and decode time at every length, the size of the cache and of the model."""
     from .. import measure as measurement
     from .._core import Cache
 
     part = job.recipe.measure
     model = job.model(model_id, "before")
-    found = measurement.latency(model, part.lengths, decode_tokens=part.decode_tokens, repeats=part.repeats)
+    stored = model if part.dtype == "float32" else model.astype(part.dtype)
+    found = measurement.latency(stored, part.lengths, decode_tokens=part.decode_tokens, repeats=part.repeats)
     return {
         "prefill": {str(k): v for k, v in found["prefill"].items()},
         "decode": {str(k): v for k, v in found["decode"].items()},
         "cache": {"bytes_per_token": found["bytes_per_token"], "fixed_bytes": int(Cache(model).nbytes)},
+        "parameters": int(model.num_parameters),
     }
 
 

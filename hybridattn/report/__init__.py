@@ -13,12 +13,14 @@
              stability, spearman, shared}]
     additivity None or {all_linear_kl, sum_single_kl, gap}, nats per token
     curves {align: {tokens, loss} or None, distill: {model id: {tokens, loss}}}
-    models [{id, softmax_layers, before, after, cache, prefill, decode, sample}]
-        id: teacher, all-linear, uniform, random-0 .., chosen
+    models [{id, softmax_layers, parameters, before, after, cache, prefill, decode, sample, tasks}]
+        id: teacher, all-linear, uniform, random-0 .., diagnostic, chosen
         before, after (distillation): None or
             {str(length): {kl, kl_stderr, per_sequence, perplexity, tokens}}
         cache: None or {bytes_per_token, fixed_bytes}
         prefill {str(tokens): seconds}; decode {str(tokens before): seconds per token}
+        tasks: None or {when, average, glue {name: {score ..}}, squad {name: {exact, f1 ..}},
+            recall {task: {accuracy ..}}}, as glue.evaluate, squad.evaluate and evaluate.recall give them
         sample {"before": text, "after": text}
     prompt, made {seconds, stages [{name, seconds, tokens}], recipe, versions {..}, machine {..}}
 

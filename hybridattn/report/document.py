@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import numbers as n
-from . import quality, verdict
+from . import quality, tasks, verdict
 from .blocks import Code, Details, Facts, Figure, Heading, LayerMap, Paragraph, Samples, Table
 from .summary import summary
 
@@ -23,7 +23,8 @@ def build(results: dict[str, Any], charts: bool = True) -> list[Any]:
                 "note",
             )
         )
-    blocks += quality.section(results, charts) + _layers(results, charts) + _speed(results, charts)
+    blocks += quality.section(results, charts) + tasks.section(results)
+    blocks += _layers(results, charts) + _speed(results, charts)
     blocks += _training(results, charts) + _samples(results) + _made(results)
     return blocks
 
@@ -75,7 +76,7 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
     rows += [
         (verdict.label(m["id"]), m["id"].split("-")[0], m["softmax_layers"])
         for m in results["models"]
-        if m["id"].split("-")[0] in ("uniform", "random")
+        if m["id"].split("-")[0] in verdict.BASELINES
     ]
     blocks.append(LayerMap(total, rows))
     if results["scores"] and charts:

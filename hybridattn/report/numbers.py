@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MISSING = "–"
@@ -71,6 +71,14 @@ def percent(fraction: float) -> str:
     """'69%', one decimal below 10%."""
     value = 100 * fraction
     return f"{value:.0f}%" if abs(value) >= 9.95 or value == 0 else f"{value:.1f}%"
+
+
+def score(value: float | None, interval: Sequence[float] | None = None, sign: str = "") -> str:
+    """Percent with its 95% interval: '61.5 (58.1 to 64.9)'; sign "+": a difference."""
+    if value is None:
+        return MISSING
+    texts = [f"{x:{sign}.1f}".replace("-", "−") for x in (value, *(interval or ()))]
+    return texts[0] + (f" ({texts[1]} to {texts[2]})" if interval else "")
 
 
 def layers(numbers: Iterable[Any]) -> str:

@@ -104,7 +104,7 @@ def _overview(results: dict[str, Any]) -> Table:
         header,
         rows,
         f"KL and perplexity on {n.count(tokens)} tokens of held-out text, {n.count(train)} at a time "
-        f"({note}). uniform, random and KL-chosen have the same number of softmax layers"
+        f"({note}). All but the first two have the same number of softmax layers"
         + (" and those distilled got the same training" if distilled else "")
         + ". × is time divided by the teacher's, below 1 is faster.",
         chosen_rows(rows),
@@ -133,7 +133,7 @@ def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
 
 def _table_ids(results: dict[str, Any]) -> list[str]:
     present = {("random" if m["id"].startswith("random") else m["id"]) for m in results["models"]}
-    return [m for m in ("teacher", "all-linear", "uniform", "random", "chosen") if m in present]
+    return [m for m in ("teacher", "all-linear", *verdict.BASELINES, "chosen") if m in present]
 
 
 def chosen_rows(rows: list[list[str]]) -> tuple[int, ...]:

@@ -4,7 +4,8 @@ CSS = """\
 :root {
   color-scheme: light dark;
   --paper: #fdfcf9; --panel: #f5f2eb; --ink: #1f1d1a; --muted: #6a655e; --rule: #dad5cb; --bar: #c9c3b6;
-  --chosen: #b4451f; --uniform: #2f6690; --random: #a88a2a; --all-linear: #99948c; --teacher: #3d3a36;
+  --chosen: #b4451f; --uniform: #2f6690; --random: #a88a2a; --diagnostic: #4f7a4a; --all-linear: #99948c;
+  --teacher: #3d3a36;
   --mark: #b4451f14;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "URW Palladio L", P052, Georgia, serif;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -12,7 +13,8 @@ CSS = """\
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #171614; --panel: #201e1b; --ink: #e9e5dd; --muted: #a29b91; --rule: #3a3732; --bar: #57524a;
-    --chosen: #ec8a5e; --uniform: #7fb2db; --random: #d9bb5c; --all-linear: #8b857c; --teacher: #d8d3ca;
+    --chosen: #ec8a5e; --uniform: #7fb2db; --random: #d9bb5c; --diagnostic: #93c38c; --all-linear: #8b857c;
+    --teacher: #d8d3ca;
     --mark: #ec8a5e1c;
   }
 }

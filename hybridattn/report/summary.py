@@ -9,6 +9,7 @@ from typing import Any
 
 from . import numbers as n
 from .verdict import (
+    BASELINES,
     LABELS,
     MIXERS,
     cache_bytes,
@@ -20,6 +21,8 @@ from .verdict import (
     stage_shown,
     text_name,
 )
+
+_COUNT = {2: "two", 3: "three"}
 
 
 def summary(results: dict[str, Any]) -> list[str]:
@@ -99,12 +102,13 @@ def _choice(results: dict[str, Any]) -> str:
         sets = (evaluation(results, baseline, when, train) or {}).get("sets", 1)
         name = {
             "uniform": "layers at even distances",
+            "diagnostic": "the layers that a diagnostic task's answers need most",
             "all-linear": "no softmax layer at all",
             "random": f"random layers (mean of {sets} sets)" if sets > 1 else "one random set of layers",
         }[baseline]
         others.append(f"{n.kl(row['baseline_kl'])} with {name}")
     text[0] += ", against " + ", ".join(others[:-1]) + (" and " if len(others) > 1 else "") + others[-1] + "."
-    text.append(_judgement({b: r for b, r in rows.items() if b in ("uniform", "random")}))
+    text.append(_judgement({b: r for b, r in rows.items() if b in BASELINES}))
     first = evaluation(results, "chosen", "before", train)
     if when == "after" and first:
         helped = "Distillation" if chosen_kl < first["kl"] else "Distillation did not help: it"
@@ -114,7 +118,7 @@ def _choice(results: dict[str, Any]) -> str:
         far = [
             r
             for r in comparisons(results)
-            if r["when"] == when and r["length"] == long and r["baseline"] in ("uniform", "random")
+            if r["when"] == when and r["length"] == long and r["baseline"] in BASELINES
         ]
         text.append(_at_length(long, far))
     return " ".join(filter(None, text))
@@ -141,7 +145,7 @@ def _judgement(rows: dict[str, dict[str, Any]]) -> str:
     chosen = best["chosen_kl"]
     ratio = best["baseline_kl"] / chosen if chosen > 0 else math.inf
     lead = (
-        f"the best of the other two is {ratio:.2f} times as far from the teacher"
+        f"the best of the other {_COUNT[len(rows)]} is {ratio:.2f} times as far from the teacher"
         if len(rows) > 1
         else f"the baseline is {ratio:.2f} times as far from the teacher"
     )

@@ -14,8 +14,10 @@ LABELS = {
     "all-linear": "all linear",
     "uniform": "uniform",
     "random": "random",
+    "diagnostic": "diagnostic task",
     "chosen": "KL-chosen",
 }
+BASELINES = ("uniform", "random", "diagnostic")  # other choices of as many layers
 MIXERS = {
     "window_linear": "exact attention to a short window and the first few tokens, linear attention to the "
     "rest",
@@ -104,7 +106,7 @@ def comparisons(results: dict[str, Any]) -> list[dict[str, Any]]:
     for length in results["lengths"]["all"]:
         for when in ("before", "after"):
             chosen = evaluation(results, "chosen", when, length)
-            for baseline in ("uniform", "random", "all-linear"):
+            for baseline in (*BASELINES, "all-linear"):
                 other = evaluation(results, baseline, when, length)
                 if not chosen or not other:
                     continue

@@ -1,0 +1,144 @@
+"""The tasks at the end of a run: what every model is asked, and how well it answers beside the teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, DataError
+from ..recipe import Recipe
+from .store import fingerprint
+
+if TYPE_CHECKING:
+    from ..glue import Split
+    from ..squad import SquadData
+    from .job import Job
+
+PRIVATE = ("predictions", "answers", "correct")  # of each example; the report holds scores
+
+
+@dataclass(frozen=True)
+class TaskSets:
+    """What is asked, by name: drawn examples and questions."""
+
+    glue: dict[str, Split]
+    squad: dict[str, SquadData]
+
+    def digest(self) -> str:
+        """Equal for equal examples and questions, wherever they were read from."""
+        glue = {name: [asdict(e) for e in split.examples] for name, split in self.glue.items()}
+        squad = {name: [asdict(q) for q in data.questions] for name, data in self.squad.items()}
+        return fingerprint("tasks", [glue, squad])
+
+
+def read(recipe: Recipe) -> TaskSets:
+    """The sets of a recipe, fetched when need be, each cut to its number of examples. Raises ConfigError,
+    DataError.
+    """
+    from .. import squad
+    from ..choices import draw_some
+
+    part = recipe.tasks
+    splits, questions = {}, {}
+    for entry in part.glue:
+        whole = _split(entry, part.glue_data)
+        drawn = draw_some(whole.examples, part.examples, recipe.seed)
+        splits[whole.task.name] = replace(whole, examples=drawn)
+    for entry in part.squad:
+        data = squad.builtin(entry) if entry in squad.BUILTIN else squad.read(entry)
+        name = entry if entry in squad.BUILTIN else Path(entry).stem
+        questions[name] = replace(data, questions=draw_some(data.questions, part.questions, recipe.seed))
+    return TaskSets(splits, questions)
+
+
+def _split(entry: str, folder: str) -> Split:
+    """A GLUE or GLUE-style set by its name, "SST-2" or "SST-2/train"; validation where no split is named."""
+    from .. import glue
+
+    name, _, split = entry.partition("/")
+    split = split or "validation"
+    if split == "test":
+        raise ConfigError(f"recipe: tasks.glue holds {entry!r}; allowed: train or validation, with labels")
+    if name in glue.BUILTIN:
+        return glue.builtin(name, split)
+    try:
+        task = glue.task_named(name)
+    except ConfigError:
+        known = ", ".join([*glue.BUILTIN, *glue.TASKS])
+        raise ConfigError(f"recipe: tasks.glue holds {name!r}; allowed: {known}") from None
+    if not folder:
+        raise ConfigError(f"recipe: tasks.glue_data is empty; {name} needs the folder of GLUE's files")
+    return glue.read(task, folder, split)
+
+
+def check(job: Job) -> None:
+    """Refuse at the start what would fail at the end: names, files, metrics that are not installed."""
+    from .. import glue
+    from ..diagnostics import TASKS
+
+    part = job.recipe.tasks
+    for name in part.recall:
+        if name not in TASKS:
+            raise ConfigError(f"recipe: tasks.recall holds {name!r}; allowed: {', '.join(TASKS)}")
+    for split in job.task_sets.glue.values():
+        glue.check_metrics(split.task)
+    if (part.glue or part.squad or part.recall) and job.teacher.tokenizer is None:
+        raise DataError("recipe: tasks need a teacher with a tokenizer, and this one has none")
+
+
+def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
+    """Every task, without examples; differences to the teacher in pairs; predictions go to tasks/ID/."""
+    from .. import evaluate, glue, squad
+    from ..choices import classify
+
+    part, seed, model = job.recipe.tasks, job.recipe.seed, job.model(model_id, when)
+    teacher = job.results.get("tasks/teacher")
+    folder, facts = job.out / "tasks" / model_id, {"model": model_id, "when": when, "seed": seed}
+    found: dict[str, Any] = {"when": when, "glue": {}, "squad": {}, "recall": {}}
+    for name, split in job.task_sets.glue.items():
+        got = classify(model, split, glue.PROMPTS[name], progress=job.progress)
+        theirs = teacher["glue"][name]["predictions"] if teacher else None
+        scores = glue.evaluate(split.task, got.predictions, split.labels, against=theirs, seed=seed)
+        glue.write_predictions(folder, split, got.predictions, scores, facts, got.scores.tolist())
+        found["glue"][name] = scores | {"examples": len(split), "predictions": got.predictions}
+    for name, data in job.task_sets.squad.items():
+        answers = squad.answer(model, data.questions, no_answer=data.has_no_answers, progress=job.progress)
+        theirs = teacher["squad"][name]["answers"] if teacher else None
+        scores = squad.evaluate(data.questions, answers, against=theirs, seed=seed)
+        squad.write_predictions(folder, name, data.questions, answers, scores, facts)
+        found["squad"][name] = scores | {"answers": answers}
+    for name in part.recall:
+        found["recall"][name] = evaluate.recall(
+            model, name, n=part.prompts, seq_len=part.seq_len, seed=seed, progress=job.progress
+        )
+    return found | {"average": average(list(found["glue"].values()))}
+
+
+def average(scores: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The plain mean of the GLUE-style scores and of their differences to the teacher's, with 95% intervals;
+    None of no tasks. Tasks are independent, so half widths add in squares.
+    """
+    if not scores:
+        return None
+    found: dict[str, Any] = {}
+    for name in ("score", "score_difference"):
+        if all(name in row for row in scores):
+            ends = [row[f"{name}_interval"] for row in scores]
+            half = math.hypot(*((high - low) / 2.0 for low, high in ends)) / len(scores)
+            mean = sum(row[name] for row in scores) / len(scores)
+            found |= {name: mean, f"{name}_interval": [mean - half, mean + half]}
+    return found
+
+
+def public(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A model's result without what is of single examples."""
+    if found is None:
+        return None
+    parts = {
+        kind: {name: {k: v for k, v in row.items() if k not in PRIVATE} for name, row in found[kind].items()}
+        for kind in ("glue", "squad", "recall")
+    }
+    return found | parts

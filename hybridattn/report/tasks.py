@@ -1,0 +1,107 @@
+"""The section on tasks: what every model costs and what it still can do, beside its teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import numbers as n
+from . import quality, verdict
+from .blocks import Bullets, Details, Heading, Table
+
+ORDER = ("teacher", "all-linear", *verdict.BASELINES, "chosen")
+
+
+def section(results: dict[str, Any]) -> list[Any]:
+    """Its blocks; none when no model was asked anything."""
+    entries = [m for m in (_entry(results, name) for name in ORDER) if m and m.get("tasks")]
+    if not entries:
+        return []
+    teacher = entries[0]["tasks"]
+    blocks: list[Any] = [Heading("What they can still do"), _table(results, entries)]
+    notes = ["In brackets: 95% intervals by the bootstrap over examples or questions."]
+    if teacher["glue"]:
+        sets = n.layers(f"{name} ({row['examples']})" for name, row in teacher["glue"].items())
+        notes.append(
+            f"**GLUE-style average:** mean score on {sets} examples; each label's name by its likelihood "
+            "after the question, with no example before it."
+        )
+    if teacher["squad"]:
+        sets = n.layers(f"{name} ({row['total']})" for name, row in teacher["squad"].items())
+        notes.append(
+            f"**Exact match, F1:** the first line written after each question of {sets}, in percent."
+        )
+    if teacher["recall"]:
+        notes.append("**Recall:** synthetic prompts whose answer is in them; every token must be right.")
+    blocks.append(Bullets(notes))
+    blocks.append(Details("Task by task, and less the teacher", [_tasks(entries)]))
+    return blocks
+
+
+def _entry(results: dict[str, Any], name: str) -> dict[str, Any] | None:
+    if name == "random":
+        return next(iter(verdict.random_entries(results)), None)
+    return verdict.model(results, name)
+
+
+def _table(results: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
+    """Cost beside the teacher's, perplexity, and the tasks."""
+    teacher, train = entries[0], results["lengths"]["train"]
+    longest = max((int(k) for k in teacher.get("decode") or {}), default=0)
+    parts = teacher["tasks"]
+    header = ["model", "parameters", "cache"]
+    header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"] if longest else []
+    header.append("perplexity")
+    header += ["GLUE-style average"] if parts["average"] else []
+    header += [f"{name} {what}" for name in parts["squad"] for what in ("exact match", "F1")]
+    header += [name.replace("_", " ") for name in parts["recall"]]
+    full = verdict.cache_bytes(teacher, longest or max(results["lengths"]["all"]))
+    rows = []
+    for entry in entries:
+        size = verdict.cache_bytes(entry, longest or max(results["lengths"]["all"]))
+        row = [verdict.label(entry["id"]), n.count(entry.get("parameters"))]
+        row.append(n.times(size / full if size is not None and full else None))
+        if longest:
+            row += [quality.time_pair(teacher, entry, what, longest)[1] for what in ("prefill", "decode")]
+        found = verdict.cell(entry, entry["tasks"]["when"], train)
+        row.append(n.perplexity(found["perplexity"] if found else None))
+        row += _scores(entry["tasks"])
+        rows.append(row)
+    asked = {entry["tasks"]["when"] for entry in entries if entry["id"] not in ("teacher", "all-linear")}
+    plain = [verdict.label(m["id"]) for m in entries[1:] if m["tasks"]["when"] == "before"]
+    note = f"; not distilled: {n.layers(plain)}" if asked == {"after"} and plain else ""
+    return Table(
+        header,
+        rows,
+        f"Cache, reading and writing as a share of the teacher's{note}.",
+        quality.chosen_rows(rows),
+    )
+
+
+def _scores(found: dict[str, Any]) -> list[str]:
+    cells = []
+    if found["average"]:
+        cells.append(_percent(found["average"], "score", 100.0))
+    cells += [_percent(row, what, 1.0) for row in found["squad"].values() for what in ("exact", "f1")]
+    return cells + [n.score(100.0 * row["accuracy"]) for row in found["recall"].values()]
+
+
+def _tasks(entries: list[dict[str, Any]]) -> Table:
+    """A row for each model and set."""
+    rows = []
+    for kind, what, percent in (("glue", "score", 100.0), ("squad", "exact", 1.0), ("squad", "f1", 1.0)):
+        for name in entries[0]["tasks"][kind]:
+            for entry in entries:
+                row = entry["tasks"][kind][name]
+                label = {"exact": "exact match", "f1": "F1"}.get(what, "score")
+                less = _percent(row, f"{what}_difference", percent, "+")
+                rows.append(
+                    [verdict.label(entry["id"]), f"{name}, {label}", _percent(row, what, percent), less]
+                )
+    return Table(["model", "set", "percent", "less the teacher's"], rows, "", quality.chosen_rows(rows))
+
+
+def _percent(row: dict[str, Any], name: str, percent: float, sign: str = "") -> str:
+    if name not in row:
+        return n.MISSING
+    ends = row.get(f"{name}_interval")
+    return n.score(row[name] * percent, [end * percent for end in ends] if ends else None, sign)
