@@ -184,7 +184,7 @@ def test_tasks_and_a_diagnostic_baseline_end_the_run(inputs, asked, tmp_path):
     assert "What they can still do" in page and "diagnostic task" in page and "mills exact match" in page
     # another file of examples asks again, and only that
     path = tmp_path / "glue" / "SST-2" / "dev.tsv"
-    path.write_text(path.read_text().replace("dull", "gray"), encoding="utf-8")
+    path.write_text(path.read_text().replace("\t1\n", " indeed\t1\n"), encoding="utf-8")
     _, ran = go(inputs, out, tasks=asked, plan=plan, score=score, distill=distill)
     assert ran == [f"tasks/{name}" for name in names]
 
