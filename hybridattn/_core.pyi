@@ -186,7 +186,7 @@ class Distiller:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         clip: float = 1.0,
-        micro_batch: int = 1,
+        micro_batch: int = 0,
         layers: Sequence[int] | None = None,
         recompute: bool = False,
     ) -> Self: ...

@@ -33,8 +33,8 @@ class Settings:
     """What the three training steps share; all are keywords of `align`, `distill` and `finetune`.
 
     seed: order of the windows and start of the linear mixers. warmup_steps: steps over which both rates ramp
-    up from 0. micro_batch: windows per forward and backward pass; memory grows with it, the gradient is that
-    of the whole batch. recompute: in steps 2 and 3 keep only each layer's input and run the layer again in
+    up from 0. micro_batch: windows per forward and backward pass, 0: as many as make up 512 tokens; memory
+    grows with it, the gradient is that of the whole batch. recompute: in steps 2 and 3 keep only each layer's input and run the layer again in
     the backward pass: the same gradients, a seventh of the activations, one more forward pass. betas, eps,
     weight_decay: AdamW. clip: gradients are scaled down to this norm. checkpoint: a folder or .safetensors
     file to resume from when it exists, written every `checkpoint_steps` steps or `checkpoint_seconds`
@@ -44,7 +44,7 @@ class Settings:
 
     seed: int = 0
     warmup_steps: int = 0
-    micro_batch: int = 1
+    micro_batch: int = 0
     recompute: bool = False
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
@@ -57,7 +57,7 @@ class Settings:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 1), ("checkpoint_steps", 1)):
+        for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 0), ("checkpoint_steps", 1)):
             check_int(name, getattr(self, name), low)
         for name, above in (
             ("eps", True),

@@ -113,7 +113,7 @@ typedef struct {
     ha_stage stage;
     float beta1, beta2, eps, weight_decay,
         clip;        /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
-    int micro_batch; /* windows that go through the model together */
+    int micro_batch; /* windows that go through the model together; 0: as many as make up 512 tokens */
     int recompute;   /* run each layer again in the backward pass instead of keeping what it saves */
 } ha_train_options;
 

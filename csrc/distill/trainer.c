@@ -5,6 +5,8 @@
 
 #include "distill/distill.h"
 
+enum { MICRO_ROWS = 512 }; /* a matrix product of fewer rows is far from the machine's speed */
+
 struct ha_trainer {
     ha_model *student;
     const ha_model *teacher;
@@ -189,9 +191,10 @@ static ha_status accumulate(ha_trainer *t, const ha_windows *w, const ha_train_d
     const work s = {w, data, 1.0f / (float)terms, arena, check};
     for (int i = 0; i < n_losses; i++)
         loss[i] = 0.0;
-    for (int from = 0; from < w->count; from += t->options.micro_batch) {
+    for (int from = 0, to; from < w->count; from = to) {
+        const int micro = t->options.micro_batch;
         size_t mark = ha_arena_mark(arena);
-        int to = from + t->options.micro_batch < w->count ? from + t->options.micro_batch : w->count;
+        to = micro == 0 ? ha_windows_group(w, from, MICRO_ROWS) : micro < w->count - from ? from + micro : w->count;
         ha_batch batch;
         HA_TRY(ha_windows_batch(w, from, to, 1, arena, &batch));
         if (align)

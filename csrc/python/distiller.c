@@ -70,7 +70,7 @@ static int check_options(const ha_train_options *o)
         {"eps", (double)o->eps, o->eps > 0.0f && o->eps < INFINITY},
         {"weight_decay", (double)o->weight_decay, o->weight_decay >= 0.0f && o->weight_decay < INFINITY},
         {"clip", (double)o->clip, o->clip >= 0.0f && o->clip < INFINITY},
-        {"micro_batch", o->micro_batch, o->micro_batch >= 1},
+        {"micro_batch", o->micro_batch, o->micro_batch >= 0},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (!rules[i].ok) {
@@ -88,7 +88,7 @@ static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwa
                             "clip",    "micro_batch", "layers", "recompute", NULL};
     PyObject *student, *teacher = Py_None, *layers = Py_None;
     const char *stage_name = "align";
-    ha_train_options o = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f, .micro_batch = 1};
+    ha_train_options o = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f};
     uint8_t *flags = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOp:Distiller", names, &student, &teacher, &stage_name,
                                      &o.beta1, &o.beta2, &o.eps, &o.weight_decay, &o.clip, &o.micro_batch, &layers,
@@ -440,13 +440,14 @@ static PyGetSetDef getset[] = {
 static PyType_Slot type_slots[] = {
     {Py_tp_doc,
      "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
-     "clip=1.0, micro_batch=1, layers=None, recompute=False)\n--\n\n"
+     "clip=1.0, micro_batch=0, layers=None, recompute=False)\n--\n\n"
      "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
      "softmax mixers,\n"
      "'distill' minimises the distance that KLScorer.measure names, KL(teacher || student) for language models; "
      "'finetune' the next-token cross-entropy, or the loss of the model's task against labels; AdamW, gradients "
      "clipped to norm\n"
-     "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time. "
+     "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time, or (0) as many as "
+     "make up 512 tokens. "
      "`recompute` runs each layer again in the backward pass: less memory, the same gradients."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},

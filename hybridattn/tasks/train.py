@@ -41,8 +41,8 @@ def finetune(
     both rise over the share `warmup` of the steps and fall to 0 along a straight line. callback(step, model)
     is called after every `callback_steps` steps (by default an epoch's) and at the end, to evaluate; a run
     that is resumed may call it again for the step it resumes at. settings: see `training.Settings`, with
-    betas (.9, .999), as BERT has them, and whole batches at a time unless told; with a checkpoint a run that
-    was stopped goes on as if it had not been. Raises ConfigError, DataError, CheckpointError.
+    betas (.9, .999), as BERT has them; with a checkpoint a run that was stopped goes on as if it had not
+    been. Raises ConfigError, DataError, CheckpointError.
     """
     task = head_of(model)
     for name, value in (("batch_size", batch_size), ("callback_steps", callback_steps), ("steps", steps)):
@@ -57,7 +57,6 @@ def finetune(
     options = Settings(
         **{
             "betas": (0.9, 0.999),
-            "micro_batch": batch_size,
             "warmup_steps": round(warmup * steps),
             **settings,
         }
