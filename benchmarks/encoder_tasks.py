@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from hybridattn.glue.tsv import read_file
 class Sentences:
     """Single sentences of two classes. `name`: how the table calls them."""
 
-    head = {"kind": "classify", "num_labels": 2}
+    head: ClassVar = {"kind": "classify", "num_labels": 2}
     batch, epochs, shown = 32, 2.0, ("score",)
 
     def __init__(self, name: str, task: glue.Task, train: list[glue.Example], held: list[glue.Example]):
@@ -63,7 +63,8 @@ class Spans:
     are left out of training; those without an answer of asking too.
     """
 
-    name, head = "disfl_qa", {"kind": "span"}
+    name = "disfl_qa"
+    head: ClassVar = {"kind": "span"}
     batch, epochs, shown = 8, 4.0, ("exact", "f1")
 
     def __init__(self, train: int, held: int):
