@@ -62,7 +62,8 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> str:
 # In the order of the numbers by which the core knows them.
 NORMS = ("rms", "layer")
 BLOCKS = ("pre", "post", "parallel")
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
+ACTIVATIONS = ("none", "gelu", "gelu_tanh", "relu", "silu", "sigmoid", "tanh")  # in the order of C
+MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 SWIGLU = "swiglu"
 _LM_HEAD = ("lm_head", "head_bias", "head_transform")
 _BOOLS = (
@@ -111,7 +112,7 @@ class TaskHead:
             "task": TASKS.index(self.kind),
             "num_labels": self.num_labels,
             "task_pool": POOLS.index(self.pool),
-            "task_pooler": POOLERS.index(self.pooler),
+            "task_pooler": ACTIVATIONS.index(self.pooler),
             "task_bias": int(self.bias),
         }
 
@@ -193,9 +194,9 @@ class ModelConfig:
             check_bool(name, getattr(self, name))
         check_choice("norm", self.norm, NORMS)
         check_choice("block", self.block, BLOCKS)
-        check_choice("mlp", self.mlp, (SWIGLU, *ACTIVATIONS))
+        check_choice("mlp", self.mlp, (SWIGLU, *MLP_ACTIVATIONS))
         if self.head_transform and self.mlp == SWIGLU:
-            raise refuse("mlp", self.mlp, f"with head_transform {', '.join(ACTIVATIONS)}")
+            raise refuse("mlp", self.mlp, f"with head_transform {', '.join(MLP_ACTIVATIONS)}")
         if self.task is not None and any(getattr(self, name) for name in _LM_HEAD):
             raise refuse("lm_head", True, "false beside a task, without head_bias and head_transform")
         if self.positions and self.max_positions != self.positions:
@@ -238,7 +239,7 @@ class ModelConfig:
             "norm": NORMS.index(self.norm),
             "block": BLOCKS.index(self.block),
             "mlp_plain": self.mlp != SWIGLU,
-            "act": 0 if self.mlp == SWIGLU else ACTIVATIONS.index(self.mlp),
+            "act": ACTIVATIONS.index("none" if self.mlp == SWIGLU else self.mlp),
             "positions": self.positions,
             "position_offset": self.position_offset,
             "segments": self.segments,

@@ -406,7 +406,7 @@ CASES = [
     layer_norm("far_from_zero", 9, 50, mean=30.0),
     *(
         case
-        for kind in ("gelu", "gelu_tanh", "relu", "silu")
+        for kind in ("none", "gelu", "gelu_tanh", "relu", "silu", "sigmoid", "tanh")
         for case in (
             activation(kind, "one_number", 1, 1),
             activation(kind, "odd", 19, 33),

@@ -61,6 +61,43 @@ static void k_sigmoid(size_t n, const float *x, float *y)
     MAP(n, { STORE(y, v_sigmoid(LOAD(x))); });
 }
 
+static void k_sigmoid_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    MAP(n, {
+        vf s = v_sigmoid(LOAD(x));
+        STORE(dx, LOAD(dy) * (s * (v_set(1.0f) - s)));
+    });
+}
+
+INLINE vf v_tanh(vf x)
+{
+    return v_set(2.0f) * v_sigmoid(v_set(2.0f) * x) - v_set(1.0f);
+}
+
+static void k_tanh(size_t n, const float *x, float *y)
+{
+    MAP(n, { STORE(y, v_tanh(LOAD(x))); });
+}
+
+static void k_tanh_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    MAP(n, {
+        vf t = v_tanh(LOAD(x));
+        STORE(dx, LOAD(dy) * (v_set(1.0f) - t * t));
+    });
+}
+
+static void k_same(size_t n, const float *x, float *y)
+{
+    MAP(n, { STORE(y, LOAD(x)); });
+}
+
+static void k_same_backward(size_t n, const float *x, const float *dy, float *dx)
+{
+    (void)x;
+    MAP(n, { STORE(dx, LOAD(dy)); });
+}
+
 static void k_silu(size_t n, const float *x, float *y)
 {
     MAP(n, {

@@ -64,10 +64,6 @@ typedef struct {
 
     /* elementwise, n items; in place is fine ------------------------------------------------------------------- */
     void (*exp)(size_t n, const float *x, float *y);
-    void (*sigmoid)(size_t n, const float *x, float *y);
-    void (*silu)(size_t n, const float *x, float *y);
-    /* dx = dy * silu'(x) */
-    void (*silu_backward)(size_t n, const float *x, const float *dy, float *dx);
     /* y = f(x) by ha_act, and dx = dy * f'(x) */
     void (*act[HA_ACTS])(size_t n, const float *x, float *y);
     void (*act_backward[HA_ACTS])(size_t n, const float *x, const float *dy, float *dx);
@@ -140,5 +136,16 @@ typedef struct {
 
 /* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512) if it can run here. */
 const ha_kernels *ha_kernels_get(void);
+
+/* y = f(x) and dx = dy * f'(x), n items on the calling thread; in place is fine */
+static inline void ha_activate(ha_act f, size_t n, const float *x, float *y)
+{
+    ha_kernels_get()->act[f](n, x, y);
+}
+
+static inline void ha_activate_backward(ha_act f, size_t n, const float *x, const float *dy, float *dx)
+{
+    ha_kernels_get()->act_backward[f](n, x, dy, dx);
+}
 
 #endif

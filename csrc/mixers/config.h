@@ -15,15 +15,14 @@ typedef enum { HA_BLOCK_PRE, HA_BLOCK_POST, HA_BLOCK_PARALLEL } ha_block_form;
 
 /* A head that answers one question about a sequence: its class, its values, or where in it a span starts and ends. */
 typedef enum { HA_TASK_NONE, HA_TASK_CLASSIFY, HA_TASK_REGRESS, HA_TASK_SPAN } ha_task_kind;
-typedef enum { HA_POOLER_NONE, HA_POOLER_TANH, HA_POOLER_RELU } ha_pooler;
 
 /* logits = classifier(act(pooler(pool(hidden)))), or classifier(hidden) of every token for spans */
 typedef struct {
     ha_task_kind kind;
     int labels; /* classes, values, or 2: start and end */
     ha_pool_kind pool;
-    ha_pooler pooler; /* a dense layer and its activation, before the classifier */
-    int bias;         /* the classifier has one */
+    ha_act pooler; /* a dense layer and its activation, before the classifier */
+    int bias;      /* the classifier has one */
 } ha_task;
 
 typedef struct {

@@ -5,13 +5,13 @@
 static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
 {
     (void)mixer, (void)pass;
-    ha_activate(HA_SIGMOID, (size_t)t->heads, t->part[0], t->beta);
+    ha_activate(HA_ACT_SIGMOID, (size_t)t->heads, t->part[0], t->beta);
 }
 
 static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
 {
     (void)mixer, (void)pass;
-    ha_activate_backward(HA_SIGMOID, (size_t)t->heads, t->part[0], d->beta, d->part[0]);
+    ha_activate_backward(HA_ACT_SIGMOID, (size_t)t->heads, t->part[0], d->beta, d->part[0]);
 }
 
 static const ha_recurrent frame = {

@@ -22,7 +22,7 @@ static const ha_recurrent frame = {
     .gate = HA_GATE_CHANNEL,
     .part = {[OUTPUT] = {"g"}, [DECAY] = {"w", "w_bias", .rank = RANK}},
     .has_output_gate = 1,
-    .output = HA_SILU,
+    .output = HA_ACT_SILU,
     .norm = HA_OUTPUT_NORM_HEAD,
     .gates = gates,
     .gates_backward = gates_backward,

@@ -14,7 +14,7 @@ static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
 {
     const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
-    ha_activate(HA_SIGMOID, (size_t)t->heads, t->part[BETA], t->beta);
+    ha_activate(HA_ACT_SIGMOID, (size_t)t->heads, t->part[BETA], t->beta);
     for (int h = 0; h < t->heads; h++)
         ha_decay(t->dim, a_log[h], t->part[DECAY] + h * t->dim, t->g + h * t->dim);
 }
@@ -22,7 +22,7 @@ static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
 static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
 {
     const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
-    ha_activate_backward(HA_SIGMOID, (size_t)t->heads, t->part[BETA], d->beta, d->part[BETA]);
+    ha_activate_backward(HA_ACT_SIGMOID, (size_t)t->heads, t->part[BETA], d->beta, d->part[BETA]);
     for (int h = 0; h < t->heads; h++)
         ha_decay_backward(t->dim, a_log[h], t->part[DECAY] + h * t->dim, d->g + h * t->dim,
                           d->part[DECAY] + h * t->dim);
@@ -34,7 +34,7 @@ static const ha_recurrent frame = {
     .part =
         {[OUTPUT] = {"g", .rank = RANK}, [BETA] = {"b", .per = HA_PER_HEAD}, [DECAY] = {"f", "dt_bias", .rank = RANK}},
     .has_output_gate = 1,
-    .output = HA_SIGMOID,
+    .output = HA_ACT_SIGMOID,
     .norm = HA_OUTPUT_NORM_HEAD,
     .unit = 1,
     .decays = 1,

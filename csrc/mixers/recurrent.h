@@ -13,7 +13,7 @@
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
 
-#include "mixers/activation.h"
+#include "kernels/kernels.h"
 #include "mixers/mixer.h"
 #include "ops/ops.h"
 
@@ -27,7 +27,7 @@ typedef struct {
     const char *name, *bias;
     ha_part_width per;
     int rank;
-    ha_activation inner; /* f */
+    ha_act inner; /* f */
 } ha_part;
 
 /* One token, for the functions of a kind: logits of the parts with their biases, k as the frame made it; to fill: what the
@@ -58,7 +58,7 @@ typedef struct {
     ha_gate gate;
     ha_part part[HA_MAX_PARTS]; /* ends at the first without a name */
     int has_output_gate;        /* the first part gates the output through f = output */
-    ha_activation output;
+    ha_act output;
     ha_output_norm norm;
     int unit, has_key;
     int slots;  /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */

@@ -126,7 +126,7 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
     const ha_kernels *kernel = ha_kernels_get();
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
-    const ha_activation act = mixer->option[HA_OPTION_SILU] ? HA_SILU : HA_LINEAR;
+    const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
     const int norm = mixer->config->qk_norm;
     const float shrink = 1.0f / sqrtf((float)dim);
     HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
@@ -177,7 +177,7 @@ static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int w
                                 float *dy, float *dx)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const ha_activation act = mixer->option[HA_OPTION_SILU] ? HA_SILU : HA_LINEAR;
+    const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
     const int dim = l->dim;
     const float factor = which == 0 ? 1.0f / sqrtf((float)dim) : 1.0f;
     if (which < 2 && l->frame->unit)

@@ -16,7 +16,7 @@ static const ha_recurrent frame = {
     .gate = HA_GATE_HEAD,
     .part = {{"g"}},
     .has_output_gate = 1,
-    .output = HA_SILU,
+    .output = HA_ACT_SILU,
     .norm = HA_OUTPUT_NORM_HEAD,
     .gates = gates,
 };

@@ -41,9 +41,9 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_ADD,
     .gate = HA_GATE_CHANNEL,
-    .part = {[OUTPUT] = {"g", .rank = RANK}, [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_TANH}},
+    .part = {[OUTPUT] = {"g", .rank = RANK}, [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_ACT_TANH}},
     .has_output_gate = 1,
-    .output = HA_SIGMOID,
+    .output = HA_ACT_SIGMOID,
     .has_key = 1,
     .init = init,
     .gates = gates,

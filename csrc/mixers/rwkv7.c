@@ -32,8 +32,8 @@ static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
 {
     const size_t inner = (size_t)t->heads * (size_t)t->dim;
     (void)mixer, (void)pass;
-    ha_activate(HA_SIGMOID, inner, t->part[DECAY], t->g);
-    ha_activate(HA_SIGMOID, inner, t->part[RATE], t->a);
+    ha_activate(HA_ACT_SIGMOID, inner, t->part[DECAY], t->g);
+    ha_activate(HA_ACT_SIGMOID, inner, t->part[RATE], t->a);
     for (int h = 0; h < t->heads; h++) {
         const float inverse = inverse_length(t->dim, t->k + (ptrdiff_t)h * t->dim);
         for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
@@ -50,7 +50,7 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
     const size_t inner = (size_t)t->heads * (size_t)t->dim;
     float *rate = d->part[RATE], *decay = d->part[DECAY];
     (void)mixer, (void)pass;
-    ha_activate(HA_SIGMOID, inner, t->part[RATE], rate); /* until its gradient takes the place */
+    ha_activate(HA_ACT_SIGMOID, inner, t->part[RATE], rate); /* until its gradient takes the place */
     for (int h = 0; h < t->heads; h++) {
         const float inverse = inverse_length(t->dim, t->k + (ptrdiff_t)h * t->dim);
         float along = 0.0f;
@@ -70,11 +70,11 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_ERASE,
     .gate = HA_GATE_CHANNEL,
-    .part = {[OUTPUT] = {"g", .rank = RANK, .inner = HA_SIGMOID},
-             [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_TANH},
+    .part = {[OUTPUT] = {"g", .rank = RANK, .inner = HA_ACT_SIGMOID},
+             [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_ACT_TANH},
              [RATE] = {"a", "a_bias", .rank = RANK}},
     .has_output_gate = 1,
-    .output = HA_LINEAR,
+    .output = HA_ACT_NONE,
     .has_key = 1,
     .init = init,
     .gates = gates,

@@ -62,7 +62,7 @@ ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_o
                                  keep ? x.read_states : NULL, arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
     for (int r = 0; r < batch->rows; r++)
-        ha_activate(HA_SILU, (size_t)l->inner, x.raw + (ptrdiff_t)r * l->inner, o + (ptrdiff_t)r * l->inner);
+        ha_activate(HA_ACT_SILU, (size_t)l->inner, x.raw + (ptrdiff_t)r * l->inner, o + (ptrdiff_t)r * l->inner);
     return HA_OK;
 }
 
@@ -83,7 +83,7 @@ ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * l->inner;
-        ha_activate_backward(HA_SILU, (size_t)l->inner, x.raw + at, d_o + at, draw + at);
+        ha_activate_backward(HA_ACT_SILU, (size_t)l->inner, x.raw + at, d_o + at, draw + at);
     }
     HA_TRY(
         ha_recurrence_backward(&x.read, batch, &x.summed, NULL, x.read_states, draw, l->inner, NULL, &dsummed, arena));

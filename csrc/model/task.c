@@ -1,5 +1,5 @@
 /* The head of a task: pool, dense layer and activation, classifier; or a classifier of every token for spans. */
-#include "mixers/activation.h"
+#include "kernels/kernels.h"
 #include "model/parts.h"
 #include "ops/ops.h"
 
@@ -13,17 +13,12 @@ ha_status ha_task_declare(ha_model *m)
 {
     const ha_task *task = &m->config.task;
     const int d = m->config.hidden_size;
-    if (task->pooler != HA_POOLER_NONE) {
+    if (task->pooler != HA_ACT_NONE) {
         HA_TRY(add(m, "pooler.weight", d, d, &m->pooler));
         HA_TRY(add(m, "pooler.bias", d, 0, &m->pooler_bias));
     }
     HA_TRY(add(m, "classifier.weight", task->labels, d, &m->classifier));
     return task->bias ? add(m, "classifier.bias", task->labels, 0, &m->classifier_bias) : HA_OK;
-}
-
-static ha_activation activation(const ha_task *task)
-{
-    return task->pooler == HA_POOLER_TANH ? HA_TANH : HA_RELU;
 }
 
 ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float *hidden, ha_arena *arena,
@@ -44,7 +39,7 @@ ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float 
         HA_PUSH(run->act, arena, wide);
         ha_linear_forward(rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler),
                           ha_at(m->weights, m->pooler_bias), 0.0f, run->dense, d);
-        ha_activate(activation(task), wide, run->dense, run->act);
+        ha_act_forward(task->pooler, wide, run->dense, run->act);
     }
     HA_PUSH(run->logits, arena, (size_t)rows * (size_t)task->labels);
     ha_linear_forward(rows, d, task->labels, 1.0f, run->act ? run->act : run->input, d,
@@ -69,7 +64,7 @@ ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_ta
                        dlogits, n, 0.0f, dact, d, ha_grad_at(grads, m->classifier),
                        ha_grad_at(grads, m->classifier_bias));
     if (run->act) {
-        ha_activate_backward(activation(task), (size_t)run->rows * (size_t)d, run->dense, dact, dact);
+        ha_activate_backward(task->pooler, (size_t)run->rows * (size_t)d, run->dense, dact, dact);
         ha_linear_backward(run->rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), dact, d, 0.0f, dinput,
                            d, ha_grad_at(grads, m->pooler), ha_grad_at(grads, m->pooler_bias));
     }

@@ -260,11 +260,14 @@ int ha_call_feature(ha_call *call, const char *name, PyObject *x_arg, PyObject *
 ha_act ha_call_act(ha_call *call, const char *name)
 {
     static const char *const names[] = {
-        [HA_ACT_GELU] = "gelu", [HA_ACT_GELU_TANH] = "gelu_tanh", [HA_ACT_RELU] = "relu", [HA_ACT_SILU] = "silu"};
+        [HA_ACT_NONE] = "none", [HA_ACT_GELU] = "gelu", [HA_ACT_GELU_TANH] = "gelu_tanh",
+        [HA_ACT_RELU] = "relu", [HA_ACT_SILU] = "silu", [HA_ACT_SIGMOID] = "sigmoid",
+        [HA_ACT_TANH] = "tanh"};
     int kind = 0;
     while (kind < HA_ACTS && strcmp(names[kind], name) != 0)
         kind++;
-    ha_call_require(call, kind < HA_ACTS, "kind is '%s', allowed are gelu, gelu_tanh, relu and silu", name);
+    ha_call_require(call, kind < HA_ACTS,
+                    "kind is '%s', allowed are none, gelu, gelu_tanh, relu, silu, sigmoid and tanh", name);
     return (ha_act)kind;
 }
 

@@ -135,7 +135,7 @@ PyMethodDef ha_ops_norm[] = {
     HA_FUNCTION(layer_norm_vjp,
                 "layer_norm_vjp(x, weight, bias, dy, *, eps=1e-5)\n--\n\ndy [T,d] -> dx, dweight, dbias."),
     HA_FUNCTION(activation, "activation(x, *, kind='gelu')\n--\n\nx [T,f]; kind: 'gelu' (x Phi(x)), 'gelu_tanh' (its "
-                            "form with a tanh), 'relu' or 'silu'."),
+                            "form with a tanh), 'relu', 'silu', 'sigmoid', 'tanh' or 'none'."),
     HA_FUNCTION(activation_vjp, "activation_vjp(x, dy, *, kind='gelu')\n--\n\ndy [T,f] -> dx."),
     {0},
 };

@@ -101,18 +101,18 @@ static int get_inv_freq(PyObject *dict, int half, float **out)
 /* The head of a task, by the numbers of its enums; all left out: none. */
 static int parse_task(PyObject *config, ha_task *task)
 {
-    int kind = HA_TASK_NONE, pool = HA_POOL_FIRST, pooler = HA_POOLER_NONE;
+    int kind = HA_TASK_NONE, pool = HA_POOL_FIRST, pooler = HA_ACT_NONE;
     if (get_int_if(config, "task", HA_TASK_NONE, HA_TASK_SPAN, &kind) < 0)
         return -1;
     if (kind != HA_TASK_NONE && (get_int(config, "num_labels", 1, 1 << 20, &task->labels) < 0 ||
                                  get_int(config, "task_pool", HA_POOL_FIRST, HA_POOL_MEAN, &pool) < 0 ||
-                                 get_int(config, "task_pooler", HA_POOLER_NONE, HA_POOLER_RELU, &pooler) < 0 ||
+                                 get_int(config, "task_pooler", HA_ACT_NONE, HA_ACTS - 1, &pooler) < 0 ||
                                  get_int(config, "task_bias", 0, 1, &task->bias) < 0))
         return -1;
     task->kind = (ha_task_kind)kind;
     task->pool = (ha_pool_kind)pool;
-    task->pooler = (ha_pooler)pooler;
-    if (kind == HA_TASK_SPAN && (task->labels != 2 || pooler != HA_POOLER_NONE)) {
+    task->pooler = (ha_act)pooler;
+    if (kind == HA_TASK_SPAN && (task->labels != 2 || pooler != HA_ACT_NONE)) {
         PyErr_SetString(PyExc_ValueError, "config num_labels of a span is 2, for start and end, without a pooler");
         return -1;
     }

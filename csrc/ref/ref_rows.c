@@ -46,15 +46,30 @@ void ref_layer_norm(int rows, int d, const double *x, const double *w, const dou
     }
 }
 
-/* x Phi(x); x / 2 (1 + tanh(sqrt(2 / pi) (x + .044715 x^3))); max(x, 0); x sigmoid(x) */
+static double activation(ha_act kind, double x)
+{
+    switch (kind) {
+    case HA_ACT_GELU:
+        return 0.5 * x * erfc(-x / sqrt(2.0));
+    case HA_ACT_GELU_TANH:
+        return 0.5 * x * (1.0 + tanh(sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+    case HA_ACT_RELU:
+        return fmax(x, 0.0);
+    case HA_ACT_SILU:
+        return x * ref_sigmoid(x);
+    case HA_ACT_SIGMOID:
+        return ref_sigmoid(x);
+    case HA_ACT_TANH:
+        return tanh(x);
+    default:
+        return x;
+    }
+}
+
 void ref_activation(ha_act kind, size_t n, const double *x, double *y)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = kind == HA_ACT_GELU ? 0.5 * x[i] * erfc(-x[i] / sqrt(2.0))
-               : kind == HA_ACT_GELU_TANH
-                   ? 0.5 * x[i] * (1.0 + tanh(sqrt(2.0 / M_PI) * (x[i] + 0.044715 * x[i] * x[i] * x[i])))
-               : kind == HA_ACT_RELU ? fmax(x[i], 0.0)
-                                     : x[i] * ref_sigmoid(x[i]);
+        y[i] = activation(kind, x[i]);
 }
 
 /* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i; channels behind are as they were */

@@ -63,12 +63,12 @@ static void one_head(ha_task wanted)
 
 static void heads(void)
 {
-    one_head((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_LAST, HA_POOLER_NONE, 0});
-    one_head((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_FIRST, HA_POOLER_TANH, 1});
-    one_head((ha_task){HA_TASK_REGRESS, 3, HA_POOL_MEAN, HA_POOLER_RELU, 1});
-    one_head((ha_task){HA_TASK_REGRESS, 1, HA_POOL_LAST, HA_POOLER_NONE, 0});
+    one_head((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_LAST, HA_ACT_NONE, 0});
+    one_head((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_FIRST, HA_ACT_TANH, 1});
+    one_head((ha_task){HA_TASK_REGRESS, 3, HA_POOL_MEAN, HA_ACT_RELU, 1});
+    one_head((ha_task){HA_TASK_REGRESS, 1, HA_POOL_LAST, HA_ACT_NONE, 0});
     /* no bias: over positions it cancels, its gradient is 0 */
-    one_head((ha_task){HA_TASK_SPAN, 2, HA_POOL_FIRST, HA_POOLER_NONE, 0});
+    one_head((ha_task){HA_TASK_SPAN, 2, HA_POOL_FIRST, HA_ACT_NONE, 0});
 }
 
 /* The slope of the distance by the gates, and what a step of each stage does to the loss. */
@@ -112,9 +112,9 @@ static void trained(ha_task wanted)
 
 static void stages(void)
 {
-    trained((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_LAST, HA_POOLER_NONE, 0});
-    trained((ha_task){HA_TASK_REGRESS, 3, HA_POOL_MEAN, HA_POOLER_TANH, 1});
-    trained((ha_task){HA_TASK_SPAN, 2, HA_POOL_FIRST, HA_POOLER_NONE, 1});
+    trained((ha_task){HA_TASK_CLASSIFY, 3, HA_POOL_LAST, HA_ACT_NONE, 0});
+    trained((ha_task){HA_TASK_REGRESS, 3, HA_POOL_MEAN, HA_ACT_TANH, 1});
+    trained((ha_task){HA_TASK_SPAN, 2, HA_POOL_FIRST, HA_ACT_NONE, 1});
 }
 
 int main(void)
