@@ -17,6 +17,7 @@ class Sentences:
 
     head: ClassVar = {"kind": "classify", "num_labels": 2}
     batch, epochs, shown = 32, 2.0, ("score",)
+    share = 1.0  # of the steps that are asked for
 
     def __init__(self, name: str, task: glue.Task, train: list[glue.Example], held: list[glue.Example]):
         self.name, self.task = name, task
@@ -66,6 +67,7 @@ class Spans:
     name = "disfl_qa"
     head: ClassVar = {"kind": "span"}
     batch, epochs, shown = 8, 4.0, ("exact", "f1")
+    share = 0.4  # its steps are of windows, ten times as long as sentences
 
     def __init__(self, train: int, held: int):
         drawn = choices.draw_some(squad.builtin("disfl_qa").questions, 1 << 30, 0)

@@ -71,8 +71,8 @@ class Lab:
         return model
 
     def _probe(self):
-        args, spec = self.args, {"kind": self.args.mixer}
-        return ha.align(self.teacher, spec, self.train.data, args.align_steps, self.task.batch)
+        spec, steps = {"kind": self.args.mixer}, round(self.task.share * self.args.align_steps)
+        return ha.align(self.teacher, spec, self.train.data, steps, self.task.batch)
 
     def layers(self, row: str) -> list[int]:
         if row in ("teacher", "all-linear"):
@@ -92,8 +92,9 @@ class Lab:
         found["parameters"] = int(model.num_parameters)
         if row != "teacher":
             found["before"] = self.quality(model, teacher)
+            steps = round(self.task.share * args.distill_steps)
             rates = {"lr_mixers": args.distill_lr, "lr_rest": args.distill_lr / 10.0}
-            ha.distill(model, self.teacher, self.train.data, args.distill_steps, self.task.batch, **rates)
+            ha.distill(model, self.teacher, self.train.data, steps, self.task.batch, **rates)
         return found | self.quality(model, teacher)
 
     def _has(self, row: str, layers: list[int]) -> bool:
