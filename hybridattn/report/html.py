@@ -79,8 +79,8 @@ def _table(block: d.Table) -> str:
 
 
 def _cell(text: str) -> str:
-    """A table cell; the standard error is set smaller than the mean."""
-    return re.sub(r"(±\u00a0[\d.,]+)", r"<small>\1</small>", _inline(text))
+    """A table cell; a standard error or an interval is set smaller than its value."""
+    return re.sub(r"(±\u00a0[\d.,]+|\([+−]?[\d.]+ to [+−]?[\d.]+\))", r"<small>\1</small>", _inline(text))
 
 
 def _figure(block: d.Figure, figures: dict[str, Any]) -> str:

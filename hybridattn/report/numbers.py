@@ -73,6 +73,11 @@ def percent(fraction: float) -> str:
     return f"{value:.0f}%" if abs(value) >= 9.95 or value == 0 else f"{value:.1f}%"
 
 
+def millions(value: int | None) -> str:
+    """'134.5 M'."""
+    return MISSING if value is None else f"{value / 1e6:,.1f} M"
+
+
 def score(value: float | None, interval: Sequence[float] | None = None, sign: str = "") -> str:
     """Percent with its 95% interval: '61.5 (58.1 to 64.9)'; sign "+": a difference."""
     if value is None:

@@ -22,13 +22,14 @@ def section(results: dict[str, Any]) -> list[Any]:
     if teacher["glue"]:
         sets = n.layers(f"{name} ({row['examples']})" for name, row in teacher["glue"].items())
         notes.append(
-            f"**GLUE-style average:** mean score on {sets} examples; each label's name by its likelihood "
+            f"**GLUE-style:** the mean score on {sets} examples; each label's name by its likelihood "
             "after the question, with no example before it."
         )
     if teacher["squad"]:
         sets = n.layers(f"{name} ({row['total']})" for name, row in teacher["squad"].items())
         notes.append(
-            f"**Exact match, F1:** the first line written after each question of {sets}, in percent."
+            "**EM, F1:** exact match and overlap, in percent, of the answer with the first line written "
+            f"after each question of {sets}."
         )
     if teacher["recall"]:
         notes.append("**Recall:** synthetic prompts whose answer is in them; every token must be right.")
@@ -51,14 +52,14 @@ def _table(results: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
     header = ["model", "parameters", "cache"]
     header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"] if longest else []
     header.append("perplexity")
-    header += ["GLUE-style average"] if parts["average"] else []
-    header += [f"{name} {what}" for name in parts["squad"] for what in ("exact match", "F1")]
+    header += ["GLUE-style"] if parts["average"] else []
+    header += [f"{name} {what}" for name in parts["squad"] for what in ("EM", "F1")]
     header += [name.replace("_", " ") for name in parts["recall"]]
     full = verdict.cache_bytes(teacher, longest or max(results["lengths"]["all"]))
     rows = []
     for entry in entries:
         size = verdict.cache_bytes(entry, longest or max(results["lengths"]["all"]))
-        row = [verdict.label(entry["id"]), n.count(entry.get("parameters"))]
+        row = [verdict.label(entry["id"]), n.millions(entry.get("parameters"))]
         row.append(n.times(size / full if size is not None and full else None))
         if longest:
             row += [quality.time_pair(teacher, entry, what, longest)[1] for what in ("prefill", "decode")]

@@ -14,7 +14,7 @@ LABELS = {
     "all-linear": "all linear",
     "uniform": "uniform",
     "random": "random",
-    "diagnostic": "diagnostic task",
+    "diagnostic": "diagnostic",
     "chosen": "KL-chosen",
 }
 BASELINES = ("uniform", "random", "diagnostic")  # other choices of as many layers
