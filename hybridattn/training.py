@@ -37,9 +37,9 @@ class Settings:
     grows with it, the gradient is that of the whole batch. recompute: in steps 2 and 3 keep only each layer's
     input and run the layer again in the backward pass: the same gradients, a seventh of the activations, one
     more forward pass. betas, eps, weight_decay: AdamW. clip: gradients are scaled down to this norm.
-    checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps` steps or `checkpoint_seconds`
-    seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end. progress: show a bar with loss,
-    tokens per second and time left.
+    checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
+    steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
+    progress: show a bar with loss, tokens per second and time left.
     """
 
     seed: int = 0
