@@ -44,18 +44,17 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 def write_sheet(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write `content` as indented JSON for people and programs, whole or not at all; a number that is not
-    finite, which JSON has not, becomes null.
-    """
-    atomic_write(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `content` as indented JSON for people and programs, whole or not at all, made `finite`."""
+    atomic_write(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """`value` as JSON can hold it: None in the place of numbers that are not finite, at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager

@@ -258,6 +258,13 @@ PARTS: dict[str, type] = {
     "tasks": TasksPart,
     "samples": SamplesPart,
 }
+_PATHS = [
+    ("teacher", "model"),
+    ("text", "train"),
+    ("text", "heldout"),
+    ("tasks", "glue_data"),
+    ("tasks", "squad"),
+]
 _POSITIVE = [
     ("align", "tokens"),
     ("align", "seq_len"),
@@ -376,7 +383,13 @@ def _mixer(table: dict[str, Any]) -> dict[str, Any]:
 
 def _relative_to(table: dict[str, Any], folder: Path) -> None:
     """Paths in a recipe are relative to the recipe's own folder when they exist there."""
-    for part, key in (("teacher", "model"), ("text", "train"), ("text", "heldout"), ("tasks", "glue_data")):
-        value = table.get(part, {}).get(key) if isinstance(table.get(part), dict) else None
-        if isinstance(value, str) and value and (folder / value).exists():
-            table[part][key] = str((folder / value).resolve())
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(item) for item in value]
+        known = isinstance(value, str) and value and (folder / value).exists()
+        return str((folder / value).resolve()) if known else value
+
+    for part, key in _PATHS:
+        if isinstance(table.get(part), dict) and key in table[part]:
+            table[part][key] = placed(table[part][key])

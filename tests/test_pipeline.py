@@ -189,17 +189,36 @@ def test_tasks_and_a_diagnostic_baseline_end_the_run(inputs, asked, tmp_path):
     assert ran == [f"tasks/{name}" for name in names]
 
 
+def test_a_score_that_is_no_number_does_not_stop_the_report(inputs, tmp_path):
+    """A correlation of predictions with equal ratings is not defined."""
+    from hybridattn.report.tasks import section
+
+    (tmp_path / "STS-B").mkdir()
+    rows = "".join(f"A mill\tA river {i}\t2.5\n" for i in range(3))
+    (tmp_path / "STS-B" / "dev.tsv").write_text("sentence1\tsentence2\tscore\n" + rows, encoding="utf-8")
+    results, _ = go(inputs, tmp_path / "out", tasks={"glue": ["STS-B"], "glue_data": str(tmp_path)})
+    asked = results["models"][-1]["tasks"]
+    assert asked["glue"]["STS-B"]["score"] is None and asked["average"]["score"] is None
+    table = section(results)[1]
+    assert table.rows[-1][table.header.index("GLUE-style")] == "–"
+
+
 @pytest.mark.parametrize("change, message", [
     ({"tasks": {"glue": ["SST2x"]}}, "tasks.glue holds 'SST2x'; allowed: boolq, .*, CoLA"),
     ({"tasks": {"glue": ["SST-2"]}}, "tasks.glue_data is empty; SST-2 needs the folder of GLUE's files"),
     ({"tasks": {"glue": ["boolq/test"]}}, "tasks.glue holds 'boolq/test'; allowed: train or validation"),
     ({"tasks": {"glue": ["RTE"], "glue_data": "nowhere"}}, "no such file; allowed: a folder with GLUE's"),
-    ({"tasks": {"squad": ["nowhere.json"]}}, "nowhere.json"),
+    ({"tasks": {"squad": ["nowhere.json"]}}, "squad holds 'nowhere.json', no such file; allowed: a file, disfl"),
+    ({"tasks": {"squad": ["a/mills.json", "b/mills.json"]}}, "squad holds 'b/mills.json', another mills"),
     ({"tasks": {"recall": ["memory"]}}, "tasks.recall holds 'memory'; allowed: associative_recall"),
     ({"plan": {"diagnostic": "memory"}}, "plan.diagnostic is 'memory'; allowed: associative_recall"),
     ({"measure": {"dtype": "q9"}}, "q9"),
 ])  # fmt: skip
-def test_tasks_that_cannot_be_are_refused_before_any_work(inputs, tmp_path, change, message):
+def test_tasks_that_cannot_be_are_refused_before_any_work(inputs, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "mills.json").write_text(json.dumps(SQUAD), encoding="utf-8")
     with pytest.raises(HybridAttnError, match=message):
         go(inputs, tmp_path / "out", **change)
     assert not (tmp_path / "out" / "probe").exists()

@@ -53,6 +53,9 @@ def test_paths_are_relative_to_the_recipe(tmp_path):
     recipe = load(tmp_path, '[text]\ntrain = "text.txt"\n[teacher]\nmodel = "owner/name"')
     assert recipe.text.train == str(tmp_path / "text.txt")
     assert recipe.teacher.model == "owner/name"
+    recipe = load(tmp_path, '[tasks]\nsquad = ["disfl_qa", "text.txt"]\nglue_data = "."')
+    assert recipe.tasks.squad == ("disfl_qa", str(tmp_path / "text.txt"))
+    assert recipe.tasks.glue_data == str(tmp_path)
 
 
 def test_paths_of_the_command_line_are_not_relative_to_the_recipe(tmp_path):

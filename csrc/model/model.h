@@ -121,7 +121,8 @@ ha_status ha_task_declare(ha_model *model);
 /* Logits of hidden [batch rows, hidden], which the run refers to until its backward pass. */
 ha_status ha_task_forward(const ha_model *model, const ha_batch *batch, const float *hidden, ha_arena *arena,
                           ha_task_run *run);
-/* dhidden [batch rows, hidden] = gradient from dlogits [rows, labels]; grads [params.total] += unless NULL */
+/* dhidden [batch rows, hidden] = gradient from dlogits [rows, labels]; grads [params.total] += unless NULL; run->dense is
+ * overwritten */
 ha_status ha_task_backward(const ha_model *model, const ha_batch *batch, const ha_task_run *run, const float *dlogits,
                            float *dhidden, float *grads, ha_arena *arena);
 

@@ -1,5 +1,4 @@
 /* The head of a task: pool, dense layer and activation, classifier; or a classifier of every token for spans. */
-#include "kernels/kernels.h"
 #include "model/parts.h"
 #include "ops/ops.h"
 
@@ -64,9 +63,9 @@ ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_ta
                        dlogits, n, 0.0f, dact, d, ha_grad_at(grads, m->classifier),
                        ha_grad_at(grads, m->classifier_bias));
     if (run->act) {
-        ha_activate_backward(task->pooler, (size_t)run->rows * (size_t)d, run->dense, dact, dact);
-        ha_linear_backward(run->rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), dact, d, 0.0f, dinput,
-                           d, ha_grad_at(grads, m->pooler), ha_grad_at(grads, m->pooler_bias));
+        ha_act_backward(task->pooler, (size_t)run->rows * (size_t)d, run->dense, dact, NULL);
+        ha_linear_backward(run->rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), run->dense, d, 0.0f,
+                           dinput, d, ha_grad_at(grads, m->pooler), ha_grad_at(grads, m->pooler_bias));
     }
     if (task->kind != HA_TASK_SPAN)
         ha_pool_sequences_backward(task->pool, batch, d, dinput, dhidden);

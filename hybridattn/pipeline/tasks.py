@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
+from ..files import finite
 from ..recipe import Recipe
 from .store import fingerprint
 
@@ -42,16 +43,28 @@ def read(recipe: Recipe) -> TaskSets:
     from ..choices import draw_some
 
     part = recipe.tasks
-    splits, questions = {}, {}
+    splits: dict[str, Split] = {}
+    questions: dict[str, SquadData] = {}
     for entry in part.glue:
         whole = _split(entry, part.glue_data)
         drawn = draw_some(whole.examples, part.examples, recipe.seed)
+        _new("glue", entry, whole.task.name, splits)
         splits[whole.task.name] = replace(whole, examples=drawn)
     for entry in part.squad:
+        if entry not in squad.BUILTIN and not Path(entry).is_file():
+            known = ", ".join(squad.BUILTIN)
+            raise ConfigError(f"recipe: tasks.squad holds {entry!r}, no such file; allowed: a file, {known}")
         data = squad.builtin(entry) if entry in squad.BUILTIN else squad.read(entry)
         name = entry if entry in squad.BUILTIN else Path(entry).stem
+        _new("squad", entry, name, questions)
         questions[name] = replace(data, questions=draw_some(data.questions, part.questions, recipe.seed))
     return TaskSets(splits, questions)
+
+
+def _new(key: str, entry: str, name: str, known: Container[str]) -> None:
+    """Results are kept by name: refuse a second set of one."""
+    if name in known:
+        raise ConfigError(f"recipe: tasks.{key} holds {entry!r}, another {name}; allowed: each name once")
 
 
 def _split(entry: str, folder: str) -> Split:
@@ -114,7 +127,8 @@ def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
         found["recall"][name] = evaluate.recall(
             model, name, n=part.prompts, seq_len=part.seq_len, seed=seed, progress=job.progress
         )
-    return found | {"average": average(list(found["glue"].values()))}
+    result: dict[str, Any] = finite(found | {"average": average(list(found["glue"].values()))})
+    return result
 
 
 def average(scores: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -82,10 +82,8 @@ def _overview(results: dict[str, Any]) -> Table:
     if longest:
         header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"]
     rows: list[list[str]] = []
-    for model_id in _table_ids(results):
-        entry = (
-            verdict.random_entries(results)[0] if model_id == "random" else verdict.entry(results, model_id)
-        )
+    for model_id in verdict.table_ids(results):
+        entry = verdict.shown(results, model_id)
         before, after = (verdict.evaluation(results, model_id, w, train) for w in ("before", "after"))
         row = [_row_label(results, model_id), str(len(entry["softmax_layers"]))]
         row += ["0", "0"] if model_id == "teacher" else [_kl(before), _kl(after)]
@@ -113,7 +111,7 @@ def _overview(results: dict[str, Any]) -> Table:
 
 def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
     rows: list[list[str]] = []
-    for model_id in _table_ids(results):
+    for model_id in verdict.table_ids(results):
         before, after = (verdict.evaluation(results, model_id, w, length) for w in ("before", "after"))
         kls = ["0", "0"] if model_id == "teacher" else [_kl(before), _kl(after)]
         ppl = [
@@ -129,11 +127,6 @@ def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
         f"{n.count(length)} tokens at a time ({where}); {n.count(base.get('tokens'))} held-out tokens.",
         chosen_rows(rows),
     )
-
-
-def _table_ids(results: dict[str, Any]) -> list[str]:
-    present = {("random" if m["id"].startswith("random") else m["id"]) for m in results["models"]}
-    return [m for m in ("teacher", "all-linear", *verdict.BASELINES, "chosen") if m in present]
 
 
 def chosen_rows(rows: list[list[str]]) -> tuple[int, ...]:

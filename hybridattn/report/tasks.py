@@ -8,12 +8,11 @@ from . import numbers as n
 from . import quality, verdict
 from .blocks import Bullets, Details, Heading, Table
 
-ORDER = ("teacher", "all-linear", *verdict.BASELINES, "chosen")
-
 
 def section(results: dict[str, Any]) -> list[Any]:
     """Its blocks; none when no model was asked anything."""
-    entries = [m for m in (_entry(results, name) for name in ORDER) if m and m.get("tasks")]
+    entries = [verdict.shown(results, name) for name in verdict.table_ids(results)]
+    entries = [entry for entry in entries if entry.get("tasks")]
     if not entries:
         return []
     teacher = entries[0]["tasks"]
@@ -36,12 +35,6 @@ def section(results: dict[str, Any]) -> list[Any]:
     blocks.append(Bullets(notes))
     blocks.append(Details("Task by task, and less the teacher", [_tasks(entries)]))
     return blocks
-
-
-def _entry(results: dict[str, Any], name: str) -> dict[str, Any] | None:
-    if name == "random":
-        return next(iter(verdict.random_entries(results)), None)
-    return verdict.model(results, name)
 
 
 def _table(results: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
@@ -102,7 +95,8 @@ def _tasks(entries: list[dict[str, Any]]) -> Table:
 
 
 def _percent(row: dict[str, Any], name: str, percent: float, sign: str = "") -> str:
-    if name not in row:
+    """A score of `row` in percent, with its interval where that is known."""
+    if row.get(name) is None:
         return n.MISSING
-    ends = row.get(f"{name}_interval")
-    return n.score(row[name] * percent, [end * percent for end in ends] if ends else None, sign)
+    ends = row.get(f"{name}_interval") or [None]
+    return n.score(row[name] * percent, None if None in ends else [end * percent for end in ends], sign)

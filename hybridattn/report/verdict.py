@@ -55,6 +55,17 @@ def cell(found: dict[str, Any] | None, when: str, length: int) -> dict[str, Any]
     return ((found or {}).get(when) or {}).get(str(length))
 
 
+def table_ids(results: dict[str, Any]) -> list[str]:
+    """The rows of a table of models, in order; "random" stands for all random sets."""
+    present = {("random" if m["id"].startswith("random") else m["id"]) for m in results["models"]}
+    return [m for m in ("teacher", "all-linear", *BASELINES, "chosen") if m in present]
+
+
+def shown(results: dict[str, Any], model_id: str) -> dict[str, Any]:
+    """The entry that stands for a row of `table_ids`: the first random set for all."""
+    return random_entries(results)[0] if model_id == "random" else entry(results, model_id)
+
+
 def random_entries(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The entries of all random sets."""
     return [m for m in results["models"] if m["id"].startswith("random")]
