@@ -46,6 +46,9 @@ def check_bool(name: str, value: object) -> bool:
     return value
 
 
+# Far above any model: a damaged file that says more is refused before memory is asked for.
+MAX_LAYERS = MAX_HEAD_DIM = 1 << 16
+
 # In the order of the numbers by which the core knows them.
 TASKS = ("none", "classify", "regress", "span")
 POOLS = ("first", "last", "mean")
@@ -179,14 +182,14 @@ class ModelConfig:
         for name in (
             "vocab_size",
             "hidden_size",
-            "num_layers",
             "num_heads",
             "num_kv_heads",
-            "head_dim",
             "intermediate_size",
             "max_positions",
         ):
             check_int(name, getattr(self, name))
+        check_int("num_layers", self.num_layers, 1, MAX_LAYERS)
+        check_int("head_dim", self.head_dim, 1, MAX_HEAD_DIM)
         check_int("sliding_window", self.sliding_window, 0, 1 << 30)
         for name in ("positions", "position_offset", "segments"):
             check_int(name, getattr(self, name), 0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .config import check_int, check_number, refuse
+from .config import MAX_HEAD_DIM, check_int, check_number, refuse
 from .errors import ConfigError
 
 
@@ -33,6 +33,7 @@ def rope_frequencies(
     `dynamic` gives the unscaled frequencies: that is what it means up to max_position_embeddings.
     Raises ConfigError for an unknown type or a parameter that is missing or out of range.
     """
+    check_int("head_dim", head_dim, 1, MAX_HEAD_DIM)
     parameters = _parameters(hf)
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in _VARIANTS:
