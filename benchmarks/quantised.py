@@ -6,7 +6,7 @@ Perplexity on a UTF-8 text in windows of 512 tokens; decode speed of one sequenc
 tokens, the best of several runs; bytes of all weights. The default model is itself a Q4_1 file with a Q8_0
 embedding, read to float32: q4_1 gives it back, so its perplexity here says nothing of other models. --shuffle
 gives the same function with its channels in another order, so that blocks of 32 hold other numbers than those
-it was published in.
+it was published in. "calibrated": rounded by GPTQ on Wikipedia passages (fetched on first use).
 """
 
 import argparse
@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import hybridattn as ha
+from hybridattn import hub
 
-DTYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1")
+CALIBRATED = " calibrated"
+DTYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1", "q4_0 calibrated", "q4_1 calibrated")
 
 
 def decode_speed(model: ha.Model, prompt: np.ndarray, tokens: int, repeats: int) -> float:
@@ -57,12 +59,22 @@ def shuffled(model: ha.Model, seed: int = 0) -> ha.Model:
     return twin
 
 
+def stored(base: ha.Model, dtype: str, tokens: int) -> ha.Model:
+    """In that type, where it says so calibrated on the first `tokens` of the text that the demo trains on."""
+    if not dtype.endswith(CALIBRATED):
+        return base.astype(dtype)
+    text = ha.load_text(hub.fetch_text()[0])
+    data = ha.TokenData.from_text(text, base.tokenizer, 512, tokens)
+    return base.astype(dtype.removesuffix(CALIBRATED), calibration=data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--tokens", type=int, help="of the text, for perplexity (default: all)")
+    parser.add_argument("--calibration", type=int, default=16_384, help="tokens (default: %(default)s)")
     parser.add_argument("--shuffle", action="store_true", help="channels in another order")
     parser.add_argument("--contexts", type=int, nargs="*", default=[128, 2048, 8192])
     parser.add_argument("--steps", type=int, default=32, help="tokens of a decoding run")
@@ -77,7 +89,7 @@ def main() -> None:
     limit = base.model_config.max_positions - args.steps
     rows = []
     for dtype in args.dtypes:
-        model = base if dtype == "float32" else base.astype(dtype)
+        model = base if dtype == "float32" else stored(base, dtype, args.calibration)
         found = ha.perplexity(model, text, seq_len=512, max_tokens=args.tokens)
         speeds = {
             n: decode_speed(model, ids[: min(n, limit)], args.steps, args.repeats)
@@ -87,7 +99,7 @@ def main() -> None:
         rows.append({"dtype": dtype, "bytes": model.nbytes, "decode_tokens_per_second": speeds, **found})
         more = 100.0 * (found["ppl"] / rows[0]["ppl"] - 1.0)
         print(
-            f"{dtype:>9}  {model.nbytes / 1e6:7.1f} MB   perplexity {found['ppl']:8.4f} ({more:+.2f}%)   "
+            f"{dtype:>15}  {model.nbytes / 1e6:7.1f} MB   perplexity {found['ppl']:8.4f} ({more:+.2f}%)   "
             + "   ".join(f"{n}: {speed:6.1f} tokens/s" for n, speed in speeds.items()),
             flush=True,
         )

@@ -25,6 +25,7 @@ from .tokenizer import Tokenizer
 from .weights import WeightSource, load_into, open_weights, save_safetensors, tensors_of
 
 if TYPE_CHECKING:
+    from .data import TokenData
     from .radlads import TrainResult
 
 SAVE_DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -123,15 +124,18 @@ class Model(_core.Model):
         """
         return {name: tensor.numpy() for name, tensor in self.parameters(stored).items()}
 
-    def astype(self, dtype: str) -> Model:
+    def astype(self, dtype: str, calibration: TokenData | None = None) -> Model:
         """This model with its matrices (embedding, projections, LM head) stored in another type: "float32",
         "bfloat16", "float16", or GGML's blocks "q8_0", "q4_0", "q4_1" of 32 numbers.
 
         Everything else stays float32. The 4-bit types keep the embedding and the LM head in q8_0, since those
         lose most. What is stored cannot be trained; `align` trains the linear mixers of its probe, which are
         float32, beside it. Raises ConfigError, naming the parameter, where rows are not whole blocks.
+
+        calibration: text by which matrices of 4 bits are rounded so that their products come out right (GPTQ,
+        arXiv 2210.17323); 16,384 tokens will do. Values, outputs and down projections are then kept in q8_0.
         """
-        return astype(self, dtype)
+        return astype(self, dtype, calibration)
 
     @property
     def nbytes(self) -> int:

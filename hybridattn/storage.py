@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from .calibration import Factors, Matrix
 from .config import refuse
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from .data import TokenData
     from .model import Model
 
 Bytes = npt.NDArray[np.uint8]
@@ -26,6 +28,7 @@ _BLOCK = {"bfloat16": (2, 2), "float16": (2, 2), "q8_0": (34, 2), "q4_0": (18, 2
 _SHORT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 NAMES = ("float32", *_BLOCK)
 _CHUNK = 1 << 20
+_FOUR_BITS = ("q4_0", "q4_1")
 # Matrices that a type rounds too coarsely, by the end of their names, and what they are kept in: values and
 # outputs carry most of the perplexity that 8 bits cost (docs/results.md), and are an eighth of the weights.
 _FINER = {
@@ -33,6 +36,8 @@ _FINER = {
     "q4_0": {"embed.weight": "q8_0", "lm_head.weight": "q8_0"},
     "q4_1": {"embed.weight": "q8_0", "lm_head.weight": "q8_0"},
 }
+# Further ones of a calibrated model: what GPTQ leaves of the error of 4 bits is for the most part theirs.
+_FINER_CALIBRATED = dict.fromkeys(("v_proj.weight", "o_proj.weight", "down_proj.weight"), "q8_0")
 
 
 def dtype_name(name: str, more: tuple[str, ...] = ()) -> str:
@@ -57,37 +62,45 @@ def bad_row(data: Bytes, dtype: str) -> int | None:
     return None
 
 
-def astype(model: Model, dtype: str) -> Model:
+def astype(model: Model, dtype: str, calibration: TokenData | None = None) -> Model:
     """What `Model.astype` gives."""
     dtype = dtype_name(dtype)
-    new = model.like()
-    stored, plain = model.stored(), model.arrays(stored=False)
-    targets = new.arrays()
+    new, plain = model.like(), model.arrays(stored=False)
+    stored, targets = model.stored(), new.arrays()
+    finer, factors = _FINER.get(dtype, {}), None
+    if calibration is not None:
+        if dtype not in _FOUR_BITS:
+            raise refuse("dtype with calibration", dtype, ", ".join(_FOUR_BITS))
+        finer, factors = finer | _FINER_CALIBRATED, Factors(model, calibration)
     for name in model.matrices():
-        finer = _FINER.get(dtype, {})
         wanted = next((kept for end, kept in finer.items() if name.endswith(end)), dtype)
-        kept = stored.get(name)
+        kept, factor = stored.get(name), factors.of(name) if factors else None
         if kept and kept[0] == wanted:
             new.store(name, *kept)
             continue
         values = _core.unpack(kept[1], kept[0]) if kept else plain[name]
         if wanted == "float32":
             targets[name][...] = values
-            continue
-        try:
-            packed = _core.pack(values, wanted)
-        except ValueError:
-            raise ConfigError(
-                f"{name} is {list(values.shape)}, and rows of {values.shape[1]} are no multiple of a "
-                f"{wanted} block, 32; allowed: float32, bfloat16 or float16"
-            ) from None
-        row = bad_row(packed, wanted)
-        if row is not None:
-            raise ConfigError(
-                f"{name} has numbers in row {row} that are too large for the float16 of {wanted}; "
-                "allowed: bfloat16 or float32"
-            )
-        new.store(name, wanted, packed)
+        else:
+            new.store(name, wanted, _packed(name, values, wanted, factor))
     for name in plain.keys() - set(model.matrices()):
         targets[name][...] = plain[name]
     return new
+
+
+def _packed(name: str, values: Matrix, dtype: str, factor: Matrix | None) -> Bytes:
+    """A matrix as that type, or ConfigError where it does not fit."""
+    try:
+        packed = _core.pack(values, dtype, factor)
+    except ValueError:
+        raise ConfigError(
+            f"{name} is {list(values.shape)}, and rows of {values.shape[1]} are no multiple of a "
+            f"{dtype} block, 32; allowed: float32, bfloat16 or float16"
+        ) from None
+    row = bad_row(packed, dtype)
+    if row is not None:
+        raise ConfigError(
+            f"{name} has numbers in row {row} that are too large for the float16 of {dtype}; "
+            "allowed: bfloat16 or float32"
+        )
+    return packed

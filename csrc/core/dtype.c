@@ -76,53 +76,111 @@ static float inverse(float x)
     return x != 0.0f ? 1.0f / x : 0.0f;
 }
 
+static float half_to_float(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = (uint32_t)(h & 0x7fff) << 13;
+    if (magnitude >= 0x0f800000) /* infinity and NaN */
+        return from_bits(sign | (magnitude + (224u << 23)));
+    if (magnitude < 0x00800000) { /* subnormal: subtracting 0.5 puts the exponent where the number says */
+        const float x = from_bits(to_bits(0.5f) + (h & 0x3ff)) - 0.5f;
+        return sign ? -x : x;
+    }
+    return from_bits(sign | (magnitude + (112u << 23)));
+}
+
 /* The scale that divides is float32; its float16 rounding is what is stored. */
-static void encode_q8_0(const float *x, uint8_t *to)
+static void q8_0_grid(const float *x, ha_grid *g)
 {
     float most = 0.0f;
     for (int i = 0; i < HA_BLOCK_ITEMS; i++)
         most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    float scale = most / 127.0f, up = inverse(scale);
-    put_half(scale, to);
-    for (int i = 0; i < HA_BLOCK_ITEMS; i++)
-        to[2 + i] = (uint8_t)(int8_t)roundf(x[i] * up);
+    g->scale = most / 127.0f;
 }
 
-static uint8_t nibbles(float low, float high)
-{
-    return (uint8_t)((int)fminf(low, 15.0f) | (int)fminf(high, 15.0f) << 4);
-}
-
-static void encode_q4_0(const float *x, uint8_t *to)
+static void q4_0_grid(const float *x, ha_grid *g)
 {
     float most = x[0]; /* of the largest magnitude: it becomes -8 */
     for (int i = 1; i < HA_BLOCK_ITEMS; i++)
         if (fabsf(x[i]) > fabsf(most))
             most = x[i];
-    float scale = most / -8.0f, up = inverse(scale);
-    put_half(scale, to);
-    for (int i = 0; i < HA_BLOCK_ITEMS / 2; i++)
-        to[2 + i] = nibbles(x[i] * up + 8.5f, x[i + HA_BLOCK_ITEMS / 2] * up + 8.5f);
+    g->scale = most / -8.0f;
 }
 
-static void encode_q4_1(const float *x, uint8_t *to)
+static void q4_1_grid(const float *x, ha_grid *g)
 {
     float low = x[0], high = x[0];
     for (int i = 1; i < HA_BLOCK_ITEMS; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
-    float scale = (high - low) / 15.0f, up = inverse(scale);
-    put_half(scale, to);
-    put_half(low, to + 2);
-    for (int i = 0; i < HA_BLOCK_ITEMS / 2; i++)
-        to[4 + i] = nibbles((x[i] - low) * up + 0.5f, (x[i + HA_BLOCK_ITEMS / 2] - low) * up + 0.5f);
+    g->scale = (high - low) / 15.0f;
+    g->low = low;
+}
+
+ha_grid ha_grid_of(ha_dtype type, const float *x)
+{
+    ha_grid g = {.type = type};
+    if (type == HA_Q8_0)
+        q8_0_grid(x, &g);
+    else if (type == HA_Q4_0)
+        q4_0_grid(x, &g);
+    else
+        q4_1_grid(x, &g);
+    g.up = inverse(g.scale);
+    return g;
+}
+
+ha_grid ha_grid_narrowed(ha_grid g, float part)
+{
+    if (g.type == HA_Q4_1)
+        g.low += 7.5f * (1.0f - part) * g.scale;
+    g.scale *= part;
+    g.up = inverse(g.scale);
+    return g;
+}
+
+int ha_grid_code(const ha_grid *g, float x)
+{
+    if (g->type == HA_Q8_0)
+        return (int)roundf(fminf(fmaxf(x * g->up, -127.0f), 127.0f));
+    const float code = g->type == HA_Q4_0 ? x * g->up + 8.5f : (x - g->low) * g->up + 0.5f;
+    return (int)fminf(fmaxf(code, 0.0f), 15.0f);
+}
+
+float ha_grid_value(const ha_grid *g, int code)
+{
+    const float scale = half_to_float(float_to_half(g->scale));
+    if (g->type == HA_Q4_1)
+        return scale * (float)code + half_to_float(float_to_half(g->low));
+    return scale * (float)(g->type == HA_Q4_0 ? code - 8 : code);
+}
+
+void ha_grid_store(const ha_grid *g, const int8_t *code, uint8_t *to)
+{
+    put_half(g->scale, to);
+    to += 2;
+    if (g->type == HA_Q4_1) {
+        put_half(g->low, to);
+        to += 2;
+    }
+    if (g->type == HA_Q8_0)
+        memcpy(to, code, HA_BLOCK_ITEMS);
+    else
+        for (int i = 0; i < HA_BLOCK_ITEMS / 2; i++)
+            to[i] = (uint8_t)(code[i] | code[i + HA_BLOCK_ITEMS / 2] << 4);
+}
+
+static void encode_block(ha_dtype type, const float *x, uint8_t *to)
+{
+    const ha_grid grid = ha_grid_of(type, x);
+    int8_t code[HA_BLOCK_ITEMS];
+    for (int i = 0; i < HA_BLOCK_ITEMS; i++)
+        code[i] = (int8_t)ha_grid_code(&grid, x[i]);
+    ha_grid_store(&grid, code, to);
 }
 
 void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n)
 {
-    static void (*const encode[HA_DTYPE_COUNT])(const float *, uint8_t *) = {
-        [HA_Q8_0] = encode_q8_0, [HA_Q4_0] = encode_q4_0, [HA_Q4_1] = encode_q4_1};
     uint16_t *out = dst;
     switch (type) {
     case HA_F32:
@@ -138,6 +196,6 @@ void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n)
         break;
     default:
         for (size_t b = 0; b < n / types[type].items; b++)
-            encode[type](src + b * types[type].items, (uint8_t *)dst + b * types[type].bytes);
+            encode_block(type, src + b * types[type].items, (uint8_t *)dst + b * types[type].bytes);
     }
 }

@@ -27,4 +27,19 @@ static inline size_t ha_dtype_size(ha_dtype type)
 /* n items, a multiple of the block. bfloat16 and float16 round to nearest even, blocks as GGML's reference rounds. */
 void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n);
 
+/* The numbers that a block of a block type can hold, chosen from its HA_BLOCK_ITEMS floats. */
+typedef struct {
+    ha_dtype type;
+    float scale, up, low; /* up: 1 / scale, or 0; low: of q4_1 */
+} ha_grid;
+
+ha_grid ha_grid_of(ha_dtype type, const float *x);
+/* The same with a range that is `part` of it: what lies beyond is cut off, and the codes lie closer. */
+ha_grid ha_grid_narrowed(ha_grid grid, float part);
+/* The code nearest to x, which may lie beyond both ends, and the number that the code stands for. */
+int ha_grid_code(const ha_grid *grid, float x);
+float ha_grid_value(const ha_grid *grid, int code);
+/* The block, code [HA_BLOCK_ITEMS]. */
+void ha_grid_store(const ha_grid *grid, const int8_t *code, uint8_t *to);
+
 #endif

@@ -103,6 +103,9 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
 /* Step 1's loss of every layer on the teacher's stream, error [num_layers][count], and that of a mixer that gives zero,
  * zero [num_layers][count]. Every layer needs both mixers. */
 ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error, double *zero);
+/* ha_model_observe over all windows */
+ha_status ha_windows_observe(const ha_model *model, const ha_windows *w, float **moments, ha_arena *arena,
+                             const ha_interrupt *check);
 /* hidden [stream length, hidden_size]: final hidden states of the windows' tokens at their places in the stream */
 ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
                             const ha_interrupt *check);

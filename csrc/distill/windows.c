@@ -72,6 +72,20 @@ void ha_windows_scatter(const ha_windows *w, int from, int to, size_t d, const f
     }
 }
 
+ha_status ha_windows_observe(const ha_model *model, const ha_windows *w, float **moments, ha_arena *arena,
+                             const ha_interrupt *check)
+{
+    for (int from = 0, to; from < w->count; from = to) {
+        size_t mark = ha_arena_mark(arena);
+        ha_batch batch;
+        to = ha_windows_group(w, from, 2048);
+        HA_TRY(ha_windows_batch(w, from, to, 1, arena, &batch));
+        HA_TRY(ha_model_observe(model, &batch, moments, arena, check));
+        ha_arena_release(arena, mark);
+    }
+    return HA_OK;
+}
+
 ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
                             const ha_interrupt *check)
 {

@@ -23,6 +23,7 @@ typedef struct {
     const float *weights; /* the parameter arena */
     float *grads;         /* its gradients, or NULL when only inputs need them */
     int aligning;         /* step 1: only parameters that align want gradients */
+    float **moments;      /* [params->count] or NULL: X^T X [in,in] of the rows X that a matrix meets, where wanted */
     ha_arena *arena;
     const ha_interrupt *check;
 } ha_pass;
@@ -101,6 +102,9 @@ static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass,
 {
     return mixer->at[slot] == HA_NONE ? NULL : pass->weights + mixer->at[slot];
 }
+
+/* moments.c: adds rows x [batch rows, in] to the moments of the matrix at an offset, if they are wanted. */
+void ha_observe(const ha_pass *pass, size_t offset, int in, const float *x);
 
 /* The projection at a slot with what is joined to it, of whatever type it is stored in. */
 static inline ha_matrix ha_projection(const ha_mixer *mixer, const ha_pass *pass, int slot)

@@ -74,10 +74,8 @@ ha_status ha_params_store(ha_params *params, int i, ha_dtype type, const void *d
     return HA_OK;
 }
 
-ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t offset)
+int ha_params_at(const ha_params *params, size_t offset)
 {
-    if (!params->stored)
-        return ha_f32(weights + offset);
     int low = 0, high = params->count - 1; /* offsets ascend */
     while (low < high) {
         int middle = (low + high + 1) / 2;
@@ -86,7 +84,12 @@ ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t
         else
             high = middle - 1;
     }
-    return params->stored[low];
+    return low;
+}
+
+ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t offset)
+{
+    return params->stored ? params->stored[ha_params_at(params, offset)] : ha_f32(weights + offset);
 }
 
 const ha_param *ha_params_find(const ha_params *params, const char *name)

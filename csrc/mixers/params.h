@@ -48,6 +48,8 @@ static inline ha_dtype ha_params_dtype(const ha_params *params, int i)
 {
     return params->stored ? params->stored[i].dtype : HA_F32;
 }
+/* Index of the parameter at an offset. */
+int ha_params_at(const ha_params *params, size_t offset);
 const ha_param *ha_params_find(const ha_params *params, const char *name);
 void ha_params_free(ha_params *params);
 

@@ -148,6 +148,7 @@ void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, f
     const ha_config *c = mixer->config;
     const int rows = pass->batch->rows, d = c->hidden_size, width = qkv_width(c), qk = qk_width(c),
               q = c->num_heads * c->head_dim;
+    ha_observe(pass, mixer->at[HA_SLOT_QKV], d, x);
     ha_linear_forward(rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV),
                       ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, qkv, width);
     const int keeps = c->qk_norm && kept ? rows : 0;
@@ -177,6 +178,7 @@ void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, 
 {
     const ha_config *c = mixer->config;
     const int width = c->num_heads * c->head_dim, d = c->hidden_size;
+    ha_observe(pass, mixer->at[HA_SLOT_O], width, y);
     ha_linear_forward(pass->batch->rows, width, d, scale, y, width, ha_projection(mixer, pass, HA_SLOT_O),
                       ha_weight(mixer, pass, HA_SLOT_O_BIAS), 1.0f, out, d);
 }

@@ -125,6 +125,7 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
 static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x, float *projected)
 {
     const int rows = pass->batch->rows, d = mixer->config->hidden_size;
+    ha_observe(pass, mixer->at[HA_SLOT_QKV], d, x);
     ha_linear_forward(rows, d, l->width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, projected,
                       l->width);
     const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);

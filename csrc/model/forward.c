@@ -58,6 +58,20 @@ static ha_status begin(const ha_model *m, const float *gates, const ha_batch *ba
     return ha_pass_begin(m, batch, NULL, arena, check, pass);
 }
 
+ha_status ha_model_observe(const ha_model *m, const ha_batch *batch, float **moments, ha_arena *arena,
+                           const ha_interrupt *check)
+{
+    size_t mark = ha_arena_mark(arena);
+    ha_pass pass;
+    float *own, *hidden;
+    HA_TRY(begin(m, NULL, batch, arena, check, &own, &pass));
+    HA_PUSH(hidden, arena, (size_t)batch->rows * (size_t)m->config.hidden_size);
+    pass.moments = moments;
+    ha_status status = all_layers(m, own, &pass, NULL, hidden);
+    ha_arena_release(arena, mark);
+    return status;
+}
+
 ha_status ha_model_hidden(const ha_model *m, const float *gates, const ha_batch *batch, ha_cache *cache, float *hidden,
                           ha_arena *arena, const ha_interrupt *check)
 {

@@ -14,12 +14,14 @@ ha_status ha_mlp_forward(const ha_model *m, const ha_layer *layer, const ha_pass
     const size_t mark = ha_arena_mark(pass->arena);
     float *act;
     HA_PUSH(act, pass->arena, ha_wide(pass->batch, f));
+    ha_observe(pass, layer->up, d, h);
     ha_linear_forward(rows, d, wide, 1.0f, h, d, ha_matrix_of(pass, layer->up), ha_at(pass->weights, layer->up_bias),
                       0.0f, inner, wide);
     if (c->mlp_plain)
         ha_act_forward(c->act, ha_wide(pass->batch, f), inner, act);
     else
         ha_swiglu_forward(rows, f, inner, act);
+    ha_observe(pass, layer->down, f, act);
     ha_linear_forward(rows, f, d, 1.0f, act, f, ha_matrix_of(pass, layer->down), ha_at(pass->weights, layer->down_bias),
                       1.0f, out, d);
     ha_arena_release(pass->arena, mark);

@@ -88,6 +88,9 @@ ha_status ha_pass_begin(const ha_model *model, const ha_batch *batch, float *gra
  * sequences; when the layers fail or are interrupted the cache is emptied. */
 ha_status ha_model_hidden(const ha_model *model, const float *gates, const ha_batch *batch, ha_cache *cache,
                           float *hidden, ha_arena *arena, const ha_interrupt *check);
+/* moments [params.count]: where not NULL, [in,in] += X^T X of the rows X that matrix meets; the first of joined ones has theirs */
+ha_status ha_model_observe(const ha_model *model, const ha_batch *batch, float **moments, ha_arena *arena,
+                           const ha_interrupt *check);
 /* HA_BAD_VALUE for a model without an LM head, which the two after it need */
 ha_status ha_model_need_head(const ha_model *model);
 /* HA_BAD_VALUE for a model that cannot predict the next token: without an LM head, or bidirectional */

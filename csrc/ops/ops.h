@@ -31,6 +31,9 @@ void ha_stored_forward(int rows, int in, int n, float alpha, const float *x, ptr
                        float beta, float *y, ptrdiff_t ldy);
 void ha_stored_backward(int rows, int in, int n, float alpha, const float *dy, ptrdiff_t lddy, const ha_matrix *w,
                         float beta, float *dx, ptrdiff_t lddx);
+/* round_matrix.c: w [rows,in], overwritten, as rows of a block type; u [in,in]: U of H^-1 = U^T U, upper triangular, where
+ * H = X^T X of the rows X that w is going to be multiplied with */
+void ha_round_matrix(int rows, int in, ha_dtype type, const float *u, float *w, void *out);
 
 /* norm.c: RMSNorm over rows of width d (Zhang and Sennrich 2019); x, y [rows,d], w [d] */
 void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps, float *y,

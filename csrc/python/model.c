@@ -503,6 +503,11 @@ static PyMethodDef methods[] = {
     {"store", (PyCFunction)(void (*)(void))ha_model_store_method, METH_VARARGS | METH_KEYWORDS,
      "store($self, name, dtype, data)\n--\n\nKeeps an embedding, projection or LM head as `data`, uint8 [rows, bytes] "
      "of that dtype, which may be mapped from a file and must not change. It can no longer be trained."},
+    {"moments", (PyCFunction)(void (*)(void))ha_model_moments, METH_VARARGS | METH_KEYWORDS,
+     "moments($self, tokens, windows, names, segments=None)\n--\n\n"
+     "{name: float32 [in, in]} for some of matrices(): the sum of x^T x over the rows x that each is multiplied with, "
+     "zero where it is not used. Matrices that read the same have one array.\n\n"
+     "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; segments as in forward_windows."},
     {"matrices", (PyCFunction)ha_model_matrices, METH_NOARGS,
      "matrices($self)\n--\n\nNames of the parameters that store takes."},
     {"stored", (PyCFunction)ha_model_stored_method, METH_NOARGS,

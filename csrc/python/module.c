@@ -115,9 +115,11 @@ static PyMethodDef methods[] = {
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
     {"pack", (PyCFunction)(void (*)(void))ha_pack_matrix, METH_VARARGS | METH_KEYWORDS,
-     "pack(matrix, dtype)\n--\n\nfloat32 [rows, columns] in a storage type ('float32', 'bfloat16', 'float16', 'q8_0', "
+     "pack(matrix, dtype, factor=None)\n--\n\nfloat32 [rows, columns] in a storage type ('float32', 'bfloat16', "
+     "'float16', 'q8_0', "
      "'q4_0', 'q4_1'), uint8 [rows, bytes]. The block types are GGML's, 32 numbers a block, rounded as its reference "
-     "does."},
+     "does. factor, float32 [columns, columns], upper triangular: U of H^-1 = U^T U for the moments H of what the "
+     "matrix is multiplied with; errors are then made up for by later columns (GPTQ, arXiv 2210.17323)."},
     {"unpack", (PyCFunction)(void (*)(void))ha_unpack_matrix, METH_VARARGS | METH_KEYWORDS,
      "unpack(data, dtype)\n--\n\nThe float32 numbers [rows, columns] of uint8 data [rows, bytes]."},
     {"get_num_threads", get_num_threads, METH_NOARGS, "get_num_threads()\n--\n\nThreads of every parallel region."},

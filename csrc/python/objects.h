@@ -78,6 +78,7 @@ void ha_pack_clear(packed *p);
 
 /* windows.c: methods of Model */
 PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject *kwargs);
+PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs);
 PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwargs);
 
 /* spec.c: arguments of Model(config, layers) */

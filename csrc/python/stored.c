@@ -1,6 +1,6 @@
 /* Storage types in Python terms:
  *
- *     pack(matrix, dtype), unpack(data, dtype)     float32 to rows of bytes and back
+ *     pack(matrix, dtype, factor), unpack(data, dtype)     float32 to rows of bytes and back
  *     Model.store(name, dtype, data)               a parameter becomes those bytes, which may be mapped from a file
  *     Model.stored()                               name -> (dtype, data) of every such parameter
  *     Model.matrices()                             the names that store takes
@@ -26,19 +26,27 @@ int ha_dtype_parse(const char *name, int count, ha_dtype *dtype)
 
 PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"matrix", "dtype", NULL};
-    PyObject *matrix;
+    static char *names[] = {"matrix", "dtype", "factor", NULL};
+    PyObject *matrix, *factor = Py_None;
     const char *name;
     ha_dtype dtype;
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os:pack", names, &matrix, &name) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os|O:pack", names, &matrix, &name, &factor) ||
         ha_dtype_parse(name, HA_DTYPE_COUNT, &dtype) < 0)
         return NULL;
     PyArrayObject *in = ha_array_arg(matrix, "matrix", NPY_FLOAT32, 2, NULL);
     if (!in)
         return NULL;
     const npy_intp rows = PyArray_DIM(in, 0), columns = PyArray_DIM(in, 1);
-    PyArrayObject *out = NULL;
+    PyArrayObject *out = NULL, *u = NULL, *work = NULL;
+    if (factor != Py_None) {
+        if (ha_dtype_block(dtype) == 1)
+            PyErr_Format(PyExc_ValueError, "factor is given, but %s has no blocks: allowed is None", name);
+        else if ((u = ha_array_arg(factor, "factor", NPY_FLOAT32, 2, (npy_intp[]){columns, columns})))
+            work = (PyArrayObject *)PyArray_NewCopy(in, NPY_CORDER);
+        if (!work)
+            goto done;
+    }
     if ((size_t)columns % ha_dtype_block(dtype)) {
         PyErr_Format(PyExc_ValueError, "matrix has rows of %zd, allowed for %s are multiples of %zd",
                      (Py_ssize_t)columns, name, (Py_ssize_t)ha_dtype_block(dtype));
@@ -47,12 +55,17 @@ PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs)
         out = (PyArrayObject *)PyArray_SimpleNew(2, shape, NPY_UINT8);
     }
     if (out) {
-        const float *from = PyArray_DATA(in);
+        float *from = PyArray_DATA(work ? work : in);
+        const float *triangle = u ? PyArray_DATA(u) : NULL;
         void *to = PyArray_DATA(out);
-        Py_BEGIN_ALLOW_THREADS ha_from_f32(dtype, from, to, (size_t)(rows * columns));
+        Py_BEGIN_ALLOW_THREADS if (triangle) ha_round_matrix((int)rows, (int)columns, dtype, triangle, from, to);
+        else ha_from_f32(dtype, from, to, (size_t)(rows * columns));
         Py_END_ALLOW_THREADS
     }
+done:
     Py_DECREF(in);
+    Py_XDECREF(u);
+    Py_XDECREF(work);
     return (PyObject *)out;
 }
 

@@ -1,4 +1,4 @@
-/* Model.forward_windows and Model.task_logits: forward passes over windows of a token stream. */
+/* Model.forward_windows, Model.moments and Model.task_logits: forward passes over windows of a token stream. */
 #include "python/objects.h"
 
 PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject *kwargs)
@@ -28,6 +28,77 @@ PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject 
     if (status != HA_OK)
         return ha_raise(status);
     Py_RETURN_NONE;
+}
+
+/* The parameter that a matrix of a layer is joined to, or itself; -1 with an exception. */
+static int leader_of(const ha_params *params, PyObject *name)
+{
+    const char *text = PyUnicode_AsUTF8(name);
+    const ha_param *p = text ? ha_params_find(params, text) : NULL;
+    if (text && (!p || !p->matrix || p->layer < 0))
+        PyErr_Format(PyExc_ValueError, "names holds '%s': allowed are matrices() of layers", text);
+    if (!p || !p->matrix || p->layer < 0)
+        return -1;
+    while (p->joined)
+        p--;
+    return (int)(p - params->list);
+}
+
+/* {name: float32 [in,in] of zeros}, the same array for matrices that are joined; sums [params->count] points into them. */
+static PyObject *new_moments(const ha_params *params, PyObject *names, float **sums)
+{
+    PyObject *found = PyDict_New(), **arrays = PyMem_Calloc((size_t)params->count, sizeof *arrays), *name;
+    PyObject *each = found && arrays ? PyObject_GetIter(names) : NULL;
+    while (each && (name = PyIter_Next(each))) {
+        const int i = PyUnicode_Check(name) ? leader_of(params, name) : -1;
+        if (i < 0 && !PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "names must be text");
+        const npy_intp shape[2] = {i < 0 ? 0 : params->list[i].shape[1], i < 0 ? 0 : params->list[i].shape[1]};
+        if (i >= 0 && !arrays[i])
+            arrays[i] = PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
+        if (i < 0 || !arrays[i] || PyDict_SetItem(found, name, arrays[i]) < 0)
+            Py_CLEAR(each);
+        else
+            sums[i] = PyArray_DATA((PyArrayObject *)arrays[i]);
+        Py_DECREF(name);
+    }
+    for (int i = 0; arrays && i < params->count; i++)
+        Py_XDECREF(arrays[i]); /* the dictionary holds them */
+    if (!arrays)
+        PyErr_NoMemory();
+    PyMem_Free(arrays);
+    Py_XDECREF(each);
+    if (PyErr_Occurred())
+        Py_CLEAR(found);
+    return found;
+}
+
+PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tokens", "windows", "names", "segments", NULL};
+    PyObject *tokens, *windows, *wanted, *segments = Py_None;
+    windows_arg w;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:moments", names, &tokens, &windows, &wanted, &segments) ||
+        !ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
+        return NULL;
+    float **sums = PyMem_Calloc((size_t)self->model->params.count, sizeof *sums);
+    PyObject *found = sums ? new_moments(&self->model->params, wanted, sums) : PyErr_NoMemory();
+    ha_status status = HA_OK;
+    if (found) {
+        const ha_interrupt check = {ha_poll_signals, NULL};
+        HA_BEGIN_CORE(status, self, NULL)
+        size_t mark = ha_arena_mark(&self->arena);
+        status = ha_windows_observe(self->model, &w.view, sums, &self->arena, &check);
+        ha_arena_release(&self->arena, mark);
+        HA_END_CORE(self, NULL)
+    }
+    PyMem_Free(sums);
+    ha_windows_clear(&w);
+    if (status != HA_OK) {
+        Py_CLEAR(found);
+        ha_raise(status);
+    }
+    return found;
 }
 
 PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwargs)
