@@ -20,7 +20,8 @@ import hybridattn as ha
 from hybridattn import hub
 
 CALIBRATED = " calibrated"
-DTYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1", "q4_0 calibrated", "q4_1 calibrated")
+DTYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1")
+DTYPES += tuple(name + CALIBRATED for name in DTYPES[3:])
 
 
 def decode_speed(model: ha.Model, prompt: np.ndarray, tokens: int, repeats: int) -> float:

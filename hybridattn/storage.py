@@ -28,7 +28,7 @@ _BLOCK = {"bfloat16": (2, 2), "float16": (2, 2), "q8_0": (34, 2), "q4_0": (18, 2
 _SHORT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 NAMES = ("float32", *_BLOCK)
 _CHUNK = 1 << 20
-_FOUR_BITS = ("q4_0", "q4_1")
+_BLOCK_TYPES = ("q8_0", "q4_0", "q4_1")
 # Matrices that a type rounds too coarsely, by the end of their names, and what they are kept in: values and
 # outputs carry most of the perplexity that 8 bits cost (docs/results.md), and are an eighth of the weights.
 _FINER = {
@@ -36,7 +36,7 @@ _FINER = {
     "q4_0": {"embed.weight": "q8_0", "lm_head.weight": "q8_0"},
     "q4_1": {"embed.weight": "q8_0", "lm_head.weight": "q8_0"},
 }
-# Further ones of a calibrated model: what GPTQ leaves of the error of 4 bits is for the most part theirs.
+# Further ones of a calibrated model of 4 bits: what GPTQ leaves of the error is for the most part theirs.
 _FINER_CALIBRATED = dict.fromkeys(("v_proj.weight", "o_proj.weight", "down_proj.weight"), "q8_0")
 
 
@@ -69,9 +69,10 @@ def astype(model: Model, dtype: str, calibration: TokenData | None = None) -> Mo
     stored, targets = model.stored(), new.arrays()
     finer, factors = _FINER.get(dtype, {}), None
     if calibration is not None:
-        if dtype not in _FOUR_BITS:
-            raise refuse("dtype with calibration", dtype, ", ".join(_FOUR_BITS))
-        finer, factors = finer | _FINER_CALIBRATED, Factors(model, calibration)
+        if dtype not in _BLOCK_TYPES:
+            raise refuse("dtype with calibration", dtype, ", ".join(_BLOCK_TYPES))
+        finer = finer | (_FINER_CALIBRATED if dtype != "q8_0" else {})
+        factors = Factors(model, calibration)
     for name in model.matrices():
         wanted = next((kept for end, kept in finer.items() if name.endswith(end)), dtype)
         kept, factor = stored.get(name), factors.of(name) if factors else None

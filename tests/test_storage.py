@@ -378,5 +378,5 @@ def test_calibration_brings_logits_nearer(mixer, monkeypatch):
         rounded = model.astype("q4_1", calibration=data)
         off, off_plain = (np.linalg.norm(m.logits(text) - want) for m in (rounded, plain))
         assert off < 0.8 * off_plain
-    with pytest.raises(ConfigError, match="dtype with calibration is 'float16'; allowed: q4_0, q4_1"):
+    with pytest.raises(ConfigError, match="dtype with calibration is 'float16'; allowed: q8_0, q4_0, q4_1"):
         model.astype("f16", calibration=data)

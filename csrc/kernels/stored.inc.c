@@ -4,16 +4,6 @@
  * scale is applied to the sums. AVX2, q8_0: 4 loads with sign extension, 4 conversions and 5 FMAs for 34 bytes. */
 enum { STEP = HA_BLOCK_ITEMS, PARTS = STEP / W };
 
-/* Four short rows at a time end before the processor's own prefetching has begun. Rows lie one behind the other, so what
- * comes STREAM_AHEAD bytes later is what is read next: q8_0 goes from a third of the memory's bandwidth to all of it. */
-enum { STREAM_AHEAD = 4096 };
-
-INLINE void prefetch(const char *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(p + i);
-}
-
 typedef struct {
     vf code[PARTS];
     float scale, low; /* number = scale * code + low; of block types only */

@@ -65,6 +65,23 @@ static void weights_choose_the_rows(const ha_model *m)
     CHECK_CLOSE(kl[0], 0.0, 1e-6);
 }
 
+/* X^T X of the windows is the sum of theirs; matrices that are joined have one. */
+static void moments_add_up(const ha_model *m)
+{
+    const size_t count = (size_t)m->params.count;
+    float *one = zeros((size_t)D * D), *parts = zeros((size_t)D * D), **sums = keep(calloc(count, sizeof *sums));
+    const int up = ha_params_at(&m->params, m->layer[1].up);
+    for (int from = 0; from < 3; from++) { /* all, the first, the second */
+        const ha_windows some = {longer.token, longer.window + 2 * (from == 2), from ? 1 : 2, V};
+        sums[up] = from ? parts : one;
+        CHECK_INT(ha_windows_observe(m, &some, sums, &arena, NULL), HA_OK);
+    }
+    CHECK_ALL_CLOSE(one, parts, (size_t)D * D, 1e-4);
+    for (int i = 0; i < D; i++)
+        CHECK(one[i * D + i] > 0.0f);
+    drop();
+}
+
 static void alignment_is_the_loss_of_step_one(ha_model *m)
 {
     const uint8_t every[LAYERS] = {1, 1, 1};
@@ -130,6 +147,7 @@ static void scores_follow_their_definitions(void)
             }
         }
         weights_choose_the_rows(m);
+        moments_add_up(m);
         alignment_is_the_loss_of_step_one(m);
 #undef SCORER
         ha_model_free(m);

@@ -68,6 +68,52 @@ static void stored_linear(void)
         }
 }
 
+/* Blocks rounded by what they are multiplied with: eight bits without correlations as they come, fewer with a smaller error
+ * of the products; any number of threads, numbers that no code reaches, a factor of nothing. */
+static void rounding(void)
+{
+    const ha_dtype types[] = {HA_Q8_0, HA_Q4_0, HA_Q4_1};
+    enum { ROUNDED = 7, IN = 96 };
+    for (int i = 0; i < 3; i++) {
+        const size_t n = (size_t)ROUNDED * IN, bytes = ha_dtype_bytes(types[i], n);
+        float *w = numbers(n, 1), *u = zeros((size_t)IN * IN), *work = copy(w, n);
+        uint8_t *plain = keep(malloc(bytes)), *out = keep(malloc(bytes)), *again = keep(malloc(bytes));
+        for (int j = 0; j < IN; j++)
+            u[j * IN + j] = 1.0f;
+        ha_from_f32(types[i], w, plain, n);
+        ha_round_matrix(ROUNDED, IN, types[i], u, work, out);
+        CHECK(types[i] != HA_Q8_0 || memcmp(out, plain, bytes) == 0);
+        for (int j = 0; j + 1 < IN; j++)
+            u[j * IN + j + 1] = -1.0f; /* what one column lacks the next one adds: sums come out right */
+        memcpy(work, w, n * sizeof *w);
+        ha_round_matrix(ROUNDED, IN, types[i], u, work, out);
+        float *found = zeros(n), *nearest = zeros(n);
+        ha_kernels_get()->decode[types[i]](n, out, found);
+        ha_kernels_get()->decode[types[i]](n, plain, nearest);
+        double off = 0.0, off_nearest = 0.0;
+        for (int r = 0; r < ROUNDED; r++) {
+            double sum = 0.0, sum_nearest = 0.0;
+            for (int j = r * IN; j < (r + 1) * IN; j++) {
+                sum += (double)(found[j] - w[j]);
+                sum_nearest += (double)(nearest[j] - w[j]);
+            }
+            off += sum * sum;
+            off_nearest += sum_nearest * sum_nearest;
+        }
+        CHECK(off < 0.5 * off_nearest);
+        for (int threads = 1; threads <= 3; threads++) {
+            ha_set_threads(threads);
+            memcpy(work, w, n * sizeof *w);
+            ha_round_matrix(ROUNDED, IN, types[i], u, work, again);
+            CHECK(memcmp(out, again, bytes) == 0);
+        }
+        memset(u, 0, (size_t)IN * IN * sizeof *u);
+        w[5] = INFINITY;
+        ha_round_matrix(ROUNDED, IN, types[i], u, w, again);
+        drop();
+    }
+}
+
 static void norm_rope_swiglu_embed(void)
 {
     for (int i = 0; i < 3; i++) {
@@ -511,6 +557,7 @@ int main(void)
     CHECK_INT(ha_arena_open(&arena), HA_OK);
     RUN(linear);
     RUN(stored_linear);
+    RUN(rounding);
     RUN(norm_rope_swiglu_embed);
     RUN(features);
     RUN(softmax_attention);
