@@ -133,8 +133,8 @@ class Model(_core.Model):
         float32, beside it. Raises ConfigError, naming the parameter, where rows are not whole blocks.
 
         calibration: text by which matrices of blocks are rounded so that their products come out right (GPTQ,
-        arXiv 2210.17323); 16,384 tokens will do. The 4-bit types then keep values, outputs and down projections
-        in q8_0.
+        arXiv 2210.17323); 16,384 tokens will do. The 4-bit types then keep values, outputs and down
+        projections in q8_0.
         """
         return astype(self, dtype, calibration)
 
