@@ -83,7 +83,7 @@ def astype(model: Model, dtype: str, calibration: TokenData | None = None) -> Mo
         if wanted == "float32":
             targets[name][...] = values
         else:
-            new.store(name, wanted, _packed(name, values, wanted, factor))
+            new.store(name, wanted, _packed(name, values, wanted, factor if wanted in _BLOCK_TYPES else None))
     for name in plain.keys() - set(model.matrices()):
         targets[name][...] = plain[name]
     return new
