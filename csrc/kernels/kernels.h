@@ -26,9 +26,10 @@ typedef struct {
     ptrdiff_t ldwv;
 } ha_recurrence_chunk;
 
-/* What a block of columns needs in its backward pass, [n, columns] each: in z, u, dout, out dz, du and dwv. */
-enum { HA_REPLAY_COLUMNS = 16 };
+/* What a block of columns needs in its backward pass, [n, ld] each: in z, u, dout, out dz, du and dwv. */
+enum { HA_REPLAY_COLUMNS = 8 };
 typedef struct {
+    ptrdiff_t ld;
     const float *z, *u, *dout;
     float *dz, *du, *dwv;
 } ha_recurrence_columns;
@@ -116,7 +117,7 @@ typedef struct {
     void (*recurrence)(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
                        ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu);
     /* history [n + 1, cols, ld]: the transposed state before each token and after the last, from the first on */
-    void (*recurrence_replay)(const ha_recurrence_chunk *c, int cols, const float *z, const float *u, float *history);
+    void (*recurrence_replay)(const ha_recurrence_chunk *c, int cols, const ha_recurrence_columns *x, float *history);
     /* d [cols, ld]: the gradient of the state after the chunk becomes that of the state before it */
     void (*recurrence_backward)(const ha_recurrence_chunk *c, int cols, const float *beta, const float *history,
                                 float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g);

@@ -77,14 +77,14 @@ static void k_recurrence(const ha_recurrence_chunk *c, int cols, const float *v,
 }
 
 INLINE void replay_columns(const int erases, const int values, const ha_recurrence_chunk *c, int cols,
-                           const float *restrict z, const float *restrict u, float *restrict history)
+                           const ha_recurrence_columns *x, float *restrict history)
 {
     const ptrdiff_t ld = c->ld, step = cols * ld;
     for (int t = 0; t < c->n; t++) {
         const float *restrict k = c->k + t * ld, *restrict w = values ? k : c->w + t * ld;
         const float *restrict a = erases ? c->a + t * ld : NULL;
         for (int j = 0; j < cols; j++, history += ld) {
-            const vf zj = v_set(z[t * cols + j]), uj = erases ? v_set(u[t * cols + j]) : zj;
+            const vf zj = v_set(x->z[t * x->ld + j]), uj = erases ? v_set(x->u[t * x->ld + j]) : zj;
             const vf keep = values ? v_set(c->wv[t * c->ldwv + j]) : zj;
             for (int i = 0; i < ld; i += W) {
                 vf y = (values ? keep : v_load(w + i)) * v_load(history + i) + v_load(k + i) * zj;
@@ -96,14 +96,14 @@ INLINE void replay_columns(const int erases, const int values, const ha_recurren
     }
 }
 
-static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const float *z, const float *u, float *history)
+static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const ha_recurrence_columns *x, float *history)
 {
     if (c->a)
-        replay_columns(1, 0, c, cols, z, u, history);
+        replay_columns(1, 0, c, cols, x, history);
     else if (c->wv)
-        replay_columns(0, 1, c, cols, z, u, history);
+        replay_columns(0, 1, c, cols, x, history);
     else
-        replay_columns(0, 0, c, cols, z, u, history);
+        replay_columns(0, 0, c, cols, x, history);
 }
 
 /* At the state s between two tokens: d, the gradient of s from what comes later, leaves token t (at the front of `n` rows)
@@ -115,10 +115,10 @@ INLINE void cross(const int reads, const int erases, const int values, const int
                   float *restrict da_sum, float *restrict dw_sum)
 {
     const ptrdiff_t ld = c->ld, now = t * ld, before = now - ld;
-    const float *restrict du = reads && leave ? x->du + t * cols : NULL;
-    const float *restrict dout = enter ? x->dout + (t - 1) * cols : NULL;
-    const float *restrict z = enter ? x->z + (t - 1) * cols : NULL;
-    const float *restrict u = erases && enter ? x->u + (t - 1) * cols : NULL;
+    const float *restrict du = reads && leave ? x->du + t * x->ld : NULL;
+    const float *restrict dout = enter ? x->dout + (t - 1) * x->ld : NULL;
+    const float *restrict z = enter ? x->z + (t - 1) * x->ld : NULL;
+    const float *restrict u = erases && enter ? x->u + (t - 1) * x->ld : NULL;
     const float *restrict keep = values && leave ? c->wv + t * c->ldwv : NULL;
     const int gated = leave && !values;
     for (int i = 0; i < ld; i += W) {
@@ -172,7 +172,13 @@ INLINE void cross(const int reads, const int erases, const int values, const int
 /* to[j] = the sum of the W items at x + j W */
 INLINE void sum_vectors(int n, const float *x, float *to)
 {
-    for (int j = 0; j < n; j++)
+    int j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const vf four[4] = {v_load(x + j * W), v_load(x + (j + 1) * W), v_load(x + (j + 2) * W),
+                            v_load(x + (j + 3) * W)};
+        v_sums(four, to + j);
+    }
+    for (; j < n; j++)
         to[j] = v_sum(v_load(x + j * W));
 }
 
@@ -190,10 +196,10 @@ INLINE void backward_columns(const int reads, const int erases, const int values
         else
             cross(reads, erases, values, 1, 0, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
         if (values && t < c->n)
-            sum_vectors(cols, dw_sum, x->dwv + t * cols);
+            sum_vectors(cols, dw_sum, x->dwv + t * x->ld);
         if (t == 0)
             break;
-        float *dz = x->dz + (t - 1) * cols, *du = reads ? x->du + (t - 1) * cols : NULL;
+        float *dz = x->dz + (t - 1) * x->ld, *du = reads ? x->du + (t - 1) * x->ld : NULL;
         sum_vectors(cols, dk_sum, dz);
         if (erases)
             sum_vectors(cols, da_sum, du);

@@ -172,10 +172,17 @@ INLINE vf v_min(vf a, vf b)
 
 /* Sums and maxima across a vector, as a fixed tree: halves onto each other. */
 #if defined HA_ISA_AVX2
+#define HALVES(OP, v) (__m256)(v)
+#elif defined HA_ISA_AVX512
+#define HALVES(OP, v)                                     \
+    _mm256_##OP##_ps(_mm512_castps512_ps256((__m512)(v)), \
+                     _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((__m512)(v)), 1)))
+#endif
+#if defined HALVES
 #define ACROSS(NAME, OP)                                            \
     INLINE float NAME(vf v)                                         \
     {                                                               \
-        __m256 wide = (__m256)v;                                    \
+        __m256 wide = HALVES(OP, v);                                \
         __m128 x = _mm256_castps256_ps128(wide);                    \
         x = _mm_##OP##_ps(x, _mm256_extractf128_ps(wide, 1));       \
         x = _mm_##OP##_ps(x, _mm_movehl_ps(x, x));                  \
@@ -211,14 +218,8 @@ INLINE void v_sums(const vf v[4], float sum[4])
 {
 #if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
     __m256 t[4];
-    for (int i = 0; i < 4; i++) {
-#if defined HA_ISA_AVX512
-        t[i] = _mm512_castps512_ps256((__m512)v[i]) +
-               _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((__m512)v[i]), 1));
-#else
-        t[i] = (__m256)v[i];
-#endif
-    }
+    for (int i = 0; i < 4; i++)
+        t[i] = HALVES(add, v[i]);
     __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(t[0], t[1]), _mm256_hadd_ps(t[2], t[3]));
     _mm_storeu_ps(sum, _mm256_castps256_ps128(all) + _mm256_extractf128_ps(all, 1));
 #else

@@ -14,7 +14,7 @@ typedef struct {
     float *gradient; /* [5][C, ld]: q, k, w, a, b */
     float *history;  /* [C + 1, columns, ld] */
     float *d;        /* [dv, ld] */
-    float *columns;  /* [6][C, columns]: z, u, dout, dz, du, dwv */
+    float *columns;  /* [6][C, dv]: z, u, dout, dz, du, and dwv or v - u */
     float *end;
 } scratch_parts;
 
@@ -25,63 +25,74 @@ static scratch_parts parts(const ha_recurrence *r, float *at)
     p.history = p.gradient + 5 * rows;
     p.d = p.history + (C + 1) * HA_REPLAY_COLUMNS * (size_t)padded(r->dk);
     p.columns = p.d + (size_t)r->dv * (size_t)padded(r->dk);
-    p.end = p.columns + 6 * C * HA_REPLAY_COLUMNS;
+    p.end = p.columns + 6 * C * (size_t)r->dv;
     return p;
 }
 
-/* One block of columns of a chunk: adds to the gradients of the rows and writes dv; d [cols, ld] moves to the front. */
-static void block_backward(const ha_recurrence *r, const ha_recurrence_in *in, const ha_recurrence_chunk *whole,
-                           ptrdiff_t first, ptrdiff_t row, int h, int col, int cols, const float *state, const float *u,
-                           const float *dout, ptrdiff_t lddo, const ha_recurrence_gradient *g, scratch_parts *p,
+/* All columns of a chunk in one piece, read once: rows of one head lie a page apart. beta [C] */
+static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recurrence_in *in, int n, ptrdiff_t first,
+                                          ptrdiff_t row, int h, const float *u, const float *dout, ptrdiff_t lddo,
+                                          float *beta, float *to)
+{
+    const int dv = r->dv;
+    const size_t bytes = (size_t)dv * sizeof *to;
+    float *z = to, *uu = z + C * dv, *o = uu + C * dv, *dz = o + C * dv, *du = dz + C * dv, *dwv = du + C * dv;
+    for (int t = 0; t < n; t++) {
+        const ptrdiff_t at = (row + t) * r->heads + h;
+        memcpy(z + t * dv, in->v + (row + t) * in->ldv + (ptrdiff_t)h * dv, bytes);
+        memcpy(o + t * dv, dout + (row + t) * lddo + (ptrdiff_t)h * dv, bytes);
+        beta[t] = in->beta ? in->beta[at] : 1.0f;
+        if (u)
+            memcpy(uu + t * dv, u + at * dv, bytes);
+        float *off = dwv + t * dv; /* v - u: with a beta no column decays */
+        for (int j = 0; in->beta && j < dv; j++) {
+            off[j] = z[t * dv + j] - uu[t * dv + j];
+            z[t * dv + j] = beta[t] * off[j];
+        }
+        if (row + t - C >= first) { /* the chunk that is next */
+            prefetch_row(in->q, in->ldk, r->dk, row + t - C, h);
+            prefetch_row(in->k, in->ldk, r->dk, row + t - C, h);
+            prefetch_row(in->v, in->ldv, dv, row + t - C, h);
+            prefetch_row(dout, lddo, dv, row + t - C, h);
+            if (u)
+                prefetch_row(u, (ptrdiff_t)r->heads * dv, dv, row + t - C, h);
+        }
+    }
+    return (ha_recurrence_columns){dv, z, uu, o, dz, du, dwv};
+}
+
+/* One block of columns of a chunk: adds to the gradients of the rows; d [cols, ld] moves to the front. */
+static void block_backward(const ha_recurrence *r, const ha_recurrence_chunk *whole, int col, int cols,
+                           const float *state, const float *beta, const ha_recurrence_columns *all,
+                           const ha_recurrence_gradient *g, scratch_parts *p)
+{
+    ha_recurrence_chunk c = *whole;
+    c.wv = c.wv ? c.wv + col : NULL;
+    const ha_recurrence_columns x = {all->ld,       all->z + col,  all->u + col,  all->dout + col,
+                                     all->dz + col, all->du + col, all->dwv + col};
+    for (int j = 0; j < cols; j++)
+        memcpy(p->history + j * c.ld, state + (ptrdiff_t)(col + j) * r->dk, (size_t)r->dk * sizeof *state);
+    ha_kernels_get()->recurrence_replay(&c, cols, &x, p->history);
+    ha_kernels_get()->recurrence_backward(&c, cols, beta, p->history, p->d + col * c.ld, &x, g);
+}
+
+/* dv, and the gradients of beta and of the columns' decay, which are sums over what the blocks left. */
+static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, const ha_recurrence_chunk *c,
+                           ptrdiff_t row, int h, const float *beta, const ha_recurrence_columns *x,
                            const ha_recurrence_out *d)
 {
-    const ha_kernels *kernel = ha_kernels_get();
-    ha_recurrence_chunk own = *whole, *c = &own;
-    own.wv = own.wv ? own.wv + col : NULL;
-    const int heads = r->heads, n = c->n;
-    const ptrdiff_t at = (ptrdiff_t)h * r->dv + col, ldu = (ptrdiff_t)heads * r->dv;
-    float *z = p->columns, *uu = z + n * cols, *o = uu + n * cols, *dz = o + n * cols, *du = dz + n * cols;
-    float *dwv = du + n * cols, beta[C];
-    for (int t = 0; t < n; t++) {
-        const float *v = in->v + (row + t) * in->ldv + at, *seen = c->b ? u + (row + t) * ldu + at : NULL;
-        beta[t] = in->beta ? in->beta[(row + t) * heads + h] : 1.0f;
-        memcpy(o + t * cols, dout + (row + t) * lddo + at, (size_t)cols * sizeof *o);
-        memcpy(z + t * cols, v, (size_t)cols * sizeof *z);
-        if (seen)
-            memcpy(uu + t * cols, seen, (size_t)cols * sizeof *uu);
-    }
-    for (int t = 0; in->beta && t < n; t++)
-        for (int j = 0; j < cols; j++)
-            z[t * cols + j] = beta[t] * (z[t * cols + j] - uu[t * cols + j]);
-    /* the chunk that is next, a share of it with each block */
-    const int share = (int)(((ptrdiff_t)C * cols + r->dv - 1) / r->dv);
-    for (ptrdiff_t t = row - C + (ptrdiff_t)C * col / r->dv, end = t + share; t < end && t >= first; t++) {
-        prefetch_row(in->q, in->ldk, r->dk, t, h);
-        prefetch_row(in->k, in->ldk, r->dk, t, h);
-        prefetch_row(in->v, in->ldv, r->dv, t, h);
-        prefetch_row(dout, lddo, r->dv, t, h);
-        if (c->b)
-            prefetch_row(u, ldu, r->dv, t, h);
-    }
-    for (int j = 0; j < cols; j++)
-        memcpy(p->history + j * c->ld, state + (ptrdiff_t)(col + j) * r->dk, (size_t)r->dk * sizeof *state);
-    kernel->recurrence_replay(c, cols, z, uu, p->history);
-    const ha_recurrence_columns x = {z, uu, o, dz, du, dwv};
-    kernel->recurrence_backward(c, cols, beta, p->history, p->d + col * c->ld, &x, g);
-    for (int t = 0; t < n; t++) {
-        float *dv = d->v + (row + t) * d->ldv + at;
-        for (int j = 0; j < cols; j++)
-            dv[j] = beta[t] * dz[t * cols + j];
-        float *dg = d->g + (row + t) * ldu + at;
-        for (int j = 0; c->wv && j < cols; j++)
-            dg[j] = c->wv[t * c->ldwv + j] * dwv[t * cols + j];
-    }
-    for (int t = 0; in->beta && t < n; t++) {
-        const float *v = in->v + (row + t) * in->ldv + at;
-        float *to = d->beta + (row + t) * heads + h, sum = 0.0f;
-        for (int j = 0; j < cols; j++)
-            sum += dz[t * cols + j] * (v[j] - uu[t * cols + j]);
-        *to = (col ? *to : 0.0f) + sum;
+    const int dv = r->dv;
+    for (int t = 0; t < c->n; t++) {
+        const ptrdiff_t at = (row + t) * r->heads + h;
+        const float *dz = x->dz + t * dv;
+        float *to = d->v + (row + t) * d->ldv + (ptrdiff_t)h * dv;
+        for (int j = 0; j < dv; j++)
+            to[j] = beta[t] * dz[j];
+        float *dg = d->g + at * dv;
+        for (int j = 0; c->wv && j < dv; j++)
+            dg[j] = c->wv[t * c->ldwv + j] * x->dwv[t * dv + j];
+        if (in->beta)
+            d->beta[at] = ha_kernels_get()->dot((size_t)dv, dz, x->dwv + t * dv);
     }
 }
 
@@ -140,10 +151,13 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
                 const float *state = states + first[s] + ((size_t)chunk * (size_t)heads + (size_t)h) * size;
                 const ha_recurrence_chunk c = pack_chunk(r, in, row, left < C ? (int)left : C, h, p.packed);
                 memset(g, 0, 5 * (size_t)wide * sizeof *g);
+                float beta[C];
+                const ha_recurrence_columns x =
+                    pack_columns(r, in, c.n, batch->offset[s], row, h, c.b ? u : NULL, dout, lddo, beta, p.columns);
                 for (int col = 0; col < dv; col += HA_REPLAY_COLUMNS)
-                    block_backward(r, in, &c, batch->offset[s], row, h, col,
-                                   dv - col < HA_REPLAY_COLUMNS ? dv - col : HA_REPLAY_COLUMNS, state, u, dout, lddo,
-                                   &gradient, &p, d);
+                    block_backward(r, &c, col, dv - col < HA_REPLAY_COLUMNS ? dv - col : HA_REPLAY_COLUMNS, state, beta,
+                                   &x, &gradient, &p);
+                unpack_columns(r, in, &c, row, h, beta, &x, d);
                 unpack_gradient(r, in, &c, row, h, &gradient, d);
             }
             if (kept)
