@@ -21,6 +21,7 @@ test: .venv/.core ## pytest; ARGS="-k name" chooses
 
 ctest: .venv/.sanitizers ## the C tests under ASan + UBSan (gcc) and TSan (clang)
 	@$(MAKE) --no-print-directory -j$(JOBS) -f tests/c/Makefile MODE=asan
+	@! grep -qw avx512f /proc/cpuinfo || HYBRIDATTN_ISA=avx2 $(MAKE) --no-print-directory -f tests/c/Makefile MODE=asan
 	@$(MAKE) --no-print-directory -j$(JOBS) -f tests/c/Makefile MODE=tsan
 
 lint: lint-ruff lint-mypy lint-stubs lint-c ## ruff, mypy, stubtest, clang-format

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .errors import WeightError
+
 if TYPE_CHECKING:
     from .data import TokenData
     from .model import Model
@@ -21,23 +23,22 @@ class Factors:
     """The `factor` of `_core.pack` for the matrices of a model's layers.
 
     U [in, in], upper triangular, of (H + d I)^-1 = U^T U, where H = X^T X of the rows X that a matrix is
-    multiplied with on the text, and d a hundredth of its mean diagonal. Matrices are asked for in the model's
-    order: the text is read anew whenever their moments no longer fit half a GiB.
+    multiplied with on the text, and d a hundredth of its mean diagonal. `names` are asked for in their order:
+    the text is read anew whenever their moments no longer fit half a GiB.
     """
 
-    def __init__(self, model: Model, data: TokenData) -> None:
-        self._model, self._data = model, data
-        self._left = [name for name in model.matrices() if name.startswith("layers.")]
+    def __init__(self, model: Model, data: TokenData, names: list[str]) -> None:
+        self._model, self._data, self._left = model, data, names
         self._moments: dict[str, Matrix] = {}
         self._last: tuple[Matrix, Matrix | None] | None = None
 
     def of(self, name: str) -> Matrix | None:
-        """None where the text says nothing: a matrix of no layer, or one that is not multiplied with."""
-        if not name.startswith("layers."):
-            return None
+        """None for a matrix that is not multiplied with."""
         if name not in self._moments:
             self._read()
         moments = self._moments.pop(name)
+        if not np.isfinite(moments).all():
+            raise WeightError(f"what {name} is multiplied with on the text is not finite: check the weights")
         if self._last is None or self._last[0] is not moments:  # joined matrices share theirs
             self._last = moments, factor(moments)
         return self._last[1]
@@ -50,7 +51,7 @@ class Factors:
             count += 1
         names, self._left = self._left[:count], self._left[count:]
         data = self._data
-        self._moments |= self._model.moments(data.tokens, data.windows, names, data.segments)
+        self._moments = self._model.moments(data.tokens, data.windows, names, data.segments)
 
 
 def factor(moments: Matrix) -> Matrix | None:

@@ -65,17 +65,25 @@ def bad_row(data: Bytes, dtype: str) -> int | None:
 def astype(model: Model, dtype: str, calibration: TokenData | None = None) -> Model:
     """What `Model.astype` gives."""
     dtype = dtype_name(dtype)
-    new, plain = model.like(), model.arrays(stored=False)
-    stored, targets = model.stored(), new.arrays()
-    finer, factors = _FINER.get(dtype, {}), None
+    finer = _FINER.get(dtype, {})
     if calibration is not None:
         if dtype not in _BLOCK_TYPES:
             raise refuse("dtype with calibration", dtype, ", ".join(_BLOCK_TYPES))
         finer = finer | (_FINER_CALIBRATED if dtype != "q8_0" else {})
-        factors = Factors(model, calibration)
-    for name in model.matrices():
-        wanted = next((kept for end, kept in finer.items() if name.endswith(end)), dtype)
-        kept, factor = stored.get(name), factors.of(name) if factors else None
+    new, plain = model.like(), model.arrays(stored=False)
+    stored, targets = model.stored(), new.arrays()
+    matrices = {
+        name: next((kept for end, kept in finer.items() if name.endswith(end)), dtype)
+        for name in model.matrices()
+    }
+    rounded = [
+        name
+        for name, wanted in matrices.items()
+        if wanted in _BLOCK_TYPES and name.startswith("layers.") and stored.get(name, ("",))[0] != wanted
+    ]
+    factors = Factors(model, calibration, rounded) if calibration is not None else None
+    for name, wanted in matrices.items():
+        kept = stored.get(name)
         if kept and kept[0] == wanted:
             new.store(name, *kept)
             continue
@@ -83,21 +91,20 @@ def astype(model: Model, dtype: str, calibration: TokenData | None = None) -> Mo
         if wanted == "float32":
             targets[name][...] = values
         else:
-            new.store(name, wanted, _packed(name, values, wanted, factor if wanted in _BLOCK_TYPES else None))
-    for name in plain.keys() - set(model.matrices()):
+            new.store(name, wanted, _packed(name, values, wanted, factors if name in rounded else None))
+    for name in plain.keys() - set(matrices):
         targets[name][...] = plain[name]
     return new
 
 
-def _packed(name: str, values: Matrix, dtype: str, factor: Matrix | None) -> Bytes:
+def _packed(name: str, values: Matrix, dtype: str, factors: Factors | None) -> Bytes:
     """A matrix as that type, or ConfigError where it does not fit."""
-    try:
-        packed = _core.pack(values, dtype, factor)
-    except ValueError:
+    if dtype in _BLOCK_TYPES and values.shape[1] % 32:
         raise ConfigError(
             f"{name} is {list(values.shape)}, and rows of {values.shape[1]} are no multiple of a "
             f"{dtype} block, 32; allowed: float32, bfloat16 or float16"
-        ) from None
+        )
+    packed = _core.pack(values, dtype, factors.of(name) if factors else None)
     row = bad_row(packed, dtype)
     if row is not None:
         raise ConfigError(

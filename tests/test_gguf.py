@@ -246,8 +246,11 @@ def test_llama3_factors_become_parameters(tmp_path):
         ({"llama.attention.value_length": 32}, "value_length is 32"),
         ({"llama.rope.dimension_count": 32, "llama.attention.key_length": 64}, "dimension_count is 32"),
         ({"llama.expert_count": 8}, "expert_count is 8"),
-        ({"llama.rope.dimension_count": 0xFE000040}, "head_dim is 4261412928; allowed: an integer from 1"),
-        ({"llama.block_count": 0xFE000002}, "num_layers is 4261412866; allowed: an integer from 1 to 65536"),
+        (
+            {"llama.rope.dimension_count": 1 << 31},
+            "head_dim is 2147483648; allowed: an integer from 1 to 65536",
+        ),
+        ({"llama.block_count": 1 << 31}, "num_layers is 2147483648; allowed: an integer from 1 to 65536"),
         ({"llama.attention.layer_norm_rms_epsilon": "small"}, "rms_norm_eps is 'small'"),
         ({"tokenizer.ggml.bos_token_id": 99}, "bos_token_id is 99"),
     ],

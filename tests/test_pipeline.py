@@ -208,7 +208,10 @@ def test_a_score_that_is_no_number_does_not_stop_the_report(inputs, tmp_path):
     ({"tasks": {"glue": ["SST-2"]}}, "tasks.glue_data is empty; SST-2 needs the folder of GLUE's files"),
     ({"tasks": {"glue": ["boolq/test"]}}, "tasks.glue holds 'boolq/test'; allowed: train or validation"),
     ({"tasks": {"glue": ["RTE"], "glue_data": "nowhere"}}, "no such file; allowed: a folder with GLUE's"),
-    ({"tasks": {"squad": ["nowhere.json"]}}, "squad holds 'nowhere.json', no such file; allowed: a file"),
+    (
+        {"tasks": {"squad": ["nowhere.json"]}},
+        "squad holds 'nowhere.json', no such file; allowed: a file, disfl",
+    ),
     ({"tasks": {"squad": ["a/mills.json", "b/mills.json"]}}, "squad holds 'b/mills.json', another mills"),
     ({"tasks": {"recall": ["memory"]}}, "tasks.recall holds 'memory'; allowed: associative_recall"),
     ({"plan": {"diagnostic": "memory"}}, "plan.diagnostic is 'memory'; allowed: associative_recall"),

@@ -378,8 +378,14 @@ def test_calibration_brings_logits_nearer(mixer, dtype, monkeypatch):
         monkeypatch.setattr(calibration, "_AT_ONCE", at_once)
         rounded = model.astype(dtype, calibration=data)
         off, off_plain = (np.linalg.norm(m.logits(text) - want) for m in (rounded, plain))
-        assert off < 0.9 * off_plain
+        assert off < (0.9 if dtype == "q8_0" else 0.8) * off_plain
         kinds = {name: kind for name, (kind, _) in rounded.stored().items()}
         assert kinds["layers.0.softmax.v_proj.weight"] == ("float16" if dtype == "q8_0" else "q8_0")
+    broken = teacher()
+    broken.arrays()["layers.1.mlp.up_proj.weight"][0, 0] = np.nan
+    with pytest.raises(
+        WeightError, match=r"what layers.1.mlp.down_proj.weight is multiplied with .* not finite"
+    ):
+        broken.astype("q8_0", calibration=data)
     with pytest.raises(ConfigError, match="dtype with calibration is 'float16'; allowed: q8_0, q4_0, q4_1"):
         model.astype("f16", calibration=data)

@@ -117,6 +117,14 @@ static void q4_1_grid(const float *x, ha_grid *g)
     g->low = low;
 }
 
+/* What follows from scale and low. */
+static void settle(ha_grid *g)
+{
+    g->up = inverse(g->scale);
+    g->step = half_to_float(float_to_half(g->scale));
+    g->start = g->type == HA_Q4_1 ? half_to_float(float_to_half(g->low)) : g->type == HA_Q4_0 ? -8.0f * g->step : 0.0f;
+}
+
 ha_grid ha_grid_of(ha_dtype type, const float *x)
 {
     ha_grid g = {.type = type};
@@ -126,7 +134,7 @@ ha_grid ha_grid_of(ha_dtype type, const float *x)
         q4_0_grid(x, &g);
     else
         q4_1_grid(x, &g);
-    g.up = inverse(g.scale);
+    settle(&g);
     return g;
 }
 
@@ -135,7 +143,7 @@ ha_grid ha_grid_narrowed(ha_grid g, float part)
     if (g.type == HA_Q4_1)
         g.low += 7.5f * (1.0f - part) * g.scale;
     g.scale *= part;
-    g.up = inverse(g.scale);
+    settle(&g);
     return g;
 }
 
@@ -145,14 +153,6 @@ int ha_grid_code(const ha_grid *g, float x)
         return (int)roundf(fminf(fmaxf(x * g->up, -127.0f), 127.0f));
     const float code = g->type == HA_Q4_0 ? x * g->up + 8.5f : (x - g->low) * g->up + 0.5f;
     return (int)fminf(fmaxf(code, 0.0f), 15.0f);
-}
-
-float ha_grid_value(const ha_grid *g, int code)
-{
-    const float scale = half_to_float(float_to_half(g->scale));
-    if (g->type == HA_Q4_1)
-        return scale * (float)code + half_to_float(float_to_half(g->low));
-    return scale * (float)(g->type == HA_Q4_0 ? code - 8 : code);
 }
 
 void ha_grid_store(const ha_grid *g, const int8_t *code, uint8_t *to)

@@ -31,14 +31,18 @@ void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n);
 typedef struct {
     ha_dtype type;
     float scale, up, low; /* up: 1 / scale, or 0; low: of q4_1 */
+    float step, start;    /* a code stands for start + step * code, of the scale and the minimum as they are stored */
 } ha_grid;
 
 ha_grid ha_grid_of(ha_dtype type, const float *x);
 /* The same with a range that is `part` of it: what lies beyond is cut off, and the codes lie closer. */
 ha_grid ha_grid_narrowed(ha_grid grid, float part);
-/* The code nearest to x, which may lie beyond both ends, and the number that the code stands for. */
+/* The code nearest to x, which may lie beyond both ends. */
 int ha_grid_code(const ha_grid *grid, float x);
-float ha_grid_value(const ha_grid *grid, int code);
+static inline float ha_grid_value(const ha_grid *grid, int code)
+{
+    return grid->start + grid->step * (float)code;
+}
 /* The block, code [HA_BLOCK_ITEMS]. */
 void ha_grid_store(const ha_grid *grid, const int8_t *code, uint8_t *to);
 

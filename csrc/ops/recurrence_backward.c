@@ -88,8 +88,8 @@ static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, c
         float *to = d->v + (row + t) * d->ldv + (ptrdiff_t)h * dv;
         for (int j = 0; j < dv; j++)
             to[j] = beta[t] * dz[j];
-        float *dg = d->g + at * dv;
-        for (int j = 0; c->wv && j < dv; j++)
+        float *dg = c->wv ? d->g + at * dv : NULL;
+        for (int j = 0; dg && j < dv; j++)
             dg[j] = c->wv[t * c->ldwv + j] * x->dwv[t * dv + j];
         if (in->beta)
             d->beta[at] = ha_kernels_get()->dot((size_t)dv, dz, x->dwv + t * dv);
