@@ -150,6 +150,7 @@ class _Run:
         self.settings = settings
         self.phase = 0
         self.losses = np.full((job.steps, job.columns), math.nan)
+        self.seen = self.losses.copy()  # of this phase, as the core writes them
         self.trained: list[str] = []  # parameters of the phases before this one
         self.saved_at = time.monotonic()
         self.tokens_done = 0
@@ -171,6 +172,7 @@ class _Run:
                 except KeyboardInterrupt:
                     self._save(distiller)
                     raise
+                self._note(distiller)
                 if self.phase + 1 == len(job.phases):
                     break
                 self.trained += distiller.trainable()
@@ -204,19 +206,16 @@ class _Run:
                 last_save = distiller.step
 
     def _slice(self, distiller: Distiller, start: int, stop: int) -> None:
-        """Steps start .. stop-1, with losses noted even when the slice is interrupted."""
-        job, seen = self.job, []
-        layers = job.phases[self.phase]
-        columns = slice(None) if layers is None else layers
+        """Steps start .. stop-1."""
+        job = self.job
 
         def after_step(step: int, loss: float, gradient_norm: float, tokens: int) -> None:
-            seen.append(loss)
             self.tokens_done += int(job.step_tokens[step])
             self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             self.bar.update(int(job.step_tokens[step]))
 
         try:
-            losses = distiller.run(
+            distiller.run(
                 job.tokens,
                 job.windows,
                 job.lr,
@@ -227,17 +226,21 @@ class _Run:
                 job.weights,
                 job.labels,
                 job.segments,
+                self.seen[start:stop],
             )
-        except KeyboardInterrupt:
-            # the table of an interrupted slice is lost; the means that came by stand in for its columns
-            for step, loss in zip(range(start, distiller.step), seen, strict=False):
-                self.losses[step, columns] = loss
-            raise
         except ValueError as error:  # the loss or a gradient is not finite
             raise HybridAttnError(f"{job.label}: {error}") from None
-        self.losses[start:stop, columns] = losses if layers is None else losses[:, layers]
+
+    def _note(self, distiller: Distiller) -> None:
+        """The losses of this phase's whole steps. The core writes them where no signal can come between a
+        step and its loss; here they join those of other phases, whose columns the core leaves at 0.
+        """
+        layers = self.job.phases[self.phase]
+        columns = slice(None) if layers is None else layers
+        self.losses[: distiller.step, columns] = self.seen[: distiller.step, columns]
 
     def _save(self, distiller: Distiller) -> None:
+        self._note(distiller)
         if self.settings.checkpoint is None:
             return
         position = {"phase": self.phase, "step": distiller.step}
@@ -263,6 +266,7 @@ class _Run:
             self.trained += self.job.make(layers).trainable()
         distiller = self.job.make(self.job.phases[self.phase])
         checkpoint.fill(path, self._arrays(distiller))
+        self.seen[...] = self.losses
         distiller.step = position["step"]
         return distiller
 

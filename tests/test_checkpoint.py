@@ -78,6 +78,7 @@ def test_interrupted_align_goes_on_bit_for_bit(tmp_path, monkeypatch, data, laye
     tiny.assert_same_weights(tiny.weights(resumed), tiny.weights(straight))
     assert resumed.train_result.losses.shape == (STEPS, 3)
     assert np.isfinite(resumed.train_result.losses).all()
+    assert np.array_equal(resumed.train_result.losses, straight.train_result.losses)
 
 
 @pytest.mark.parametrize("stage", ["distill", "finetune"])

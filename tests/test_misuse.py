@@ -90,6 +90,24 @@ def test_two_models_as_each_others_teacher_do_not_wait_for_ever(probe):
 # --- changes behind the core's back ---
 
 
+def test_an_interrupt_before_the_callback_does_anything_leaves_the_losses_of_whole_steps(probe):
+    other, table = probe.copy(), np.full((2, 1), np.nan)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    trainer = distiller(probe)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(TOKENS, STEPS, LR, 0, 2, callback=stop, losses=table)
+    assert trainer.step == 1 and np.isnan(table[1]).all()
+    want = distiller(other).run(TOKENS, STEPS, LR, 0, 1, losses=(given := np.full_like(table[:1], 7.0)))
+    assert want is given and np.array_equal(table[:1], want) and want.all()
+    with pytest.raises(ValueError, match="losses has length 2 along axis 0, expected 1"):
+        trainer.run(TOKENS, STEPS, LR, 1, 2, losses=table)
+    with pytest.raises(TypeError, match="losses must be a writable C-contiguous float64 array"):
+        trainer.run(TOKENS, STEPS, LR, 1, 2, losses=table[:1].astype(np.float32))
+
+
 def test_windows_and_rates_are_those_at_the_call(probe):
     other, windows, lr = probe.copy(), STEPS.copy(), LR.copy()
 

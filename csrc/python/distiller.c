@@ -206,6 +206,7 @@ static int steps(distiller_object *self, const run_arg *r, int64_t start, int64_
         const float *rate = (const float *)PyArray_DATA(r->lr) + 2 * i;
         const float by_group[2] = {[HA_GROUP_MIXER] = rate[0], [HA_GROUP_REST] = rate[1]};
         double *loss = (double *)PyArray_DATA(losses) + (i - start) * columns, norm = 0.0;
+        memset(loss, 0, (size_t)columns * sizeof *loss);
         ha_status status;
         HA_BEGIN_CORE(status, self->student, self->teacher)
         status = ha_trainer_step(self->trainer, &part, by_group, &given, &self->student->arena, &check, loss, &norm);
@@ -311,16 +312,16 @@ static int parse_run(const distiller_object *self, PyObject *lr, PyObject *hidde
 
 static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens",   "windows", "lr",     "start",    "stop", "teacher_hidden",
-                            "callback", "weights", "labels", "segments", NULL};
+    static char *names[] = {"tokens",   "windows", "lr",     "start",    "stop",   "teacher_hidden",
+                            "callback", "weights", "labels", "segments", "losses", NULL};
     PyObject *tokens, *windows, *lr, *hidden = Py_None, *callback = Py_None, *weights = Py_None, *labels = Py_None,
-                                     *segments = Py_None;
+                                     *segments = Py_None, *table = Py_None;
     long long start, stop;
     run_arg r = {0};
     PyArrayObject *losses = NULL;
     const ha_config *c = &self->student->model->config;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OOOOO:run", names, &tokens, &windows, &lr, &start, &stop,
-                                     &hidden, &callback, &weights, &labels, &segments))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLL|OOOOOO:run", names, &tokens, &windows, &lr, &start, &stop,
+                                     &hidden, &callback, &weights, &labels, &segments, &table))
         return NULL;
     const int shortest = self->stage == HA_STAGE_FINETUNE && c->task.kind == HA_TASK_NONE ? 2 : 1;
     if (ha_windows_parse(self->student, tokens, windows, segments, shortest, &r.w) < 0)
@@ -341,7 +342,8 @@ static PyObject *run(distiller_object *self, PyObject *args, PyObject *kwargs)
     if (parse_run(self, lr, hidden, weights, labels, &r) < 0)
         goto fail;
     npy_intp out_shape[2] = {(npy_intp)(stop - start), self->stage == HA_STAGE_ALIGN ? c->num_layers : 1};
-    losses = (PyArrayObject *)PyArray_ZEROS(2, out_shape, NPY_FLOAT64, 0);
+    losses = table == Py_None ? (PyArrayObject *)PyArray_SimpleNew(2, out_shape, NPY_FLOAT64)
+                              : ha_array_out(table, "losses", NPY_FLOAT64, 2, out_shape);
     if (losses && steps(self, &r, start, stop, losses, callback) < 0)
         Py_CLEAR(losses);
 fail:
@@ -412,7 +414,7 @@ static int set_step(distiller_object *self, PyObject *value, void *closure)
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))run, METH_VARARGS | METH_KEYWORDS,
      "run($self, tokens, windows, lr, start, stop, teacher_hidden=None, callback=None, weights=None, "
-     "labels=None, segments=None)\n--\n\n"
+     "labels=None, segments=None, losses=None)\n--\n\n"
      "Optimizer steps start .. stop - 1; returns losses, float64 [stop - start, 1], mean per token, or [.., "
      "num_layers] when aligning.\n\n"
      "tokens: int32 [n]; windows: int64 [steps, batch, 2]; lr: float32 [steps, 2], of the mixers and of the rest.\n"
@@ -424,6 +426,7 @@ static PyMethodDef methods[] = {
      "2] "
      "first and last token of a span.\n"
      "segments: int32 [n], token types of models that have them; None: all 0.\n"
+     "losses: an array to return them in, of whole steps also when the run is interrupted.\n"
      "Ctrl-C is honoured inside a step and leaves model and `step` as after the last whole one."},
     {"moments", (PyCFunction)moments, METH_NOARGS,
      "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, "
