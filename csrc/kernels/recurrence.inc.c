@@ -106,67 +106,103 @@ static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const ha
         replay_columns(0, 0, c, cols, x, history);
 }
 
-/* At the state s between two tokens: d, the gradient of s from what comes later, leaves token t (at the front of `n` rows)
- * and meets token t - 1 behind it. Sums over channels of d k, of d a and, where columns decay, of d s are left in vectors,
- * W for each column. */
-INLINE void cross(const int reads, const int erases, const int values, const int leave, const int enter,
-                  const ha_recurrence_chunk *c, int t, int cols, const float *restrict s, float *restrict d,
-                  const ha_recurrence_columns *x, const ha_recurrence_gradient *g, float *restrict dk_sum,
-                  float *restrict da_sum, float *restrict dw_sum)
+/* Vectors of channels whose gradients stay in registers while the columns go past: four or five sums each. */
+#if defined HA_ISA_AVX512
+enum { GROUP = 4 };
+#else
+enum { GROUP = 2 };
+#endif
+
+/* At the state s between two tokens, nv vectors of channels from i on: d, the gradient of s from what comes later, leaves
+ * token t (at the front of `n` rows) and meets token t - 1 behind it. Sums over channels of d k, of d a and, where columns
+ * decay, of d s are left in vectors, W for each column: the first columns' are there before the last column is done. */
+INLINE void cross_group(const int nv, const int reads, const int erases, const int values, const int leave,
+                        const int enter, const ha_recurrence_chunk *c, int t, int i, int cols, const float *restrict s,
+                        float *restrict d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g,
+                        float *restrict dk_sum, float *restrict da_sum, float *restrict dw_sum)
 {
-    const ptrdiff_t ld = c->ld, now = t * ld, before = now - ld;
+    const ptrdiff_t ld = c->ld, now = t * ld + i, before = now - ld;
     const float *restrict du = reads && leave ? x->du + t * x->ld : NULL;
     const float *restrict dout = enter ? x->dout + (t - 1) * x->ld : NULL;
     const float *restrict z = enter ? x->z + (t - 1) * x->ld : NULL;
     const float *restrict u = erases && enter ? x->u + (t - 1) * x->ld : NULL;
     const float *restrict keep = values && leave ? c->wv + t * c->ldwv : NULL;
     const int gated = leave && !values;
-    for (int i = 0; i < ld; i += W) {
-        const vf none = v_set(0.0f);
-        const vf w = gated ? v_load(c->w + now + i) : none, b = leave && reads ? v_load(c->b + now + i) : none;
-        const vf q = enter ? v_load(c->q + before + i) : none, k = enter ? v_load(c->k + before + i) : none;
-        const vf a = enter && erases ? v_load(c->a + before + i) : none;
-        vf dw = gated ? v_load(g->w + now + i) : none, db = leave && reads ? v_load(g->b + now + i) : none;
-        vf dq = enter ? v_load(g->q + before + i) : none, dk = enter ? v_load(g->k + before + i) : none;
-        vf da = enter && erases ? v_load(g->a + before + i) : none;
-        for (int j = 0; j < cols; j++) {
-            if (i % 16 == 0)
-                __builtin_prefetch(s + (j - cols) * ld + i); /* for the token before */
-            vf state = v_load(s + j * ld + i), y = v_load(d + j * ld + i);
+    const vf none = v_set(0.0f);
+    vf dw[GROUP], db[GROUP], dq[GROUP], dk[GROUP], da[GROUP];
+    for (int v = 0; v < nv; v++) {
+        dw[v] = gated ? v_load(g->w + now + v * W) : none;
+        db[v] = leave && reads ? v_load(g->b + now + v * W) : none;
+        dq[v] = enter ? v_load(g->q + before + v * W) : none;
+        dk[v] = enter ? v_load(g->k + before + v * W) : none;
+        da[v] = enter && erases ? v_load(g->a + before + v * W) : none;
+    }
+    s += i;
+    d += i;
+    for (int j = 0; j < cols; j++, s += ld, d += ld) {
+        const vf duj = leave && reads ? v_set(du[j]) : none, doj = enter ? v_set(dout[j]) : none;
+        const vf zj = enter ? v_set(z[j]) : none, uj = enter && erases ? v_set(u[j]) : none;
+        vf sum_k = i ? v_load(dk_sum + j * W) : none, sum_a = erases && i ? v_load(da_sum + j * W) : none;
+        vf sum_w = values && i ? v_load(dw_sum + j * W) : none;
+        for (int v = 0; v < nv; v++) {
+            if (v * W % 16 == 0)
+                __builtin_prefetch(s - cols * ld + v * W); /* for the token before */
+            const vf state = v_load(s + v * W);
+            vf y = v_load(d + v * W);
             if (leave) {
                 if (values)
-                    v_store(dw_sum + j * W, (i ? v_load(dw_sum + j * W) : none) + y * state);
+                    sum_w += y * state;
                 else
-                    dw += y * state;
-                y *= values ? v_set(keep[j]) : w;
+                    dw[v] += y * state;
+                y *= values ? v_set(keep[j]) : v_load(c->w + now + v * W);
                 if (reads) {
-                    db += v_set(du[j]) * state;
-                    y += v_set(du[j]) * b;
+                    db[v] += duj * state;
+                    y += duj * v_load(c->b + now + v * W);
                 }
             }
             if (enter) {
-                dq += v_set(dout[j]) * state;
-                y += v_set(dout[j]) * q;
-                dk += v_set(z[j]) * y;
-                v_store(dk_sum + j * W, (i ? v_load(dk_sum + j * W) : none) + y * k);
+                dq[v] += doj * state;
+                y += doj * v_load(c->q + before + v * W);
+                dk[v] += zj * y;
+                sum_k += y * v_load(c->k + before + v * W);
                 if (erases) {
-                    da += v_set(u[j]) * y;
-                    v_store(da_sum + j * W, (i ? v_load(da_sum + j * W) : none) + y * a);
+                    da[v] += uj * y;
+                    sum_a += y * v_load(c->a + before + v * W);
                 }
             }
-            v_store(d + j * ld + i, y);
+            v_store(d + v * W, y);
         }
+        if (enter)
+            v_store(dk_sum + j * W, sum_k);
+        if (enter && erases)
+            v_store(da_sum + j * W, sum_a);
+        if (leave && values)
+            v_store(dw_sum + j * W, sum_w);
+    }
+    for (int v = 0; v < nv; v++) {
         if (gated)
-            v_store(g->w + now + i, dw);
+            v_store(g->w + now + v * W, dw[v]);
         if (leave && reads)
-            v_store(g->b + now + i, db);
+            v_store(g->b + now + v * W, db[v]);
         if (enter) {
-            v_store(g->q + before + i, dq);
-            v_store(g->k + before + i, dk);
+            v_store(g->q + before + v * W, dq[v]);
+            v_store(g->k + before + v * W, dk[v]);
         }
         if (enter && erases)
-            v_store(g->a + before + i, da);
+            v_store(g->a + before + v * W, da[v]);
     }
+}
+
+INLINE void cross(const int reads, const int erases, const int values, const int leave, const int enter,
+                  const ha_recurrence_chunk *c, int t, int cols, const float *s, float *d,
+                  const ha_recurrence_columns *x, const ha_recurrence_gradient *g, float *dk_sum, float *da_sum,
+                  float *dw_sum)
+{
+    int i = 0;
+    for (; i + GROUP * W <= c->ld; i += GROUP * W)
+        cross_group(GROUP, reads, erases, values, leave, enter, c, t, i, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
+    for (; i < c->ld; i += W)
+        cross_group(1, reads, erases, values, leave, enter, c, t, i, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
 }
 
 /* to[j] = the sum of the W items at x + j W */

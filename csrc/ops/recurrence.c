@@ -40,9 +40,9 @@ static void run(const task *task, ptrdiff_t row, ptrdiff_t end, int h, int col, 
     for (ptrdiff_t start = row; row < end; row += PIECE) {
         int n = end - row < PIECE ? (int)(end - row) : PIECE;
         for (ptrdiff_t next = row + PIECE; next < end && next < row + 2 * PIECE; next++) {
-            prefetch_row(in->q, in->ldk, r->dk, next, h);
-            prefetch_row(in->k, in->ldk, r->dk, next, h);
-            prefetch_row(in->v, in->ldv, r->dv, next, h);
+            PREFETCH_ROW(in->q, in->ldk, r->dk, next, h, 0);
+            PREFETCH_ROW(in->k, in->ldk, r->dk, next, h, 0);
+            PREFETCH_ROW(in->v, in->ldv, r->dv, next, h, 0);
         }
         if (saved && (row - start) % C == 0) {
             kernel->transpose(r->dk, cols, state, lds, saved, r->dk);

@@ -35,13 +35,12 @@ static inline size_t packed_floats(const ha_recurrence *r)
     return (size_t)C * (size_t)(5 * padded(r->dk) + (r->gate == HA_GATE_VALUE ? padded(r->dv) : 0));
 }
 
-/* Asks for row `row` of a head, `width` floats at its place among rows of ld: they lie a page apart, and hardware does
- * not guess the next one. */
-static inline void prefetch_row(const float *x, ptrdiff_t ld, int width, ptrdiff_t row, int h)
-{
-    for (const float *at = x + row * ld + (ptrdiff_t)h * width, *end = at + width; at < end; at += 16)
-        __builtin_prefetch(at, 0, 2);
-}
+/* Asks for row `row` of a head, `width` floats at its place among rows of ld, to be read or written: rows of one head lie
+ * a page apart, and hardware does not guess the next one. */
+#define PREFETCH_ROW(x, ld, width, row, h, write)                                                             \
+    for (const float *at_ = (x) + (row) * (ld) + (ptrdiff_t)(h) * (width), *end_ = at_ + (width); at_ < end_; \
+         at_ += 16)                                                                                           \
+    __builtin_prefetch(at_, write, 2)
 
 /* Rows row .. row + n of head h as the kernels need them, in `to`, which the caller zeroed once. */
 static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_recurrence_in *in, ptrdiff_t row, int n,
