@@ -30,6 +30,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 D, F, VOCABULARY, HEADS, KV_HEADS, DIM = 576, 1536, 49152, 9, 3, 64
+CHUNK = 64  # tokens of a task in the recurrence's backward pass
 PEAK, BANDWIDTH = 102.4e9, 31e9  # FLOP/s of one core, bytes/s of the machine: see benchmarks/machine.py
 QUERY_TILE = 64
 
@@ -43,7 +44,8 @@ class Part:
     count: float
     flops: float = 0.0
     bytes: float = 0.0
-    tasks: float = math.inf  # independent pieces of one call
+    tasks: float = math.inf  # pieces of one call
+    beside: float = math.inf  # of them, how many can run at the same time
     less: str = ""  # a part whose time the call contains
     seconds: float = 0.0  # of one call
 
@@ -132,7 +134,8 @@ def parts_of(options: argparse.Namespace, ops) -> list[Part]:
             lambda: ops.gated_delta_vjp(*delta, dout, lengths=lengths),
             linear * micro,
             12.0 * tokens,
-            tasks=HEADS * options.micro_batch,
+            tasks=HEADS * options.micro_batch * math.ceil(options.length / CHUNK),
+            beside=HEADS * options.micro_batch,
             less="gated delta rule, forward",
         ),
         Part(
@@ -233,7 +236,11 @@ def speedup(part: Part, cores: int, measured: int, bandwidth: float) -> float:
         return min(bandwidth, cores / measured)
     if math.isinf(part.tasks):
         return cores / measured
-    return math.ceil(part.tasks / measured) / math.ceil(part.tasks / cores)
+    return rounds(part, measured) / rounds(part, cores)
+
+
+def rounds(part: Part, cores: int) -> int:
+    return math.ceil(part.tasks / min(cores, part.beside))
 
 
 def show(parts: list[Part], step: float, options: argparse.Namespace) -> list[dict]:
@@ -248,8 +255,7 @@ def show(parts: list[Part], step: float, options: argparse.Namespace) -> list[di
             {k: v for k, v in asdict(part).items() if k not in ("call", "less")}
             | {"percent": share, "floor": part.floor(options.threads)}
         )
-        if math.isinf(part.tasks):
-            rows[-1]["tasks"] = None
+        rows[-1] |= {key: None for key in ("tasks", "beside") if math.isinf(rows[-1][key])}
     print(
         f"{'other':34s} {'':6s} {'':9s} {100 - total:8.2f}\n{'step':34s} {1:6d} {1e3 * step:9.1f} {100:8.2f}"
     )
