@@ -13,7 +13,7 @@
 #include "core/thread.h"
 #include "ops/recurrence_chunk.h"
 
-/* Until *done is `wanted`. Tasks are handed out in order, so what is waited for is done or in work. */
+/* Until *done is `wanted`. Tasks are taken in order, so what is waited for is done or in work. */
 static void wait_for(atomic_int *done, int wanted)
 {
     enum { SPINS = 1000 };
@@ -211,8 +211,9 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
         if (kept)
             kernel->transpose(dk, dv, kept, dv, carried + (size_t)i * wide, ld);
     }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int task = 0; task < all * heads; task++) {
+    atomic_int next = 0; /* not a loop of OpenMP's, which may hand out later tasks first */
+#pragma omp parallel num_threads(threads)
+    for (int task; (task = atomic_fetch_add(&next, 1)) < all * heads;) {
         const place at = order[task / heads];
         const int h = task % heads, line = at.seq * heads + h;
         const float *state = states + first[at.seq] + ((size_t)at.chunk * (size_t)heads + (size_t)h) * size;
