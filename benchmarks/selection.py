@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import selection_tables as tables
@@ -180,6 +180,8 @@ def done(path: Path, make, settings: dict) -> dict:
 def scores_of(lab: Lab, choice: Choice):
     """The layer scores that a choice is made of."""
     args, method = lab.args, choice.method
+    if method == "smart":  # kl_restore's scores, read once, with another rule for the set
+        return replace(scores_of(lab, replace(choice, method="kl_restore")), method=method)
     size = score_size(method, choice.k, args)
     shared = [args.mixer, args.align_tokens, args.score_tokens, args.rungs if "distilled" in method else 0]
     key = hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()
