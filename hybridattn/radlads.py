@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .data import TokenData
     from .model import Model
 
-# Step 1's learning rate: RADLADS' 1e-3 is for 100M tokens; gated_delta's suits the few that a CPU reads (measured,
-# docs/log.md). More where only feature maps and gates train, less for softmax.
+# Step 1's learning rate. RADLADS' 1e-3 is for 100M tokens; gated_delta's suits the few that a CPU reads (docs/log.md).
+# More where only feature maps and gates train, less for softmax.
 ALIGN_LR = {
     "window_linear": 1e-2,
     "gated_delta": 6e-3,

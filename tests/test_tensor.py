@@ -376,8 +376,8 @@ def grown() -> tuple[int, int]:
 
 
 def test_nothing_leaks():
-    """Neither memory nor references, on the error paths too: a leak grows each time, what other threads of the
-    process allocate meanwhile does not.
+    """Neither memory nor references, on the error paths too. A leak grows each time; what other threads
+    of the process allocate meanwhile does not.
     """
     churn(50)
     gc.collect()
