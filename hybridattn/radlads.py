@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from .data import TokenData
     from .model import Model
 
-# Step 1's learning rate. RADLADS' 1e-3 is for 100M tokens; gated_delta's suits the few that a CPU reads (docs/log.md).
-# More where only feature maps and gates train, less for softmax.
+# Step 1's learning rate. RADLADS' 1e-3 is for 100M tokens: those of the recurrences suit the few that a CPU
+# reads (docs/log.md). More where only feature maps and gates train, less for softmax.
 ALIGN_LR = {
     "window_linear": 1e-2,
     "gated_delta": 6e-3,
-    "delta": 1e-3,
-    "kda": 1e-3,
-    "retention": 1e-3,
-    "rwkv6": 1e-3,
-    "rwkv7": 1e-3,
-    "gla": 1e-3,
-    "gsa": 1e-3,
+    "delta": 1e-2,
+    "kda": 6e-3,
+    "retention": 6e-3,
+    "rwkv6": 3e-3,
+    "rwkv7": 6e-3,
+    "gla": 6e-3,
+    "gsa": 1e-2,
     "window": 1e-4,
     "linear": 1e-3,
     "linformer": 1e-3,
