@@ -1,8 +1,9 @@
 /* Linear recurrence, backward: one task for each chunk of a (sequence, head), from last to first.
  *
- * The last chunks of all heads and sequences come first, then those before them: threads stay busy to the end whatever the
- * number of heads, and neighbouring heads read the same pages. A chunk's states are made again from the one saved before it, a block of columns at a time so that they stay in L2, and
- * the gradient D of the state goes back through the tokens (sums over columns unless said):
+ * The last chunks of all heads and sequences come first, then those before them: threads stay busy to the end whatever
+ * the number of heads, and neighbouring heads read the same pages. A chunk's states are made again from the one saved
+ * before it, a block of columns at a time so that they stay in L2, and the gradient D of the state goes back through the
+ * tokens (sums over columns unless said):
  *     D += q do^T;   dq = S_t do;   dk = D z;   da = D u;   dz = D^T k;   du = D^T a (delta rule: -beta dz)
  *     dw = sum_j D_j S_{t-1,j};   db = S_{t-1} du;   D <- diag(w) D + b du^T
  * and, in the delta rule with z = beta (v - u) and b = w k:  dv = beta dz,  dbeta = dz . (v - u),  dk += w db,  dw += k db.
