@@ -496,5 +496,5 @@ def test_the_demo_evaluates_on_less_text(capsys):
     shown = call(capsys, "run", "--set", "seed=0", "--show-recipe")[1]
     assert "tokens = 16384" in shown and "lr = 0.0  # the one of window_linear: 0.01" in shown
     shown = call(capsys, "run", "--mixer", "gated_delta", "--show-recipe")[1]
-    assert "# the one of gated_delta: 0.001" in shown
+    assert "# the one of gated_delta: 0.006" in shown
     assert call(capsys, "run", "x.toml", "--demo", "--out", "y")[0] == 2
