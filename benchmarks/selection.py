@@ -30,6 +30,7 @@ SEQ_LEN = 512
 TEXTS = ("recall", "plain")
 COSTLY = ("kl_greedy_add", "kl_greedy_remove", "kl_joint", "kl_restore_distilled")
 SEARCHED = 8  # softmax layers that a search finds
+SCORED_AS = {"smart": "kl_restore"}  # another rule for the set, the same scores: read once
 STAGES = ("score", "zero-shot", "distilled")
 
 
@@ -180,8 +181,8 @@ def done(path: Path, make, settings: dict) -> dict:
 def scores_of(lab: Lab, choice: Choice):
     """The layer scores that a choice is made of."""
     args, method = lab.args, choice.method
-    if method == "smart":  # kl_restore's scores, read once, with another rule for the set
-        return replace(scores_of(lab, replace(choice, method="kl_restore")), method=method)
+    if method in SCORED_AS:
+        return replace(scores_of(lab, replace(choice, method=SCORED_AS[method])), method=method)
     size = score_size(method, choice.k, args)
     shared = [args.mixer, args.align_tokens, args.score_tokens, args.rungs if "distilled" in method else 0]
     key = hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()
@@ -208,7 +209,10 @@ def set_name(layers) -> str:
 def estimate(args, sets: int | None = None) -> list[str]:
     """Lines of what is to be done, in hours; before the sets are known, their largest number."""
     layers = 30
-    runs = {(c.method, c.text, c.seed, score_size(c.method, c.k, args)): c for c in choices(args)}
+    runs = {
+        (SCORED_AS.get(c.method, c.method), c.text, c.seed, score_size(c.method, c.k, args))
+        for c in choices(args)
+    }
     reading = (
         sum(select.expected_forwards(m, layers, size or 8) for m, _, _, size in runs) * args.score_tokens
     )

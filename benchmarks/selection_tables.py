@@ -94,35 +94,40 @@ def markdown(rows, results, args) -> str:
 
 
 def pairs(rows, results, args) -> str:
-    """For each budget: how much farther each set is than those of the KL scores after step 2, in pairs.
+    """For each budget: how much farther each set is than those of the KL scores, in pairs at the first
+    length, after step 2 or, where there was none, before it; and whether step 2 keeps the order.
 
-    At the first length, +- the standard error; and whether step 2 keeps the order.
+    A window counts once, with its mean over the seeds: they share the held-out text. +- is the standard error
+    over windows, so it says nothing of other seeds.
     """
     lines, length = [], args.lengths[0]
     for k in args.budgets:
         found = {label: numbers(group, results, args) for (label, n), group in groups(rows).items() if n == k}
-        done = {label: cells for label, cells in found.items() if cells and "distilled" in cells}
+        found = {label: cells for label, cells in found.items() if cells}
+        distilled = {label: cells for label, cells in found.items() if "distilled" in cells}
+        done, when = (distilled, "distilled") if distilled else (found, "zero-shot")
         windows = {
-            label: np.concatenate(cells["distilled"][f"per_sequence_{length}"]).tolist()
+            label: np.mean(cells[when][f"per_sequence_{length}"], axis=0).tolist()
             for label, cells in done.items()
         }
         ours = [label for label in done if label.startswith("kl_")]
         if len(done) < 2 or not ours:
             continue
-        lines += ["", f"### {k} softmax layers: farther than", "", "| selector | " + " | ".join(ours) + " |"]
-        lines.append("| --- |" + " ---: |" * len(ours))
+        lines += ["", f"### {k} softmax layers, {when}: farther than", ""]
+        lines += ["| selector | " + " | ".join(ours) + " |", "| --- |" + " ---: |" * len(ours)]
         for label, own in windows.items():
-            same = [label != other and len(own) == len(windows[other]) for other in ours]
             gaps = [
-                "{:+.4f} +- {:.4f}".format(*stats.paired(own, windows[other])) if fits else ""
-                for other, fits in zip(ours, same, strict=True)
+                "" if label == other else "{:+.4f} +- {:.4f}".format(*stats.paired(own, windows[other]))
+                for other in ours
             ]
             lines.append(f"| {label} | " + " | ".join(gaps) + " |")
-        both = [
-            [cells[when][f"kl_{length}"] for cells in done.values()] for when in ("zero-shot", "distilled")
-        ]
-        rho = select.spearman(*both)
-        lines += ["", f"Spearman between before and after step 2: {rho:.3f} over {len(done)} selectors."]
+        if distilled:
+            both = [
+                [cells[stage][f"kl_{length}"] for cells in done.values()]
+                for stage in ("zero-shot", "distilled")
+            ]
+            rho = select.spearman(*both)
+            lines += ["", f"Spearman between before and after step 2: {rho:.3f} over {len(done)} selectors."]
     return "\n".join(lines)
 
 

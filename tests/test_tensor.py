@@ -376,8 +376,8 @@ def grown() -> tuple[int, int]:
 
 
 def test_nothing_leaks():
-    """Neither memory nor references, on the error paths too. A leak grows each time; what other threads
-    of the process allocate meanwhile does not.
+    """Neither memory nor references, on the error paths too. A leak grows each time: what Python and NumPy
+    keep of the first rounds, up to 20 kB, does not. The smallest object has 16 bytes, 500 have 8,000.
     """
     churn(50)
     gc.collect()
@@ -387,4 +387,4 @@ def test_nothing_leaks():
     finally:
         tracemalloc.stop()
     assert references == (0, 0, 0)
-    assert min(size) < 20_000
+    assert min(size) < 4_000
