@@ -1,6 +1,6 @@
 """Which learning rate suits step 1 of each mixer? What radlads.ALIGN_LR should hold.
 
-    python benchmarks/align_lr.py [--mixers gsa,kda] [--layers 3,15,27] [--rates 3e-4,1e-3] [--json FILE]
+    python benchmarks/align_lr.py [--mixers gsa,kda] [--layers 3,15,27] [--rates 3e-3,1e-2] [--json FILE]
 
 SmolLM2-135M on Wikipedia passages (fetched on first use). Layers learn apart in step 1: a few of them stand
 for all. Every mixer and rate starts from the same weights, reads the same windows under one cosine schedule,
@@ -19,7 +19,15 @@ SEQ_LEN = 512
 
 
 def numbers(of):
-    return lambda text: [of(part) for part in text.split(",")]
+    """An argument of several numbers, by commas."""
+
+    def parse(text):
+        try:
+            return [of(part) for part in text.split(",")]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}, expected {of.__name__}s by commas") from None
+
+    return parse
 
 
 def residual(probe, data, layers):
@@ -48,11 +56,13 @@ def main():
     causal = [kind for kind in radlads.ALIGN_LR if "causal" in ha.mixers()[kind]["masks"]]
     parser.add_argument("--mixers", type=numbers(str), default=causal, help="kinds, by commas")
     parser.add_argument("--layers", type=numbers(int), default=[3, 15, 27], help="the layers that train")
-    parser.add_argument("--rates", type=numbers(float), default=[3e-4, 1e-3, 3e-3, 1e-2])
+    parser.add_argument("--rates", type=numbers(float), default=[1e-3, 3e-3, 6e-3, 1e-2])
     parser.add_argument("--tokens", type=int, default=16_384, help="tokens of step 1 for each mixer and rate")
     parser.add_argument("--held-out", type=int, default=4_096, help="tokens that judge")
     parser.add_argument("--json", help="write the rows here")
     args = parser.parse_args()
+    if unknown := set(args.mixers) - set(causal):
+        parser.error(f"--mixers: {', '.join(sorted(unknown))}; allowed: {', '.join(causal)}")
     teacher = ha.Model.from_pretrained("smollm2-135m")
     texts = [ha.load_text(file) for file in hub.fetch_text()]
     train, held_out = (

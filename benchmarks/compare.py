@@ -205,6 +205,9 @@ def main() -> int:
     if options.list:
         print("\n".join(row.name for group in groups for row in group))
         return 0
+    if not any(groups):
+        print(f"--rows is {options.rows!r}, which is in no row's name; --list prints them", file=sys.stderr)
+        return 2
     machine.warn_if_busy()
     probe, sides, records = machine.Probe(options.threads), Sides(options), []
     limits = probe.limits()

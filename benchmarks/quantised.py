@@ -82,6 +82,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", help="write the results here")
     args = parser.parse_args()
+    if not args.text.is_file():
+        parser.error(f"TEXT is {args.text}, no such file; expected UTF-8 text")
     text = args.text.read_text(encoding="utf-8")
     base = ha.Model.from_pretrained(args.model)
     assert base.tokenizer is not None
