@@ -86,6 +86,9 @@ static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *
     HA_PUSH(loss, s->arena, (size_t)batch->rows);
     HA_PUSH(target, s->arena, (size_t)batch->rows);
     ha_next_tokens(batch, target);
+    for (int r = 0; weight && r < batch->rows; r++)
+        if (weight[r] == 0.0f)
+            target[r] = -1; /* the LM head passes over what does not count */
     for (int i = 0; i < students; i++) {
         HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, hidden[i],
                                      ha_model_head(m), target, 1.0f, loss, NULL, (ha_head_gradient){0}, s->check,

@@ -1,4 +1,4 @@
-/* LM head and loss, fused over pieces of PIECE rows.
+/* LM head and loss, fused over pieces of PIECE rows. Rows without a target or with weight 0 have no loss, and cost nothing.
  *
  * Floor, forward and backward of one student: 3 GEMMs of 2 rows*d*vocabulary FLOP (4 with the teacher's). A piece of
  * logits is 4 PIECE*vocabulary bytes (50 MB at 49152), which the row kernels cross in cache-sized rows. */
@@ -15,25 +15,59 @@ static int min(int a, int b)
     return a < b ? a : b;
 }
 
+/* The rows that have a loss, ascending. */
+typedef struct {
+    int count, *index;
+} row_list;
+
+/* target, weight [rows] or NULL */
+static ha_status rows_with_loss(int rows, const int32_t *target, const float *weight, ha_arena *work, row_list *found)
+{
+    found->count = 0;
+    HA_PUSH(found->index, work, (size_t)rows);
+    for (int r = 0; r < rows; r++)
+        if ((!target || target[r] >= 0) && (!weight || weight[r] != 0.0f))
+            found->index[found->count++] = r;
+    return HA_OK;
+}
+
+/* The row kernels leave no gradient for a scale of 0: nothing is to be done then but to clear dhidden. */
+static float *wanted_gradient(int rows, int d, const row_list *with, float scale, float *dhidden)
+{
+    if (dhidden && (scale == 0.0f || with->count < rows))
+        memset(dhidden, 0, (size_t)rows * (size_t)d * sizeof *dhidden);
+    return scale == 0.0f ? NULL : dhidden;
+}
+
+static int adjoin(int n, const int *row)
+{
+    return row[n - 1] - row[0] == n - 1;
+}
+
+/* n rows of `from` one behind the other: where they are, or copied to room [n,d] */
+static const float *gathered(int n, const int *row, int d, const float *from, float *room)
+{
+    if (adjoin(n, row))
+        return from + (ptrdiff_t)row[0] * d;
+    for (int r = 0; r < n; r++)
+        memcpy(room + (ptrdiff_t)r * d, from + (ptrdiff_t)row[r] * d, (size_t)d * sizeof *room);
+    return room;
+}
+
 static void logits_of(int n, int d, int vocabulary, const float *hidden, ha_head head, float *logits)
 {
     ha_linear_forward(n, d, vocabulary, 1.0f, hidden, d, head.weight, head.bias, 0.0f, logits, vocabulary);
 }
 
-static void backward(int n, int d, int vocabulary, const float *hidden, ha_head head, const float *dlogits,
-                     float *dhidden, ha_head_gradient dhead)
+/* The n rows of dhidden are written in their place, or made in room [n,d] and copied there. */
+static void backward(int n, const int *row, int d, int vocabulary, const float *hidden, ha_head head,
+                     const float *dlogits, float *room, float *dhidden, ha_head_gradient dhead)
 {
-    ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head.weight, dlogits, vocabulary, 0.0f, dhidden, d,
-                       dhead.weight, head.bias ? dhead.bias : NULL);
-}
-
-/* The row kernels leave no gradient for a scale of 0: dhidden is zero then, and nothing else is to be done. */
-static float *wanted_gradient(int rows, int d, float scale, float *dhidden)
-{
-    if (!dhidden || scale != 0.0f)
-        return dhidden;
-    memset(dhidden, 0, (size_t)rows * (size_t)d * sizeof *dhidden);
-    return NULL;
+    float *to = adjoin(n, row) ? dhidden + (ptrdiff_t)row[0] * d : room;
+    ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head.weight, dlogits, vocabulary, 0.0f, to, d, dhead.weight,
+                       head.bias ? dhead.bias : NULL);
+    for (int r = 0; to == room && r < n; r++)
+        memcpy(dhidden + (ptrdiff_t)row[r] * d, room + (ptrdiff_t)r * d, (size_t)d * sizeof *room);
 }
 
 ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
@@ -41,26 +75,28 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
                                 ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    dhidden = wanted_gradient(rows, d, scale, dhidden);
     size_t mark = ha_arena_mark(work);
-    float *logits;
-    HA_PUSH(logits, work, (size_t)min(rows, PIECE) * (size_t)vocabulary);
-    for (int from = 0; from < rows; from += PIECE) {
-        int n = min(rows - from, PIECE);
-        const float *h = hidden + (ptrdiff_t)from * d;
+    row_list with;
+    float *logits, *room, *droom;
+    HA_TRY(rows_with_loss(rows, target, NULL, work, &with));
+    const size_t most = (size_t)min(with.count, PIECE);
+    HA_PUSH(logits, work, most * (size_t)vocabulary);
+    HA_PUSH(room, work, most * (size_t)d);
+    HA_PUSH(droom, work, most * (size_t)d);
+    dhidden = wanted_gradient(rows, d, &with, scale, dhidden);
+    memset(loss, 0, (size_t)rows * sizeof *loss);
+    for (int from = 0; from < with.count; from += PIECE) {
+        const int n = min(with.count - from, PIECE), *row = with.index + from;
+        const float *h = gathered(n, row, d, hidden, room);
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
         logits_of(n, d, vocabulary, h, head, logits);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
-        for (int r = 0; r < n; r++) {
-            float *row = logits + (ptrdiff_t)r * vocabulary;
-            int32_t t = target[from + r];
-            loss[from + r] = t < 0 ? 0.0 : kernel->cross_entropy_row(vocabulary, row, t, dhidden ? scale : 0.0f);
-            for (int i = 0; t < 0 && i < vocabulary; i++)
-                row[i] = 0.0f;
-        }
+        for (int r = 0; r < n; r++)
+            loss[row[r]] = kernel->cross_entropy_row(vocabulary, logits + (ptrdiff_t)r * vocabulary, target[row[r]],
+                                                     dhidden ? scale : 0.0f);
         if (dhidden)
-            backward(n, d, vocabulary, h, head, logits, dhidden + (ptrdiff_t)from * d, dhead);
+            backward(n, row, d, vocabulary, h, head, logits, droom, dhidden, dhead);
     }
     ha_arena_release(work, mark);
     return HA_OK;
@@ -72,24 +108,34 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                      const ha_interrupt *check, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    dhidden = wanted_gradient(rows, d, scale, dhidden);
     const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), piece = (size_t)min(rows, PIECE) * (size_t)vocabulary;
-    float *teacher, *logits, *copy;
-    HA_PUSH(teacher, work, piece);
-    HA_PUSH(logits, work, piece);
+    size_t mark = ha_arena_mark(work);
+    row_list with;
+    float *teacher, *logits, *copy, *room, *droom;
+    HA_TRY(rows_with_loss(rows, NULL, weight, work, &with));
+    const size_t most = (size_t)min(with.count, PIECE);
+    HA_PUSH(teacher, work, most * (size_t)vocabulary);
+    HA_PUSH(logits, work, most * (size_t)vocabulary);
     HA_PUSH(copy, work, (size_t)threads * (size_t)vocabulary); /* the row kernel consumes the teacher's row */
-    for (int from = 0; from < rows; from += PIECE) {
-        int n = min(rows - from, PIECE);
-        logits_of(n, d, vocabulary, teacher_hidden + (ptrdiff_t)from * d, teacher_head, teacher);
+    HA_PUSH(room, work, most * (size_t)d);
+    HA_PUSH(droom, work, most * (size_t)d);
+    dhidden = wanted_gradient(rows, d, &with, scale, dhidden);
+    for (int s = 0; s < students; s++)
+        memset(loss[s], 0, (size_t)rows * sizeof *loss[s]);
+    if (nll)
+        memset(nll, 0, (size_t)rows * sizeof *nll);
+    for (int from = 0; from < with.count; from += PIECE) {
+        const int n = min(with.count - from, PIECE), *index = with.index + from;
+        logits_of(n, d, vocabulary, gathered(n, index, d, teacher_hidden, room), teacher_head, teacher);
         for (int s = 0; s < students; s++) {
-            const float *h = hidden[s] + (ptrdiff_t)from * d;
+            const float *h = gathered(n, index, d, hidden[s], room);
             if (ha_interrupted(check))
                 return HA_INTERRUPTED;
             logits_of(n, d, vocabulary, h, head, logits);
             int last = s == students - 1;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
             for (int r = 0; r < n; r++) {
+                const int i = index[r];
                 float *t = teacher + (ptrdiff_t)r * vocabulary;
                 if (!last) {
                     float *own = copy + (ptrdiff_t)ha_thread_index() * vocabulary;
@@ -97,17 +143,17 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                     t = own;
                 }
                 float *row = logits + (ptrdiff_t)r * vocabulary;
-                int32_t next = nll ? target[from + r] : -1;
+                int32_t next = nll ? target[i] : -1;
                 double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
-                float share = !dhidden ? 0.0f : weight ? scale * weight[from + r] : scale;
-                loss[s][from + r] = kernel->kl_row(vocabulary, row, t, share, &log_sum);
-                if (dhidden && share == 0.0f)
+                float share = !dhidden ? 0.0f : weight ? scale * weight[i] : scale;
+                loss[s][i] = kernel->kl_row(vocabulary, row, t, share, &log_sum);
+                if (dhidden && share == 0.0f) /* scale * weight may be too small for a float */
                     memset(row, 0, (size_t)vocabulary * sizeof *row);
                 if (nll)
-                    nll[from + r] = next < 0 ? 0.0 : log_sum - wanted;
+                    nll[i] = next < 0 ? 0.0 : log_sum - wanted;
             }
             if (dhidden)
-                backward(n, d, vocabulary, h, head, logits, dhidden + (ptrdiff_t)from * d, dhead);
+                backward(n, index, d, vocabulary, h, head, logits, droom, dhidden, dhead);
         }
     }
     ha_arena_release(work, mark);

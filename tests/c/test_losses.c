@@ -95,10 +95,17 @@ static void kl_divergence(void)
     CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, target, 1.0f, ce, NULL, none, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
-    /* rows with weights, one of them 0 */
+    /* rows with weights; those of weight 0 have no loss and no gradient, and the others are as before */
     float *weight = numbers(ROWS, 1), *share = zeros(ROWS);
     for (int r = 0; r < ROWS; r++)
-        share[r] = .5f * (weight[r] = r == 2 ? 0.0f : fabsf(weight[r]));
+        share[r] = .5f * (weight[r] = r % 7 == 2 ? 0.0f : fabsf(weight[r]));
+    CHECK_INT(
+        ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, 1.0f, two, target, nll, weight, NULL, none, NULL, &arena),
+        HA_OK);
+    for (int r = 0; r < ROWS; r++) {
+        CHECK_CLOSE(both[1][r], weight[r] ? kl[r] : 0.0, 1e-6);
+        CHECK_CLOSE(nll[r], weight[r] ? ce[r] : 0.0, 1e-6);
+    }
 #define LOSS(dx, ...)                                                                          \
     narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, weight, dx, \
                       (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                          \
@@ -107,6 +114,9 @@ static void kl_divergence(void)
     CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, share});
     CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, share});
     CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, share});
+    for (int r = 2; r < ROWS; r += 7)
+        for (int i = 0; i < D; i++)
+            CHECK_CLOSE(dx[r * D + i], 0.0, 0.0);
 #undef LOSS
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
