@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -271,11 +273,65 @@ def test_views_are_read_only_and_must_not_be_kept():
         x[0] = 0
         return x, None
 
+    def keeps_a_cut(p, x, lengths):
+        kept.append(p["v.weight"].T[:2])
+        return x, None
+
+    def keeps_and_fails(p, x, lengths):
+        cut = x[:1]  # noqa: F841
+        kept.append(x.copy())
+        raise ValueError("after keeping")
+
+    hybrid = probe("test_keeps", forward=keeps).to_hybrid([0])
     with pytest.raises(RuntimeError, match="test_keeps kept an array of the core"):
-        probe("test_keeps", forward=keeps).to_hybrid([0]).logits(TOKENS)
+        hybrid.logits(TOKENS)
+    # what was kept has numbers of its own, which the next call does not change
+    (first,) = kept
+    assert first.base is not None and not first.flags.writeable
+    before = first.copy()
+    with pytest.raises(RuntimeError):
+        hybrid.logits(TOKENS[:, ::-1].copy())
+    assert first.tobytes() == before.tobytes() != kept[1].tobytes()
+
+    # what was cut from it keeps the model and its memory
     kept.clear()
+    hybrid = probe("test_keeps_cut", forward=keeps_a_cut).to_hybrid([0])
+    weight, alive = hybrid.arrays()["layers.1.test_keeps_cut.v.weight"].T[:2].copy(), weakref.ref(hybrid)
+    with pytest.raises(RuntimeError, match="test_keeps_cut kept an array"):
+        hybrid.logits(TOKENS)
+    del hybrid
+    gc.collect()
+    assert alive() is not None and kept[0].tobytes() == weight.tobytes()
+    kept.clear()
+    gc.collect()
+    assert alive() is None
+
+    # a traceback keeps them too, and its exception stays what it was
+    hybrid = probe("test_keeps_fails", forward=keeps_and_fails).to_hybrid([0])
+    with pytest.raises(ValueError, match="after keeping") as caught:
+        hybrid.logits(TOKENS)
+    names = caught.traceback[-1].frame.f_locals
+    del hybrid
+    gc.collect()
+    assert names["x"].base is not None and names["x"].tobytes() == kept[0].tobytes()
+    assert all(w.base is not None and np.isfinite(w).all() for w in names["p"].values())
+    assert np.isfinite(names["cut"]).all()
     with pytest.raises(ValueError, match="read-only"):
         probe("test_writes", forward=writes).to_hybrid([0]).logits(TOKENS)
+
+
+@pytest.mark.parametrize("which", ["init", "forward", "vjp", "step"])
+def test_a_traceback_keeps_no_memory_of_the_core(which):
+    with pytest.raises(LookupError, match="from inside") as caught:
+        hybrid = probe(f"test_tb_{which}", **{which: raises}).to_hybrid([0])
+        if which == "step":
+            hybrid.logits(TOKENS, cache=_core.Cache(hybrid, 2))
+        lr = np.zeros((1, 2), np.float32)
+        _core.Distiller(hybrid, stage="finetune").run(TOKENS.ravel(), np.array([[[0, 40]]]), lr, 0, 1)
+    args = caught.traceback[-1].frame.f_locals["args"]
+    arrays = [a for arg in args for a in (arg.values() if isinstance(arg, dict) else [arg])]
+    found = [a for a in arrays if isinstance(a, np.ndarray)]
+    assert found and all(a.flags.owndata or a.base is not None for a in found)
 
 
 def test_a_saved_model_names_the_kind_it_needs(tmp_path):

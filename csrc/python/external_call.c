@@ -1,34 +1,64 @@
 /* One callback of a Python mixer: arrays out, results back. */
 #include "python/external_mixer.h"
+#include "python/objects.h"
 
 ha_callback ha_callback_begin(const ha_mixer *mixer)
 {
     ha_callback call = {.gil = PyGILState_Ensure(), .kind = ha_external_of(mixer)};
     call.views = PyList_New(0);
-    call.failed = !call.views;
+    call.models = ha_models_in_use();
+    call.failed = !call.views || !call.models;
     return call;
 }
 
-static int kept_views(const ha_callback *call)
+static int kept(const ha_callback *call, Py_ssize_t i)
 {
-    int kept = 0;
+    return Py_REFCNT(PyList_GET_ITEM(call->views, i)) > 1;
+}
+
+static int any_kept(const ha_callback *call)
+{
+    int any = 0;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(call->views); i++)
-        kept |= Py_REFCNT(PyList_GET_ITEM(call->views, i)) > 1;
-    return kept;
+        any |= kept(call, i);
+    return any;
+}
+
+/* Views that someone kept, a traceback for one, get numbers of their own. What was cut from them before still points into
+ * the models, so they keep those too; where there is no memory for a copy, that is all they do. */
+static void detach(const ha_callback *call)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(call->views); i++) {
+        if (!kept(call, i))
+            continue;
+        PyArrayObject *view = (PyArrayObject *)PyList_GET_ITEM(call->views, i),
+                      *copy = (PyArrayObject *)PyArray_NewCopy(view, NPY_CORDER);
+        PyObject *owners = copy ? PyTuple_Pack(2, copy, call->models) : NULL;
+        if (owners)
+            ((PyArrayObject_fields *)view)->data = PyArray_DATA(copy);
+        PyArray_SetBaseObject(view, owners ? owners : Py_NewRef(call->models));
+        Py_XDECREF(copy);
+    }
+    PyErr_Restore(type, value, traceback);
 }
 
 ha_status ha_callback_end(ha_callback *call)
 {
-    if (!call->failed && kept_views(call)) {
+    if (!call->failed && any_kept(call)) {
         PyGC_Collect(); /* a cycle may hold them */
-        if (kept_views(call)) {
+        if (any_kept(call)) {
             PyErr_Format(PyExc_RuntimeError, "mixer %s kept an array of the core after its call: keep a copy",
                          call->kind->name);
             call->failed = 1;
         }
     }
+    if (call->failed && call->views)
+        detach(call);
     ha_status status = call->failed ? HA_INTERRUPTED : HA_OK;
     Py_XDECREF(call->views);
+    Py_XDECREF(call->models);
     PyGILState_Release(call->gil);
     return status;
 }

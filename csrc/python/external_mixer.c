@@ -239,6 +239,7 @@ ha_status ha_external_backward(const ha_mixer *mixer, const ha_pass *pass, const
         Py_XDECREF(made[i]);
         Py_XDECREF(slope[i]);
     }
+    const ha_status status = ha_callback_end(&call); /* before `dy` goes: it may be copied */
     ha_arena_release(pass->arena, mark);
-    return ha_callback_end(&call);
+    return status;
 }

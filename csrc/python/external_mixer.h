@@ -37,11 +37,11 @@ PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *c)
 size_t ha_shape_floats(PyObject *shape);
 int ha_shape_array(PyObject *shape, npy_intp *out);
 
-/* Views of the core's memory that one callback hands out; none may be kept. */
+/* Views of the core's memory that one callback hands out; none may be kept. models: whose memory that may be. */
 typedef struct {
     PyGILState_STATE gil;
     const ha_external_kind *kind;
-    PyObject *views; /* list */
+    PyObject *views, *models; /* list, tuple */
     int failed;
 } ha_callback;
 

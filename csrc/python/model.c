@@ -25,6 +25,8 @@ model_object *ha_model_arg(module_state *state, PyObject *object, const char *na
     return ha_model_ready(model) ? model : NULL;
 }
 
+static _Thread_local model_object *innermost; /* of the models whose locks this thread holds */
+
 /* The first of the locks to take is the one at the lower address, so that two threads never wait for each other. */
 static void in_order(model_object **model, model_object **other)
 {
@@ -55,6 +57,8 @@ ha_status ha_lock(model_object *model, model_object *other)
             Py_END_ALLOW_THREADS
         }
         atomic_store(&wanted[i]->holder, me);
+        wanted[i]->outer = innermost;
+        innermost = wanted[i];
     }
     return HA_OK;
 }
@@ -65,9 +69,22 @@ void ha_unlock(model_object *model, model_object *other)
     model_object *const held[] = {other, model};
     for (int i = 0; i < 2; i++)
         if (held[i]) {
+            innermost = held[i]->outer;
             atomic_store(&held[i]->holder, 0);
             PyThread_release_lock(held[i]->lock);
         }
+}
+
+PyObject *ha_models_in_use(void)
+{
+    PyObject *list = PyList_New(0), *models = NULL;
+    int ok = list != NULL;
+    for (model_object *m = innermost; ok && m; m = m->outer)
+        ok = PyList_Append(list, (PyObject *)m) == 0;
+    if (ok)
+        models = PyList_AsTuple(list);
+    Py_XDECREF(list);
+    return models;
 }
 
 static int init(model_object *self, PyObject *args, PyObject *kwargs)

@@ -9,12 +9,14 @@
 #include "distill/distill.h"
 #include "model/model.h"
 
-/* One core call at a time works on a model: its arena, weights and caches are behind `lock`; `holder` is its thread. */
-typedef struct {
+/* One core call at a time works on a model: its arena, weights and caches are behind `lock`; `holder` is its thread and
+ * `outer` the model that thread took before it. */
+typedef struct model_object {
     PyObject_HEAD ha_model *model;
     ha_arena arena;
     PyThread_type_lock lock;
     atomic_ulong holder;
+    struct model_object *outer;
     PyObject *config, *layers, *stored; /* stored: name -> (dtype, bytes) of parameters outside the arena */
 } model_object;
 
@@ -33,6 +35,8 @@ int ha_comparable(model_object *teacher, model_object *model, const char *other)
  * RuntimeError (and HA_INTERRUPTED) where this thread holds one already: a signal handler runs inside a call. */
 ha_status ha_lock(model_object *model, model_object *other);
 void ha_unlock(model_object *model, model_object *other);
+/* A new tuple of the models whose locks this thread holds. */
+PyObject *ha_models_in_use(void);
 
 /* A block that runs under these locks and without the GIL, and not at all when `status` says that they were refused. */
 #define HA_BEGIN_CORE(status, model, other) \
