@@ -183,14 +183,15 @@ class Model(_core.Model):
         """A model with this one's softmax mixers and, beside each, a linear mixer started from it (weight
         transfer).
 
-        The copy shares nothing with this model but stored matrices, which never change. Its gates are 1: it
-        computes what this model computes.
+        The copy shares nothing with this model but stored matrices outside linear mixers, which never change.
+        Its gates are 1: it computes what this model computes.
         """
         kind = mixer.get("kind")
         if kind is None or kind == "softmax":
             raise refuse("mixer kind", kind, "a linear mixer, for example window_linear or gated_delta")
         layers = [[self._softmax_spec(i), dict(mixer)] for i in range(len(self.layers))]
-        probe = self._derive(layers)
+        probe = Model(self.model_config, layers, self.tokenizer)
+        self._share(probe, but=tuple(f"layers.{i}.{kind}." for i in range(len(layers))))
         probe.gates[:] = 1.0
         probe.init_mixers(seed=seed)
         return probe
@@ -259,9 +260,11 @@ class Model(_core.Model):
         self._share(model)
         return model
 
-    def _share(self, model: Model) -> None:
+    def _share(self, model: Model, but: tuple[str, ...] = ()) -> None:
         mine, stored = self.arrays(stored=False), self.stored()
         for name, array in model.arrays().items():
+            if name.startswith(but):
+                continue
             if name in stored:
                 model.store(name, *stored[name])
             elif name in mine and mine[name].shape == array.shape:

@@ -124,6 +124,22 @@ def test_stored_weights_cannot_be_trained():
     ha.Distiller(probe, stage="align", layers=[0, 2])
 
 
+@by_type
+@pytest.mark.parametrize("mixer", tiny.MIXERS, ids=lambda mixer: mixer["kind"])
+def test_a_probe_of_a_stored_probe_starts_anew(dtype, mixer):
+    stored = teacher().to_probe(mixer, seed=1).astype(dtype)
+    found, wanted = (m.to_probe(mixer, seed=7) for m in (stored, dequantised(stored)))
+    assert set(found.stored()) == {name for name in stored.stored() if f".{mixer['kind']}." not in name}
+    for name, array in found.arrays(stored=False).items():
+        assert np.array_equal(array, wanted.arrays()[name]), name
+    before = tiny.weights(stored)
+    name = next(name for name in stored.stored() if f".{mixer['kind']}." in name)
+    says = f"{name} is stored as {stored.stored()[name][0]} and cannot be started anew: allowed is float32"
+    with pytest.raises(ValueError, match=says):
+        stored.init_mixers(seed=7)
+    tiny.assert_same_weights(before, tiny.weights(stored))
+
+
 def test_views_and_copies():
     model = teacher()
     name = "layers.0.mlp.down_proj.weight"

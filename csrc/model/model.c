@@ -204,8 +204,26 @@ ha_status ha_model_store(ha_model *m, int param, ha_dtype type, const void *data
     return HA_OK;
 }
 
-void ha_model_init_mixers(ha_model *m, uint64_t seed)
+/* A linear mixer is started anew in the arena, where a stored matrix is not. */
+static ha_status need_linear_in_arena(const ha_model *m, int l)
 {
+    char prefix[HA_MAX_NAME];
+    snprintf(prefix, sizeof prefix, "layers.%d.%s.", l, m->layer[l].linear.kind->name);
+    for (int i = 0; i < m->params.count; i++) {
+        const ha_dtype type = ha_params_dtype(&m->params, i);
+        if (type != HA_F32 && strncmp(m->params.list[i].name, prefix, strlen(prefix)) == 0)
+            return ha_fail(HA_BAD_VALUE,
+                           "%s is stored as %s and cannot be started anew: allowed is float32, see astype",
+                           m->params.list[i].name, ha_dtype_name(type));
+    }
+    return HA_OK;
+}
+
+ha_status ha_model_init_mixers(ha_model *m, uint64_t seed)
+{
+    for (int l = 0; l < m->config.num_layers; l++)
+        if (m->layer[l].softmax.kind && m->layer[l].linear.kind)
+            HA_TRY(need_linear_in_arena(m, l));
     for (int l = 0; l < m->config.num_layers; l++) {
         ha_layer *layer = &m->layer[l];
         ha_rng rng = ha_rng_seed(seed * 1000003u + (uint64_t)l); /* a layer's start does not depend on other layers */
@@ -215,6 +233,7 @@ void ha_model_init_mixers(ha_model *m, uint64_t seed)
         layer->linear.kind->init_from_softmax(&layer->linear, &layer->softmax, m->weights, &rng);
         in_arena(m, l, drop);
     }
+    return HA_OK;
 }
 
 float ha_gate_of(const ha_model *m, const float *gates, int l)

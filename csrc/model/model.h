@@ -40,8 +40,9 @@ typedef struct {
 ha_status ha_model_new(const ha_config *config, const ha_layer_spec *specs, ha_model **out);
 void ha_model_free(ha_model *model);
 ha_status ha_model_need_grads(ha_model *model);
-/* Attention weight transfer in every layer that holds both mixers. */
-void ha_model_init_mixers(ha_model *model, uint64_t seed);
+/* Attention weight transfer in every layer that holds both mixers; refused, before anything changes, where a matrix of a
+ * linear one is stored in another type. */
+ha_status ha_model_init_mixers(ha_model *model, uint64_t seed);
 /* Keeps a parameter (an embedding, projection or LM head) as `data` of another type, which the caller keeps alive and
  * does not change; its place in the arena is given back. It can no longer be trained. */
 ha_status ha_model_store(ha_model *model, int param, ha_dtype type, const void *data);

@@ -408,7 +408,7 @@ static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwarg
         return NULL;
     ha_status status;
     HA_BEGIN_CORE(status, self, NULL)
-    ha_model_init_mixers(self->model, seed);
+    status = ha_model_init_mixers(self->model, seed);
     HA_END_CORE(self, NULL)
     if (status != HA_OK)
         return ha_raise(status);
@@ -534,7 +534,7 @@ static PyMethodDef methods[] = {
      "of distillation, or 'fixed': never trained."},
     {"init_mixers", (PyCFunction)(void (*)(void))init_mixers, METH_VARARGS | METH_KEYWORDS,
      "init_mixers($self, seed=0)\n--\n\nAttention weight transfer (RADLADS, arXiv 2505.03005) in every layer with both "
-     "mixers; seed draws what softmax has not."},
+     "mixers; seed draws what softmax has not. A linear mixer with stored matrices is refused."},
     {"cost", (PyCFunction)(void (*)(void))cost, METH_VARARGS | METH_KEYWORDS,
      "cost($self, context=1024.0)\n--\n\nFor each layer: mixer kind -> forward FLOP per token at that context, fixed "
      "state bytes, bytes per token."},

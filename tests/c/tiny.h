@@ -69,7 +69,7 @@ static inline ha_model *make(const char *kind, form form, uint64_t seed)
     for (int i = 0; i < m->params.count; i++)
         for (size_t j = 0; j < m->params.list[i].count; j++)
             m->weights[m->params.list[i].offset + j] = (m->params.list[i].ndim == 1) + 0.25f * ha_rng_normal(&rng);
-    ha_model_init_mixers(m, seed);
+    CHECK_INT(ha_model_init_mixers(m, seed), HA_OK);
     return m;
 }
 
