@@ -175,6 +175,22 @@ def test_the_whole_path(spec, tmp_path):
     )
 
 
+@pytest.mark.parametrize("feature", range(4))
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_window_linear_costs_its_parts(feature, bidirectional):
+    """A window of softmax, and on each side linear attention, which shares the maps of queries and keys."""
+    heads, kv_heads, dim, window, sinks = 4, 2, 8, 8, 2
+    teacher, specs = tiny.teacher(bidirectional=bidirectional), [{"kind": "linear", "feature": feature}]
+    specs.append({"kind": "window_linear", "feature": feature, "window": window, "sinks": sinks})
+    linear, both = (teacher.to_probe(spec).cost(1e4)[0][spec["kind"]]["flops_per_token"] for spec in specs)
+    wide = dim if feature < 2 else 2 * dim
+    near = 2 * window - 1 if bidirectional else window
+    assert both - linear == 4 * heads * dim * (near + sinks + (wide if bidirectional else 0))
+    maps = 2 * (heads + kv_heads) * dim**2 if feature >= 2 else 0
+    projections = 2 * 32 * (2 * heads + 2 * kv_heads) * dim
+    assert linear == projections + 4 * heads * dim * wide + maps
+
+
 def test_favor_estimates_the_softmax_kernel():
     """phi(q).phi(k) over random rotations averages to exp(q.k / sqrt(dim)), up to the query's own factor."""
     rng, dim = np.random.default_rng(0), 16

@@ -267,7 +267,7 @@ static double flops(const ha_mixer *mixer, double context)
     ha_window_layout l = ha_window_layout_of(mixer);
     const int sides = 1 + l.bidirectional, most = sides * (l.window - 1) + 1 + l.sinks;
     double near = context < most ? context : most;
-    double far = context > near ? sides * (4.0 * l.q * l.feature + 2.0 * l.q * l.dim) : 0.0;
+    double far = context > near ? sides * 4.0 * l.q * l.feature : 0.0;
     return 2.0 * mixer->config->hidden_size * (l.width + l.q) + 4.0 * l.q * near + far +
            (ha_feature_has_weight(l.map) ? 2.0 * (l.q + l.kv) * l.dim : 0.0);
 }
