@@ -124,6 +124,23 @@ def test_stored_weights_cannot_be_trained():
     ha.Distiller(probe, stage="align", layers=[0, 2])
 
 
+@pytest.mark.parametrize("stage", ["align", "distill", "finetune"])
+def test_weights_stored_later_cannot_be_trained(stage):
+    student, data = teacher().to_probe({"kind": "gated_delta"}), tiny.text_data(seq_len=24, max_tokens=200)
+    if stage != "align":
+        student = student.to_hybrid([0])
+    trainer = ha.Distiller(student, teacher(), stage=stage)
+    steps, lr = data.windows[:4].reshape(2, 2, 2), np.full((2, 2), 1e-2, np.float32)
+    trainer.run(data.tokens, steps, lr, 0, 1)
+    name = "layers.1.gated_delta.o_proj.weight"
+    student.store(name, "bfloat16", _core.pack(student.arrays()[name], "bfloat16"))
+    before = tiny.weights(student)
+    with pytest.raises(ValueError, match=f"{name} is stored as bfloat16 and cannot be trained"):
+        trainer.run(data.tokens, steps, lr, 1, 2)
+    tiny.assert_same_weights(before, tiny.weights(student))
+    assert trainer.step == 1
+
+
 @by_type
 @pytest.mark.parametrize("mixer", tiny.MIXERS, ids=lambda mixer: mixer["kind"])
 def test_a_probe_of_a_stored_probe_starts_anew(dtype, mixer):

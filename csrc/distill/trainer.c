@@ -20,6 +20,15 @@ struct ha_trainer {
     int64_t steps;
 };
 
+static ha_status need_float32(const ha_params *params, int i)
+{
+    const ha_dtype type = ha_params_dtype(params, i);
+    return type == HA_F32
+               ? HA_OK
+               : ha_fail(HA_BAD_VALUE, "%s is stored as %s and cannot be trained: allowed is float32, see astype",
+                         params->list[i].name, ha_dtype_name(type));
+}
+
 static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
 {
     const ha_params *params = &t->student->params;
@@ -41,9 +50,7 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
             continue;
         if (t->options.stage == HA_STAGE_ALIGN && !(p->aligns && t->train_layer[p->layer]))
             continue;
-        if (ha_params_dtype(params, i) != HA_F32)
-            return ha_fail(HA_BAD_VALUE, "%s is stored as %s and cannot be trained: allowed is float32, see astype",
-                           p->name, ha_dtype_name(ha_params_dtype(params, i)));
+        HA_TRY(need_float32(params, i));
         t->trains[i] = 1;
         t->segment_param[t->segments] = i;
         t->segment[t->segments++] =
@@ -266,6 +273,8 @@ static ha_status step(ha_trainer *t, const ha_windows *w, const float lr[2], con
 ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2], const ha_train_data *given,
                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm)
 {
+    for (int i = 0; i < t->segments; i++) /* a matrix may have been stored since the trainer was made */
+        HA_TRY(need_float32(&t->student->params, t->segment_param[i]));
     size_t mark = ha_arena_mark(arena);
     ha_status status = step(t, w, lr, given, arena, check, loss, grad_norm);
     ha_arena_release(arena, mark);
