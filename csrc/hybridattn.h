@@ -19,7 +19,7 @@
  *
  *     ha_scorer scorer = {model, NULL, &arena, NULL};               the teacher: the model with every gate 1
  *     ha_score_flip(&scorer, &w, HA_MEASURE_KL, model->gates, n, layers, base, kl);
- *     ha_trainer_new(model, NULL, &options, NULL, &trainer);        options.stage: align, distill or fine-tune
+ *     ha_trainer_new(model, NULL, &options, NULL, &trainer);        options.stage: align, fine-tune; with a teacher distill
  *     ha_trainer_step(trainer, &w, lr, NULL, &arena, NULL, loss, &norm);
  *
  * Contents      model/model.h      the model, ha_model_hidden on packed batches, ha_cache_* for decoding token by token

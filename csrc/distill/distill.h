@@ -122,14 +122,14 @@ typedef struct {
 
 typedef struct ha_trainer ha_trainer;
 
-/* trainer.c: `teacher` is for HA_STAGE_DISTILL (NULL: its hidden states come with every step and `student` has its head).
+/* trainer.c: `teacher` is for HA_STAGE_DISTILL, which is refused without one; else NULL will do.
  * train_layer [num_layers], for HA_STAGE_ALIGN, chooses the layers to train; NULL: all. */
 ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_train_options *options,
                          const uint8_t *train_layer, ha_trainer **out);
 void ha_trainer_free(ha_trainer *trainer);
 /* What a step is given beside its windows; all NULL: nothing. */
 typedef struct {
-    const float *teacher_hidden; /* [stream, hidden] for stage distill */
+    const float *teacher_hidden; /* [stream, hidden] for stage distill: the teacher's, which is then not run */
     const float *weight;         /* [stream] for stage distill: see ha_distance_weights */
     ha_labels labels;            /* for stage finetune of a model with a task */
 } ha_train_data;

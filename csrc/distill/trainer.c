@@ -64,6 +64,8 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
 ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_train_options *options,
                          const uint8_t *train_layer, ha_trainer **out)
 {
+    if (options->stage == HA_STAGE_DISTILL && !teacher)
+        return ha_fail(HA_BAD_VALUE, "stage distill needs a teacher");
     ha_trainer *t = calloc(1, sizeof *t);
     if (!t)
         return ha_fail(HA_NO_MEMORY, "out of memory for a trainer");
@@ -116,10 +118,8 @@ static ha_status distill_batch(const ha_trainer *t, const work *s, int from, int
                                ha_tape *tape, float *dhidden, double *sum)
 {
     ha_model *m = t->student;
-    ha_comparison c = {t->teacher ? t->teacher : m, m, batch, NULL, s->check, s->arena};
+    ha_comparison c = {t->teacher, m, batch, NULL, s->check, s->arena};
     float *target, *weight;
-    if (!t->teacher && !s->given.teacher_hidden)
-        return ha_fail(HA_BAD_VALUE, "stage distill needs a teacher or its hidden states");
     HA_PUSH(target, s->arena, (size_t)batch->rows * (size_t)m->config.hidden_size);
     HA_TRY(teacher_rows(t, s->w, from, to, batch, s->given.teacher_hidden, s->arena, s->check, target));
     HA_TRY(ha_distance_weights(m, s->w, from, batch, s->given.weight, s->arena, &weight));

@@ -161,9 +161,9 @@ typedef struct {
 } ha_linear_attention;
 
 size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch);
-/* linear_attention.c: e and v of sequence s start at row start[s] of their arrays and hold `length` rows more than lag
- * behind the queries: key row r serves query r. state [n_seq] pointers to [kv_heads, features, dim + 1], updated, or NULL.
- * states: saved prefix sums for the backward pass, as sized above. */
+/* linear_attention.c: e and v [n_seq] point to the first key row of each sequence. Key row r first meets query row
+ * r + lag; unless bidirectional, the last `lag` rows are not read. state [n_seq] pointers to [kv_heads, features, dim + 1],
+ * updated, or NULL. states: saved prefix sums for the backward pass, as sized above. */
 ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_batch *batch, const float *f,
                                       ptrdiff_t ldf, const float *const *e, ptrdiff_t lde, const float *const *v,
                                       ptrdiff_t ldv, float *const *state, float *num, ptrdiff_t ldn, float *den,
