@@ -341,33 +341,3 @@ void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *
     for (int i = 0; i < n; i++)
         dx[i] = power * dg[i] / (1.0f + expf(x[i]));
 }
-
-static float softplus(float x)
-{
-    return x > 20.0f ? x : log1pf(expf(x));
-}
-
-void ha_decay(int n, float a_log, const float *x, float *g)
-{
-    const float rate = -expf(a_log);
-    for (int i = 0; i < n; i++)
-        g[i] = rate * softplus(x[i]);
-}
-
-void ha_decay_backward(int n, float a_log, const float *x, const float *dg, float *dx)
-{
-    const float rate = -expf(a_log);
-    for (int i = 0; i < n; i++)
-        dx[i] = dg[i] * rate / (1.0f + expf(-x[i]));
-}
-
-void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *rng)
-{
-    for (int h = 0; h < heads; h++) {
-        for (int i = 0; i < per_head; i++) {
-            double step = exp(ha_rng_uniform(rng) * log(100.0) + log(0.001));
-            bias[(ptrdiff_t)h * per_head + i] = (float)(step + log(-expm1(-step)));
-        }
-        a_log[h] = (float)log(1.0 + 15.0 * ha_rng_uniform(rng));
-    }
-}

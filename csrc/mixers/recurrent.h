@@ -99,11 +99,13 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context);
 /* log sigmoid(x) times `power`, for n numbers; dx = its gradient from dg. */
 void ha_sigmoid_decay(int n, float power, const float *x, float *g);
 void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *dg, float *dx);
-/* Mamba-2's decay, g = -exp(A_log) softplus(x), for n numbers of a head; dx = its gradient from dg. */
-void ha_decay(int n, float a_log, const float *x, float *g);
-void ha_decay_backward(int n, float a_log, const float *x, const float *dg, float *dx);
-/* Its usual start, per head: A uniform in [1, 16), and `per_head` biases with softplus(bias) log-uniform in [.001, .1). */
-void ha_decay_init(int heads, int per_head, float *a_log, float *bias, ha_rng *rng);
+/* Gates of the kinds that have these parts: beta = sigmoid(x), a number a head, and Mamba-2's decay g = -exp(A_log) softplus(x),
+ * a number a head or a channel, as the frame's `gate` says. Start, per head: A uniform in [1, 16), biases of the decay with
+ * softplus(bias) log-uniform in [.001, .1). */
+enum { HA_PART_OUTPUT, HA_PART_BETA, HA_PART_DECAY };
+void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng);
+void ha_decay_gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t);
+void ha_decay_gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d);
 
 /* --- between recurrent.c and recurrent_parts.c --- */
 

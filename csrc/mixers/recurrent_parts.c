@@ -253,3 +253,50 @@ ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const
     }
     return HA_OK;
 }
+
+static int decays_per_head(const ha_mixer *mixer)
+{
+    const ha_recurrent *f = mixer->kind->frame;
+    return f->gate == HA_GATE_HEAD ? 1 : mixer->config->head_dim;
+}
+
+void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng)
+{
+    float *a_log = weights + mixer->at[HA_SLOT_KIND], *bias = weights + mixer->at[HA_SLOT_BIAS + HA_PART_DECAY];
+    for (int h = 0, n = decays_per_head(mixer); h < mixer->config->num_heads; h++, bias += n) {
+        for (int i = 0; i < n; i++) {
+            double step = exp(ha_rng_uniform(rng) * log(100.0) + log(0.001));
+            bias[i] = (float)(step + log(-expm1(-step)));
+        }
+        a_log[h] = (float)log(1.0 + 15.0 * ha_rng_uniform(rng));
+    }
+}
+
+static float softplus(float x)
+{
+    return x > 20.0f ? x : log1pf(expf(x));
+}
+
+void ha_decay_gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+{
+    const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
+    const int n = decays_per_head(mixer);
+    ha_activate(HA_ACT_SIGMOID, (size_t)t->heads, t->part[HA_PART_BETA], t->beta);
+    for (int h = 0; h < t->heads; h++) {
+        const float rate = -expf(a_log[h]);
+        for (int i = h * n; i < (h + 1) * n; i++)
+            t->g[i] = rate * softplus(t->part[HA_PART_DECAY][i]);
+    }
+}
+
+void ha_decay_gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+{
+    const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
+    const int n = decays_per_head(mixer);
+    ha_activate_backward(HA_ACT_SIGMOID, (size_t)t->heads, t->part[HA_PART_BETA], d->beta, d->part[HA_PART_BETA]);
+    for (int h = 0; h < t->heads; h++) {
+        const float rate = -expf(a_log[h]);
+        for (int i = h * n; i < (h + 1) * n; i++)
+            d->part[HA_PART_DECAY][i] = d->g[i] * rate / (1.0f + expf(-t->part[HA_PART_DECAY][i]));
+    }
+}
