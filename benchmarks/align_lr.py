@@ -8,12 +8,11 @@ and is judged on held-out ones: mean |softmax output - linear output| over mean 
 """
 
 import argparse
-import json
 
 import numpy as np
 
 import hybridattn as ha
-from hybridattn import hub, radlads, schedules
+from hybridattn import files, hub, radlads, schedules
 
 SEQ_LEN = 512
 
@@ -80,9 +79,8 @@ def main():
             used = " (now used)" if rate == radlads.align_lr(kind) else ""
             print(f"{kind:14} {rate:8.1e}  mean {left.mean():.4f}  by layer {layers}{used}", flush=True)
     if args.json:
-        with open(args.json, "w") as file:
-            made = {"layers": args.layers, "tokens": args.tokens, "machine": ha.show_config(), "rows": rows}
-            json.dump(made, file, indent=1)
+        made = {"layers": args.layers, "tokens": args.tokens, "machine": ha.show_config(), "rows": rows}
+        files.write_sheet(args.json, made)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ budget. Held-out KL.
 """
 
 import argparse
-import json
 import time
 
 import hybridattn as ha
-from hybridattn import elastic, hub
+from hybridattn import elastic, files, hub
 
 ALIGN_LEN, SEQ_LEN, LENGTHS = 2048, 512, (512, 2048)
 
@@ -72,8 +71,7 @@ def main():
         for k in args.budgets:
             note("elastic", k, model.to_hybrid(elastic.chosen(model, k)), tokens, seconds)
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"machine": ha.show_config(), "arguments": vars(args), "rows": rows}, file, indent=1)
+        files.write_sheet(args.json, {"machine": ha.show_config(), "arguments": vars(args), "rows": rows})
 
 
 if __name__ == "__main__":

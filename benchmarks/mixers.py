@@ -4,8 +4,8 @@
 
 SmolLM2-135M on Wikipedia passages (fetched on first use). The hybrid keeps 8 softmax layers, chosen by
 `kl_gate` on recall prompts as the command line does. Each mixer is one row of the JSON, written when it is
-done: a run that was stopped goes on with the missing rows; rows of other settings are made again. Prints a
-markdown table.
+done: a run that was stopped goes on with the missing rows; rows of other settings or rates are made again.
+Prints a markdown table.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 import hybridattn as ha
-from hybridattn import hub, plan, radlads
+from hybridattn import files, hub, plan, radlads
 
 # Options beside the defaults: one row each, under a name of its own.
 VARIANTS = {
@@ -80,7 +80,8 @@ def main():
     settings = {"tokens": args.tokens, "held_out": args.held_out, "seq_len": args.seq_len, "keep": args.keep}
     result = {"settings": settings, "machine": ha.show_config(), "rows": {}}
     if args.json.is_file() and (old := json.loads(args.json.read_text()))["settings"] == settings:
-        result["rows"] = old["rows"]
+        rates = {name: radlads.align_lr(spec["kind"]) for name, spec in rows().items()}
+        result["rows"] = {name: row for name, row in old["rows"].items() if row["lr"] == rates.get(name)}
     missing = {n: s for n, s in rows().items() if n not in result["rows"] and n in (args.only or rows())}
     if missing:
         teacher = ha.Model.from_pretrained("smollm2-135m")
@@ -93,10 +94,8 @@ def main():
     args.json.parent.mkdir(parents=True, exist_ok=True)
     for name, spec in missing.items():
         row = measure(teacher, spec, train, held_out, hidden, prompts, steps, args.keep)
-        result["rows"][name] = {"spec": spec, **row}
-        part = args.json.with_suffix(".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(args.json)
+        result["rows"][name] = {"spec": spec, "lr": radlads.align_lr(spec["kind"]), **row}
+        files.write_sheet(args.json, result)
         print(f"{name}: KL {row['kl_all_linear']:.3f} all linear, {row['kl_kept']:.3f} kept", flush=True)
     print(table(result))
 

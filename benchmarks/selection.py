@@ -123,7 +123,8 @@ class Lab:
         self.probe = self._probe()
 
     def _probe(self):
-        folder = self.args.out / f"probe-{self.args.mixer}-{self.args.align_tokens}"
+        rate = radlads.align_lr(self.args.mixer)
+        folder = self.args.out / f"probe-{self.args.mixer}-{self.args.align_tokens}-{rate:g}"
         if (folder / "config.json").exists():
             return ha.Model.from_pretrained(folder)
         steps = max(1, self.args.align_tokens // SEQ_LEN)
@@ -153,12 +154,12 @@ class Lab:
         return found
 
     def distill(self, layers, seed: int):
-        hybrid = self.probe.to_hybrid(layers)
+        hybrid, steps = self.probe.to_hybrid(layers), max(1, self.args.tokens // SEQ_LEN)
         radlads.distill(
             hybrid,
             self.teacher,
-            self.train_text,
-            max(1, self.args.tokens // SEQ_LEN),
+            self.train_text.take(slice(0, steps)),
+            steps,
             1,
             seed=seed,
             cache_teacher=self.args.out / "teacher.npy",
@@ -184,7 +185,9 @@ def scores_of(lab: Lab, choice: Choice):
     if method in SCORED_AS:
         return replace(scores_of(lab, replace(choice, method=SCORED_AS[method])), method=method)
     size = score_size(method, choice.k, args)
-    shared = [args.mixer, args.align_tokens, args.score_tokens, args.rungs if "distilled" in method else 0]
+    shared = [args.mixer, args.align_tokens, radlads.align_lr(args.mixer), args.score_tokens]
+    if select.takes(method, "train"):  # the text of step 2 begins behind what all seeds are scored on
+        shared += [args.rungs, args.seeds]
     key = hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()
     name = "-".join(
         str(part) for part in (method, choice.text, choice.seed, size, key) if part not in ("", None)
@@ -194,7 +197,8 @@ def scores_of(lab: Lab, choice: Choice):
         data = lab.text(choice.text, choice.seed) if select.reads_text(method) else None
         options = {}
         if select.takes(method, "train"):
-            options = {"train": lab.train_text, "steps": args.rungs, "folder": args.out / "candidates" / name}
+            text = lab.train_text.take(slice(0, max(args.rungs)))
+            options = {"train": text, "steps": args.rungs, "folder": args.out / "candidates" / name}
         if select.takes(method, "swaps"):
             options["swaps"] = 0  # exchanges would break the nesting that one run for all budgets relies on
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,6 +260,7 @@ def main():
     shared = {
         "mixer": args.mixer,
         "align_tokens": args.align_tokens,
+        "align_lr": radlads.align_lr(args.mixer),
         "eval_tokens": args.eval_tokens,
         "lengths": args.lengths,
         "tasks": args.tasks,

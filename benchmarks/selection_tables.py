@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from hybridattn import rankings, select, stats
+from hybridattn import files, rankings, select, stats
 
 
 def found(out, sets) -> dict:
@@ -142,10 +142,9 @@ def _cell(part, column) -> str:
 def save(rows, results, args) -> None:
     """results.json, table.md, and a chart for each budget when matplotlib is there."""
     from hybridattn import plots, show_config
-    from hybridattn.plan import without_nan
 
     whole = markdown(rows, results, args) + "\n" + pairs(rows, results, args)
-    (args.out / "table.md").write_text(whole + "\n")
+    files.atomic_write(args.out / "table.md", whole + "\n")
     content = [
         {
             "label": label,
@@ -160,7 +159,7 @@ def save(rows, results, args) -> None:
     ]
     settings = {name: value for name, value in vars(args).items() if name != "out"}
     whole = {"settings": settings, "machine": show_config(), "selectors": content}
-    (args.out / "results.json").write_text(json.dumps(without_nan(whole), indent=1) + "\n")
+    files.write_sheet(args.out / "results.json", whole)
     if not plots.available():
         print("no charts: matplotlib is not installed")
         return
@@ -172,7 +171,7 @@ def save(rows, results, args) -> None:
         }
         if points:
             png = plots.selectors(points, f"{k} softmax layers, windows of {args.lengths[0]} tokens")
-            (args.out / f"selectors-{k}.png").write_bytes(png)
+            files.atomic_write(args.out / f"selectors-{k}.png", png)
 
 
 def correlations(rows, results, args) -> str:

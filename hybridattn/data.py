@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .config import refuse
 from .errors import DataError
 
 Tokens = npt.NDArray[np.int32]
@@ -150,6 +151,12 @@ class TokenData:
     def num_tokens(self) -> int:
         """Tokens inside windows."""
         return int((self.windows[:, 1] - self.windows[:, 0]).sum())
+
+    def within(self, positions: int) -> TokenData:
+        """Itself, when no window is longer than a model's positions; ConfigError."""
+        if self.seq_len > positions:
+            raise refuse("seq_len", self.seq_len, f"at most the model's {positions} positions")
+        return self
 
     def take(self, windows: slice | npt.NDArray[np.int64], label: str | None = None) -> TokenData:
         """Some of the windows, with only the stretch of the stream that they cover."""

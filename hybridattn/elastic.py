@@ -7,9 +7,9 @@ The paper (arXiv 2512.20569) names switching the kind of attention at inference 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from .model import Model
     from .select import LayerScores
 
+ROOM = 128  # tokens by which a cache grows
 Policy = Callable[["Model", int], int]  # (model, tokens that the sequence will have) -> softmax layers
 
 
 def make(probe: Model, scores: LayerScores) -> Model:
-    """A copy of `probe` that knows the order of `scores`: `set_softmax_layers(k)` keeps the k highest."""
+    """A copy of `probe` that knows the order of `scores`: `set_softmax_layers(k)` keeps the k highest.
+    ConfigError for scores whose sets are not the beginnings of one order.
+    """
+    if not scores.nested:
+        raise refuse("method", scores.method, "one whose larger sets hold its smaller ones")
     model = probe.copy()
-    model.softmax_order = order_of(scores.rank.argsort().tolist(), len(model.layers))
+    model.softmax_order = order_of(scores.order.tolist(), len(model.layers))
     return model
 
 
@@ -47,8 +52,11 @@ def chosen(model: Model, softmax_layers: int | Sequence[int]) -> list[int]:
         if model.softmax_order is None:
             raise refuse("softmax_order", None, "a model made by elastic.make, to choose layers by number")
         return list(model.softmax_order[: check_int("softmax_layers", int(softmax_layers), 0, count)])
-    keep = [int(i) for i in softmax_layers]
-    if not set(keep) <= set(range(count)):
+    given: Any = softmax_layers
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise refuse("softmax_layers", given, "a number of layers, or the layers")
+    keep = [i.item() if isinstance(i, np.integer) else i for i in given]
+    if not all(type(i) is int and 0 <= i < count for i in keep):
         raise refuse("softmax_layers", keep, f"layers from 0 to {count - 1}")
     return keep
 
@@ -107,12 +115,14 @@ def by_memory(limit: int) -> Policy:
 
 
 def cache_bytes(model: Model, softmax_layers: int | Sequence[int], tokens: int) -> int:
-    """Bytes of decode state of one sequence of `tokens` tokens, float32 keys and values."""
+    """Bytes of decode state of one sequence of `tokens` tokens, float32 keys and values, with the room that a
+    cache makes for it at once.
+    """
     from ._core import Cache
 
     with switched(model, softmax_layers):
         cache = Cache(model)
-    return int(cache.nbytes + cache.bytes_per_token * tokens)
+    return int(cache.nbytes + cache.bytes_per_token * -(-tokens // ROOM) * ROOM)
 
 
 def sampler(model: Model, budgets: bool | Sequence[int], seed: int) -> Callable[[int], None]:
@@ -120,8 +130,8 @@ def sampler(model: Model, budgets: bool | Sequence[int], seed: int) -> Callable[
     from 0 to all layers) by (seed, t), so that a resumed run draws the same.
     """
     count = len(model.layers)
-    choices = list(range(count + 1)) if budgets is True else [int(k) for k in budgets]  # type: ignore[union-attr]
-    if not choices:
+    choices: Any = list(range(count + 1)) if budgets is True else budgets
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         raise refuse("elastic", budgets, "True, or numbers of softmax layers")
     table = [gates_for(model, k) for k in choices]
 

@@ -89,9 +89,11 @@ def layer_costs(
     timed on this machine, and the bytes of one sequence's cache then: the two ends between which every
     plan lies.
 
-    Returns all_softmax and all_linear, each {ms_per_token, cache_bytes}; context, num_layers, machine,
+    Returns all_softmax and all_linear, each {ms_per_token, cache_bytes}; context, num_layers, mixer, machine,
     threads.
     """
+    from .select import linear_mixer
+
     found: dict[str, Any] = {}
     for name, layers in (("all_softmax", range(len(probe.layers))), ("all_linear", range(0))):
         with switched(probe, layers):
@@ -104,6 +106,7 @@ def layer_costs(
         **found,
         "context": context,
         "num_layers": len(probe.layers),
+        "mixer": linear_mixer(probe),
         "machine": processor(),
         "threads": get_num_threads(),
     }

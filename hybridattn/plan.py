@@ -5,7 +5,6 @@ can follow.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .config import check_int
 from .errors import PlanError
-from .files import atomic_write
+from .files import write_sheet
 
 if TYPE_CHECKING:
     from .select import LayerScores
@@ -95,7 +95,7 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, whole or not at all."""
-        atomic_write(path, json.dumps(without_nan(self.to_dict()), indent=2) + "\n")
+        write_sheet(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -131,6 +131,8 @@ def make(
         raise PlanError(
             f"{', '.join(budget)} and k or ratio are given; allowed: a number of layers or a budget"
         )
+    if budget and costs and scores.mixer and costs.get("mixer", scores.mixer) != scores.mixer:
+        raise PlanError(f"costs are of mixer {costs['mixer']}; allowed: {scores.mixer}, as the scores")
     k = affordable(layers, budget, costs) if budget else _budget(layers, k, ratio)
     if scores.method == "uniform":
         made = uniform(layers, k, scores.mixer)
@@ -150,10 +152,7 @@ def _by_scores(scores: LayerScores, k: int) -> Plan:
     if scores.searched:
         rule = f"the first {k} layers of the order that the search found"
     if scores.method == "smart":
-        chosen, rule = (
-            smart(scores.values.tolist(), k),
-            "best layer near each end, near-even distances between",
-        )
+        rule = "best layer near each end, near-even distances between"
     how: dict[str, Any] = {
         "rule": rule,
         "text": scores.text,
@@ -168,25 +167,29 @@ def _by_scores(scores: LayerScores, k: int) -> Plan:
 
 def affordable(num_layers: int, budget: Mapping[str, float], costs: Mapping[str, Any] | None) -> int:
     """The largest number of softmax layers within every limit of `budget`. Layers of a kind cost alike,
-    so a set costs between all linear and all softmax in proportion. Raises PlanError when not even all
-    linear fits.
+    so a set costs between all linear and all softmax in proportion. Raises PlanError when no number fits,
+    and for costs of a model with another number of layers.
     """
     if costs is None:
         raise PlanError(f"costs is None; allowed with {', '.join(budget)}: what measure.layer_costs returns")
-    allowed = num_layers
+    if costs.get("num_layers", num_layers) != num_layers:
+        raise PlanError(f"costs are of {costs['num_layers']} layers; allowed: {num_layers}, as the scores")
+    allowed = set(range(num_layers + 1))
     for name, limit in budget.items():
         try:
             linear, softmax = float(costs["all_linear"][name]), float(costs["all_softmax"][name])
         except (KeyError, TypeError, ValueError):
             raise PlanError(f"costs hold no {name}; allowed: what measure.layer_costs returns") from None
-        fits = [k for k in range(num_layers + 1) if linear + (softmax - linear) * k / num_layers <= limit]
-        if not fits:
+        if min(linear, softmax) > limit:
             raise PlanError(
                 f"{name} is {limit:g}; allowed: {min(linear, softmax):g} or more, what "
                 f"{'all linear' if linear <= softmax else 'all softmax'} takes"
             )
-        allowed = min(allowed, fits[-1])
-    return allowed
+        allowed &= {k for k in allowed if linear + (softmax - linear) * k / num_layers <= limit}
+    if not allowed:
+        limits = " and ".join(f"{name} {limit:g}" for name, limit in budget.items())
+        raise PlanError(f"no number of softmax layers keeps {limits} together; allowed: a looser one of them")
+    return max(allowed)
 
 
 def uniform(num_layers: int, k: int, mixer: dict[str, Any] | None = None) -> Plan:
@@ -265,16 +268,8 @@ def explicit(num_layers: int, softmax_layers: Sequence[int], mixer: dict[str, An
 
 def permutation(num_layers: int, seed: int) -> np.ndarray:
     """int64 [num_layers]: the order in which the `random` baseline picks layers."""
+    check_int("seed", seed, 0)
     return np.random.default_rng(seed).permutation(num_layers)
-
-
-def without_nan(value: Any) -> Any:
-    """`value` with None for every NaN in it, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _budget(num_layers: int, k: int | None, ratio: float | None) -> int:

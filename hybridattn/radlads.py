@@ -73,6 +73,7 @@ def align(
     Raises ConfigError, DataError, CheckpointError.
     """
     options = Settings(**settings)
+    data.within(teacher.model_config.max_positions)
     probe = teacher.to_probe(mixer, seed=options.seed)
     if lr is None:
         lr = align_lr(mixer["kind"])
@@ -202,6 +203,7 @@ def _whole_model(
     options: Settings,
 ) -> Job:
     """The job of step 2 or 3: every parameter is trained, in one phase."""
+    data.within(hybrid.model_config.max_positions)
     final = lr_rest if lr_final is None else lr_final
     mixers = schedules.make(schedule, steps, lr_mixers, final, options.warmup_steps)
     rest = schedules.make(schedule, steps, lr_rest, min(lr_rest, final), options.warmup_steps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -210,8 +211,12 @@ class Recipe:
                 raise ConfigError(f"recipe: {part_name}.{key} is {value}; it must be greater than 0")
         for part_name, key in _NOT_NEGATIVE:
             value = getattr(getattr(self, part_name), key)
-            if value < 0:
+            if not 0 <= value < math.inf:
                 raise ConfigError(f"recipe: {part_name}.{key} is {value}; it must be 0 or more")
+        if self.seed < 0:
+            raise ConfigError(f"recipe: seed is {self.seed}; it must be 0 or more")
+        if not self.samples.prompt:
+            raise ConfigError("recipe: samples.prompt is empty; it must hold the text to go on from")
         for part_name in ("align", "distill"):
             part = getattr(self, part_name)
             if 0 < part.tokens < part.seq_len * part.batch_size:

@@ -62,7 +62,13 @@ def test_help_is_quick_and_loads_nothing_heavy():
         (["plan", "--ratio", "2"], 2, "'2' is not a number from 0 to 1"),
         (["plan"], 2, "give a file of scores, or one of --uniform, --random, --softmax"),
         (["plan", "--uniform", "--layers", "2"], 2, "--num-layers is needed"),
-        (["plan", "--softmax", "a-b", "--num-layers", "3"], 2, "is not a list of layers like 3,5,8-10"),
+        *(
+            (["plan", "--softmax", bad, "--num-layers", "3"], 2, "is not a list of layers like 3,5,8-10")
+            for bad in ("a-b", "", "2-1", "1,,2")
+        ),
+        (["plan", "--softmax", "1", "--layers", "3", "--num-layers", "4"], 2, "leave out --layers"),
+        (["plan", "--random", "-1", "--layers", "3", "--num-layers", "4"], 2, "not a whole number from 0 on"),
+        (["score", "m", "--seed", "-1"], 2, "'-1' is not a whole number from 0 on"),
         (["run"], 2, "give a recipe file, or --demo"),
         (["run", "--demo"], 2, "--out is needed"),
         (["run", "--demo", "--out", "x", "--set", "align.token=4"], 1, 'did you mean "tokens"?'),
@@ -219,6 +225,27 @@ def test_searches_and_shards(capsys, folder):
     assert "options of kl_gate is 'swaps'; allowed: alpha" in call(capsys, "score", *size, "--swaps", 1)[2]
 
 
+def test_results_into_a_new_folder(capsys, folder, tmp_path):
+    """A folder that is missing is made before the work, not missed after it."""
+    scores, made = tmp_path / "new" / "s.json", tmp_path / "other" / "p.json"
+    size = ["--tokens", 64, "--seq-len", 32, "--quiet"]
+    assert call(capsys, "score", folder / "probe", *size, "--out", scores)[0] == 0
+    assert call(capsys, "plan", scores, "--layers", 1, "--out", made)[0] == 0 and made.exists()
+
+
+@pytest.mark.parametrize("command", ["align", "score", "distill"])
+def test_windows_longer_than_the_positions(capsys, folder, tmp_path, command):
+    model = folder / ("teacher" if command == "align" else "probe")
+    more = ["--plan", folder / "plan.json"] if command == "distill" else []
+    more += [] if command == "score" else ["--out", tmp_path / "out"]
+    source = "recall" if command == "score" else folder / "text.txt"
+    text = ["--text", source, "--tokens", 512, "--seq-len", 512, "--quiet"]
+    if command == "distill":
+        call(capsys, "plan", "--uniform", "--layers", 1, "--num-layers", 3, "--out", folder / "plan.json")
+    code, _, err = call(capsys, command, model, *text, *more)
+    assert code == 1 and "seq_len is 512; allowed: at most the model's 256 positions" in err
+
+
 def test_plans_within_a_budget(capsys, folder):
     scores, probe, fast = folder / "few.json", folder / "probe", folder / "fast.json"
     assert call(capsys, "score", probe, "--tokens", 64, "--seq-len", 32, "--out", scores, "--quiet")[0] == 0
@@ -229,6 +256,7 @@ def test_plans_within_a_budget(capsys, folder):
     assert code == 0 and made["softmax_layers"] == [0, 1, 2]
     assert made["how"]["budget"] == {"ms_per_token": 1e6}
     costs = made["how"]["costs"]
+    assert costs["mixer"]["kind"] == "window_linear" and costs["threads"] >= 1
     half = (costs["all_softmax"]["cache_bytes"] + costs["all_linear"]["cache_bytes"]) / 2
     code, out, _ = call(capsys, *size, "--cache-bytes", half, "--costs", fast)  # nothing is timed again
     assert code == 0 and len(json.loads(out)["softmax_layers"]) == 1

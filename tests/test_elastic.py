@@ -71,6 +71,15 @@ def test_policies(model):
     assert sizes == sorted(sizes)
     assert [elastic.by_memory(size)(model, 200) for size in sizes] == [0, 1, 2, 3]
     assert elastic.by_memory(1)(model, 200) == 0
+    for k, size in enumerate(sizes):
+        cache = ha.Cache(model.to_hybrid(ORDER[:k]))
+        cache.reserve([200])
+        assert cache.nbytes == size
+
+
+def test_scores_without_one_order_are_refused(model):
+    with pytest.raises(ConfigError, match="method is 'smart'"):
+        elastic.make(model, ha.LayerScores("smart", np.zeros((3, 2))))
 
 
 def test_distill_over_budgets(model, tmp_path):
@@ -117,6 +126,9 @@ def test_distill_over_budgets(model, tmp_path):
     [
         (lambda m: m.set_softmax_layers(4), "softmax_layers"),
         (lambda m: m.set_softmax_layers([3]), "0 to 2"),
+        (lambda m: m.set_softmax_layers([1.7]), "0 to 2"),
+        (lambda m: m.set_softmax_layers(2.0), "a number of layers, or the layers"),
+        (lambda m: m.set_softmax_layers("1"), "a number of layers, or the layers"),
         (lambda m: m.to_hybrid([0]).set_softmax_layers([1]), "layer 0"),
         (lambda m: tiny.teacher().set_softmax_layers(1), "softmax_order"),
         (lambda m: elastic.by_length((5, 1)), "from 0 tokens"),

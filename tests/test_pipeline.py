@@ -1,6 +1,7 @@
 """`run`: the whole job on a tiny model, what it skips, what a change runs again, going on after a stop."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -261,6 +262,30 @@ def test_a_change_runs_what_depends_on_it_and_no_more(first, inputs):
     assert without_times(back) == without_times(results)
 
 
+def test_another_size_of_the_set(inputs, tmp_path):
+    """Scores are not read again, and the report's table is that of the new size."""
+    go(inputs, tmp_path, distill={"tokens": 0})
+    results, ran = go(inputs, tmp_path, distill={"tokens": 0}, plan={"softmax_layers": 2})
+    assert not [name for name in ran if name.startswith("score/")]
+    fresh, _ = go(inputs, tmp_path / "fresh", distill={"tokens": 0}, plan={"softmax_layers": 2})
+    assert without_times(results)[1] == without_times(fresh)[1]
+    assert [len(s["layers"]) for s in results["scores"]] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"score": {"tokens": 64}}, {"distill": {"seq_len": 64}}, {"distill": {"tokens": 512}}, {"seed": 1}],
+)
+def test_candidates_of_another_text_are_made_anew(inputs, tmp_path, change):
+    base = {"score": {"methods": ["kl_restore_distilled"]}, "plan": {"method": "kl_restore_distilled"}}
+    go(inputs, tmp_path, **base, distill={"models": ["chosen"]})
+    changed = merge(merge(base, {"distill": {"models": ["chosen"]}}), change)
+    results, ran = go(inputs, tmp_path, **changed)
+    assert "score/kl_restore_distilled" in ran
+    fresh, _ = go(inputs, tmp_path / "fresh", **changed)
+    assert without_times(results)[1] == without_times(fresh)[1]
+
+
 def test_a_lost_file_is_made_again(inputs, first, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(first[0], out)
@@ -340,6 +365,11 @@ def test_a_stop_within_training(inputs, tuned, tmp_path, monkeypatch, step):
     [
         ({"plan": {"softmax_layers": 3}}, PlanError, "plan.softmax_layers is 3; allowed: 1 to 2"),
         ({"evaluate": {"tokens": 512, "lengths": [512]}}, ConfigError, "evaluate.lengths needs 512"),
+        ({"samples": {"tokens": 400}}, ConfigError, "samples needs 40"),
+        ({"samples": {"prompt": ""}}, ConfigError, "samples.prompt is empty"),
+        ({"tasks": {"recall": ["needle"]}}, ConfigError, "tasks.seq_len needs 512 positions"),
+        ({"distill": {"lr_mixers": math.nan}}, ConfigError, "distill.lr_mixers is nan"),
+        ({"seed": -1}, ConfigError, "seed is -1"),
         ({"mixer": {"kind": "window_lineal"}}, ConfigError, "recipe: mixer: "),
         ({"mixer": {"windows": 8}}, ConfigError, "recipe: mixer: "),
         ({"text": {"train": "no.txt"}}, DataError, "text.train 'no.txt' does not exist"),

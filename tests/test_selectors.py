@@ -401,6 +401,24 @@ def test_budgets_that_cannot_be(probe):
         plan.make(scores, k=2, cache_bytes=900, costs=COSTS)
     with pytest.raises(PlanError, match="costs hold no ms_per_token"):
         plan.make(scores, ms_per_token=9.0, costs={})
+    with pytest.raises(PlanError, match="costs are of 4 layers; allowed: 5"):
+        plan.make(scores, ms_per_token=12.0, costs={**COSTS, "num_layers": 4})
+    window = select.LayerScores("kl_gate", np.arange(5.0)[:, None], mixer={"kind": "window", "window": 64})
+    with pytest.raises(PlanError, match=r"costs are of mixer .*gla"):
+        plan.make(window, ms_per_token=12.0, costs={**COSTS, "mixer": {"kind": "gla"}})
+
+
+def test_a_budget_where_softmax_is_the_faster_kind():
+    """At short contexts it may be: then time asks for many softmax layers and memory for few."""
+    scores = select.LayerScores("kl_gate", np.arange(5.0)[:, None])
+    costs = {
+        "all_softmax": {"ms_per_token": 8.0, "cache_bytes": 1000},
+        "all_linear": {"ms_per_token": 10.0, "cache_bytes": 0},
+    }
+    assert plan.make(scores, ms_per_token=9.2, cache_bytes=600, costs=costs).k == 3
+    assert plan.make(scores, ms_per_token=9.2, costs=costs).k == 5
+    with pytest.raises(PlanError, match=r"keeps ms_per_token 9\.2 and cache_bytes 300 together"):
+        plan.make(scores, ms_per_token=9.2, cache_bytes=300, costs=costs)
 
 
 def test_layer_costs_are_those_of_the_two_models(probe):

@@ -243,7 +243,7 @@ def test_scores_to_plan_to_hybrid(aligned, data, tmp_path):
     made = plan.make(select.LayerScores.load(tmp_path / "scores.json"), k=1)
     hybrid = aligned.to_hybrid(made)
     assert hybrid.plan == made and made.softmax_layers == (int(scores.values.argmax()),)
-    assert set(select.topk_stability(scores, 1)) == {"jaccard", "low", "high", "inclusion", "resamples"}
+    assert set(select.topk_stability(scores, 1)) == {"jaccard", "low", "high", "inclusion", "sequences"}
 
 
 # --- evaluation and cost ---

@@ -33,7 +33,7 @@ def parser() -> Parser:
         "--lr",
         type=float,
         default=AlignPart.lr,
-        help="learning rate at the start (default: the mixer's own, 0.01 for window_linear, else 0.001)",
+        help="learning rate at the start (default: the mixer's own, see radlads.ALIGN_LR)",
     )
     p.add_argument(
         "--lr-final", type=float, default=AlignPart.lr_final, help="and at the end (default: %(default)s)"

@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
             default=batch_size,
             help="sequences per optimizer step (default: %(default)s)",
         )
-        self.add_argument("--seed", type=int, default=0, help="order of the text (default: %(default)s)")
+        self.add_argument("--seed", type=natural, default=0, help="order of the text (default: %(default)s)")
         self.add_argument("--out", required=True, metavar="DIR", help="folder to save the model in")
         self.add_argument("--quiet", action="store_true", help="no progress bar")
         self.add_threads()
@@ -89,6 +89,13 @@ def positive(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1, for argparse."""
     try:
@@ -101,14 +108,17 @@ def fraction(text: str) -> float:
 
 
 def layer_list(text: str) -> list[int]:
-    """'3,5,8-10' -> [3, 5, 8, 9, 10], for argparse."""
+    """'3,5,8-10' -> [3, 5, 8, 9, 10], 'none' -> [], for argparse."""
     layers: set[int] = set()
     try:
-        for part in filter(None, text.split(",")):
-            first, _, last = part.partition("-")
-            layers.update(range(int(first), int(last or first) + 1))
+        for part in text.split(",") if text != "none" else ():
+            first, dash, last = part.partition("-")
+            start, stop = int(first), int(last if dash else first)
+            if start > stop:
+                raise ValueError(part)
+            layers.update(range(start, stop + 1))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers like 3,5,8-10") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers like 3,5,8-10, or none") from None
     return sorted(layers)
 
 

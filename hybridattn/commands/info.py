@@ -85,7 +85,7 @@ def _model(name: str) -> dict[str, Any]:
         "heads": f"{config.num_heads} ({config.num_kv_heads} for keys and values)",
         "vocabulary": config.vocab_size,
         "longest context": config.max_positions,
-        "cache bytes per token": int(Cache(model).bytes_per_token),
+        **({} if config.bidirectional else {"cache bytes per token": int(Cache(model).bytes_per_token)}),
         "tokenizer": model.tokenizer is not None,
     }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
-from .common import Parser, fraction, layer_list, positive, show
+from .common import Parser, fraction, layer_list, natural, positive, show
 
 EXAMPLE = """\
 hybridattn plan scores.json --layers 8 --out plan.json
@@ -35,8 +36,8 @@ def parser() -> Parser:
     source.add_argument("--costs", metavar="FILE", help="an earlier plan, whose timings are taken instead")
     way = p.add_mutually_exclusive_group()
     way.add_argument("--uniform", action="store_true", help="layers at even distances, instead of scores")
-    way.add_argument("--random", type=int, metavar="SEED", help="layers drawn at random, instead of scores")
-    way.add_argument("--softmax", type=layer_list, metavar="LIST", help="these layers, such as 3,5,8-10")
+    way.add_argument("--random", type=natural, metavar="SEED", help="layers drawn at random")
+    way.add_argument("--softmax", type=layer_list, metavar="LIST", help="these, such as 3,5,8-10, or none")
     p.add_argument(
         "--num-layers", type=positive, metavar="L", help="layers of the model, when there are no scores"
     )
@@ -46,14 +47,16 @@ def parser() -> Parser:
 
 
 def _costs(args: argparse.Namespace, complain: Callable[[str], NoReturn]) -> dict[str, Any]:
-    """Measured now, or those of an earlier plan, which have to be of this machine and context."""
+    """Measured now, or those of an earlier plan, which have to be of this machine, threads and context."""
     from .. import measure
+    from .._core import get_num_threads
     from ..model import Model
     from ..plan import Plan
 
     if args.costs:
         costs = Plan.load(args.costs).how.get("costs") or {}
-        for name, wanted in (("machine", measure.processor()), ("context", args.context)):
+        here = {"machine": measure.processor(), "threads": get_num_threads(), "context": args.context}
+        for name, wanted in here.items():
             if costs.get(name) != wanted:
                 complain(f"--costs: {name} is {costs.get(name)!r}, not {wanted!r}; measure with --model")
         return costs
@@ -76,18 +79,21 @@ def run(args: argparse.Namespace) -> None:
     if layers is None:
         complain("--num-layers is needed when there is no file of scores")
     mixer = scores.mixer if scores else None
+    budget = {"ms_per_token": args.ms_per_token, "cache_bytes": args.cache_bytes}
+    limited = any(limit is not None for limit in budget.values())
+    sized = args.layers is not None or args.ratio is not None
     if args.softmax is not None:
+        if limited or sized:
+            complain("--softmax names the layers: leave out --layers, --ratio, --ms-per-token, --cache-bytes")
         plan = plans.explicit(layers, args.softmax, mixer)
     else:
-        budget = {"ms_per_token": args.ms_per_token, "cache_bytes": args.cache_bytes}
-        limited = any(limit is not None for limit in budget.values())
-        if limited == (args.layers is not None or args.ratio is not None):
+        if limited == sized:
             complain("give --layers, --ratio, or a budget: --ms-per-token, --cache-bytes")
         if limited:
             if scores is None:
                 complain("a budget needs a file of scores")
             plan = plans.make(scores, **budget, costs=_costs(args, complain))
-            args.layers = plan.k
+            args.layers, limits = plan.k, {name: plan.how[name] for name in ("budget", "costs")}
         k = args.layers if args.layers is not None else int(args.ratio * layers + 0.5)
         if args.uniform:
             plan = plans.uniform(layers, k, mixer)
@@ -95,7 +101,10 @@ def run(args: argparse.Namespace) -> None:
             plan = plans.random(layers, k, args.random, mixer)
         elif scores is not None and not limited:
             plan = plans.make(scores, k=k)
+        if limited:
+            plan.how.update(limits)
     if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         plan.save(args.out)
     drawn = "".join("■" if layer in plan.softmax_layers else "·" for layer in range(layers))
     show(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..recipe import PlanPart, ScorePart
-from .common import Parser, apply_threads, positive, show
+from .common import Parser, apply_threads, natural, positive, show
 
 if TYPE_CHECKING:
     from ..data import TokenData
@@ -60,12 +60,12 @@ def parser() -> Parser:
         action="append",
         help="kl_gate: the gate of all layers, 0 linear to 1 softmax; repeated: averaged (default: 0.5)",
     )
-    p.add_argument("--seed", type=int, default=0, help="of synthetic prompts, of random, and of training")
+    p.add_argument("--seed", type=natural, default=0, help="of synthetic prompts, of random, and of training")
     p.add_argument(
         "--layers", type=positive, metavar="K", help="searches: size of the set (default: a quarter)"
     )
     p.add_argument(
-        "--swaps", type=int, metavar="N", help="greedy searches: at most so many exchanges at the end"
+        "--swaps", type=natural, metavar="N", help="greedy searches: at most so many exchanges at the end"
     )
     p.add_argument(
         "--steps",
@@ -122,6 +122,8 @@ def run(args: argparse.Namespace) -> None:
     from ..report import numbers
 
     apply_threads(args)
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     probe = Model.from_pretrained(args.probe)
     data = scoring_data(args, probe)
     options = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..report.numbers import finite
 from .ids import distilled_ids, model_ids, score_methods, shown_ids
 from .job import Job
 from .machine import machine, versions
@@ -52,14 +53,19 @@ def assemble(job: Job) -> dict[str, Any]:
 
 
 def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
-    from ..select import spearman
+    """A method's row: what it would choose for as many layers, how firmly, and how far it agrees."""
+    from ..select import LayerScores, spearman, topk_stability
 
-    found = job.results[f"score/{method}"]
-    agreement = spearman(found["values"], decided["values"])
+    found, k = job.results[f"score/{method}"], len(chosen)
+    scores = LayerScores.load(job.out / "scores" / f"{method}.json")
+    plain = scores.num_sequences > 1 and scores.nested and not scores.searched
+    layers = scores.top(k)
     return {
         **found,
-        "spearman": agreement if agreement == agreement else None,
-        "shared": len(set(found["layers"]) & set(chosen)),
+        "layers": layers,
+        "stability": topk_stability(scores, k)["jaccard"] if plain else None,
+        "spearman": finite(spearman(found["values"], decided["values"])),
+        "shared": len(set(layers) & set(chosen)),
     }
 
 

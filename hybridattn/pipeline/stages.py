@@ -79,18 +79,18 @@ def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
 
     def inputs(job: Job) -> Any:
         part = {k: v for k, v in asdict(recipe.score).items() if k != "methods"}
-        size = (
-            (recipe.plan.softmax_layers, recipe.plan.ratio)
-            if method in SELECTORS and takes(method, "k")
-            else None
-        )
-        return {
+        known = method in SELECTORS
+        size = (recipe.plan.softmax_layers, recipe.plan.ratio) if known and takes(method, "k") else None
+        found = {
             "align": job.digests["align"],
             "method": method,
             "score": part,
             "seed": recipe.seed,
             "k": size,
         }
+        if known and takes(method, "train"):  # they say which text the candidates learn
+            found["train"] = [recipe.distill.tokens, recipe.distill.seq_len]
+        return found
 
     k = recipe.plan.softmax_layers or round(recipe.plan.ratio * num_layers)
     cost = FLIP * expected_forwards(method, num_layers, k)

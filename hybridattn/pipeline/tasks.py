@@ -96,6 +96,11 @@ def check(job: Job) -> None:
     for name in part.recall:
         if name not in TASKS:
             raise ConfigError(f"recipe: tasks.recall holds {name!r}; allowed: {', '.join(TASKS)}")
+    limit = int(job.results["teacher"]["max_positions"])
+    if part.recall and part.seq_len > limit:
+        raise ConfigError(
+            f"recipe: tasks.seq_len needs {part.seq_len} positions, but the teacher has {limit}"
+        )
     for split in job.task_sets.glue.values():
         glue.check_metrics(split.task)
     if (part.glue or part.squad or part.recall) and job.teacher.tokenizer is None:

@@ -12,7 +12,7 @@ from ..recipe import Recipe
 from ..report.numbers import finite, finite_list
 from .job import Job
 from .store import file_digest
-from .texts import locate, note_aligned, same_text
+from .texts import locate, note_aligned, same_text, tokenizer_of
 
 TEACHER_CACHE_BYTES = 1 << 30
 
@@ -75,6 +75,7 @@ def check(job: Job) -> None:
         "distill.seq_len": recipe.distill.seq_len,
         "evaluate.lengths": max(recipe.evaluate.lengths),
         "measure.lengths": max(recipe.measure.lengths) + recipe.measure.decode_tokens,
+        "samples": len(tokenizer_of(job.teacher).encode(recipe.samples.prompt)) + recipe.samples.tokens,
     }
     for name, length in lengths.items():
         if length > limit:
@@ -167,7 +168,6 @@ def align_lr(recipe: Recipe) -> float:
 
 def score(job: Job, method: str) -> dict[str, Any]:
     """Layer scores by one method; the full record goes to scores/METHOD.json."""
-    from .. import plan as plans
     from .. import select
 
     k = softmax_layers(job)
@@ -178,13 +178,11 @@ def score(job: Job, method: str) -> dict[str, Any]:
         options["train"] = job.training_text(
             part.tokens or part.seq_len, part.seq_len, job.recipe.align.tokens
         )
-        options["folder"] = job.out / "scores" / f"{method}-{job.digests['align'][:12]}"
+        options["folder"] = job.out / "scores" / f"{method}-{job.digests[f'score/{method}'][:12]}"
     scores = select.score(
         job.probe, job.scoring_text(), method, seed=job.recipe.seed, k=k, progress=job.progress, **options
     )
     scores.save(job.out / "scores" / f"{method}.json")
-    plain = scores.num_sequences > 1 and not scores.searched
-    stable = select.topk_stability(scores, k) if plain else {"jaccard": None}
     return {
         "method": method,
         "text": scores.text,
@@ -196,8 +194,6 @@ def score(job: Job, method: str) -> dict[str, Any]:
         "tokens": job.recipe.score.tokens,
         "seconds": scores.seconds,
         "cost": scores.cost,
-        "layers": list(plans.make(scores, k=k).softmax_layers),
-        "stability": stable["jaccard"],
     }
 
 

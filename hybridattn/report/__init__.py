@@ -34,6 +34,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..files import atomic_write
 from . import document, html, markdown, verdict
 from .summary import summary
 
@@ -49,7 +50,7 @@ def write(results: dict[str, Any], folder: str | os.PathLike) -> dict[str, Path]
     if figures:
         (folder / "figures").mkdir(exist_ok=True)
         for name, figure in figures.items():
-            _replace(folder / "figures" / f"{name}.png", figure["png"])
+            atomic_write(folder / "figures" / f"{name}.png", figure["png"])
     facts = {
         "format": FORMAT,
         **results,
@@ -63,7 +64,7 @@ def write(results: dict[str, Any], folder: str | os.PathLike) -> dict[str, Path]
     }
     paths = {kind: folder / f"report.{kind}" for kind in texts}
     for kind, path in paths.items():
-        _replace(path, texts[kind].encode("utf-8"))
+        atomic_write(path, texts[kind])
     return paths
 
 
@@ -72,10 +73,3 @@ def _figures(results: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
     from .. import plots
 
     return plots.render_all(results) if plots.available() else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write to a temporary name, then move: a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -67,7 +67,7 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
             "A layer's score says how much of the teacher is lost when that layer is linear; a negative one "
             f"says that the hybrid was better off without its softmax. `{chosen['method']}`, "
             f"{verdict.score_measures(chosen['method'])}, read on {verdict.text_name(chosen['text'])}, "
-            "decided by its highest scores: softmax stays in "
+            f"decided by {verdict.rule(chosen['method'])}: softmax stays in "
             f"{'layers' if len(chosen['softmax_layers']) > 1 else 'layer'} "
             f"{n.layers(chosen['softmax_layers'])}."
         )
@@ -111,9 +111,9 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
                     for s in results["scores"]
                 ],
                 "How firm the scores are and how far they agree. Stability: mean Jaccard overlap of the "
-                f"{len(chosen['softmax_layers'])} layers that a method chooses with those it chooses on "
-                "sequences drawn anew (bootstrap; 1: always the same). Layers shared: how many of those that "
-                "each would choose are in the chosen set.",
+                f"{len(chosen['softmax_layers'])} layers that a method chooses on one half of the sequences "
+                "with those it chooses on the other (1: always the same; the whole text is firmer than its "
+                "halves). Layers shared: how many of those that each would choose are in the chosen set.",
             )
         )
     gap = results.get("additivity")

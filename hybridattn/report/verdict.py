@@ -160,13 +160,26 @@ def cache_bytes(found: dict[str, Any] | None, context: float) -> float | None:
 
 def score_measures(method: str) -> str:
     """What a scoring method measures of a layer, with its unit."""
+    beside = "the KL divergence it saves beside the set that the search found, in nats per token"
     return {
         "kl_gate": "the slope of the KL divergence as the layer's gate is moved from softmax to linear, with "
         "all layers half way, in nats per token and unit of gate",
         "kl_replace": "the KL divergence when this layer alone is linear, in nats per token",
         "kl_restore": "the KL divergence won back when this layer alone of an all-linear model is softmax, "
         "in nats per token",
+        "kl_restore_distilled": "the KL divergence won back, after a short step 2, when this layer alone of "
+        "an all-linear model is softmax, in nats per token",
+        "kl_greedy_add": beside,
+        "kl_greedy_remove": beside,
+        "kl_joint": "its gate at the end of the search, 0 linear to 1 softmax",
     }.get(method, "its place in a baseline")
+
+
+def rule(method: str) -> str:
+    """How a method's scores become a set."""
+    if method in ("kl_greedy_add", "kl_greedy_remove", "kl_joint"):
+        return "the order that its search found"
+    return "its rule for places" if method in ("smart", "uniform") else "its highest scores"
 
 
 def text_name(text: str) -> str:

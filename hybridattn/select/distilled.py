@@ -5,8 +5,8 @@ for a few steps and read on text that it did not train on. The score is KL(none)
 sequence.
 
 Candidates go through rungs of more and more steps (successive halving): after each rung those are dropped
-that are clearly below the k-th, by paired differences, and at least half of what is beyond k. The search
-ends when the top k have stayed the same from one rung to the next, or when nothing is left to drop. A
+that are clearly below the k-th, by paired differences, and half of what is beyond k (rounded down). The
+search ends when the top k have stayed the same from one rung to the next, or when nothing is left to drop. A
 candidate starts from the probe at every rung: hybrids are copies, the probe is not touched, and no
 optimizer state has to be kept.
 """
@@ -183,7 +183,7 @@ def _search(run: _Run, k: int, rungs: list[int]) -> Result:
 
 
 def survivors(rows: Floats, ranked: list[int], k: int) -> list[int]:
-    """Who goes on: the top k of `ranked` (best first) and of the rest at most half, none that is clearly
+    """Who goes on: the top k of `ranked` (best first) and half of the rest (rounded up), less what is clearly
     below the k-th. rows [num_layers, m].
     """
     bar = rows[ranked[k - 1]]

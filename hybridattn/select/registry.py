@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import refuse
+from ..config import check_int, refuse
 from ..diagnostics import TASKS
 from ..errors import DataError
 from . import baselines, diagnostic, distilled, greedy, joint, kl
@@ -89,6 +89,7 @@ def score(
     """
     if method not in SELECTORS:
         raise refuse("method", method, ", ".join(SELECTORS))
+    check_int("seed", seed, 0)
     layers = len(probe.layers)
     linear = linear_mixer(probe)
     started = time.monotonic()

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..files import atomic_write
-from ..plan import permutation, without_nan
+from ..files import write_sheet
+from ..plan import permutation, smart, uniform
 
 Floats = npt.NDArray[np.float64]
 FORMAT = "hybridattn-scores-1"
@@ -88,8 +88,21 @@ class LayerScores:
         """int64 [num_layers]: 0 for the first layer of `order`."""
         return self.order.argsort(kind="stable")
 
+    @property
+    def nested(self) -> bool:
+        """Whether the sets of all sizes are the beginnings of one order; `uniform` and `smart` place each set
+        anew.
+        """
+        return self.method not in ("uniform", "smart")
+
     def top(self, k: int) -> list[int]:
-        """The first k layers of `order`, ascending."""
+        """The k layers that stay softmax, ascending: the first of `order`, or where the method's rule puts
+        them.
+        """
+        if self.method == "uniform":
+            return list(uniform(self.num_layers, k).softmax_layers)
+        if self.method == "smart":
+            return list(smart(self.values.tolist(), k))
         return sorted(int(i) for i in self.order[:k])
 
     @property
@@ -113,7 +126,7 @@ class LayerScores:
         """Write as JSON, every digit kept."""
         content = {"format": FORMAT, **asdict(self), "per_sequence": self.per_sequence.tolist()}
         content["values"], content["stderr"] = self.values.tolist(), self.stderr.tolist()
-        atomic_write(path, json.dumps(without_nan(content), indent=1) + "\n")
+        write_sheet(path, content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LayerScores:

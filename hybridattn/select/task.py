@@ -47,7 +47,8 @@ class Task:
     """
 
     def __init__(self, probe: Model, data: TokenData, name: str, progress: bool) -> None:
-        self.probe, self.data, self.name, self.progress = probe, data, name, progress
+        self.probe, self.name, self.progress = probe, name, progress
+        self.data = data.within(probe.model_config.max_positions)
         self.layers = len(probe.layers)
         self.scorer = KLScorer(probe)
         self.parts = slices(data.windows, SLICE_TOKENS)
