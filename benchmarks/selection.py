@@ -8,8 +8,9 @@
 
 SmolLM2-135M on Wikipedia passages (fetched on first use). A finished piece of work is a JSON file in
 --out (one for each score, one for each set before step 2, one for each set and seed after it) and is not
-done again; sets that several selectors agree on are distilled once. Tables, results.json and charts are
-made of whatever is there.
+done again. A set is distilled once, whichever selectors and seeds agree on it, but for those of --every-seed,
+which tell how much the order of step 2's text matters. Tables, results.json and charts are made of whatever
+is there.
 """
 
 from __future__ import annotations
@@ -64,15 +65,20 @@ def arguments():
     p.add_argument("--tasks", nargs="*", default=["associative_recall", "needle"], help="recall tasks")
     p.add_argument("--recall-n", type=int, default=32, help="examples of a task (default: %(default)s)")
     p.add_argument("--rungs", type=int, nargs="*", default=[4, 8], help="steps of kl_restore_distilled")
+    always = ["uniform", "first_last", "kl_replace"]
+    p.add_argument("--every-seed", nargs="*", default=always, help="see above (default: %(default)s)")
+    p.add_argument("--distilled-seeds", type=int, help="of sets that take step 2 (default: --seeds)")
     p.add_argument("--stage", choices=STAGES, default="distilled", help="how far to go")
     p.add_argument("--estimate", action="store_true", help="print the estimate and stop")
     p.add_argument("--correlations", action="store_true", help="print what scores predict and stop")
     p.add_argument("--forward-speed", type=float, default=600, help="tokens/s, for the estimate")
     p.add_argument("--step2-speed", type=float, default=124, help="tokens/s, for the estimate")
     args = p.parse_args()
-    for method in args.methods:
+    for method in (*args.methods, *args.every_seed):
         if method not in select.SELECTORS:
-            p.error(f"--methods: {method!r} is none of {', '.join(select.SELECTORS)}")
+            p.error(f"{method!r} is none of {', '.join(select.SELECTORS)}")
+    if args.distilled_seeds is None:
+        args.distilled_seeds = args.seeds
     return args
 
 
@@ -255,7 +261,10 @@ def main():
         scores = scores_of(lab, choice)
         made = plan.make(scores, k=choice.k)
         rows.append({"choice": choice, "scores": scores, "layers": made.softmax_layers})
-    sets = {(row["layers"], row["choice"].seed) for row in rows}
+    for row in rows:
+        row["order"] = min(other["choice"].seed for other in rows if other["layers"] == row["layers"])
+    sets = {(row["layers"], row["order"]) for row in rows}
+    sets |= {(row["layers"], row["choice"].seed) for row in rows if row["choice"].method in args.every_seed}
     print("\n".join(estimate(args, len(sets))), flush=True)
     shared = {
         "mixer": args.mixer,
@@ -277,7 +286,8 @@ def main():
             results[layers, None] = done(path, before, shared)
             print("zero-shot", set_name(layers), flush=True)
     if args.stage == "distilled" and not args.correlations:
-        for layers, seed in sorted(sets, key=lambda s: (abs(len(s[0]) - 8), s)):  # the middle budget first
+        trained_sets = [s for s in sets if s[1] < args.distilled_seeds]
+        for layers, seed in sorted(trained_sets, key=lambda s: (abs(len(s[0]) - 8), s)):  # the middle first
             path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
             skipped = args.score_tokens * args.seeds  # text of step 2 begins behind what was scored on
             trained = {**shared, "tokens": args.tokens, "seed": seed, "skipped": skipped}
@@ -293,6 +303,7 @@ def main():
         return
     print(tables.markdown(rows, results, args))
     print(tables.pairs(rows, results, args))
+    print(tables.orders(results, args))
     tables.save(rows, results, args)
 
 

@@ -37,11 +37,8 @@ def numbers(group, results, args) -> dict | None:
     """Means over the seeds of a selector: {when: {"kl_512": .., "ppl_512": .., "recall": ..}}."""
     found_ = {}
     for when in ("zero-shot", "distilled"):
-        cells = [
-            results[row["layers"], None if when == "zero-shot" else row["choice"].seed]
-            for row in group
-            if (row["layers"], None if when == "zero-shot" else row["choice"].seed) in results
-        ]
+        keys = [(row["layers"], None if when == "zero-shot" else row["order"]) for row in group]
+        cells = [results[key] for key in keys if key in results]
         if not cells:
             continue
         mean = {}
@@ -131,6 +128,21 @@ def pairs(rows, results, args) -> str:
     return "\n".join(lines)
 
 
+def orders(results, args) -> str:
+    """How much a hybrid's KL varies with the order of the text of step 2, over sets that had several."""
+    length, by = str(args.lengths[0]), defaultdict(list)
+    for (layers, seed), cell in results.items():
+        if seed is not None:
+            by[layers].append(cell["lengths"][length]["kl"])
+    spreads = [np.var(values, ddof=1) for values in by.values() if len(values) > 1]
+    if not spreads:
+        return ""
+    return (
+        f"\nOrder of step 2's text: a standard deviation of {math.sqrt(np.mean(spreads)):.4f} nats, over "
+        f"{len(spreads)} sets of two orders or more."
+    )
+
+
 def _cell(part, column) -> str:
     if column not in part:
         return ""
@@ -143,7 +155,8 @@ def save(rows, results, args) -> None:
     """results.json, table.md, and a chart for each budget when matplotlib is there."""
     from hybridattn import plots, show_config
 
-    whole = markdown(rows, results, args) + "\n" + pairs(rows, results, args)
+    whole = "\n".join(make(rows, results, args) for make in (markdown, pairs))
+    whole += "\n" + orders(results, args)
     files.atomic_write(args.out / "table.md", whole + "\n")
     content = [
         {
@@ -175,43 +188,36 @@ def save(rows, results, args) -> None:
 
 
 def correlations(rows, results, args) -> str:
-    """How well scores predict (1) kl_restore_distilled, layer by layer, (2) which set gives the better
-    hybrid.
+    """How well scores, averaged over seeds, predict (1) kl_restore_distilled, layer by layer, (2) which set
+    gives the better hybrid.
     """
     lines = ["", "Spearman's rank correlation with 95% bootstrap intervals.", ""]
     lines += ["| scores | with | n | rho | low | high |", "| --- | --- | ---: | ---: | ---: | ---: |"]
-    seen = {}
+    seen = defaultdict(dict)
     for row in rows:
-        choice = row["choice"]
-        seen.setdefault((choice.method, choice.text, choice.seed), row["scores"])
-    for (method, text, seed), scores in seen.items():
-        targets = [t for t in ("plain", "recall") if t == text or not text]
-        for target in targets:
-            other = seen.get(("kl_restore_distilled", target, seed))
-            if other is None or method == "kl_restore_distilled" or not scores.num_sequences:
-                continue
-            found_ = rankings.correlation(scores.values, other.values)
-            label = f"{method}, {text}" if text else method
-            lines.append(
-                _line(f"{label}, seed {seed}", f"kl_restore_distilled, {target}", scores.num_layers, found_)
-            )
+        choice, scores = row["choice"], row["scores"]
+        if scores.num_sequences:
+            seen[choice.label][choice.seed] = scores.values
+    values = {label: np.mean(list(by_seed.values()), axis=0) for label, by_seed in seen.items()}
+    costly = {label: v for label, v in values.items() if label.startswith("kl_restore_distilled")}
+    for label, own in values.items():
+        for target, other in costly.items():
+            if label != target:
+                lines.append(_line(label, target, len(own), rankings.correlation(own, other)))
     length = str(args.lengths[0])
-    for (method, text, seed), scores in seen.items():
-        if not scores.num_sequences:
-            continue
+    for label, own in values.items():
         for k in args.budgets:
-            for when, at in (("before step 2", None), ("after step 2", seed)):
-                pairs = {
+            for when, before in (("before step 2", True), ("after step 2", False)):
+                kl = {
                     layers: cell["lengths"][length]["kl"]
-                    for (layers, s), cell in results.items()
-                    if s == at and len(layers) == k
+                    for (layers, seed), cell in results.items()
+                    if (seed is None) == before and len(layers) == k
                 }
-                if len(pairs) < 4:
+                if len(kl) < 4:
                     continue
-                kept = [float(scores.values[list(layers)].sum()) for layers in pairs]
-                found_ = rankings.correlation(kept, [-kl for kl in pairs.values()])
-                label = f"sum of {method}{', ' + text if text else ''}, seed {seed}"
-                lines.append(_line(label, f"closeness {when}, {k} layers", len(pairs), found_))
+                kept = [float(own[list(layers)].sum()) for layers in kl]
+                found_ = rankings.correlation(kept, [-value for value in kl.values()])
+                lines.append(_line(f"sum of {label}", f"closeness {when}, {k} layers", len(kl), found_))
     return "\n".join(lines)
 
 
