@@ -1,4 +1,5 @@
-/* LM head and loss, fused over pieces of PIECE rows. Rows without a target or with weight 0 have no loss, and cost nothing.
+/* LM head and loss, fused over pieces of PIECE rows. Rows without a target or with weight 0 have no loss; where they are
+ * an eighth of all rows or more, they are passed over.
  *
  * Floor, forward and backward of one student: 3 GEMMs of 2 rows*d*vocabulary FLOP (4 with the teacher's). A piece of
  * logits is 4 PIECE*vocabulary bytes (50 MB at 49152), which the row kernels cross in cache-sized rows. */
@@ -15,18 +16,27 @@ static int min(int a, int b)
     return a < b ? a : b;
 }
 
-/* The rows that have a loss, ascending. */
+/* The rows to compute, ascending. */
 typedef struct {
     int count, *index;
 } row_list;
 
-/* target, weight [rows] or NULL */
-static ha_status rows_with_loss(int rows, const int32_t *target, const float *weight, ha_arena *work, row_list *found)
+static int has_loss(int r, const int32_t *target, const float *weight)
 {
+    return (!target || target[r] >= 0) && (!weight || weight[r] != 0.0f);
+}
+
+/* The rows with a loss, or all: a few more cost less than copies. target, weight [rows] or NULL. */
+static ha_status rows_to_compute(int rows, const int32_t *target, const float *weight, ha_arena *work, row_list *found)
+{
+    int wanted = 0;
+    for (int r = 0; r < rows; r++)
+        wanted += has_loss(r, target, weight);
+    const int all = rows - wanted < rows / 8 + 1;
     found->count = 0;
     HA_PUSH(found->index, work, (size_t)rows);
     for (int r = 0; r < rows; r++)
-        if ((!target || target[r] >= 0) && (!weight || weight[r] != 0.0f))
+        if (all || has_loss(r, target, weight))
             found->index[found->count++] = r;
     return HA_OK;
 }
@@ -78,7 +88,7 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
     size_t mark = ha_arena_mark(work);
     row_list with;
     float *logits, *room, *droom;
-    HA_TRY(rows_with_loss(rows, target, NULL, work, &with));
+    HA_TRY(rows_to_compute(rows, target, NULL, work, &with));
     const size_t most = (size_t)min(with.count, PIECE);
     HA_PUSH(logits, work, most * (size_t)vocabulary);
     HA_PUSH(room, work, most * (size_t)d);
@@ -92,9 +102,13 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
             return HA_INTERRUPTED;
         logits_of(n, d, vocabulary, h, head, logits);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
-        for (int r = 0; r < n; r++)
-            loss[row[r]] = kernel->cross_entropy_row(vocabulary, logits + (ptrdiff_t)r * vocabulary, target[row[r]],
-                                                     dhidden ? scale : 0.0f);
+        for (int r = 0; r < n; r++) {
+            float *own = logits + (ptrdiff_t)r * vocabulary;
+            if (target[row[r]] >= 0)
+                loss[row[r]] = kernel->cross_entropy_row(vocabulary, own, target[row[r]], dhidden ? scale : 0.0f);
+            else
+                memset(own, 0, (size_t)vocabulary * sizeof *own);
+        }
         if (dhidden)
             backward(n, row, d, vocabulary, h, head, logits, droom, dhidden, dhead);
     }
@@ -112,7 +126,7 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
     size_t mark = ha_arena_mark(work);
     row_list with;
     float *teacher, *logits, *copy, *room, *droom;
-    HA_TRY(rows_with_loss(rows, NULL, weight, work, &with));
+    HA_TRY(rows_to_compute(rows, NULL, weight, work, &with));
     const size_t most = (size_t)min(with.count, PIECE);
     HA_PUSH(teacher, work, most * (size_t)vocabulary);
     HA_PUSH(logits, work, most * (size_t)vocabulary);
@@ -146,9 +160,12 @@ ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidde
                 int32_t next = nll ? target[i] : -1;
                 double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
                 float share = !dhidden ? 0.0f : weight ? scale * weight[i] : scale;
-                loss[s][i] = kernel->kl_row(vocabulary, row, t, share, &log_sum);
-                if (dhidden && share == 0.0f) /* scale * weight may be too small for a float */
+                const double distance = kernel->kl_row(vocabulary, row, t, share, &log_sum);
+                if (dhidden && share == 0.0f)
                     memset(row, 0, (size_t)vocabulary * sizeof *row);
+                if (!has_loss(i, NULL, weight))
+                    continue;
+                loss[s][i] = distance;
                 if (nll)
                     nll[i] = next < 0 ? 0.0 : log_sum - wanted;
             }

@@ -234,14 +234,14 @@ typedef struct {
 } ha_head_gradient;
 
 /* hidden [rows,d]. loss [rows] gets one value a row. Unless dhidden is NULL: dhidden = and dhead += the gradient of scale *
- * sum of the losses. A row without a target takes no time. */
+ * sum of the losses. */
 ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
                                 const int32_t *target /* -1: loss 0 */, float scale, double *loss, float *dhidden,
                                 ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
 /* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
  * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1.
  * weight [rows] or NULL (1): factors of the rows' losses in the sum that is differentiated; a row of weight 0 has loss and
- * nll 0, and takes no time. */
+ * nll 0. */
 ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
                      const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
                      double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
