@@ -3,18 +3,24 @@
     python benchmarks/stability.py [--method kl_gate] [--tokens 16384] [--lengths 512 2048 8192] [--json FILE]
 
 SmolLM2-135M, one probe (--probe, or aligned here on --align-tokens). Scores on recall prompts and on
-Wikipedia passages of every length; for each: the set, how far two halves of the windows agree on it, what
-fewer tokens would have chosen, and how alike the rankings of all lengths and texts are.
+Wikipedia passages that neither step 1 nor the evaluation reads, at every length, and what the first half,
+quarter, .. of their windows would have said. For each: the layers, how far two halves of the windows agree
+on them, and how far the hybrid is from the teacher before step 2 (held-out, windows of 512). Then how alike
+the rankings of all lengths and texts are.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 import hybridattn as ha
 from hybridattn import diagnostics, files, hub, radlads, rankings, select
 
-ALIGN_LEN = 512
+SEQ_LEN = 512  # of step 1 and of the evaluation
 TEXTS = ("recall", "plain")
+FORM = "| {text} | {length} | {tokens:,} | {layers} | {halves} | {kl:.4f} +- {stderr:.4f} |"
 
 
 def arguments():
@@ -25,12 +31,12 @@ def arguments():
     p.add_argument("--method", default="kl_gate", help="selector (default: %(default)s)")
     p.add_argument("--tokens", type=int, default=16_384, help="scored on (default: %(default)s)")
     p.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192], help="of windows")
+    p.add_argument("--eval-tokens", type=int, default=4_096, help="held out (default: %(default)s)")
     p.add_argument("--keep", type=int, default=8, help="softmax layers (default: %(default)s)")
     p.add_argument("--json", type=Path, help="write the results here")
     args = p.parse_args()
-    plain = [
-        m for m in select.SELECTORS if select.reads_text(m) and not select.takes(m, "k") and m != "smart"
-    ]
+    scored = filter(select.reads_text, select.SELECTORS)
+    plain = [m for m in scored if not select.takes(m, "k") and m != "smart"]
     if args.method not in plain:
         p.error(f"--method: {args.method!r} is none of {', '.join(plain)}")
     if min(args.lengths) < 2 or args.tokens < 2 * max(args.lengths):
@@ -38,65 +44,68 @@ def arguments():
     return args
 
 
-def halves(count: int) -> list[int]:
-    """1, 2, 4, ... below count: how many sequences a cheaper score would have read."""
-    return [2**i for i in range(count.bit_length()) if 2**i < count]
+def budgets(count: int) -> list[int]:
+    """All sequences, half of them, a quarter, .. down to one."""
+    return [count >> i for i in range(count.bit_length())]
 
 
-def line(name: str, scores, keep: int) -> str:
-    """A row of the table: the set, its firmness, and the overlap with it on fewer tokens."""
-    firm = rankings.topk_stability(scores, keep)
-    window = scores.options["seq_len"]
-    fewer = ", ".join(
-        f"{part['jaccard']:.2f} on {part['sequences'] * window:,}"
-        for part in rankings.by_budget(scores, keep, halves(scores.num_sequences))
-    )
-    layers, shared = " ".join(map(str, scores.top(keep))), f"{firm['jaccard']:.2f}"
-    return f"| {name} | {layers} | {shared} ({firm['low']:.2f} to {firm['high']:.2f}) | {fewer} |"
+def measure(args, probe, teacher, scores, held_out, hidden, done) -> list[dict]:
+    """A row for all sequences of `scores` and for fewer of them; `done` holds the KL of sets met before."""
+    rows = []
+    for count in budgets(scores.num_sequences):
+        part = replace(scores, per_sequence=scores.per_sequence[:, :count])
+        layers = tuple(part.top(args.keep))
+        if layers not in done:
+            kl = ha.evaluate.kl(probe.to_hybrid(layers), teacher, held_out, teacher_hidden=hidden)
+            done[layers] = {"kl": kl["mean"], "stderr": kl["stderr"]}
+        firm = rankings.topk_stability(part, args.keep) if count > 1 else None
+        rows.append({"sequences": count, "layers": list(layers), "stability": firm, **done[layers]})
+    return rows
 
 
 def main():
     args = arguments()
     teacher = ha.Model.from_pretrained("smollm2-135m")
-    train, held_out = (ha.load_text(file) for file in hub.fetch_text())
+    train, held = (ha.load_text(file) for file in hub.fetch_text())
+    read = ha.TokenData.from_text(train, teacher.tokenizer, SEQ_LEN, args.align_tokens + args.tokens)
+    first = args.align_tokens // SEQ_LEN
     if args.probe:
         probe = ha.Model.from_pretrained(args.probe)
     else:
-        text = ha.TokenData.from_text(train, teacher.tokenizer, ALIGN_LEN, args.align_tokens)
-        probe = radlads.align(teacher, {"kind": args.mixer}, text, args.align_tokens // ALIGN_LEN, 1)
-    found = {}
+        probe = radlads.align(teacher, {"kind": args.mixer}, read.take(slice(0, first)), first, 1)
+    stream = read.take(slice(first, None)).tokens
+    held_out = ha.TokenData.from_text(held, teacher.tokenizer, SEQ_LEN, args.eval_tokens)
+    hidden = ha.evaluate.final_hidden(teacher, held_out)
+    found, rows, done = {}, [], {}
+    print("| text | window | tokens | layers | overlap of two halves | KL before step 2 |")
+    print("| --- | ---: | ---: | --- | ---: | ---: |")
     for length in args.lengths:
-        count = args.tokens // length
-        plain = ha.TokenData.from_text(held_out, teacher.tokenizer, length, args.tokens)
-        for kind in TEXTS:
-            data = diagnostics.scoring_text(kind, teacher.tokenizer, count, length, plain)
-            scores = ha.score(probe, data, args.method)
-            scores.options["seq_len"] = length
-            found[f"{kind}, {length}"] = scores
-    print("| text, window | layers | overlap of two halves (5% to 95%) | overlap with fewer tokens |")
-    print("| --- | --- | --- | --- |")
-    for name, scores in found.items():
-        print(line(name, scores, args.keep))
+        for text in TEXTS:
+            starts = np.arange(args.tokens // length) * length
+            plain = ha.TokenData(stream, np.stack([starts, starts + length], 1))
+            data = diagnostics.scoring_text(text, teacher.tokenizer, len(starts), length, plain)
+            scores = found[f"{text}, {length}"] = ha.score(probe, data, args.method)
+            for row in measure(args, probe, teacher, scores, held_out, hidden, done):
+                row |= {"text": text, "length": length, "tokens": row["sequences"] * length}
+                rows.append(row)
+                firm = row["stability"]
+                shown = {**row, "layers": " ".join(map(str, row["layers"]))}
+                halves = f"{firm['jaccard']:.2f} ({firm['low']:.2f} to {firm['high']:.2f})" if firm else ""
+                print(FORM.format(**shown, halves=halves), flush=True)
     alike = rankings.agreement(list(found.values()), args.keep)
-    for measure in ("spearman", "jaccard"):
-        print(f"\n| {measure} | " + " | ".join(found) + " |\n| --- |" + " ---: |" * len(found))
-        for name, values in zip(found, alike[measure], strict=True):
-            print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
+    for name in ("spearman", "jaccard"):
+        print(f"\n| {name} | " + " | ".join(found) + " |\n| --- |" + " ---: |" * len(found))
+        for label, values in zip(found, alike[name], strict=True):
+            print(f"| {label} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
     if args.json:
-        rows = {
-            name: {
-                "layers": scores.top(args.keep),
-                "values": scores.values.tolist(),
-                "stderr": scores.stderr.tolist(),
-                "stability": rankings.topk_stability(scores, args.keep),
-                "by_budget": rankings.by_budget(scores, args.keep, halves(scores.num_sequences)),
-            }
-            for name, scores in found.items()
-        }
         settings = {name: value for name, value in vars(args).items() if name not in ("json", "probe")}
-        content = {"settings": settings, "machine": ha.show_config(), "rows": rows, "agreement": alike}
+        scored = {
+            name: {"values": s.values.tolist(), "stderr": s.stderr.tolist(), "cost": s.cost}
+            for name, s in found.items()
+        }
+        content = {"settings": settings, "machine": ha.show_config(), "rows": rows, "scores": scored}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        files.write_sheet(args.json, content)
+        files.write_sheet(args.json, content | {"agreement": alike})
 
 
 if __name__ == "__main__":
