@@ -4,6 +4,7 @@
     python benchmarks/selection.py --stage score                   # scores and sets
     python benchmarks/selection.py --stage zero-shot               # and the hybrids before step 2
     python benchmarks/selection.py                                 # and after it: everything
+    python benchmarks/selection.py --stage tables                  # of what is there
     python benchmarks/selection.py --correlations                  # what cheap scores predict
 
 SmolLM2-135M on Wikipedia passages (fetched on first use). A finished piece of work is a JSON file in
@@ -32,7 +33,7 @@ TEXTS = ("recall", "plain")
 COSTLY = ("kl_greedy_add", "kl_greedy_remove", "kl_joint", "kl_restore_distilled")
 SEARCHED = 8  # softmax layers that a search finds
 SCORED_AS = {"smart": "kl_restore"}  # another rule for the set, the same scores: read once
-STAGES = ("score", "zero-shot", "distilled")
+STAGES = ("tables", "score", "zero-shot", "distilled")
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def main():
         "recall_n": args.recall_n,
     }
     results = {}
-    if args.stage != "score" and not args.correlations:
+    if args.stage in ("zero-shot", "distilled") and not args.correlations:
         for layers in sorted({layers for layers, _ in sets}):
             path = args.out / "zero-shot" / f"{set_name(layers)}.json"
 
@@ -297,8 +298,9 @@ def main():
 
             results[layers, seed] = done(path, after, trained)
             print("distilled", set_name(layers), seed, flush=True)
-    if args.correlations:
+    if args.correlations or args.stage == "tables":
         results = tables.found(args.out, sets)
+    if args.correlations:
         print(tables.correlations(rows, results, args))
         return
     print(tables.markdown(rows, results, args))
