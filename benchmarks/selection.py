@@ -266,6 +266,7 @@ def main():
         row["order"] = min(other["choice"].seed for other in rows if other["layers"] == row["layers"])
     sets = {(row["layers"], row["order"]) for row in rows}
     sets |= {(row["layers"], row["choice"].seed) for row in rows if row["choice"].method in args.every_seed}
+    pooled = tables.pooled(rows)
     print("\n".join(estimate(args, len(sets))), flush=True)
     shared = {
         "mixer": args.mixer,
@@ -278,7 +279,7 @@ def main():
     }
     results = {}
     if args.stage in ("zero-shot", "distilled") and not args.correlations:
-        for layers in sorted({layers for layers, _ in sets}):
+        for layers in sorted({layers for layers, _ in sets} | {tuple(p["layers"]) for p in pooled}):
             path = args.out / "zero-shot" / f"{set_name(layers)}.json"
 
             def before(layers=layers):
@@ -299,13 +300,14 @@ def main():
             results[layers, seed] = done(path, after, trained)
             print("distilled", set_name(layers), seed, flush=True)
     if args.correlations or args.stage == "tables":
-        results = tables.found(args.out, sets)
+        results = tables.found(args.out, sets | {(tuple(p["layers"]), 0) for p in pooled})
     if args.correlations:
         print(tables.correlations(rows, results, args))
         return
     print(tables.markdown(rows, results, args))
     print(tables.pairs(rows, results, args))
     print(tables.orders(results, args))
+    print(tables.agreement(pooled, results, args))
     tables.save(rows, results, args)
 
 

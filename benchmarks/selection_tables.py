@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
@@ -128,6 +129,43 @@ def pairs(rows, results, args) -> str:
     return "\n".join(lines)
 
 
+def pooled(rows) -> list[dict]:
+    """For each selector that scored several texts: how alike the seeds' rankings and sets are (means over
+    pairs), and the layers that all texts together choose.
+    """
+    rows_ = []
+    for (label, k), group in groups(rows).items():
+        scores = [row["scores"] for row in group]
+        if len(group) < 2 or scores[0].searched or not scores[0].nested or not scores[0].num_sequences:
+            continue
+        alike = rankings.agreement(scores, k)
+        off = ~np.eye(len(group), dtype=bool)
+        whole = replace(scores[0], per_sequence=np.concatenate([s.per_sequence for s in scores], axis=1))
+        mean = {name: float(np.array(alike[name])[off].mean()) for name in ("spearman", "jaccard")}
+        rows_.append({"label": label, "k": k, "texts": len(group), "layers": whole.top(k), **mean})
+    return rows_
+
+
+def with_kl(pooled, results, args) -> list[dict]:
+    """`pooled` with the KL before step 2 of what all texts choose, None where it was not read."""
+    cells = [results.get((tuple(row["layers"]), None)) for row in pooled]
+    length = str(args.lengths[0])
+    kls = [cell["lengths"][length]["kl"] if cell else None for cell in cells]
+    return [{**row, "kl": kl} for row, kl in zip(pooled, kls, strict=True)]
+
+
+def agreement(pooled, results, args) -> str:
+    """`pooled` as a table, with the KL before step 2 of what all texts choose."""
+    lines = ["", "### Other text, and more of it", ""]
+    lines += ["| selector | k | Spearman | Jaccard | KL of all texts' choice | layers |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | --- |"]
+    for row in with_kl(pooled, results, args):
+        layers, kl = " ".join(map(str, row["layers"])), "" if row["kl"] is None else f"{row['kl']:.4f}"
+        alike = f"{row['spearman']:.2f} | {row['jaccard']:.2f}"
+        lines.append(f"| {row['label']} | {row['k']} | {alike} | {kl} | {layers} |")
+    return "\n".join(lines)
+
+
 def orders(results, args) -> str:
     """How much a hybrid's KL varies with the order of the text of step 2, over sets that had several."""
     length, by = str(args.lengths[0]), defaultdict(list)
@@ -156,7 +194,8 @@ def save(rows, results, args) -> None:
     from hybridattn import plots, show_config
 
     whole = "\n".join(make(rows, results, args) for make in (markdown, pairs))
-    whole += "\n" + orders(results, args)
+    joined = pooled(rows)
+    whole += "\n" + orders(results, args) + "\n" + agreement(joined, results, args)
     files.atomic_write(args.out / "table.md", whole + "\n")
     content = [
         {
@@ -171,7 +210,12 @@ def save(rows, results, args) -> None:
         for (label, k), group in groups(rows).items()
     ]
     settings = {name: value for name, value in vars(args).items() if name != "out"}
-    whole = {"settings": settings, "machine": show_config(), "selectors": content}
+    whole = {
+        "settings": settings,
+        "machine": show_config(),
+        "selectors": content,
+        "pooled": with_kl(joined, results, args),
+    }
     files.write_sheet(args.out / "results.json", whole)
     if not plots.available():
         print("no charts: matplotlib is not installed")
