@@ -71,7 +71,8 @@ def main():
         for k in args.budgets:
             note("elastic", k, model.to_hybrid(elastic.chosen(model, k)), tokens, seconds)
     if args.json:
-        files.write_sheet(args.json, {"machine": ha.show_config(), "arguments": vars(args), "rows": rows})
+        arguments = {name: value for name, value in vars(args).items() if name != "json"}
+        files.write_sheet(args.json, {"machine": ha.show_config(), "arguments": arguments, "rows": rows})
 
 
 if __name__ == "__main__":
