@@ -75,9 +75,10 @@ def arguments():
     p.add_argument("--forward-speed", type=float, default=600, help="tokens/s, for the estimate")
     p.add_argument("--step2-speed", type=float, default=124, help="tokens/s, for the estimate")
     args = p.parse_args()
-    for method in (*args.methods, *args.every_seed):
-        if method not in select.SELECTORS:
-            p.error(f"{method!r} is none of {', '.join(select.SELECTORS)}")
+    for option, methods in (("--methods", args.methods), ("--every-seed", args.every_seed)):
+        for method in methods:
+            if method not in select.SELECTORS:
+                p.error(f"{option}: {method!r} is none of {', '.join(select.SELECTORS)}")
     if args.distilled_seeds is None:
         args.distilled_seeds = args.seeds
     return args
@@ -308,7 +309,7 @@ def main():
     print(tables.pairs(rows, results, args))
     print(tables.orders(results, args))
     print(tables.agreement(pooled, results, args))
-    tables.save(rows, results, args)
+    tables.save(rows, pooled, results, args)
 
 
 if __name__ == "__main__":

@@ -189,13 +189,12 @@ def _cell(part, column) -> str:
     return text if math.isnan(spread) or not column.startswith("kl") else f"{text} ± {spread:.4f}"
 
 
-def save(rows, results, args) -> None:
+def save(rows, pooled, results, args) -> None:
     """results.json, table.md, and a chart for each budget when matplotlib is there."""
     from hybridattn import plots, show_config
 
     whole = "\n".join(make(rows, results, args) for make in (markdown, pairs))
-    joined = pooled(rows)
-    whole += "\n" + orders(results, args) + "\n" + agreement(joined, results, args)
+    whole += "\n" + orders(results, args) + "\n" + agreement(pooled, results, args)
     files.atomic_write(args.out / "table.md", whole + "\n")
     content = [
         {
@@ -214,7 +213,7 @@ def save(rows, results, args) -> None:
         "settings": settings,
         "machine": show_config(),
         "selectors": content,
-        "pooled": with_kl(joined, results, args),
+        "pooled": with_kl(pooled, results, args),
     }
     files.write_sheet(args.out / "results.json", whole)
     if not plots.available():
