@@ -136,7 +136,7 @@ def pooled(rows) -> list[dict]:
     rows_ = []
     for (label, k), group in groups(rows).items():
         scores = [row["scores"] for row in group]
-        if len(group) < 2 or scores[0].searched or not scores[0].nested or not scores[0].num_sequences:
+        if len(group) < 2 or not scores[0].by_mean:
             continue
         alike = rankings.agreement(scores, k)
         off = ~np.eye(len(group), dtype=bool)

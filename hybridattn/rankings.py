@@ -125,7 +125,7 @@ def topk_stability(scores: LayerScores, k: int, splits: int = 1000, seed: int = 
     """
     if not 1 <= k <= scores.num_layers:
         raise refuse("k", k, f"1 to the number of layers, {scores.num_layers}")
-    if scores.num_sequences < 2 or scores.searched or not scores.nested:
+    if scores.num_sequences < 2 or not scores.by_mean:
         raise DataError(
             f"scores by {scores.method!r} hold {scores.num_sequences} sequences"
             f"{' and the order of a search' if scores.searched else ''}; allowed: 2 or more, of a method "

@@ -58,7 +58,7 @@ def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -
 
     found, k = job.results[f"score/{method}"], len(chosen)
     scores = LayerScores.load(job.out / "scores" / f"{method}.json")
-    plain = scores.num_sequences > 1 and scores.nested and not scores.searched
+    plain = scores.num_sequences > 1 and scores.by_mean
     layers = scores.top(k)
     return {
         **found,

@@ -95,6 +95,11 @@ class LayerScores:
         """
         return self.method not in ("uniform", "smart")
 
+    @property
+    def by_mean(self) -> bool:
+        """Whether sets are those of the highest mean scores, so that any part of the text gives sets too."""
+        return self.nested and not self.searched and self.num_sequences > 0
+
     def top(self, k: int) -> list[int]:
         """The k layers that stay softmax, ascending: the first of `order`, or where the method's rule puts
         them.
