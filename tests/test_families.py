@@ -243,3 +243,12 @@ def test_mistral_without_a_window_sees_everything():
     assert config_from_hf({**hf, "sliding_window": None}).sliding_window == 0
     del hf["sliding_window"]
     assert config_from_hf(hf).sliding_window == 4096
+
+
+def test_info_on_an_encoder(capsys):
+    """It has no cache to speak of."""
+    from hybridattn import cli
+
+    assert cli.main(["info", str(recipe.FAMILY_MODELS / "minilm")]) == 0
+    out = capsys.readouterr().out
+    assert "longest context" in out and "cache" not in out
