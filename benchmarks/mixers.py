@@ -22,6 +22,8 @@ VARIANTS = {
     "linear elu": {"kind": "linear", "feature": 0},
     "linear relu": {"kind": "linear", "feature": 1, "normalise": 0},
     "linear favor": {"kind": "linear", "feature": 3},
+    "gated_delta conv": {"kind": "gated_delta", "conv": 4},
+    "gated_delta rope": {"kind": "gated_delta", "rope": 1},
 }
 COLUMNS = (
     ("mixer", "{name}"),

@@ -9,7 +9,8 @@
 
 SmolLM2-135M on Wikipedia passages (fetched on first use). A finished piece of work is a JSON file in
 --out (one for each score, one for each set before step 2, one for each set and seed after it) and is not
-done again. A set is distilled once, whichever selectors and seeds agree on it, but for those of --every-seed,
+done again; several processes may share --out and its work (OMP_NUM_THREADS=1 for each is faster than one
+with all). A set is distilled once, whichever selectors and seeds agree on it, but for those of --every-seed,
 which tell how much the order of step 2's text matters. Tables, results.json and charts are made of whatever
 is there.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ import selection_tables as tables
 
 import hybridattn as ha
 from hybridattn import diagnostics, files, hub, plan, radlads, select
+from hybridattn.errors import LockedError
 from hybridattn.evaluate import final_hidden
 
 SEQ_LEN = 512
@@ -133,12 +136,12 @@ class Lab:
     def _probe(self):
         rate = radlads.align_lr(self.args.mixer)
         folder = self.args.out / f"probe-{self.args.mixer}-{self.args.align_tokens}-{rate:g}"
-        if (folder / "config.json").exists():
-            return ha.Model.from_pretrained(folder)
-        steps = max(1, self.args.align_tokens // SEQ_LEN)
-        probe = radlads.align(self.teacher, {"kind": self.args.mixer}, self.align_text, steps, 1)
-        probe.save_pretrained(folder)
-        return probe
+        with files.locked(f"{folder}.lock", wait=True):
+            if not (folder / "config.json").exists():
+                steps = max(1, self.args.align_tokens // SEQ_LEN)
+                probe = radlads.align(self.teacher, {"kind": self.args.mixer}, self.align_text, steps, 1)
+                probe.save_pretrained(folder)
+        return ha.Model.from_pretrained(folder)
 
     def text(self, kind: str, seed: int):
         """Scoring text of a seed."""
@@ -177,14 +180,31 @@ class Lab:
 
 def done(path: Path, make, settings: dict) -> dict:
     """The JSON at `path`, made when it is not there or was made with other settings."""
-    if path.exists():
-        content = json.loads(path.read_text())
-        if content.get("settings") == settings:
-            return content
-    content = {"settings": settings, **make()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.atomic_write(path, json.dumps(content, indent=1) + "\n")
+    with files.locked(f"{path}.lock"):
+        if path.exists():
+            content = json.loads(path.read_text())
+            if content.get("settings") == settings:
+                return content
+        content = {"settings": settings, **make()}
+        files.atomic_write(path, json.dumps(content, indent=1) + "\n")
     return content
+
+
+def in_turn(pieces, work) -> dict:
+    """{piece: work(piece)}; what another process is at comes last, when that one is done with it."""
+    pieces = list(dict.fromkeys(pieces))
+    found, left = {}, pieces
+    while left:
+        busy = []
+        for piece in left:
+            try:
+                found[piece] = work(piece)
+            except LockedError:
+                busy.append(piece)
+        if len(busy) == len(left):
+            time.sleep(2)
+        left = busy
+    return {piece: found[piece] for piece in pieces}
 
 
 def scores_of(lab: Lab, choice: Choice):
@@ -201,17 +221,17 @@ def scores_of(lab: Lab, choice: Choice):
         str(part) for part in (method, choice.text, choice.seed, size, key) if part not in ("", None)
     )
     path = args.out / "scores" / f"{name}.json"
-    if not path.exists():
-        data = lab.text(choice.text, choice.seed) if select.reads_text(method) else None
-        options = {}
-        if select.takes(method, "train"):
-            text = lab.train_text.take(slice(0, max(args.rungs)))
-            options = {"train": text, "steps": args.rungs, "folder": args.out / "candidates" / name}
-        if select.takes(method, "swaps"):
-            options["swaps"] = 0  # exchanges would break the nesting that one run for all budgets relies on
-        path.parent.mkdir(parents=True, exist_ok=True)
-        select.score(lab.probe, data, method, seed=choice.seed, k=size, **options).save(path)
-    return select.LayerScores.load(path)
+    with files.locked(f"{path}.lock"):
+        if not path.exists():
+            data = lab.text(choice.text, choice.seed) if select.reads_text(method) else None
+            options = {}
+            if select.takes(method, "train"):
+                text = lab.train_text.take(slice(0, max(args.rungs)))
+                options = {"train": text, "steps": args.rungs, "folder": args.out / "candidates" / name}
+            if select.takes(method, "swaps"):
+                options["swaps"] = 0  # exchanges would break the nesting that one run for all budgets needs
+            select.score(lab.probe, data, method, seed=choice.seed, k=size, **options).save(path)
+        return select.LayerScores.load(path)
 
 
 def set_name(layers) -> str:
@@ -259,8 +279,7 @@ def main():
         return
     lab = Lab(args)
     rows = []
-    for choice in choices(args):
-        scores = scores_of(lab, choice)
+    for choice, scores in in_turn(choices(args), lambda choice: scores_of(lab, choice)).items():
         made = plan.make(scores, k=choice.k)
         rows.append({"choice": choice, "scores": scores, "layers": made.softmax_layers})
     for row in rows:
@@ -280,26 +299,28 @@ def main():
     }
     results = {}
     if args.stage in ("zero-shot", "distilled") and not args.correlations:
-        for layers in sorted({layers for layers, _ in sets} | {tuple(p["layers"]) for p in pooled}):
-            path = args.out / "zero-shot" / f"{set_name(layers)}.json"
 
-            def before(layers=layers):
-                return lab.evaluate(lab.probe.to_hybrid(layers), False)
+        def before(piece):
+            path = args.out / "zero-shot" / f"{set_name(piece[0])}.json"
+            found = done(path, lambda: lab.evaluate(lab.probe.to_hybrid(piece[0]), False), shared)
+            print("zero-shot", set_name(piece[0]), flush=True)
+            return found
 
-            results[layers, None] = done(path, before, shared)
-            print("zero-shot", set_name(layers), flush=True)
+        every = {layers for layers, _ in sets} | {tuple(p["layers"]) for p in pooled}
+        results |= in_turn([(layers, None) for layers in sorted(every)], before)
     if args.stage == "distilled" and not args.correlations:
-        trained_sets = [s for s in sets if s[1] < args.distilled_seeds]
-        for layers, seed in sorted(trained_sets, key=lambda s: (abs(len(s[0]) - 8), s)):  # the middle first
+        skipped = args.score_tokens * args.seeds  # text of step 2 begins behind what was scored on
+
+        def after(piece):
+            layers, seed = piece
             path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
-            skipped = args.score_tokens * args.seeds  # text of step 2 begins behind what was scored on
             trained = {**shared, "tokens": args.tokens, "seed": seed, "skipped": skipped}
-
-            def after(layers=layers, seed=seed):
-                return lab.evaluate(lab.distill(layers, seed), True)
-
-            results[layers, seed] = done(path, after, trained)
+            found = done(path, lambda: lab.evaluate(lab.distill(layers, seed), True), trained)
             print("distilled", set_name(layers), seed, flush=True)
+            return found
+
+        trained_sets = [s for s in sets if s[1] < args.distilled_seeds]
+        results |= in_turn(sorted(trained_sets, key=lambda s: (abs(len(s[0]) - 8), s)), after)  # middle first
     if args.correlations or args.stage == "tables":
         results = tables.found(args.out, sets | {(tuple(p["layers"]), 0) for p in pooled})
     if args.correlations:

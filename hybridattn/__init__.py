@@ -37,6 +37,7 @@ _HOME = {
     "ConfigError": "errors",
     "DataError": "errors",
     "HybridAttnError": "errors",
+    "LockedError": "errors",
     "PlanError": "errors",
     "WeightError": "errors",
     "perplexity": "evaluate",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
     from .errors import HybridAttnError as HybridAttnError
+    from .errors import LockedError as LockedError
     from .errors import PlanError as PlanError
     from .errors import WeightError as WeightError
     from .evaluate import perplexity as perplexity

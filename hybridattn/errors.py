@@ -27,3 +27,7 @@ class CheckpointError(HybridAttnError):
 
 class PlanError(HybridAttnError):
     """A plan of softmax layers that is damaged or does not fit the model."""
+
+
+class LockedError(HybridAttnError):
+    """A file or folder that another run is writing."""

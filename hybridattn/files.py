@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import HybridAttnError
+from .errors import LockedError
 
 
 @contextmanager
@@ -58,22 +58,22 @@ def finite(value: Any) -> Any:
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
     """Hold the lock file `path`, which says whose it is, until the block ends. The system lets go of it when
     the process dies, so a file that was left behind locks nothing.
 
-    Raises HybridAttnError, with the holder's process id, when another run holds it.
+    While another run holds it: waits if `wait`, else raises LockedError with the holder's process id.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise HybridAttnError(
+            raise LockedError(
                 f"{path}: another run (process {holder}) writes here; wait for it, stop it, or give another "
                 "--out"
             ) from None

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from . import __version__
 from .data import Tokens, Windows, digest, slices
 from .errors import DataError
-from .files import atomic_write
+from .files import atomic_write, locked
 
 if TYPE_CHECKING:
     from .model import Model
@@ -69,17 +69,17 @@ def open_cache(
     made_by = f"{__version__} {weights_fingerprint(teacher)}"
     more = [] if segments is None else [segments]
     fingerprint = digest(np.frombuffer(made_by.encode(), np.uint8), tokens, unique, *more)
-    done = _read_note(target, note, fingerprint, shape)
-    if done is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        note.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)  # a run that still maps the old file keeps it
-        np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape).flush()
-        _write_note(note, fingerprint, 0)
-        done = 0
-    if done < len(unique):
-        _fill(target, note, fingerprint, teacher, tokens, unique, done, progress, segments)
-    return np.asarray(np.lib.format.open_memmap(target, mode="r"))
+    with locked(target.with_name(target.name + ".lock"), wait=True):  # two runs fill one cache once
+        done = _read_note(target, note, fingerprint, shape)
+        if done is None:
+            note.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)  # a run that still maps the old file keeps it
+            np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape).flush()
+            _write_note(note, fingerprint, 0)
+            done = 0
+        if done < len(unique):
+            _fill(target, note, fingerprint, teacher, tokens, unique, done, progress, segments)
+        return np.asarray(np.lib.format.open_memmap(target, mode="r"))
 
 
 def _fill(

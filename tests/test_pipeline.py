@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from hybridattn import pipeline
-from hybridattn.errors import ConfigError, DataError, HybridAttnError, PlanError
+from hybridattn.errors import ConfigError, DataError, HybridAttnError, LockedError, PlanError
 from hybridattn.files import locked
 from hybridattn.pipeline import estimate, texts, work
 from hybridattn.pipeline import stages as stages_module
@@ -446,7 +446,7 @@ def test_another_version_runs_everything_again(monkeypatch):
 
 
 def test_one_run_at_a_time(inputs, tmp_path):
-    with locked(tmp_path / ".lock"), pytest.raises(HybridAttnError, match=f"process {os.getpid()}"):
+    with locked(tmp_path / ".lock"), pytest.raises(LockedError, match=f"process {os.getpid()}"):
         go(inputs, tmp_path)
 
 

@@ -4,6 +4,8 @@ measures hold together.
 
 import json
 import math
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -193,6 +195,36 @@ def test_an_interrupted_cache_goes_on(tmp_path, monkeypatch, data):
     again = teacher_cache.open_cache(tmp_path / "b.npy", teacher, data.tokens, windows, progress=False)
     assert np.array_equal(again, whole)
     assert sum(calls) - calls[2] == len(windows)  # what was filled before was not filled again
+
+
+def test_two_runs_fill_a_cache_once(tmp_path, monkeypatch, data):
+    teacher, filled, found = tiny.teacher(), [], []
+    original = teacher_cache._fill
+
+    def slowly(*args):
+        filled.append(1)
+        both.wait(timeout=60)  # the other run has come to the door
+        original(*args)
+
+    def run():
+        if filled:
+            both.wait(timeout=60)
+        found.append(
+            teacher_cache.open_cache(
+                tmp_path / "hidden.npy", teacher, data.tokens, data.windows, progress=False
+            )
+        )
+
+    both = threading.Barrier(2)
+    monkeypatch.setattr(teacher_cache, "_fill", slowly)
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads[0].start()
+    while not filled:
+        time.sleep(0.01)
+    threads[1].start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(filled) == 1 and np.array_equal(*found)
 
 
 def test_cache_refuses_foreign_files_and_overlaps(tmp_path, data):
