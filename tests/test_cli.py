@@ -79,8 +79,8 @@ def test_help_is_quick_and_loads_nothing_heavy():
             (["evaluate", "m", f"--{kind}", ""], 2, f"--{kind} is ''; allowed: ")
             for kind in ("text", "glue", "squad")
         ),
-        (["evaluate", "m", "--glue", "RTE", "--data", "d", "--seed", "-1"], 1, "seed is -1; allowed: "),
-        (["evaluate", "m", "--squad", "no.json", "--seed", "-1"], 1, "seed is -1; allowed: "),
+        (["evaluate", "m", "--glue", "RTE", "--seed", "-1"], 2, "'-1' is not a whole number from 0 on"),
+        (["generate", "m", "a", "--seed", "-1"], 2, "'-1' is not a whole number from 0 on"),
         (["evaluate", "m", "--glue", "COLT"], 2, "--glue is 'COLT'; allowed: CoLA, SST-2"),
         (["evaluate", "m", "--glue", "RTE"], 2, "--data is needed for RTE"),
         (["evaluate", "m", "--glue", "boolq", "--data", "d"], 2, "--data does not go with boolq"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .common import TEXT_HELP, Parser, apply_threads, positive, show
+from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show
 
 EXAMPLE = """
 hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192
@@ -67,7 +67,7 @@ def parser() -> Parser:
     )
     both = p.add_argument_group("with --glue or --squad")
     both.add_argument("--shots", type=positive, help="answered examples before each question (default: none)")
-    both.add_argument("--seed", type=int, help="draws the shots and the intervals (default: 0)")
+    both.add_argument("--seed", type=natural, help="draws the shots and the intervals (default: 0)")
     both.add_argument("--limit", type=positive, help="the first so many examples (default: all)")
     both.add_argument("--batch-size", type=positive, help="prompts of one pass (default: 8)")
     both.add_argument("--predictions", metavar="DIR", help="write predictions and scores there")

@@ -19,7 +19,6 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
     """A GLUE or GLUE-style task by the likelihood of its labels' names."""
     from .. import glue as tasks
     from ..choices import classify
-    from ..config import check_int
     from ..errors import ConfigError
     from ..model import Model
 
@@ -34,7 +33,6 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         parser.error(f"--data does not go with {task.name}, which is built in")
     if args.split not in task.files:
         parser.error(f"--split is {args.split!r}; allowed: {', '.join(task.files)}")
-    check_int("seed", args.seed, 0)
     scored = args.split != "test"  # whose labels are secret
     if scored:
         tasks.check_metrics(task)
@@ -87,10 +85,8 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
     """Written answers to the questions of a SQuAD or SQuAD-style set."""
     from .. import squad as sets
     from ..choices import draw_some
-    from ..config import check_int
     from ..model import Model
 
-    check_int("seed", args.seed, 0)
     data = sets.builtin(args.squad) if args.squad in sets.BUILTIN else sets.read(args.squad)
     questions = data.questions[: args.limit]
     shots: list[sets.Question] = []

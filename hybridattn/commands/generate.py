@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from .common import Parser, apply_threads, positive
+from .common import Parser, apply_threads, natural, positive
 
 EXAMPLE = """\
 hybridattn generate hybrid "The moon is" --max-tokens 40
@@ -35,7 +35,7 @@ def parser() -> Parser:
     p.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
     )
-    p.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    p.add_argument("--seed", type=natural, default=0, help="of the draws (default: %(default)s)")
     p.add_argument(
         "--cache-dtype",
         choices=("f32", "f16"),
