@@ -297,6 +297,8 @@ def main():
         "tasks": args.tasks,
         "recall_n": args.recall_n,
     }
+    # text of step 2 begins behind what was scored on
+    trained = {**shared, "tokens": args.tokens, "skipped": args.score_tokens * args.seeds}
     results = {}
     if args.stage in ("zero-shot", "distilled") and not args.correlations:
 
@@ -309,20 +311,19 @@ def main():
         every = {layers for layers, _ in sets} | {tuple(p["layers"]) for p in pooled}
         results |= in_turn([(layers, None) for layers in sorted(every)], before)
     if args.stage == "distilled" and not args.correlations:
-        skipped = args.score_tokens * args.seeds  # text of step 2 begins behind what was scored on
 
         def after(piece):
             layers, seed = piece
             path = args.out / "distilled" / f"{set_name(layers)}-seed{seed}.json"
-            trained = {**shared, "tokens": args.tokens, "seed": seed, "skipped": skipped}
-            found = done(path, lambda: lab.evaluate(lab.distill(layers, seed), True), trained)
+            own = {**trained, "seed": seed}
+            found = done(path, lambda: lab.evaluate(lab.distill(layers, seed), True), own)
             print("distilled", set_name(layers), seed, flush=True)
             return found
 
         trained_sets = [s for s in sets if s[1] < args.distilled_seeds]
         results |= in_turn(sorted(trained_sets, key=lambda s: (abs(len(s[0]) - 8), s)), after)  # middle first
     if args.correlations or args.stage == "tables":
-        results = tables.found(args.out, sets | {(tuple(p["layers"]), 0) for p in pooled})
+        results = tables.found(args.out, sets | {(tuple(p["layers"]), 0) for p in pooled}, trained)
     if args.correlations:
         print(tables.correlations(rows, results, args))
         return

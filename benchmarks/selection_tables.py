@@ -12,17 +12,21 @@ import numpy as np
 from hybridattn import files, rankings, select, stats
 
 
-def found(out, sets) -> dict:
-    """Results on disk by (layers, seed), seed None before step 2."""
+def found(out, sets, settings) -> dict:
+    """Results on disk by (layers, seed), seed None before step 2, of these settings but for recall tasks."""
     results = {}
+    wanted = {name: value for name, value in settings.items() if name not in ("tasks", "recall_n")}
     for layers, seed in sets:
         name = "-".join(map(str, layers)) or "none"
         for key, path in (
             ((layers, None), out / "zero-shot" / f"{name}.json"),
             ((layers, seed), out / "distilled" / f"{name}-seed{seed}.json"),
         ):
-            if path.exists():
-                results[key] = json.loads(path.read_text())
+            cell = json.loads(path.read_text()) if path.exists() else {"settings": {}}
+            after = {} if key[1] is None else {"seed": seed}
+            known = [n for n in wanted if key[1] is not None or n not in ("tokens", "skipped")]
+            if all(cell["settings"].get(n) == v for n, v in ({n: wanted[n] for n in known} | after).items()):
+                results[key] = cell
     return results
 
 
@@ -38,10 +42,12 @@ def numbers(group, results, args) -> dict | None:
     """Means over the seeds of a selector: {when: {"kl_512": .., "ppl_512": .., "recall": ..}}."""
     found_ = {}
     for when in ("zero-shot", "distilled"):
-        keys = [(row["layers"], None if when == "zero-shot" else row["order"]) for row in group]
+        before = when == "zero-shot"
+        own = [row for row in group if before or row["choice"].seed < args.distilled_seeds]
+        keys = [(row["layers"], None if before else row["order"]) for row in own]
         cells = [results[key] for key in keys if key in results]
-        if not cells:
-            continue
+        if not cells or len(cells) < len(own):
+            continue  # a mean over some of the seeds is another number
         mean = {}
         for length in (n for n in map(str, args.lengths) if n in cells[0]["lengths"]):
             for key in ("kl", "ppl"):
@@ -120,8 +126,13 @@ def pairs(rows, results, args) -> str:
             ]
             lines.append(f"| {label} | " + " | ".join(gaps) + " |")
         if distilled:
+            same = {
+                label: numbers([r for r in group if r["choice"].seed < args.distilled_seeds], results, args)
+                for (label, n), group in groups(rows).items()
+                if n == k and label in done
+            }
             both = [
-                [cells[stage][f"kl_{length}"] for cells in done.values()]
+                [cells[stage][f"kl_{length}"] for cells in same.values()]
                 for stage in ("zero-shot", "distilled")
             ]
             rho = select.spearman(*both)
@@ -240,28 +251,31 @@ def correlations(rows, results, args) -> str:
     for row in rows:
         choice, scores = row["choice"], row["scores"]
         if scores.num_sequences:
-            seen[choice.label][choice.seed] = scores.values
-    values = {label: np.mean(list(by_seed.values()), axis=0) for label, by_seed in seen.items()}
-    costly = {label: v for label, v in values.items() if label.startswith("kl_restore_distilled")}
-    for label, own in values.items():
-        for target, other in costly.items():
-            if label != target:
+            seen[choice.label, choice.k][choice.seed] = scores.values
+    values = {key: np.mean(list(by_seed.values()), axis=0) for key, by_seed in seen.items()}
+    middle = {label: own for (label, k), own in values.items() if k == _middle(args)}
+    for target, other in middle.items():
+        for label, own in middle.items():
+            if label != target and target.startswith("kl_restore_distilled"):
                 lines.append(_line(label, target, len(own), rankings.correlation(own, other)))
     length = str(args.lengths[0])
-    for label, own in values.items():
-        for k in args.budgets:
-            for when, before in (("before step 2", True), ("after step 2", False)):
-                kl = {
-                    layers: cell["lengths"][length]["kl"]
-                    for (layers, seed), cell in results.items()
-                    if (seed is None) == before and len(layers) == k
-                }
-                if len(kl) < 4:
-                    continue
-                kept = [float(own[list(layers)].sum()) for layers in kl]
-                found_ = rankings.correlation(kept, [-value for value in kl.values()])
-                lines.append(_line(f"sum of {label}", f"closeness {when}, {k} layers", len(kl), found_))
+    for (label, k), own in values.items():
+        for when, before in (("before step 2", True), ("after step 2", False)):
+            kl = defaultdict(list)
+            for (layers, seed), cell in results.items():
+                if (seed is None) == before and len(layers) == k:
+                    kl[layers].append(cell["lengths"][length]["kl"])
+            if len(kl) < 4:
+                continue
+            kept = [float(own[list(layers)].sum()) for layers in kl]
+            found_ = rankings.correlation(kept, [-float(np.mean(orders)) for orders in kl.values()])
+            lines.append(_line(f"sum of {label}", f"closeness {when}, {k} layers", len(kl), found_))
     return "\n".join(lines)
+
+
+def _middle(args) -> int:
+    """The budget whose scores stand for a method that is run for each one."""
+    return min(args.budgets, key=lambda k: abs(k - 8))
 
 
 def _line(label, target, n, value) -> str:

@@ -10,7 +10,6 @@ the rankings of all lengths and texts are.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def measure(args, probe, teacher, scores, held_out, hidden, done) -> list[dict]:
     """A row for all sequences of `scores` and for fewer of them; `done` holds the KL of sets met before."""
     rows = []
     for count in budgets(scores.num_sequences):
-        part = replace(scores, per_sequence=scores.per_sequence[:, :count])
+        part = scores.part(slice(count))
         layers = tuple(part.top(args.keep))
         if layers not in done:
             kl = ha.evaluate.kl(probe.to_hybrid(layers), teacher, held_out, teacher_hidden=hidden)

@@ -158,6 +158,18 @@ class TokenData:
             raise refuse("seq_len", self.seq_len, f"at most the model's {positions} positions")
         return self
 
+    def apart(self) -> TokenData:
+        """Itself, or where windows overlap a copy that has a stretch of the stream for each: what is kept by
+        position, such as a teacher's states, then belongs to one window.
+        """
+        if overlap(self.windows) is None:
+            return self
+        length = self.windows[:, 1] - self.windows[:, 0]
+        at = np.concatenate([np.arange(start, stop) for start, stop in self.windows])
+        stop = np.cumsum(length)
+        more = [None if array is None else array[at] for array in (self.weights, self.segments)]
+        return TokenData(self.tokens[at], np.stack([stop - length, stop], axis=1), self.label, *more)
+
     def take(self, windows: slice | npt.NDArray[np.int64], label: str | None = None) -> TokenData:
         """Some of the windows, with only the stretch of the stream that they cover."""
         chosen = self.windows[windows]
@@ -213,6 +225,13 @@ def cut(num_tokens: int, seq_len: int, keep_tail: bool) -> Windows:
     length = windows[:, 1] - windows[:, 0]
     keep = length >= 2 if keep_tail or num_tokens < seq_len else length == seq_len
     return windows[keep]
+
+
+def overlap(windows: Windows) -> tuple[list[int], list[int]] | None:
+    """Two of `windows` [m, 2] that share a position, or None."""
+    ordered = windows[np.lexsort(windows.T[::-1])]
+    both = np.flatnonzero(ordered[1:, 0] < ordered[:-1, 1])
+    return (ordered[both[0]].tolist(), ordered[both[0] + 1].tolist()) if len(both) else None
 
 
 def slices(windows: Windows, tokens: int) -> list[Windows]:

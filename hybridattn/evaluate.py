@@ -15,7 +15,7 @@ from tqdm import tqdm
 from . import stats
 from ._core import KLScorer
 from .config import refuse
-from .data import TokenData, Windows, slices
+from .data import TokenData, Windows, overlap, slices
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ def kl(
     teacher_hidden: npt.NDArray[np.float32] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """KL(teacher || student) in nats per token, mean over all predicted tokens of `data` and over each
-    window, so that students can be compared in pairs; and the student's plain perplexity, from one pass.
+    """KL(teacher || student) in nats per token: the mean over the positions of each window, its last one too,
+    so that students can be compared in pairs, and over all windows by their length; and the student's plain
+    perplexity, from one pass.
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
@@ -254,7 +255,12 @@ def _answer_nll(model: Model, data: TokenData) -> float:
 
 
 def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
-    """Hidden states after the final norm at every token of the windows, float32 [tokens, hidden_size]."""
+    """Hidden states after the final norm at every token of the windows, float32 [tokens, hidden_size].
+
+    Raises DataError when windows overlap: one position would have two states (see `TokenData.apart`).
+    """
+    if (both := overlap(data.windows)) is not None:
+        raise DataError(f"windows {both[0]} and {both[1]} overlap; allowed: windows that do not")
     out = np.zeros((len(data.tokens), model.config["hidden_size"]), np.float32)
     for part in slices(data.windows, SLICE_TOKENS):
         model.forward_windows(data.tokens, part, out, data.segments)

@@ -77,8 +77,12 @@ def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
                 f"{path}: another run (process {holder}) writes here; wait for it, stop it, or give another "
                 "--out"
             ) from None
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
         os.close(descriptor)  # its last holder has just taken it away: try the new one
     try:
         os.ftruncate(descriptor, 0)

@@ -259,6 +259,7 @@ def run_facts(
         "version": __version__,
         "model": job.model.config,
         "layers": job.model.layers,
+        "gates": job.model.gates.tolist(),
         "steps": job.steps,
         "batch_size": batch_size,
         **options.facts(),

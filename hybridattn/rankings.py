@@ -69,7 +69,8 @@ def correlation(
 
 def agreement(scores: Sequence[LayerScores], k: int) -> dict[str, list[list[float]]]:
     """spearman, kendall and jaccard (of the top-k sets) between every two of `scores`, each [n][n]."""
-    ranks = [-s.rank.astype(np.float64) for s in scores]
+    # uniform has a set for every k and no order: NaN beside every other
+    ranks = [s.values if s.method == "uniform" else -s.rank.astype(np.float64) for s in scores]
     tops = [s.top(k) for s in scores]
     return {
         "spearman": [[spearman(a, b) for b in ranks] for a in ranks],
@@ -81,8 +82,14 @@ def agreement(scores: Sequence[LayerScores], k: int) -> dict[str, list[list[floa
 # --- chance ---
 
 
-def bootstrap(a: npt.ArrayLike, b: npt.ArrayLike, resamples: int = 10_000, seed: int = 0) -> dict[str, float]:
-    """Is a above b on the same sequences? a, b [m].
+def bootstrap(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    resamples: int = 10_000,
+    seed: int = 0,
+    tokens: npt.ArrayLike | None = None,
+) -> dict[str, float]:
+    """Is a above b on the same sequences? a, b [m]; tokens [m]: what each sequence counts (None: all alike).
 
     mean and stderr of a - b, its 95% bootstrap interval (low, high), and `above`, the share of resamples in
     which the mean of a is larger (half of a tie). Raises DataError for fewer than two sequences.
@@ -90,12 +97,13 @@ def bootstrap(a: npt.ArrayLike, b: npt.ArrayLike, resamples: int = 10_000, seed:
     x, y = _pair(a, b)
     if len(x) < 2:
         raise DataError(f"a, b hold {len(x)} sequences; allowed: 2 or more")
-    difference = x - y
-    means = _resampled(difference[None], resamples, seed)[0]
+    shares = np.ones(len(x)) if tokens is None else np.asarray(tokens, np.float64)
+    means = _resampled(x - y, shares, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
+    mean, stderr = stats.mean((x - y).tolist(), shares.tolist())
     return {
-        "mean": float(difference.mean()),
-        "stderr": float(difference.std(ddof=1) / math.sqrt(len(x))),
+        "mean": mean,
+        "stderr": stderr,
         "low": float(low),
         "high": float(high),
         "above": float(((means > 0) + 0.5 * (means == 0)).mean()),
@@ -107,7 +115,7 @@ def above(scores: LayerScores, a: int, b: int, resamples: int = 10_000, seed: in
     for name, layer in (("a", a), ("b", b)):
         if not 0 <= layer < scores.num_layers:
             raise refuse(name, layer, f"0 to {scores.num_layers - 1}")
-    return bootstrap(scores.per_sequence[a], scores.per_sequence[b], resamples, seed)
+    return bootstrap(scores.per_sequence[a], scores.per_sequence[b], resamples, seed, scores.tokens)
 
 
 def topk_stability(scores: LayerScores, k: int, splits: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -123,22 +131,14 @@ def topk_stability(scores: LayerScores, k: int, splits: int = 1000, seed: int = 
     than 2 sequences, and for methods whose sets are not those of the highest scores (a search would have to
     be run again for every half).
     """
-    if not 1 <= k <= scores.num_layers:
-        raise refuse("k", k, f"1 to the number of layers, {scores.num_layers}")
-    if scores.num_sequences < 2 or not scores.by_mean:
-        raise DataError(
-            f"scores by {scores.method!r} hold {scores.num_sequences} sequences"
-            f"{' and the order of a search' if scores.searched else ''}; allowed: 2 or more, of a method "
-            "that keeps the highest scores"
-        )
+    _check_means(scores, k, 2)
     half = scores.num_sequences // 2
     rng = np.random.default_rng(seed)
     inclusion = np.zeros(scores.num_layers)
     overlap = np.empty(check_int("splits", splits))
     for r in range(splits):
         drawn = rng.permutation(scores.num_sequences)
-        means = [scores.per_sequence[:, drawn[:half]].mean(1), scores.per_sequence[:, drawn[-half:]].mean(1)]
-        tops = [np.argsort(-values, kind="stable")[:k].tolist() for values in means]
+        tops = [scores.part(drawn[:half]).top(k), scores.part(drawn[-half:]).top(k)]
         for top in tops:
             inclusion[top] += 1
         overlap[r] = jaccard(*tops)
@@ -154,20 +154,20 @@ def topk_stability(scores: LayerScores, k: int, splits: int = 1000, seed: int = 
 
 def by_budget(scores: LayerScores, k: int, budgets: Sequence[int]) -> list[dict[str, Any]]:
     """What the ranking would have been on the first n sequences only, for n in `budgets`, held against
-    that on all: sequences, spearman, kendall, jaccard of the top-k sets.
+    that on all: sequences, spearman, kendall, jaccard of the top-k sets. Raises as `topk_stability` does.
     """
+    _check_means(scores, k, 1)
     found = []
     for n in budgets:
         if not 1 <= n <= scores.num_sequences:
             raise refuse("budgets", n, f"1 to the number of sequences, {scores.num_sequences}")
-        values = scores.per_sequence[:, :n].mean(axis=1)
-        top = np.argsort(-values, kind="stable")[:k]
+        part = scores.part(slice(n))
         found.append(
             {
                 "sequences": n,
-                "spearman": spearman(values, scores.values),
-                "kendall": kendall(values, scores.values),
-                "jaccard": jaccard(top.tolist(), np.argsort(-scores.values, kind="stable")[:k].tolist()),
+                "spearman": spearman(part.values, scores.values),
+                "kendall": kendall(part.values, scores.values),
+                "jaccard": jaccard(part.top(k), scores.top(k)),
             }
         )
     return found
@@ -185,14 +185,23 @@ def additivity(scores: LayerScores) -> dict[str, float]:
     }
 
 
-def _resampled(rows: Floats, resamples: int, seed: int) -> Floats:
-    """[n, resamples]: means of rows [n, m] over m sequences drawn with replacement, the same draws for
-    all.
-    """
-    m = rows.shape[1]
+def _check_means(scores: LayerScores, k: int, sequences: int) -> None:
+    if not 1 <= k <= scores.num_layers:
+        raise refuse("k", k, f"1 to the number of layers, {scores.num_layers}")
+    if scores.num_sequences < sequences or not scores.by_mean:
+        raise DataError(
+            f"scores by {scores.method!r} hold {scores.num_sequences} sequences"
+            f"{' and the order of a search' if scores.searched else ''}; allowed: {sequences} or more, of a "
+            "method that keeps the highest scores"
+        )
+
+
+def _resampled(values: Floats, shares: Floats, resamples: int, seed: int) -> Floats:
+    """[resamples]: means of values [m] by their shares [m], over m sequences drawn with replacement."""
+    m = len(values)
     rng = np.random.default_rng(seed)
-    weights = np.stack([np.bincount(rng.integers(0, m, m), minlength=m) for _ in range(resamples)]) / m
-    return rows @ weights.T
+    drawn = np.stack([np.bincount(rng.integers(0, m, m), minlength=m) for _ in range(resamples)])
+    return np.asarray(drawn @ (values * shares) / (drawn @ shares), np.float64)
 
 
 def _pair(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:

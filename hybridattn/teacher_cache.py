@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from . import __version__
-from .data import Tokens, Windows, digest, slices
+from .data import Tokens, Windows, digest, overlap, slices
 from .errors import DataError
 from .files import atomic_write, locked
 
@@ -59,11 +59,9 @@ def open_cache(
         target = target.with_name(target.name + ".npy")
     note = target.with_name(target.name + ".json")
     unique = np.unique(windows.reshape(-1, 2), axis=0)
-    if (unique[1:, 0] < unique[:-1, 1]).any():
-        i = int(np.argmax(unique[1:, 0] < unique[:-1, 1]))
+    if (both := overlap(unique)) is not None:
         raise DataError(
-            f"windows {unique[i].tolist()} and {unique[i + 1].tolist()} overlap; "
-            "allowed with a teacher cache: windows that do not"
+            f"windows {both[0]} and {both[1]} overlap; allowed with a teacher cache: windows that do not"
         )
     shape = (len(tokens), int(teacher.config["hidden_size"]))
     made_by = f"{__version__} {weights_fingerprint(teacher)}"
@@ -74,8 +72,8 @@ def open_cache(
         if done is None:
             note.unlink(missing_ok=True)
             target.unlink(missing_ok=True)  # a run that still maps the old file keeps it
+            _write_note(note, fingerprint, 0)  # first: an array without a note would be taken for another's
             np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape).flush()
-            _write_note(note, fingerprint, 0)
             done = 0
         if done < len(unique):
             _fill(target, note, fingerprint, teacher, tokens, unique, done, progress, segments)

@@ -11,8 +11,9 @@ import pytest
 import tiny
 from safetensors import safe_open
 
-from hybridattn import checkpoint, radlads
+from hybridattn import checkpoint, elastic, radlads
 from hybridattn.errors import CheckpointError
+from hybridattn.select import LayerScores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,6 +106,21 @@ def test_interrupted_model_is_usable_and_goes_on_itself(tmp_path, monkeypatch, d
     assert hybrid.generate("The mill", max_new_tokens=4) is not None
     distill(data, hybrid, checkpoint=tmp_path)
     tiny.assert_same_weights(tiny.weights(hybrid), tiny.weights(straight))
+
+
+def test_an_interrupted_model_with_other_gates_is_another_run(tmp_path, monkeypatch, data):
+    order = LayerScores("kl_gate", np.array([[1.0], [0.0], [2.0]]))
+    model = elastic.make(tiny.teacher().to_probe(MIXER), order)
+    model.set_softmax_layers(1)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            distill(data, model, checkpoint=tmp_path)
+    model.set_softmax_layers(2)
+    with pytest.raises(CheckpointError, match=r"gates is \[0.0, 0.0, 1.0\] in the checkpoint"):
+        distill(data, model, checkpoint=tmp_path)
+    model.set_softmax_layers(1)
+    distill(data, model, checkpoint=tmp_path)
 
 
 def test_a_signal_within_a_step_leaves_the_last_whole_step(tmp_path, monkeypatch, data):

@@ -102,6 +102,23 @@ def test_agreement_and_budgets():
         rankings.by_budget(b, 3, [17])
 
 
+def test_uniform_has_no_order_to_agree_with():
+    placed = LayerScores("uniform", np.zeros((10, 0)))
+    found = rankings.agreement([some_scores(), placed, LayerScores("first_last", np.zeros((10, 0)), options={
+        "order": [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]})], 3)  # fmt: skip
+    assert math.isnan(found["spearman"][0][1]) and math.isnan(found["kendall"][1][0])
+    assert found["spearman"][0][2] == pytest.approx(1.0) and found["jaccard"][0][2] == 1.0
+
+
+def test_windows_count_by_their_tokens():
+    a, b = np.array([1.0, 0.0]), np.array([0.0, 0.5])
+    assert rankings.bootstrap(a, b)["mean"] == 0.25
+    found = rankings.bootstrap(a, b, tokens=[1.0, 9.0])
+    assert found["mean"] == pytest.approx(0.1 * 1 - 0.9 * 0.5)
+    assert found["low"] == -0.5 and found["high"] == 1.0
+    assert rankings.bootstrap(a, b, tokens=[7.0, 7.0]) == pytest.approx(rankings.bootstrap(a, b))
+
+
 def test_additivity():
     found = rankings.additivity(some_scores(noise=0.0))
     assert found == {"sum_single": 45.0, "all_linear_kl": 60, "gap": 15.0, "share": 0.25}
@@ -109,5 +126,8 @@ def test_additivity():
 
 def test_a_search_has_no_bootstrap():
     searched = LayerScores("kl_greedy_add", np.ones((3, 4)), options={"order": [2, 0, 1]})
-    with pytest.raises(DataError, match="order of a search"):
-        rankings.topk_stability(searched, 1)
+    for ask in (rankings.topk_stability, lambda scores, k: rankings.by_budget(scores, k, [1])):
+        with pytest.raises(DataError, match="order of a search"):
+            ask(searched, 1)
+        with pytest.raises(ConfigError, match="k is 0"):
+            ask(some_scores(), 0)

@@ -69,7 +69,7 @@ def untouched(probe):
     ("kl_replace", LAYERS / 2 + 2),
     ("kl_restore", LAYERS / 2 + 3),
     ("kl_gate", 5),
-    ("kl_joint", 3 * 24 + 1),
+    ("kl_joint", 3 * 24 + 2),  # the teacher, and the all-linear KL that the objective is a share of
     ("mse", 1),
     ("perplexity", LAYERS / 2 + 2),
 ])  # fmt: skip

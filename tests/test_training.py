@@ -227,6 +227,23 @@ def test_two_runs_fill_a_cache_once(tmp_path, monkeypatch, data):
     assert len(filled) == 1 and np.array_equal(*found)
 
 
+def test_a_cache_killed_at_its_start_is_made_anew(tmp_path, monkeypatch, data):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    path, teacher = tmp_path / "hidden.npy", tiny.teacher()
+    for name, where in (
+        ("_write_note", teacher_cache),
+        ("open_memmap", np.lib.format),
+        ("_fill", teacher_cache),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(where, name, killed)
+            teacher_cache.open_cache(path, teacher, data.tokens, data.windows, progress=False)
+    found = teacher_cache.open_cache(path, teacher, data.tokens, data.windows, progress=False)
+    assert np.abs(found[: data.windows[-1, 1]]).max(axis=1).min() > 0.0
+
+
 def test_cache_refuses_foreign_files_and_overlaps(tmp_path, data):
     (tmp_path / "mine.npy").write_bytes(b"precious")
     with pytest.raises(DataError, match=r"mine\.npy: exists"):

@@ -54,17 +54,20 @@ def assemble(job: Job) -> dict[str, Any]:
 
 def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
     """A method's row: what it would choose for as many layers, how firmly, and how far it agrees."""
-    from ..select import LayerScores, spearman, topk_stability
+    from ..rankings import agreement
+    from ..select import LayerScores, topk_stability
 
     found, k = job.results[f"score/{method}"], len(chosen)
-    scores = LayerScores.load(job.out / "scores" / f"{method}.json")
+    scores, chosen_by = (
+        LayerScores.load(job.out / "scores" / f"{name}.json") for name in (method, decided["method"])
+    )
     plain = scores.num_sequences > 1 and scores.by_mean
     layers = scores.top(k)
     return {
         **found,
         "layers": layers,
         "stability": topk_stability(scores, k)["jaccard"] if plain else None,
-        "spearman": finite(spearman(found["values"], decided["values"])),
+        "spearman": finite(agreement([scores, chosen_by], k)["spearman"][0][1]),
         "shared": len(set(layers) & set(chosen)),
     }
 

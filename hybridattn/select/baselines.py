@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .kl import restore
 from .task import Result, Task
 
@@ -31,18 +29,15 @@ def mse(task: Task, relative: bool = True) -> Result:
     relative=False: times hidden_size**-0.5 instead, the loss that step 1 trains. It grows with the
     outputs, so it ranks the last layers first.
     """
-    found = [
-        task.scorer.alignment(task.data.tokens, part, task.data.segments) for part in task.bar(task.parts)
-    ]
-    error, zero = (np.concatenate([f[i] for f in found], axis=1) for i in (0, 1))
+    error, zero = task.alignment()
     return Result(error / zero if relative else error, options={"relative": relative})
 
 
 def perplexity(task: Task) -> Result:
     """Rise of the negative log-likelihood, nats per token, when the layer's attention output is zero."""
-    silent = task.probe.copy()
+    silent = task.probe.to_hybrid(list(range(task.layers))).to_probe({"kind": "linear"})
     for name, array in silent.arrays().items():
-        if ".o_proj." in name and ".softmax." not in name:
+        if ".linear.o_proj." in name:
             array[...] = 0.0
     own = Task(silent, task.data, task.name, task.progress)
     base, rows = own.flip_teacher(nll=True)

@@ -23,6 +23,6 @@ def selector(name: str) -> Callable[..., Result]:
         base, rows = own.flip_teacher(nll=True)
         # counted against the text that was read, as every other cost
         task.extra += own.passes * task.data.num_tokens / data.num_tokens
-        return Result(rows - base, options={"answer_nll": float(base.mean())}, text=data.label)
+        return Result(rows - base, options={"answer_nll": float(own.mean(base))}, text=data.label)
 
     return score

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__, radlads
+from .. import __version__, radlads, stats
 from .._core import KLScorer
 from ..config import refuse
 from ..data import digest
@@ -85,7 +85,7 @@ def score(
         )
         place = Path(folder) if folder is not None else None
         cache = (place or Path(scratch)) / f"teacher-{index}-{count}.npy"
-        run = _Run(task, train, Candidates(place, facts), (index, count), cache, settings, wait)
+        run = _Run(task, train.apart(), Candidates(place, facts), (index, count), cache, settings, wait)
         return _search(run, k, rungs)
 
 
@@ -161,37 +161,38 @@ def _search(run: _Run, k: int, rungs: list[int]) -> Result:
     depth = np.zeros(task.layers, int)
     base, top, settled = np.zeros(0), list[int](), False
     history: list[dict[str, Any]] = []
+    mean = [0.0] * task.layers
     for number, steps in enumerate(rungs):
         found = run.rung([NONE, *alive], steps)
         base = found[NONE]
         for layer in alive:
             rows[layer] = base - found[layer]
-            depth[layer] = number
+            mean[layer], depth[layer] = float(task.mean(rows[layer])), number
         task.extra += sum(run.results.seen[layer, steps]["layer_passes"] for layer in [NONE, *alive])
-        alive.sort(key=lambda layer: -rows[layer].mean())
+        used = run.train.batches(steps, int(run.batch_size), int(run.seed)).reshape(-1, 2)
+        task.extra += task.layers * int(np.diff(np.unique(used, axis=0)).sum())  # the teacher, once a rung
+        alive.sort(key=lambda layer: -mean[layer])
         settled = sorted(alive[:k]) == top
         top = sorted(alive[:k])
         history.append({"steps": steps, "candidates": len(alive), "top": top})
-        alive = survivors(rows, alive, k)
+        alive = survivors(rows, alive, k, task.tokens)
         if settled or len(alive) <= k:
             break
-    used = run.train.batches(history[-1]["steps"], int(run.batch_size), int(run.seed)).reshape(-1, 2)
-    task.extra += task.layers * int(np.diff(np.unique(used, axis=0)).sum())  # the teacher, once
-    order = sorted(range(task.layers), key=lambda layer: (-depth[layer], -rows[layer].mean()))
+    order = sorted(range(task.layers), key=lambda layer: (-depth[layer], -mean[layer]))
     options = {"k": k, "rungs": history, "settled": settled, "order": order}
     return Result(rows, base, options=options)
 
 
-def survivors(rows: Floats, ranked: list[int], k: int) -> list[int]:
+def survivors(rows: Floats, ranked: list[int], k: int, tokens: Floats | None = None) -> list[int]:
     """Who goes on: the top k of `ranked` (best first) and half of the rest (rounded up), less what is clearly
-    below the k-th. rows [num_layers, m].
+    below the k-th. rows [num_layers, m]; tokens [m]: what each window counts (None: all alike).
     """
     bar = rows[ranked[k - 1]]
     kept = ranked[:k]
     for layer in ranked[k : k + math.ceil((len(ranked) - k) / 2)]:
-        difference = bar - rows[layer]
-        m = len(difference)
-        stderr = difference.std(ddof=1) / math.sqrt(m) if m > 1 else math.inf
-        if not difference.mean() > CLEARLY * stderr:
+        difference, stderr = stats.mean(
+            (bar - rows[layer]).tolist(), None if tokens is None else tokens.tolist()
+        )
+        if math.isnan(stderr) or not difference > CLEARLY * stderr:
             kept.append(layer)
     return kept

@@ -23,7 +23,7 @@ def add(task: Task, k: int | None = None, swaps: int = 0) -> Result:
         rest = [layer for layer in range(task.layers) if layer not in kept]
         base, rows = task.flip(task.set_gates(kept), rest, f"{round_ + 1}/{k}")
         linear = base if not kept else linear
-        kept.append(rest[int(rows.mean(axis=1).argmin())])
+        kept.append(rest[int(task.mean(rows).argmin())])
     return _finish(task, kept, lambda gain: np.argsort(-gain, kind="stable").tolist(), swaps, linear)
 
 
@@ -33,7 +33,7 @@ def remove(task: Task, k: int | None = None, swaps: int = 0) -> Result:
     kept, gone = list(range(task.layers)), list[int]()
     while len(kept) > k:
         _, rows = task.flip(task.set_gates(kept), kept, f"{len(gone) + 1}/{task.layers - k}")
-        gone.append(kept.pop(int(rows.mean(axis=1).argmin())))
+        gone.append(kept.pop(int(task.mean(rows).argmin())))
     with task.as_reference():
         linear = task.kl(task.set_gates([]))
     return _finish(task, kept, lambda _: gone[::-1], swaps, linear)
@@ -51,13 +51,13 @@ def _finish(
         base, rows = task.flip(task.set_gates(kept), everything, "set")
         inside = np.isin(everything, kept)
         worth = np.where(inside[:, None], rows - base, base - rows)
-        found = _swap(task, kept, float(base.mean()), worth.mean(axis=1)) if len(done) < swaps else None
+        found = _swap(task, kept, float(task.mean(base)), task.mean(worth)) if len(done) < swaps else None
         if found is None:
             break
         out, into = found
         kept[kept.index(out)] = into
         done.append(found)
-    order = [*kept, *(layer for layer in rest_order(worth.mean(axis=1)) if layer not in kept)]
+    order = [*kept, *(layer for layer in rest_order(task.mean(worth)) if layer not in kept)]
     order += [layer for layer in everything if layer not in order]  # swapped out of a removal order
     options = {"k": len(kept), "swaps": [list(pair) for pair in done], "order": order}
     return Result(worth, base, linear, options)
@@ -69,7 +69,7 @@ def _swap(task: Task, kept: list[int], kl: float, worth: Floats) -> tuple[int, i
         others = [layer for layer in range(task.layers) if layer not in kept]
         left = [layer for layer in kept if layer != out]
         _, rows = task.flip(task.set_gates(left), others, f"swap {out}")
-        best = int(rows.mean(axis=1).argmin())
-        if float(rows[best].mean()) < kl:
+        best = int(task.mean(rows).argmin())
+        if float(task.mean(rows[best])) < kl:
             return out, others[best]
     return None

@@ -26,18 +26,17 @@ def search(task: Task, k: int | None = None, steps: int = 24, lr: float = 0.4) -
         raise refuse("steps", steps, "1 or more")
     if not lr > 0.0:
         raise refuse("lr", lr, "above 0")
-    task.prepare()
-    with task.as_reference():
-        linear = task.kl(np.zeros(task.layers, np.float32))
-    unit = max(float(linear.mean()), 1e-12)
+    lr = float(lr)
+    linear = task.kl(np.zeros(task.layers, np.float32))
+    unit = max(float(task.mean(linear)), 1e-12)
     theta = np.full(task.layers, _logit(k / task.layers))
     moments = np.zeros((2, task.layers))
     curve = []
     for step in task.bar(range(steps)):
         gates = _sigmoid(theta)
         kl, slope = task.gradient(gates.astype(np.float32))
-        curve.append(float(kl.mean()))
-        total = slope.mean(axis=1) / unit + penalty_slope(gates, k, step / max(1, steps - 1))
+        curve.append(float(task.mean(kl)))
+        total = task.mean(slope) / unit + penalty_slope(gates, k, step / max(1, steps - 1))
         theta -= lr * _adam(total * gates * (1.0 - gates), moments, step + 1)
     gates = _sigmoid(theta)
     top = np.argsort(-gates, kind="stable")[:k]

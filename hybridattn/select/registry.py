@@ -14,7 +14,7 @@ from ..diagnostics import TASKS
 from ..errors import DataError
 from . import baselines, diagnostic, distilled, greedy, joint, kl
 from .scores import LayerScores
-from .task import Result, Task
+from .task import Floats, Result, Task
 
 if TYPE_CHECKING:
     from ..data import TokenData
@@ -103,18 +103,25 @@ def score(
     measure = _TEXT[method][1]
     task = Task(probe, data, method, progress)
     found = measure(task, **_chosen(method, measure, known, options))
+    by_window = found.text is None and found.rows.shape[1] == len(task.data)
     return LayerScores(
         method,
         found.rows,
-        float(np.mean(found.base)),
-        float(np.mean(found.all_linear)),
+        _mean(found.base, task),
+        _mean(found.all_linear, task),
         time.monotonic() - started,
         found.text or data.label,
         mixer=linear,
         options=found.options,
         cost=task.cost(),
         measure=task.scorer.measure,
+        tokens=task.tokens if by_window else None,
     )
+
+
+def _mean(values: Floats | float, task: Task) -> float:
+    """The mean over windows, of one value itself."""
+    return float(task.mean(np.asarray(values))) if np.ndim(values) else float(values)
 
 
 def _options_of(function: Callable[..., object]) -> list[str]:
@@ -135,11 +142,13 @@ def _chosen(
 
 
 def linear_mixer(probe: Model) -> dict[str, Any]:
-    """The spec of the probe's linear mixer. Raises ConfigError when a layer does not hold softmax and a
-    linear mixer.
+    """The spec of the probe's linear mixer, {} when layers have different ones. Raises ConfigError when a
+    layer does not hold softmax and a linear mixer.
     """
+    found: list[dict[str, Any]] = []
     for i, specs in enumerate(probe.layers):
         kinds = [spec["kind"] for spec in specs]
         if len(kinds) != 2 or kinds.count("softmax") != 1:
             raise refuse(f"layer {i} of the probe", kinds, "softmax and a linear mixer (see Model.to_probe)")
-    return dict(next(spec for spec in probe.layers[0] if spec["kind"] != "softmax"))
+        found += [dict(spec) for spec in specs if spec["kind"] != "softmax"]
+    return found[0] if all(spec == found[0] for spec in found) else {}

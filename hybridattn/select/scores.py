@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import stats
 from ..errors import DataError
 from ..files import write_sheet
 from ..plan import permutation, smart, uniform
@@ -31,7 +32,8 @@ class LayerScores:
     says what stands in their place for models without an LM head, see `KLScorer.measure`. `options` holds the
     method's settings, and `order` (layers, best first) where a search ranks otherwise than by the values.
     `cost`: forwards, in passes of the teacher over the scoring text (backward counts twice), and
-    reference_forwards, what all_linear_kl took beside them.
+    reference_forwards, what all_linear_kl took beside them. `tokens` [m]: what each sequence counts in the
+    means, the tokens it predicts (None: all alike, as windows of one length and those with `weights` do).
     """
 
     method: str
@@ -44,6 +46,7 @@ class LayerScores:
     options: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     measure: str = "kl"
+    tokens: Floats | None = None
 
     @property
     def num_layers(self) -> int:
@@ -64,7 +67,7 @@ class LayerScores:
         order.
         """
         if self.num_sequences:
-            return np.asarray(self.per_sequence.mean(axis=1), np.float64)
+            return np.asarray(np.average(self.per_sequence, axis=1, weights=self.tokens), np.float64)
         fixed = self._fixed_order()
         return (
             np.zeros(self.num_layers) if fixed is None else np.float64(self.num_layers - 1) - fixed.argsort()
@@ -75,7 +78,13 @@ class LayerScores:
         """float64 [num_layers]: standard error of the mean over sequences; NaN for fewer than two."""
         if self.num_sequences < 2:
             return np.full(self.num_layers, math.nan)
-        return self.per_sequence.std(axis=1, ddof=1) / math.sqrt(self.num_sequences)
+        shares = None if self.tokens is None else self.tokens.tolist()
+        return np.array([stats.mean(row, shares)[1] for row in self.per_sequence.tolist()])
+
+    def part(self, sequences: slice | npt.NDArray[np.int64]) -> LayerScores:
+        """The scores on some of the sequences."""
+        tokens = None if self.tokens is None else self.tokens[sequences]
+        return replace(self, per_sequence=self.per_sequence[:, sequences], tokens=tokens)
 
     @property
     def order(self) -> npt.NDArray[np.int64]:
@@ -130,6 +139,7 @@ class LayerScores:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, every digit kept."""
         content = {"format": FORMAT, **asdict(self), "per_sequence": self.per_sequence.tolist()}
+        content["tokens"] = None if self.tokens is None else self.tokens.tolist()
         content["values"], content["stderr"] = self.values.tolist(), self.stderr.tolist()
         write_sheet(path, content)
 
@@ -142,9 +152,14 @@ class LayerScores:
                 raise ValueError(f"format is {content['format']!r}; allowed: {FORMAT!r}")
             content.setdefault("cost", {})
             content.setdefault("measure", "kl")
+            content.setdefault("tokens", None)
             values = {name: content[name] for name in cls.__dataclass_fields__}
             values["per_sequence"] = np.array(values["per_sequence"], np.float64)
             values["per_sequence"] = values["per_sequence"].reshape(len(content["values"]), -1)
+            if values["tokens"] is not None:
+                values["tokens"] = np.array(values["tokens"], np.float64).reshape(-1)
+                if len(values["tokens"]) != values["per_sequence"].shape[1]:
+                    raise ValueError("tokens and per_sequence differ in length")
             for name in ("base_kl", "all_linear_kl"):
                 values[name] = math.nan if values[name] is None else float(values[name])
             return cls(**values)

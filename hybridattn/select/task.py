@@ -5,6 +5,7 @@ cost.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from .._core import KLScorer
 from ..config import refuse
 from ..data import slices
 from ..elastic import gates_for, switched
+from ..errors import DataError, HybridAttnError
 
 if TYPE_CHECKING:
     from ..data import TokenData
@@ -48,12 +50,26 @@ class Task:
 
     def __init__(self, probe: Model, data: TokenData, name: str, progress: bool) -> None:
         self.probe, self.name, self.progress = probe, name, progress
-        self.data = data.within(probe.model_config.max_positions)
+        self.data = data.within(probe.model_config.max_positions).apart()
+        _check_weights(self.data, 0 if probe.model_config.bidirectional else 1)
         self.layers = len(probe.layers)
         self.scorer = KLScorer(probe)
-        self.parts = slices(data.windows, SLICE_TOKENS)
+        self.tokens = self._tokens()
+        self.parts = slices(self.data.windows, SLICE_TOKENS)
         self.extra = 0.0  # tokens times layers that the scorer did not see
         self.reference = 0.0
+
+    def _tokens(self) -> Floats | None:
+        """float64 [m]: what each window counts in means, the tokens it predicts, as in `evaluate.kl`; None
+        where all count alike.
+        """
+        length = np.diff(self.data.windows)[:, 0]
+        alike = self.data.weights is not None or self.scorer.measure != "kl" or (length == length[0]).all()
+        return None if alike else length - 1.0
+
+    def mean(self, rows: Floats) -> Floats:
+        """The mean over windows, the last axis of `rows`."""
+        return np.asarray(np.average(rows, axis=-1, weights=self.tokens), np.float64)
 
     # ---- cost
 
@@ -92,10 +108,6 @@ class Task:
         self.extra += self.layers * self.data.num_tokens
         return out
 
-    def prepare(self) -> None:
-        """Compute the teacher's states now, so that their cost is the method's and not a reference's."""
-        _ = self.teacher_hidden
-
     # ---- passes over the text, part by part, so that progress shows and Ctrl-C is served
 
     def bar(self, parts: Sequence[Any], what: str = "") -> Iterator[Any]:
@@ -125,7 +137,10 @@ class Task:
             self.scorer.flip(data.tokens, part, gates, layers, teacher, data.weights, nll, data.segments)
             for part in self.bar(self.parts, what)
         ]
-        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found], axis=1)
+        base, rows = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found], axis=1)
+        self._finite(base[None], "these gates", [None])
+        self._finite(rows, "layer {} changed over", layers)
+        return base, rows
 
     def kl(self, gates: Gates) -> Floats:
         """KL [m] with these gates."""
@@ -134,6 +149,7 @@ class Task:
             self.scorer.kl(data.tokens, part, gates, self.teacher_hidden, data.weights, data.segments)
             for part in self.parts
         ]
+        self._finite(np.concatenate(found)[None], "these gates", [None])
         return np.concatenate(found)
 
     def gradient(self, gates: Gates) -> tuple[Floats, Floats]:
@@ -145,7 +161,28 @@ class Task:
             )
             for part in self.parts
         ]
-        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]).T
+        kl, slope = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]).T
+        self._finite(kl[None], "these gates", [None])
+        self._finite(slope, "the gate of layer {}", range(self.layers))
+        return kl, slope
+
+    def alignment(self) -> tuple[Floats, Floats]:
+        """What step 1 left in each layer and what it began with, [num_layers, m] each."""
+        data = self.data
+        found = [self.scorer.alignment(data.tokens, part, data.segments) for part in self.bar(self.parts)]
+        error, zero = (np.concatenate([f[i] for f in found], axis=1) for i in (0, 1))
+        self._finite(error, "layer {}", range(self.layers))
+        return error, zero
+
+    def _finite(self, rows: Floats, where: str, layers: Sequence[int | None]) -> None:
+        """Nothing is ranked by what is no number: NaN sorts anywhere."""
+        for layer, row in zip(layers, rows, strict=True):
+            bad = np.flatnonzero(~np.isfinite(row))
+            if len(bad):
+                raise HybridAttnError(
+                    f"{self.name}: {row[bad[0]]} for window {bad[0]} with {where.format(layer)}; allowed: a "
+                    "number (is a weight of the probe not finite?)"
+                )
 
     def set_gates(self, softmax: Sequence[int] | set[int]) -> Gates:
         """Gates of the hybrid in which these layers are softmax."""
@@ -154,6 +191,19 @@ class Task:
     def budget(self, k: int | None) -> int:
         """The size of the set to search for: k, by default a quarter of the layers, as in the paper."""
         found = max(1, round(self.layers / 4)) if k is None else k
+        try:
+            found = operator.index(found)
+        except TypeError:
+            found = 0
         if not 1 <= found < self.layers:
             raise refuse("k", k, f"1 to {self.layers - 1}, one less than the layers")
         return found
+
+
+def _check_weights(data: TokenData, first: int) -> None:
+    """Every window has a weight from its token `first` on; the core would count windows by the part."""
+    if data.weights is None:
+        return
+    for i, (start, stop) in enumerate(data.windows):
+        if not data.weights[start + first : stop].any():
+            raise DataError(f"weights are 0 on all tokens of window {i}{' but its first' if first else ''}")
