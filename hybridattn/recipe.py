@@ -59,7 +59,7 @@ class AlignPart:
 class ScorePart:
     """Layer scores by KL divergence."""
 
-    methods: tuple[str, ...] = ("kl_gate", "kl_replace")
+    methods: tuple[str, ...] = ("kl_replace", "kl_gate")
     text: str = "recall"  # what scores are read on: recall prompts, plain text, a mix, or diagnostic:TASK
     tokens: int = 2_048
     seq_len: int = 512
@@ -71,7 +71,7 @@ class PlanPart:
 
     softmax_layers: int = 8
     ratio: float = 0.0
-    method: str = "kl_gate"  # the score that chooses; one of score.methods
+    method: str = ""  # the score that chooses; one of score.methods, empty: the first
     random_seeds: int = 3  # how many random sets are evaluated as a baseline
     diagnostic: str = ""  # a diagnostic task whose answers choose one more baseline; empty: none
 
@@ -152,6 +152,11 @@ class Recipe:
     tasks: TasksPart = field(default_factory=TasksPart)
     samples: SamplesPart = field(default_factory=SamplesPart)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.plan.method and self.score.methods:
+            plan = dataclasses.replace(self.plan, method=self.score.methods[0])
+            object.__setattr__(self, "plan", plan)
 
     @classmethod
     def load(cls, path: str | os.PathLike, overrides: dict[str, Any] | None = None) -> Recipe:

@@ -33,6 +33,7 @@ def test_toml_round_trip(tmp_path):
     assert again == recipe
     assert again.mixer == {"kind": "gated_delta", "rope": 1}
     assert again.align.lr == 1.0 and again.score.methods == ("kl_gate",)
+    assert again.plan.method == "kl_gate" and Recipe().plan.method == "kl_replace"  # the first
 
 
 def test_overrides_win(tmp_path):
@@ -81,7 +82,10 @@ def test_paths_of_the_command_line_are_not_relative_to_the_recipe(tmp_path):
         ("[evaluate]\nlengths = []", "evaluate.lengths is []"),
         ("[evaluate]\ntokens = 600", "evaluate.tokens is 600, less than the longest"),
         ("[score]\ntext = 'novel'", 'score.text is "novel"; allowed: recall, plain, mix'),
-        ("[plan]\nmethod = 'mse'", 'plan.method is "mse"; allowed: one of score.methods: kl_gate'),
+        (
+            "[plan]\nmethod = 'mse'",
+            'plan.method is "mse"; allowed: one of score.methods: kl_replace, kl_gate',
+        ),
         ("[plan]\nratio = 1.5", "plan.ratio is 1.5"),
         ("[distill]\nmodels = ['uniform']", 'distill.models must hold "chosen"'),
         ("[distill]\nmodels = ['chosen', 'best']", 'distill.models is "best"'),

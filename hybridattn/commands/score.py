@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..recipe import PlanPart, ScorePart
+from ..recipe import ScorePart
 from .common import Parser, apply_threads, natural, positive, show
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 UNFINISHED = 75  # exit status: a shard is done, others are not (EX_TEMPFAIL of sysexits.h)
 EXAMPLE = """\
-hybridattn score probe --method kl_gate --out scores.json
-hybridattn score probe --method kl_replace --text wikipedia --tokens 4096
+hybridattn score probe --out scores.json
+hybridattn score probe --method kl_gate --text wikipedia --tokens 4096
 hybridattn score probe --method kl_greedy_add --layers 8 --swaps 2 --text recall+wikipedia
 hybridattn score probe --method kl_restore_distilled --train wikipedia --folder work --shard 0/2"""
 
@@ -34,7 +34,7 @@ def parser() -> Parser:
     p.add_argument(
         "--method",
         metavar="NAME",
-        default=PlanPart.method,
+        default=ScorePart.methods[0],
         help="how to score; hybridattn info lists the methods (default: %(default)s)",
     )
     p.add_argument(

@@ -68,7 +68,7 @@ def takes(method: str, option: str) -> bool:
 def score(
     probe: Model,
     data: TokenData | None,
-    method: str = "kl_gate",
+    method: str = "kl_replace",
     *,
     alpha: float | Sequence[float] = 0.5,
     seed: int = 0,
