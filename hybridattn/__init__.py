@@ -4,7 +4,7 @@ CPUs.
     teacher = Model.from_pretrained("smollm2-135m")
     data = TokenData.from_text(load_text("text.txt"), teacher.tokenizer, seq_len=512)
     probe = align(teacher, {"kind": "window_linear"}, data, steps=100, batch_size=4)
-    scores = score(probe, recall_prompts(teacher.tokenizer, 8, 512), "kl_gate")
+    scores = score(probe, recall_prompts(teacher.tokenizer, 8, 512), "kl_replace")
     hybrid = probe.to_hybrid(plan.make(scores, k=8))
     distill(hybrid, teacher, data, steps=100, batch_size=4)
     hybrid.save_pretrained("hybrid")
