@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -101,27 +101,32 @@ def by_length(*steps: tuple[int, int]) -> Policy:
     return policy
 
 
-def by_memory(limit: int) -> Policy:
+def by_memory(limit: int, cache_dtype: Literal["f32", "f16"] = "f32") -> Policy:
     """A policy for `generate`: as many softmax layers as keep the cache of one sequence within `limit` bytes
-    (none, if even that does not).
+    (none, if even that does not). cache_dtype: the one that `generate` is given.
     """
     check_int("limit", limit, 1)
 
     def policy(model: Model, tokens: int) -> int:
         order = model.softmax_order or ()
-        return max((k for k in range(len(order) + 1) if cache_bytes(model, k, tokens) <= limit), default=0)
+        return max(
+            (k for k in range(len(order) + 1) if cache_bytes(model, k, tokens, cache_dtype) <= limit),
+            default=0,
+        )
 
     return policy
 
 
-def cache_bytes(model: Model, softmax_layers: int | Sequence[int], tokens: int) -> int:
-    """Bytes of decode state of one sequence of `tokens` tokens, float32 keys and values, with the room that a
-    cache makes for it at once.
+def cache_bytes(
+    model: Model, softmax_layers: int | Sequence[int], tokens: int, cache_dtype: Literal["f32", "f16"] = "f32"
+) -> int:
+    """Bytes of decode state of one sequence of `tokens` tokens, keys and values of `cache_dtype`, "f32" or
+    "f16", with the room that a cache makes for it at once.
     """
     from ._core import Cache
 
     with switched(model, softmax_layers):
-        cache = Cache(model)
+        cache = Cache(model, dtype=cache_dtype)
     return int(cache.nbytes + cache.bytes_per_token * -(-tokens // ROOM) * ROOM)
 
 

@@ -71,6 +71,9 @@ def test_policies(model):
     assert sizes == sorted(sizes)
     assert [elastic.by_memory(size)(model, 200) for size in sizes] == [0, 1, 2, 3]
     assert elastic.by_memory(1)(model, 200) == 0
+    halves = [elastic.cache_bytes(model, k, 200, "f16") for k in range(4)]
+    assert 2 * halves[3] == sizes[3] and halves == sorted(halves)
+    assert [elastic.by_memory(size, "f16")(model, 200) for size in halves] == [0, 1, 2, 3]
     for k, size in enumerate(sizes):
         cache = ha.Cache(model.to_hybrid(ORDER[:k]))
         cache.reserve([200])
