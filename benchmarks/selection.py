@@ -323,7 +323,7 @@ def main():
         trained_sets = [s for s in sets if s[1] < args.distilled_seeds]
         results |= in_turn(sorted(trained_sets, key=lambda s: (abs(len(s[0]) - 8), s)), after)  # middle first
     if args.correlations or args.stage == "tables":
-        results = tables.found(args.out, sets | {(tuple(p["layers"]), 0) for p in pooled}, trained)
+        results = tables.found(args.out, sets | {(tuple(p["layers"]), 0) for p in pooled}, shared, trained)
     if args.correlations:
         print(tables.correlations(rows, results, args))
         return

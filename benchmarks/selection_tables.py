@@ -12,20 +12,18 @@ import numpy as np
 from hybridattn import files, rankings, select, stats
 
 
-def found(out, sets, settings) -> dict:
+def found(out, sets, shared, trained) -> dict:
     """Results on disk by (layers, seed), seed None before step 2, of these settings but for recall tasks."""
     results = {}
-    wanted = {name: value for name, value in settings.items() if name not in ("tasks", "recall_n")}
     for layers, seed in sets:
         name = "-".join(map(str, layers)) or "none"
-        for key, path in (
-            ((layers, None), out / "zero-shot" / f"{name}.json"),
-            ((layers, seed), out / "distilled" / f"{name}-seed{seed}.json"),
+        for key, path, settings in (
+            ((layers, None), out / "zero-shot" / f"{name}.json", shared),
+            ((layers, seed), out / "distilled" / f"{name}-seed{seed}.json", {**trained, "seed": seed}),
         ):
             cell = json.loads(path.read_text()) if path.exists() else {"settings": {}}
-            after = {} if key[1] is None else {"seed": seed}
-            known = [n for n in wanted if key[1] is not None or n not in ("tokens", "skipped")]
-            if all(cell["settings"].get(n) == v for n, v in ({n: wanted[n] for n in known} | after).items()):
+            wanted = {n: value for n, value in settings.items() if n not in ("tasks", "recall_n")}
+            if all(cell["settings"].get(n) == value for n, value in wanted.items()):
                 results[key] = cell
     return results
 

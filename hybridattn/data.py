@@ -228,8 +228,8 @@ def cut(num_tokens: int, seq_len: int, keep_tail: bool) -> Windows:
 
 
 def overlap(windows: Windows) -> tuple[list[int], list[int]] | None:
-    """Two of `windows` [m, 2] that share a position, or None."""
-    ordered = windows[np.lexsort(windows.T[::-1])]
+    """Two unlike ones of `windows` [m, 2] that share a position, or None."""
+    ordered = np.unique(windows, axis=0)
     both = np.flatnonzero(ordered[1:, 0] < ordered[:-1, 1])
     return (ordered[both[0]].tolist(), ordered[both[0] + 1].tolist()) if len(both) else None
 

@@ -51,6 +51,8 @@ def test_windows_laid_apart_keep_weights_and_segments():
     assert apart.weights.tolist() == wanted and apart.segments.tolist() == [i % 2 for i in wanted]
     assert np.array_equal(apart.tokens, data.tokens[wanted])
     assert apart.apart() is apart
+    twice = TokenData(data.tokens, [[0, 16], [16, 32], [0, 16]])
+    assert twice.apart() is twice  # the same window twice has the same states
 
 
 def test_states_of_overlapping_windows_are_refused(teacher):
