@@ -67,7 +67,7 @@ class Options:
             raise refuse("cache_dtype", self.cache_dtype, "f32, f16")
         if self.cache is not None and self.softmax_layers is not None:
             raise refuse("softmax_layers", self.softmax_layers, "None beside a cache, which has its own")
-        single = isinstance(self.stop, (str, int))
+        single = isinstance(self.stop, (str, int, np.integer))
         stops: tuple[str | int, ...] = (self.stop,) if single else tuple(self.stop)  # type: ignore[arg-type,assignment]
         object.__setattr__(self, "stop", stops)
         for item in stops:
@@ -93,7 +93,7 @@ def generate(model: Model, prompt: Prompt | Sequence[Prompt], **options: Any) ->
     settings = Options(**options)
     many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (int, np.integer))
     prompts: list[Prompt] = list(prompt) if many else [prompt]  # type: ignore[list-item,arg-type]
-    rows = [_Row(model, p, settings) for p in prompts]
+    rows = [_Row(model, p, settings, i) for i, p in enumerate(prompts)]
     for _ in _steps(model, rows, settings):
         pass
     results = [
@@ -111,7 +111,7 @@ def stream(model: Model, prompt: Prompt, **options: Any) -> Iterator[str]:
     settings = Options(**options)
     if model.tokenizer is None:
         raise DataError("tokenizer is None; allowed for streaming text: a model with a tokenizer")
-    row = _Row(model, prompt, settings)
+    row = _Row(model, prompt, settings, 0)
 
     def pieces() -> Iterator[str]:
         shown = 0
@@ -129,10 +129,11 @@ def stream(model: Model, prompt: Prompt, **options: Any) -> Iterator[str]:
 class _Row:
     """One sequence of the batch: its new tokens, their text, and whether a stop has been met."""
 
-    def __init__(self, model: Model, prompt: Prompt, options: Options) -> None:
+    def __init__(self, model: Model, prompt: Prompt, options: Options, index: int) -> None:
         self.prompt = _encode(model.tokenizer, prompt)
         limit = model.model_config.max_positions
-        before = len(self.prompt) + (0 if options.cache is None else int(options.cache.lengths.max()))
+        held = [0] if options.cache is None else options.cache.lengths
+        before = len(self.prompt) + int(held[index if index < len(held) else 0])  # one serves all
         if before + options.max_new_tokens > limit and not options.beyond_positions:
             raise ConfigError(
                 f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
@@ -192,6 +193,10 @@ def _encode(tokenizer: Tokenizer | None, prompt: Prompt) -> list[int]:
             "tokenizer is None; allowed for a text prompt: a model with a tokenizer, or token ids"
         )
     else:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"prompt is {prompt!r}; allowed: UTF-8 text") from None
         tokens = list(tokenizer.encode(prompt))
         if not tokens and tokenizer.bos_token_id is not None:
             tokens = [tokenizer.bos_token_id]
@@ -277,7 +282,9 @@ def pick(
     """
     if temperature == 0.0:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64) / temperature
+    # divided after the largest is taken away: any temperature above 0 will do
+    with np.errstate(over="ignore"):
+        scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
     ids = np.arange(len(scaled))
     if 0 < top_k < len(scaled):
         ids = np.argpartition(-scaled, top_k - 1)[:top_k]

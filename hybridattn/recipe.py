@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, PlanError
 
 DEMO_TEACHER, DEMO_TEXT = "smollm2-135m", "wikipedia"  # fetched by hub, no model hub needed
 TEXT_KINDS = ("recall", "plain", "mix")
 DEMO: dict[str, Any] = {"evaluate": {"tokens": 4_096}}  # less text to evaluate on than by default
+SOFTMAX_LAYERS = 8  # that stay when a recipe says nothing
+LARGEST = 2**31 - 1  # of whole numbers: what C's int holds
 MODEL_IDS = ("chosen", "uniform", "random", "diagnostic", "all-linear")
 SCHEDULES = ("constant", "cosine", "stable_cosine_stable")
 
@@ -67,9 +69,9 @@ class ScorePart:
 
 @dataclass(frozen=True)
 class PlanPart:
-    """Which layers stay softmax: `softmax_layers` of them, or a `ratio` of all layers when that is 0."""
+    """Which layers stay softmax: `softmax_layers` of them, or a `ratio` of all layers; not both."""
 
-    softmax_layers: int = 8
+    softmax_layers: int = 0  # 0: from the ratio, and 8 when that is 0 too
     ratio: float = 0.0
     method: str = ""  # the score that chooses; one of score.methods, empty: the first
     random_seeds: int = 3  # how many random sets are evaluated as a baseline
@@ -153,10 +155,21 @@ class Recipe:
     samples: SamplesPart = field(default_factory=SamplesPart)
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if not self.plan.method and self.score.methods:
-            plan = dataclasses.replace(self.plan, method=self.score.methods[0])
-            object.__setattr__(self, "plan", plan)
+    @property
+    def method(self) -> str:
+        """The score that chooses."""
+        return self.plan.method or self.score.methods[0]
+
+    def softmax_layers(self, num_layers: int) -> int:
+        """How many of `num_layers` layers stay softmax; PlanError when that leaves nothing to choose."""
+        part = self.plan
+        k = part.softmax_layers or (int(part.ratio * num_layers + 0.5) if part.ratio else SOFTMAX_LAYERS)
+        if not 0 < k < num_layers:
+            given = f"ratio is {part.ratio}, which keeps" if part.ratio else "softmax_layers is"
+            raise PlanError(
+                f"plan.{given} {k}; allowed: 1 to {num_layers - 1}, as the teacher has {num_layers} layers"
+            )
+        return k
 
     @classmethod
     def load(cls, path: str | os.PathLike, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -165,6 +178,8 @@ class Recipe:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ConfigError(f"recipe {str(path)!r} does not exist; write one, or use --demo") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"recipe {str(path)!r}: byte {error.start} is not UTF-8 text") from None
         table = parse_toml(text, str(path))
         _relative_to(table, Path(path).parent)  # not the overrides: they come from another place
         return cls.from_dict(merge(table, overrides or {}))
@@ -201,8 +216,11 @@ class Recipe:
             if name == "seed":
                 continue
             lines += ["", f"[{name}]"]
-            # JSON scalars and arrays are TOML scalars and arrays
-            lines += [f"{key} = {json.dumps(value)}" for key, value in part.items()]
+            lines += [f"{key} = {_toml(value)}" for key, value in part.items()]
+            if name == "plan" and not self.plan.method:
+                lines[lines.index('method = ""')] += f"  # the first of score.methods: {self.method}"
+            if name == "plan" and not (self.plan.softmax_layers or self.plan.ratio):
+                lines[lines.index("softmax_layers = 0")] += f"  # of the default: {SOFTMAX_LAYERS}"
             if name == "align" and not self.align.lr:
                 kind = self.mixer["kind"]
                 lines[lines.index("lr = 0.0")] += f"  # the one of {kind}: {align_lr(kind)}"
@@ -222,12 +240,13 @@ class Recipe:
             raise ConfigError(f"recipe: seed is {self.seed}; it must be 0 or more")
         if not self.samples.prompt:
             raise ConfigError("recipe: samples.prompt is empty; it must hold the text to go on from")
-        for part_name in ("align", "distill"):
+        for part_name, key in (("align", "tokens"), ("distill", "tokens"), ("distill", "finetune_tokens")):
             part = getattr(self, part_name)
-            if 0 < part.tokens < part.seq_len * part.batch_size:
+            tokens, step = getattr(part, key), part.seq_len * part.batch_size
+            if 0 < tokens < step:
                 raise ConfigError(
-                    f"recipe: {part_name}.tokens is {part.tokens}, less than one step of batch_size x "
-                    f"seq_len = {part.seq_len * part.batch_size} tokens"
+                    f"recipe: {part_name}.{key} is {tokens}, less than one step of batch_size x "
+                    f"seq_len = {step} tokens"
                 )
         if not self.score.text.startswith("diagnostic:"):  # which tasks there are is for diagnostics to say
             _one_of("score.text", self.score.text, TEXT_KINDS)
@@ -238,7 +257,12 @@ class Recipe:
             raise ConfigError('recipe: distill.models must hold "chosen"')
         if not self.score.methods:
             raise ConfigError("recipe: score.methods is empty; name at least one")
-        _one_of("plan.method", self.plan.method, self.score.methods, "one of score.methods: ")
+        _one_of("plan.method", self.method, self.score.methods, "one of score.methods: ")
+        if self.plan.softmax_layers and self.plan.ratio:
+            raise ConfigError(
+                f"recipe: plan.softmax_layers is {self.plan.softmax_layers} and plan.ratio is "
+                f"{self.plan.ratio}; give one of them"
+            )
         if not 0.0 <= self.plan.ratio <= 1.0:
             raise ConfigError(f"recipe: plan.ratio is {self.plan.ratio}; it must be between 0 and 1")
         for name, lengths in (
@@ -303,6 +327,11 @@ _NOT_NEGATIVE = [
     ("distill", "finetune_tokens"),
     ("distill", "random_seeds"),
 ]
+
+
+def _toml(value: Any) -> str:
+    """JSON's scalars and arrays are TOML's, but for two surrogates in the place of one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse_toml(text: str, origin: str) -> dict[str, Any]:
@@ -373,6 +402,13 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if type(value) is not type(default):
         wanted = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
         raise ConfigError(f"recipe: {name} is {value!r}; it must be {wanted[type(default)]}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"recipe: {name} is {value}; it must be at most {LARGEST}")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"recipe: {name} is {value!r}; it must be UTF-8 text") from None
     return value
 
 

@@ -55,6 +55,8 @@ def open_cache(
     overlap (one position would have two states), or when `path` is a file that this function did not make.
     """
     target = Path(path)
+    if not target.name:
+        raise DataError(f"cache_teacher is {os.fspath(path)!r}; allowed: the name of a .npy file")
     if target.suffix != ".npy":
         target = target.with_name(target.name + ".npy")
     note = target.with_name(target.name + ".json")

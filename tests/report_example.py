@@ -86,7 +86,7 @@ def results(chosen_kl: float = 0.055) -> dict:
             "parameters": 134_515_008,
         },
         "mixer": {"kind": "window_linear", "window": 64, "sinks": 4},
-        "lengths": {"train": 512, "all": list(LENGTHS)},
+        "lengths": {"train": 512, "trained": 512, "step": 2, "all": list(LENGTHS)},
         "chosen": {"method": "kl_gate", "text": "recall", "softmax_layers": CHOSEN},
         "scores": scores,
         "additivity": {"all_linear_kl": 0.085, "sum_single_kl": 0.064, "gap": 0.021},

@@ -69,6 +69,16 @@ def test_help_is_quick_and_loads_nothing_heavy():
         (["plan", "--softmax", "1", "--layers", "3", "--num-layers", "4"], 2, "leave out --layers"),
         (["plan", "--random", "-1", "--layers", "3", "--num-layers", "4"], 2, "not a whole number from 0 on"),
         (["score", "m", "--seed", "-1"], 2, "'-1' is not a whole number from 0 on"),
+        (
+            ["score", "m", "--threads", "99999999999999999999"],
+            2,
+            "99999999999999999999 is more than 2147483647",
+        ),
+        (
+            ["plan", "--softmax", "0-300000000", "--num-layers", "3"],
+            2,
+            "is not a list of layers like 3,5,8-10",
+        ),
         (["run"], 2, "give a recipe file, or --demo"),
         (["run", "--demo"], 2, "--out is needed"),
         (["run", "--demo", "--out", "x", "--set", "align.token=4"], 1, 'did you mean "tokens"?'),
@@ -204,6 +214,19 @@ def test_scores_are_read_on_any_text(capsys, folder, text, sequences):
     found = json.loads(out)
     assert (code, err) == (0, "") and found["sequences"] == sequences
     assert found["cost"]["forwards"] == pytest.approx(3.0)  # (L + 1) / 2 for the layers, and the teacher
+
+
+def test_an_empty_name_is_no_folder(capsys, folder, tmp_path, monkeypatch):
+    """A variable that is not set must not mean the current folder."""
+    monkeypatch.chdir(folder)
+    for command in (
+        ["align", folder / "teacher", "--text", "", "--out", tmp_path / "x"],
+        ["score", folder / "probe", "--text", "+text.txt"],
+    ):
+        code, out, err = call(capsys, *command)
+        assert (code, out) == (1, "") and "--text is ''; allowed: a file or folder" in err
+    code, _, err = call(capsys, "run", "--demo", "--set", "text.train=", "--out", tmp_path / "y")
+    assert code == 1 and "text.train is ''; allowed: a file or folder" in err
 
 
 def test_searches_and_shards(capsys, folder):

@@ -214,3 +214,33 @@ def test_bad_prompts():
             call()
     with pytest.raises(ConfigError, match="stop is 'x'"):
         model.generate([1], stop="x")
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-307, 5e-324])
+def test_the_coldest_draw_is_the_likeliest(temperature):
+    logits = np.array([1.0, 50.0, 3.0, -40.0], np.float32)
+    with np.errstate(all="raise", under="ignore", over="ignore"):
+        assert pick(logits, temperature, 0, 1.0, np.random.default_rng(0)) == 1
+
+
+def test_each_row_of_a_cache_has_its_own_length(model):
+    limit = model.model_config.max_positions
+    cache = model.cache(2)
+    mask = np.zeros((2, limit - 10), bool)
+    mask[0], mask[1, -10:] = True, True
+    model.logits(np.full((2, limit - 10), 7, np.int32), mask=mask, cache=cache, last=True)
+    assert cache.lengths.tolist() == [limit - 10, 10]
+    made = model.generate([[5], [5] * 60], cache=cache, max_new_tokens=5)
+    assert max(map(len, made)) <= 5
+    with pytest.raises(ConfigError, match=f"max_new_tokens is 10 after {limit - 9} tokens; allowed: 9"):
+        model.generate([[5], [5] * 60], cache=cache, max_new_tokens=10)
+
+
+def test_a_stop_token_of_numpy(model):
+    first = model.generate([3, 5, 7], max_new_tokens=3)[0]
+    assert model.generate([3, 5, 7], max_new_tokens=3, stop=np.int64(first)) == []
+
+
+def test_a_prompt_that_is_no_text(model):
+    with pytest.raises(DataError, match="allowed: UTF-8 text"):
+        model.generate("caf\udce9")

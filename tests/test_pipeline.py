@@ -1,9 +1,11 @@
 """`run`: the whole job on a tiny model, what it skips, what a change runs again, going on after a stop."""
 
+import dataclasses
 import json
 import math
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -286,6 +288,80 @@ def test_candidates_of_another_text_are_made_anew(inputs, tmp_path, change):
     assert without_times(results)[1] == without_times(fresh)[1]
 
 
+def test_other_heldout_text_is_only_evaluated_on(inputs, tmp_path):
+    go(inputs, tmp_path)
+    (tmp_path / "held.txt").write_text("\n\n".join([tiny.TEXT[::-1]] * 4), encoding="utf-8")
+    _, ran = go(inputs, tmp_path, text={"heldout": str(tmp_path / "held.txt")})
+    assert ran and {name.split("/")[0] for name in ran} == {"evaluate"}
+
+
+def test_a_share_of_the_layers(inputs, tmp_path):
+    results, _ = go(inputs, tmp_path, plan={"softmax_layers": 0, "ratio": 0.67}, distill={"tokens": 0})
+    assert len(results["chosen"]["softmax_layers"]) == 2
+
+
+def test_a_recipe_changed_in_python(inputs, tmp_path):
+    go(inputs, tmp_path)
+    recipe = Recipe.from_dict(merge(merge(inputs, SMALL), {"plan": {"method": ""}}))
+    changed = dataclasses.replace(recipe, score=dataclasses.replace(recipe.score, methods=("mse",)))
+    paths = pipeline.run(changed, tmp_path, lambda line: None, progress=False)
+    assert json.loads(paths["json"].read_text(encoding="utf-8"))["chosen"]["method"] == "mse"
+    wrong = dataclasses.replace(changed, plan=dataclasses.replace(changed.plan, method="kl_replace"))
+    with pytest.raises(
+        ConfigError, match=r'plan\.method is "kl_replace"; allowed: one of score\.methods: mse'
+    ):
+        pipeline.run(wrong, tmp_path, lambda line: None, progress=False)
+
+
+@pytest.mark.parametrize("method, says, never", [
+    ("mse", "share of the softmax output's, read on a mix of plain text", "baseline"),
+    ("uniform", "`uniform`, even distances: softmax stays in layer", "read on plain"),
+    ("random", "`random`, a seeded draw: softmax stays in layer", "highest scores"),
+    ("diagnostic:needle", "the answers' negative log-likelihood", "baseline"),
+])  # fmt: skip
+def test_the_report_says_what_chose(inputs, tmp_path, method, says, never):
+    changes = {"score": {"methods": [method], "tokens": 256, "seq_len": 128}, "plan": {"method": method}}
+    go(inputs, tmp_path, **changes, distill={"tokens": 0})
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    layers = text[text.index("Which layers stay softmax") :].split("\n\n")[1]
+    assert says in " ".join(layers.split()) and never not in layers
+    assert "KL-chosen" not in text
+
+
+def test_windows_are_held_against_those_trained_on(inputs, tmp_path):
+    """Nothing was distilled, and step 1 read windows of 64."""
+    go(inputs, tmp_path, distill={"tokens": 0}, align={"seq_len": 64}, evaluate={"lengths": [16, 32, 128]})
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "32 tokens at a time (shorter than the windows of step 1)" in text
+    assert "128 tokens at a time (longer than the windows of step 1)" in text
+    assert "windows of step 2" not in text
+
+
+def test_time_of_a_stage_that_was_interrupted_counts(inputs, tmp_path, monkeypatch):
+    original, calls = work.align, []
+
+    def slowly(job):
+        calls.append(1)
+        time.sleep(0.5)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return original(job)
+
+    monkeypatch.setattr(work, "align", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        go(inputs, tmp_path)
+    go(inputs, tmp_path)
+    assert json.loads((tmp_path / "stages" / "align.json").read_text())["seconds"] > 1.0
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_report_counts_whole_steps(inputs, tmp_path):
+    results, _ = go(inputs, tmp_path, align={"tokens": 540}, distill={"tokens": 300, "models": ["chosen"]})
+    read = {stage["name"]: stage["tokens"] for stage in results["made"]["stages"]}
+    assert read["align"] == results["curves"]["align"]["tokens"][-1] == 512
+    assert read["distill/chosen"] == results["curves"]["distill"]["chosen"]["tokens"][-1] == 256
+
+
 def test_a_lost_file_is_made_again(inputs, first, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(first[0], out)
@@ -293,6 +369,10 @@ def test_a_lost_file_is_made_again(inputs, first, tmp_path):
     shutil.rmtree(out / "models" / "uniform")
     _, ran = go(inputs, out)
     assert ran == ["distill/uniform"]
+    (out / "models" / "chosen" / "model.safetensors").unlink()
+    (out / "probe" / "model.safetensors").unlink()
+    _, ran = go(inputs, out)
+    assert ran == ["align", "distill/chosen"]
     (out / "stages" / "plan.json").write_text("{ half a rec")
     assert go(inputs, out)[1] == ["plan"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridattn.errors import ConfigError
+from hybridattn.errors import ConfigError, PlanError
 from hybridattn.recipe import Recipe, merge, parse_setting
 
 
@@ -15,7 +15,7 @@ def load(tmp_path, text, **overrides):
 def test_the_built_in_recipe_is_valid():
     recipe = Recipe()
     recipe.check()
-    assert recipe.plan.method in recipe.score.methods
+    assert recipe.method in recipe.score.methods
     assert max(recipe.evaluate.lengths) > recipe.distill.seq_len  # a longer length is always reported
 
 
@@ -33,7 +33,34 @@ def test_toml_round_trip(tmp_path):
     assert again == recipe
     assert again.mixer == {"kind": "gated_delta", "rope": 1}
     assert again.align.lr == 1.0 and again.score.methods == ("kl_gate",)
-    assert again.plan.method == "kl_gate" and Recipe().plan.method == "kl_replace"  # the first
+    assert again.method == "kl_gate" and Recipe().method == "kl_replace"  # the first
+
+
+def test_what_toml_has_to_escape(tmp_path):
+    prompt = 'moon \N{FULL MOON SYMBOL} \x7f \x01 \u2028 "\\'
+    recipe = Recipe.from_dict({"samples": {"prompt": prompt}})
+    assert load(tmp_path, recipe.to_toml()) == recipe
+
+
+def test_how_many_layers_stay():
+    assert Recipe().softmax_layers(30) == 8
+    assert Recipe.from_dict({"plan": {"ratio": 0.5}}).softmax_layers(30) == 15
+    assert Recipe.from_dict({"plan": {"softmax_layers": 3}}).softmax_layers(30) == 3
+    for plan, message in (
+        ({"ratio": 1.0}, "plan.ratio is 1.0, which keeps 30; allowed: 1 to 29"),
+        ({"ratio": 0.01}, "plan.ratio is 0.01, which keeps 0; allowed"),
+        ({"softmax_layers": 30}, "plan.softmax_layers is 30; allowed: 1 to 29"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            Recipe.from_dict({"plan": plan}).softmax_layers(30)
+
+
+def test_a_recipe_that_is_no_text(tmp_path):
+    (tmp_path / "latin.toml").write_bytes(b"[samples]\nprompt = 'caf\xe9'\n")
+    with pytest.raises(ConfigError, match="byte 23 is not UTF-8 text"):
+        Recipe.load(tmp_path / "latin.toml")
+    with pytest.raises(ConfigError, match=r"samples\.prompt is .* it must be UTF-8 text"):
+        Recipe.from_dict({"samples": {"prompt": "caf\udce9"}})
 
 
 def test_overrides_win(tmp_path):
@@ -87,6 +114,12 @@ def test_paths_of_the_command_line_are_not_relative_to_the_recipe(tmp_path):
             'plan.method is "mse"; allowed: one of score.methods: kl_replace, kl_gate',
         ),
         ("[plan]\nratio = 1.5", "plan.ratio is 1.5"),
+        (
+            "[plan]\nratio = 0.5\nsoftmax_layers = 8",
+            "plan.softmax_layers is 8 and plan.ratio is 0.5; give one",
+        ),
+        ("[align]\ntokens = 99999999999", "align.tokens is 99999999999; it must be at most 2147483647"),
+        ("[distill]\nfinetune_tokens = 100", "distill.finetune_tokens is 100, less than one step"),
         ("[distill]\nmodels = ['uniform']", 'distill.models must hold "chosen"'),
         ("[distill]\nmodels = ['chosen', 'best']", 'distill.models is "best"'),
         ("[distill]\nschedule = 'linear'", 'distill.schedule is "linear"'),

@@ -137,7 +137,7 @@ def test_without_matplotlib(monkeypatch, tmp_path):
     paths = report.write(report_example.results(), tmp_path)
     text = paths["md"].read_text(encoding="utf-8")
     assert 'pip install "hybridattn[report]"' in text and "figures/" not in text
-    assert "| **KL-chosen** | **8** |" in text
+    assert "| **chosen** | **8** |" in text
     assert "<svg" not in paths["html"].read_text(encoding="utf-8")
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..recipe import LARGEST
+
 TEXT_HELP = ".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia or articles (built in)"
 
 
@@ -78,6 +80,9 @@ class Parser(argparse.ArgumentParser):
         self.add_json()
 
 
+MAX_LAYERS = 10_000  # far above any model; a mistyped range ends here
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     try:
@@ -86,14 +91,20 @@ def positive(text: str) -> int:
         value = 0
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return value
+    return _bounded(value)
 
 
 def natural(text: str) -> int:
     """A whole number from 0 on, for argparse."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
+    return _bounded(int(text))
+
+
+def _bounded(value: int) -> int:
+    if value > LARGEST:
+        raise argparse.ArgumentTypeError(f"{value} is more than {LARGEST}")
+    return value
 
 
 def fraction(text: str) -> float:
@@ -114,7 +125,7 @@ def layer_list(text: str) -> list[int]:
         for part in text.split(",") if text != "none" else ():
             first, dash, last = part.partition("-")
             start, stop = int(first), int(last if dash else first)
-            if start > stop:
+            if start > stop or stop >= MAX_LAYERS:
                 raise ValueError(part)
             layers.update(range(start, stop + 1))
     except ValueError:

@@ -132,6 +132,8 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
     for table, key, value in flags:
         if value is not None:
             settings = merge(settings, {table: {key: value}})
+    if args.softmax_layers is not None:
+        settings = merge(settings, {"plan": {"ratio": 0.0}})  # which a recipe may have said instead
     for text in args.set:
         settings = merge(settings, parse_setting(text))
     return settings

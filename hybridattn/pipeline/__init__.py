@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._core import mixers
 from ..files import atomic_write, locked
 from ..recipe import Recipe
 from ..report import numbers
@@ -23,6 +24,8 @@ from .stages import Stage, build
 from .store import fingerprint
 
 __all__ = ["Job", "run"]
+
+REGISTERED = "registered from Python"  # the core's summary of such a mixer, whose code no fingerprint holds
 
 
 def run(
@@ -34,6 +37,7 @@ def run(
     also when another run writes into `out`, and OSError; KeyboardInterrupt leaves a folder that the same call
     goes on from.
     """
+    recipe.check()
     with locked(Path(out) / ".lock"):
         return _run(recipe, Path(out), log, progress)
 
@@ -65,8 +69,12 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
         if label and expected >= 10:
             job.log(f"{label}{stage.name}, about {numbers.seconds(expected)}")
         job.store.drop(stage.name)
-        start = time.perf_counter()
-        result = stage.run(job)
+        start = time.perf_counter() - job.store.spent(stage.name, digest)
+        try:
+            result = stage.run(job)
+        except BaseException:
+            job.store.interrupted(stage.name, digest, time.perf_counter() - start)
+            raise
         record = job.store.save(stage.name, digest, time.perf_counter() - start, result)
         if label:
             job.log(f"{label}{stage.name}: done in {numbers.seconds(record['seconds'])}")
@@ -98,11 +106,15 @@ def _survey(job: Job, stages: list[Stage]) -> set[str]:
 
 def _announce(job: Job, stages: list[Stage], done: set[str]) -> None:
     """Say what will be done and how long it will take."""
-    kept, kind = work.softmax_layers(job), job.recipe.mixer["kind"]
+    kept, kind = job.recipe.softmax_layers(job.num_layers), job.recipe.mixer["kind"]
     job.log(
         f"{job.results['fetch']['name']}: {kept} of {job.num_layers} layers stay softmax, the others become "
         f"{kind}; output in {job.out}"
     )
+    if done and mixers()[kind]["summary"] == REGISTERED:
+        job.log(
+            f"what is done already is taken to be of the same functions of {kind!r}; if not: another folder"
+        )
     if len(done) == len(stages):
         job.log("everything is done already; writing the report")
         return

@@ -16,7 +16,7 @@ def assemble(job: Job) -> dict[str, Any]:
     recipe, results = job.recipe, job.results
     chosen = job.layers("chosen")
     files, teacher = results["fetch"], results["teacher"]
-    decided = results[f"score/{recipe.plan.method}"]
+    decided = results[f"score/{recipe.method}"]
     train = recipe.distill.seq_len if distilled_ids(recipe) else recipe.align.seq_len
     return {
         "title": f"{files['name']} with {len(chosen)} of {job.num_layers} layers softmax",
@@ -31,9 +31,11 @@ def assemble(job: Job) -> dict[str, Any]:
         "mixer": recipe.mixer,
         "lengths": {
             "train": train if train in recipe.evaluate.lengths else min(recipe.evaluate.lengths),
+            "trained": train,
+            "step": 2 if distilled_ids(recipe) else 1,
             "all": sorted(recipe.evaluate.lengths),
         },
-        "chosen": {"method": recipe.plan.method, "text": decided["text"], "softmax_layers": chosen},
+        "chosen": {"method": recipe.method, "text": _text(decided), "softmax_layers": chosen},
         "scores": [_scores(job, method, decided, chosen) for method in score_methods(recipe)],
         "additivity": _additivity(job),
         "curves": {
@@ -52,6 +54,13 @@ def assemble(job: Job) -> dict[str, Any]:
     }
 
 
+def _text(scored: dict[str, Any]) -> str | None:
+    """What a method was read on; None for fixed patterns."""
+    from ..select import reads_text
+
+    return scored["text"] if reads_text(scored["method"]) else None
+
+
 def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
     """A method's row: what it would choose for as many layers, how firmly, and how far it agrees."""
     from ..rankings import agreement
@@ -65,6 +74,7 @@ def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -
     layers = scores.top(k)
     return {
         **found,
+        "text": _text(found),
         "layers": layers,
         "stability": topk_stability(scores, k)["jaccard"] if plain else None,
         "spearman": finite(agreement([scores, chosen_by], k)["spearman"][0][1]),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..hybrid_config import complete
-from ..recipe import Recipe
+from ..recipe import AlignPart, DistillPart, Recipe
 from . import tasks, work
 from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
@@ -57,8 +57,9 @@ TASK_EXAMPLE, TASK_ANSWER = 150.0, 500.0  # of these tasks: tokens of an example
 
 def _align(recipe: Recipe) -> Stage:
     def inputs(job: Job) -> Any:
+        files = job.results["fetch"]["digests"]
         return {
-            "files": job.results["fetch"]["digests"],
+            "files": [files["teacher"], files["text"]],  # held-out text is not read
             "mixer": complete(recipe.mixer),
             "align": {**asdict(recipe.align), "lr": work.align_lr(recipe)},
             "seed": recipe.seed,
@@ -69,9 +70,21 @@ def _align(recipe: Recipe) -> Stage:
         work.align,
         inputs,
         ALIGN * recipe.align.tokens,
-        recipe.align.tokens,
-        lambda job: ["probe/config.json"],
+        _whole(recipe.align.tokens, recipe.align),
+        lambda job: _model_files(job, "probe"),
     )
+
+
+def _whole(tokens: int, part: AlignPart | DistillPart) -> int:
+    """What the whole steps of a budget read."""
+    step = part.seq_len * part.batch_size
+    return tokens // step * step
+
+
+def _model_files(job: Job, folder: str) -> list[str]:
+    """What a saved model cannot be opened without."""
+    index = f"{folder}/model.safetensors.index.json"
+    return [f"{folder}/config.json", index if (job.out / index).exists() else f"{folder}/model.safetensors"]
 
 
 def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
@@ -80,7 +93,7 @@ def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
     def inputs(job: Job) -> Any:
         part = {k: v for k, v in asdict(recipe.score).items() if k != "methods"}
         known = method in SELECTORS
-        size = (recipe.plan.softmax_layers, recipe.plan.ratio) if known and takes(method, "k") else None
+        size = recipe.softmax_layers(num_layers) if known and takes(method, "k") else None
         found = {
             "align": job.digests["align"],
             "method": method,
@@ -92,7 +105,7 @@ def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
             found["train"] = [recipe.distill.tokens, recipe.distill.seq_len]
         return found
 
-    k = recipe.plan.softmax_layers or round(recipe.plan.ratio * num_layers)
+    k = recipe.softmax_layers(num_layers)
     cost = FLIP * expected_forwards(method, num_layers, k)
     return Stage(
         f"score/{method}",
@@ -105,11 +118,11 @@ def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
 
 
 def _plan(recipe: Recipe) -> Stage:
-    deciding = (recipe.plan.method, f"diagnostic:{recipe.plan.diagnostic}")
+    deciding = (recipe.method, f"diagnostic:{recipe.plan.diagnostic}")
 
     def inputs(job: Job) -> Any:
         return {
-            "plan": asdict(recipe.plan),
+            "plan": {**asdict(recipe.plan), "method": recipe.method},
             "seed": recipe.seed,
             "score": [job.digests[f"score/{m}"] for m in score_methods(recipe) if m in deciding],
         }
@@ -145,8 +158,8 @@ def _distill(recipe: Recipe, model_id: str) -> Stage:
         lambda job: work.distill(job, model_id),
         inputs,
         DISTILL * part.tokens + FINETUNE * part.finetune_tokens,
-        part.tokens + part.finetune_tokens,
-        lambda job: [f"models/{model_id}/config.json"],
+        _whole(part.tokens, part) + _whole(part.finetune_tokens, part),
+        lambda job: _model_files(job, f"models/{model_id}"),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..files import atomic_write
 
-VERSION = 2  # raise it when a stage's result changes its meaning: all folders then run again
+VERSION = 3  # raise it when a stage's result changes its meaning: all folders then run again
 
 
 def fingerprint(name: str, inputs: Any) -> str:
@@ -77,6 +77,17 @@ class Store:
         wanted = folder / f"{name.replace('/', '-')}.{digest}"
         self.drop_checkpoints(name, keep=wanted)
         return wanted.with_name(f"{wanted.name}.{part}") if part else wanted
+
+    def spent(self, name: str, digest: str) -> float:
+        """Seconds that runs before this one have put into an unfinished stage."""
+        try:
+            return float(self.checkpoint(name, digest, "seconds").read_text())
+        except (OSError, ValueError):
+            return 0.0
+
+    def interrupted(self, name: str, digest: str, seconds: float) -> None:
+        """Note what an unfinished stage has taken so far."""
+        atomic_write(self.checkpoint(name, digest, "seconds"), f"{seconds}\n")
 
     @property
     def teacher_cache(self) -> Path:

@@ -32,6 +32,8 @@ def locate(source: str, key: str, heldout: bool = False) -> Path:
     """The file or folder of a text; a built-in name stands for its training or held-out part, fetched when
     need be. DataError naming `key` when there is none.
     """
+    if not source:
+        raise DataError(f"{key} is ''; allowed: a file or folder of text, or {' or '.join(TEXTS)}")
     path = Path(source)
     if not path.exists() and source in TEXTS:
         return fetch_text(source)[1 if heldout else 0]

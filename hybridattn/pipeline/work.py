@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError, PlanError
+from ..errors import ConfigError, DataError
 from ..recipe import Recipe
 from ..report.numbers import finite, finite_list
 from .job import Job
@@ -170,7 +170,7 @@ def score(job: Job, method: str) -> dict[str, Any]:
     """Layer scores by one method; the full record goes to scores/METHOD.json."""
     from .. import select
 
-    k = softmax_layers(job)
+    k = job.recipe.softmax_layers(job.num_layers)
     (job.out / "scores").mkdir(exist_ok=True)
     options: dict[str, Any] = {}
     if select.takes(method, "train"):
@@ -197,25 +197,13 @@ def score(job: Job, method: str) -> dict[str, Any]:
     }
 
 
-def softmax_layers(job: Job) -> int:
-    """How many layers stay softmax."""
-    part = job.recipe.plan
-    k = part.softmax_layers or int(part.ratio * job.num_layers + 0.5)
-    if not 0 < k < job.num_layers:
-        raise PlanError(
-            f"plan.softmax_layers is {k}; allowed: 1 to {job.num_layers - 1}, as the teacher has "
-            f"{job.num_layers} layers"
-        )
-    return k
-
-
 def plan(job: Job) -> dict[str, Any]:
     """The chosen set, the uniform one and the random ones; each saved to plans/ID.json."""
     from .. import plan as plans
     from ..select import LayerScores
 
-    part, k = job.recipe.plan, softmax_layers(job)
-    scores = LayerScores.load(job.out / "scores" / f"{part.method}.json")
+    part, k = job.recipe.plan, job.recipe.softmax_layers(job.num_layers)
+    scores = LayerScores.load(job.out / "scores" / f"{job.recipe.method}.json")
     sets = {"chosen": plans.make(scores, k=k), "uniform": plans.uniform(job.num_layers, k, scores.mixer)}
     for index in range(part.random_seeds):
         sets[f"random-{index}"] = plans.random(job.num_layers, k, job.recipe.seed + index, scores.mixer)

@@ -7,8 +7,9 @@
     title
     teacher {name, source, weights (what they are, or ""), num_layers, hidden_size, parameters}
     mixer {kind, ..}
-    lengths {train, all: [..]}     evaluation lengths in tokens; `train` is the length distillation saw
-    chosen {method, text, softmax_layers}
+    lengths {train, trained, step, all: [..]}     evaluation lengths in tokens; `train`: the one quoted first;
+                                   trained, step: window of the last training, step 1 or 2
+    chosen {method, text (None: reads none), softmax_layers}
     scores [{method, text, values [L], stderr [L], all_linear_kl, sequences, tokens, seconds, layers [k],
              stability, spearman, shared}]
     additivity None or {all_linear_kl, sum_single_kl, gap}, nats per token

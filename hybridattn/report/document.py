@@ -62,17 +62,23 @@ def _headline(results: dict[str, Any]) -> list[tuple[str, str]]:
 def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
     chosen, total = results["chosen"], results["teacher"]["num_layers"]
     blocks: list[Any] = [Heading("Which layers stay softmax")]
+    scored = bool(chosen["text"])  # else a fixed pattern, which reads none
     blocks.append(
         Paragraph(
-            "A layer's score says how much of the teacher is lost when that layer is linear; a negative one "
-            f"says that the hybrid was better off without its softmax. `{chosen['method']}`, "
-            f"{verdict.score_measures(chosen['method'])}, read on {verdict.text_name(chosen['text'])}, "
-            f"decided by {verdict.rule(chosen['method'])}: softmax stays in "
+            (
+                "A layer's score says how much of the teacher is lost when that layer is linear; a "
+                "negative one says that the hybrid was better off without its softmax. "
+                if scored
+                else ""
+            )
+            + f"`{chosen['method']}`, {verdict.score_measures(chosen['method'])}{verdict.read_on(chosen)}"
+            + (f", decided by {verdict.rule(chosen['method'])}" if scored else "")
+            + ": softmax stays in "
             f"{'layers' if len(chosen['softmax_layers']) > 1 else 'layer'} "
             f"{n.layers(chosen['softmax_layers'])}."
         )
     )
-    rows = [("KL-chosen", "chosen", chosen["softmax_layers"])]
+    rows = [(verdict.LABELS["chosen"], "chosen", chosen["softmax_layers"])]
     rows += [
         (verdict.label(m["id"]), m["id"].split("-")[0], m["softmax_layers"])
         for m in results["models"]
@@ -102,7 +108,7 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
                 [
                     [
                         f"`{s['method']}`",
-                        s["text"],
+                        _plain(s["text"]),
                         _plain(s.get("stability")),
                         _plain(s.get("spearman")),
                         _plain(s.get("shared")),
@@ -133,7 +139,7 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
             )
         )
     if results["scores"]:
-        names = [f"{s['method']}, {s['text']}" for s in results["scores"]]
+        names = [", ".join(filter(None, (s["method"], s["text"]))) for s in results["scores"]]
         values = [
             [str(i) + (" ●" if i in chosen["softmax_layers"] else "")]
             + [n.kl(s["values"][i], s["stderr"][i]) for s in results["scores"]]

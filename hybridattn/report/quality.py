@@ -120,7 +120,7 @@ def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
         ]
         rows.append([_row_label(results, model_id), *kls, *ppl])
     base = verdict.cell(verdict.model(results, "teacher"), "before", length) or {}
-    where = "longer than the windows of step 2" if length > train else "shorter than the windows of step 2"
+    where = verdict.beside_training(results, length)
     return Table(
         ["model", "KL before", "KL after", "perplexity before", "perplexity after"],
         rows,

@@ -12,14 +12,15 @@ from .verdict import (
     BASELINES,
     LABELS,
     MIXERS,
+    beside_training,
     cache_bytes,
     cell,
     comparisons,
     entry,
     evaluation,
+    read_on,
     score_measures,
     stage_shown,
-    text_name,
 )
 
 _COUNT = {2: "two", 3: "three"}
@@ -73,7 +74,7 @@ def _trade(results: dict[str, Any]) -> str:
         far, far_base = cell(chosen, when, context), cell(teacher, "before", context)
         if context > train and far and far_base:
             text.append(
-                f"At {n.count(context)} tokens, longer than the windows of step 2, the KL divergence "
+                f"At {n.count(context)} tokens, {beside_training(results, context)}, the KL divergence "
                 f"is {n.kl(far['kl'])} and perplexity goes from {n.perplexity(far_base['perplexity'])} to "
                 f"{n.perplexity(far['perplexity'])}."
             )
@@ -93,7 +94,7 @@ def _choice(results: dict[str, Any]) -> str:
     text = [
         "**Was the choice of layers worth it?** The layers that stay softmax "
         f"({n.layers(chosen['softmax_layers'])}, counted from 0) were picked by `{chosen['method']}`: "
-        f"{score_measures(chosen['method'])}, read on {text_name(chosen['text'])}. "
+        f"{score_measures(chosen['method'])}{read_on(chosen)}. "
         f"{'After the same distillation' if when == 'after' else 'Before distillation'} the hybrid with "
         f"these layers is {n.kl(chosen_kl)} nats from the teacher"
     ]

@@ -15,7 +15,7 @@ LABELS = {
     "uniform": "uniform",
     "random": "random",
     "diagnostic": "diagnostic",
-    "chosen": "KL-chosen",
+    "chosen": "chosen",
 }
 BASELINES = ("uniform", "random", "diagnostic")  # other choices of as many layers
 MIXERS = {
@@ -160,6 +160,9 @@ def cache_bytes(found: dict[str, Any] | None, context: float) -> float | None:
 
 def score_measures(method: str) -> str:
     """What a scoring method measures of a layer, with its unit."""
+    answers = (
+        "the rise of the answers' negative log-likelihood when this layer alone is linear, in nats per token"
+    )
     beside = "the KL divergence it saves beside the set that the search found, in nats per token"
     return {
         "kl_gate": "the slope of the KL divergence as the layer's gate is moved from softmax to linear, with "
@@ -172,14 +175,36 @@ def score_measures(method: str) -> str:
         "kl_greedy_add": beside,
         "kl_greedy_remove": beside,
         "kl_joint": "its gate at the end of the search, 0 linear to 1 softmax",
-    }.get(method, "its place in a baseline")
+        "mse": "the length of what step 1 left between the outputs of the two mixers, as a share of the "
+        "softmax output's",
+        "perplexity": "the rise of the negative log-likelihood when the layer's attention is silent, in nats "
+        "per token",
+        "smart": "the KL divergence won back when this layer alone of an all-linear model is softmax, in "
+        "nats per token",
+        "uniform": "even distances",
+        "random": "a seeded draw",
+        "first_last": "from both ends inwards",
+    }.get(method, answers)
 
 
 def rule(method: str) -> str:
     """How a method's scores become a set."""
     if method in ("kl_greedy_add", "kl_greedy_remove", "kl_joint"):
         return "the order that its search found"
-    return "its rule for places" if method in ("smart", "uniform") else "its highest scores"
+    return "its rule for places" if method == "smart" else "its highest scores"
+
+
+def read_on(chosen: dict[str, Any]) -> str:
+    """', read on plain text' of the method that chose, '' when it reads none."""
+    return f", read on {text_name(chosen['text'])}" if chosen["text"] else ""
+
+
+def beside_training(results: dict[str, Any], length: int) -> str:
+    """How windows of `length` compare with those of the last training."""
+    trained, step = results["lengths"]["trained"], results["lengths"]["step"]
+    if length == trained:
+        return f"the windows of step {step}"
+    return f"{'longer' if length > trained else 'shorter'} than the windows of step {step}"
 
 
 def text_name(text: str) -> str:
