@@ -383,8 +383,8 @@ def test_nothing_leaks():
     gc.collect()
     tracemalloc.start()
     try:
-        references, size = zip(*(grown() for _ in range(3)), strict=True)
+        references, size = zip(*(grown() for _ in range(8)), strict=True)
     finally:
         tracemalloc.stop()
-    assert references == (0, 0, 0)
+    assert not any(references)
     assert min(size) < 4_000

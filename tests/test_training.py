@@ -283,7 +283,9 @@ def test_gate_scores_are_slopes_and_integrate_to_the_kl(aligned, data):
     assert one.options == {"alpha": [0.5]} and one.per_sequence.shape == (3, 2)
     assert (aligned.gates == 1).all()  # the probe's own gates are untouched
     with pytest.raises(ConfigError, match=r"alpha is 1\.0"):
-        select.score(aligned, some, alpha=1.0)
+        select.score(aligned, some, "kl_gate", alpha=1.0)
+    with pytest.raises(ConfigError, match="options of kl_replace is 'alpha'; allowed: none"):
+        select.score(aligned, some, "kl_replace", alpha=0.25)
 
 
 def test_scores_to_plan_to_hybrid(aligned, data, tmp_path):

@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> None:
             probe,
             data,
             args.method,
-            alpha=args.alpha or 0.5,
+            alpha=args.alpha,
             seed=args.seed,
             k=args.layers,
             progress=not args.quiet,

@@ -70,7 +70,7 @@ def score(
     data: TokenData | None,
     method: str = "kl_replace",
     *,
-    alpha: float | Sequence[float] = 0.5,
+    alpha: float | Sequence[float] | None = None,
     seed: int = 0,
     k: int | None = None,
     progress: bool = True,
@@ -79,9 +79,9 @@ def score(
     """Score every layer of `probe` (both mixers in every layer, as `radlads.align` returns it) on
     `data`'s windows, any text: plain, recall prompts, a mix; `data.weights` say which tokens count.
 
-    method: a key of SELECTORS. alpha: for kl_gate, the gate of all layers (0 linear, 1 softmax) at which
-    the slope is taken; several are averaged, and (0, .25, .5, .75) integrates the KL along the way. At 1
-    the slope is zero: refused. seed: for random, diagnostics and kl_restore_distilled. k: for searches
+    method: a key of SELECTORS. alpha: of kl_gate (default .5), the gate of all layers (0 linear, 1 softmax) at
+    which the slope is taken; several are averaged, and (0, .25, .5, .75) integrates the KL along the way.
+    At 1 the slope is zero: refused. seed: for random, diagnostics and kl_restore_distilled. k: for searches
     and kl_restore_distilled, the size of the set (default: a quarter of the layers). options: a method's
     own, see its function: `swaps` of the greedy searches, `steps` and `lr` of kl_joint, `relative` of
     mse, `train`, `steps`, `folder`, `shard` and more of kl_restore_distilled. The probe's gates and
@@ -93,7 +93,9 @@ def score(
     layers = len(probe.layers)
     linear = linear_mixer(probe)
     started = time.monotonic()
-    known = {"alpha": alpha, "seed": seed, "k": k}
+    known = {"seed": seed, "k": k}
+    if alpha is not None:  # no other method may seem to take it
+        options["alpha"] = alpha
     if method in _FIXED:
         function = _FIXED[method][1]
         settings = function(layers, **_chosen(method, function, known, options))
