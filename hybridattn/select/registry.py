@@ -79,8 +79,8 @@ def score(
     """Score every layer of `probe` (both mixers in every layer, as `radlads.align` returns it) on
     `data`'s windows, any text: plain, recall prompts, a mix; `data.weights` say which tokens count.
 
-    method: a key of SELECTORS. alpha: of kl_gate (default .5), the gate of all layers (0 linear, 1 softmax) at
-    which the slope is taken; several are averaged, and (0, .25, .5, .75) integrates the KL along the way.
+    method: a key of SELECTORS. alpha: of kl_gate (default .5), the gate of all layers (0 linear, 1 softmax)
+    at which the slope is taken; several are averaged, and (0, .25, .5, .75) integrates the KL along the way.
     At 1 the slope is zero: refused. seed: for random, diagnostics and kl_restore_distilled. k: for searches
     and kl_restore_distilled, the size of the set (default: a quarter of the layers). options: a method's
     own, see its function: `swaps` of the greedy searches, `steps` and `lr` of kl_joint, `relative` of
