@@ -515,13 +515,22 @@ def test_a_signal_keeps_what_was_done(folder, tmp_path, name):
     out = tmp_path / "out"
     long = [str(a) for a in distillation(folder, out, "--tokens", 20_000_000)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-m", "hybridattn.cli", *long], env=environment,
-                          stderr=subprocess.PIPE, text=True) as run:  # fmt: skip
-        saved, deadline = tmp_path / "out.checkpoint" / "checkpoint.safetensors", time.monotonic() + 60
-        while not saved.exists() and time.monotonic() < deadline:  # its 300,000 steps take far longer
-            time.sleep(0.05)
-        run.send_signal(getattr(signal, name))
-        error = run.communicate(timeout=60)[1]
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored, and the command respects that
+    try:
+        run = subprocess.Popen([sys.executable, "-m", "hybridattn.cli", *long], env=environment,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    finally:
+        signal.signal(number, before)
+    with run:
+        try:
+            saved, deadline = tmp_path / "out.checkpoint" / "checkpoint.safetensors", time.monotonic() + 60
+            while not saved.exists() and time.monotonic() < deadline:  # its 300,000 steps take far longer
+                time.sleep(0.05)
+            run.send_signal(number)
+            error = run.communicate(timeout=60)[1]
+        finally:
+            run.kill()
     assert run.returncode == 130 and "stopped; what was finished is kept" in error
     assert checkpoint.load(saved).position["step"] >= 100
     assert not (tmp_path / "out.lock").exists()
