@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
         try:
             result = stage.run(job)
         except BaseException:
-            job.store.interrupted(stage.name, digest, time.perf_counter() - start)
+            with suppress(OSError):  # a full disk must not hide why the stage ended
+                job.store.interrupted(stage.name, digest, time.perf_counter() - start)
             raise
         record = job.store.save(stage.name, digest, time.perf_counter() - start, result)
         if label:
