@@ -89,7 +89,10 @@ def test_help_is_quick_and_loads_nothing_heavy():
             (["evaluate", "m", f"--{kind}", ""], 2, f"--{kind} is ''; allowed: ")
             for kind in ("text", "glue", "squad")
         ),
-        (["evaluate", "m", "--glue", "RTE", "--seed", "-1"], 2, "'-1' is not a whole number from 0 on"),
+        *(
+            (["evaluate", "m", *kind, "--seed", "-1"], 2, "'-1' is not a whole number from 0 on")
+            for kind in (["--glue", "RTE", "--data", "d"], ["--squad", "no.json"])
+        ),
         (["generate", "m", "a", "--seed", "-1"], 2, "'-1' is not a whole number from 0 on"),
         (["evaluate", "m", "--glue", "COLT"], 2, "--glue is 'COLT'; allowed: CoLA, SST-2"),
         (["evaluate", "m", "--glue", "RTE"], 2, "--data is needed for RTE"),

@@ -21,6 +21,7 @@ from ..config import refuse
 from ..data import slices
 from ..elastic import gates_for, switched
 from ..errors import DataError, HybridAttnError
+from ..evaluate import final_hidden
 
 if TYPE_CHECKING:
     from ..data import TokenData
@@ -101,10 +102,8 @@ class Task:
     @cached_property
     def teacher_hidden(self) -> npt.NDArray[np.float32]:
         """float32 [n, D]: the teacher's final hidden states on the text, computed once."""
-        out = np.zeros((len(self.data.tokens), self.probe.config["hidden_size"]), np.float32)
         with self.teacher() as teacher:
-            for part in self.parts:
-                teacher.forward_windows(self.data.tokens, part, out, self.data.segments)
+            out = final_hidden(teacher, self.data)
         self.extra += self.layers * self.data.num_tokens
         return out
 
@@ -149,8 +148,9 @@ class Task:
             self.scorer.kl(data.tokens, part, gates, self.teacher_hidden, data.weights, data.segments)
             for part in self.parts
         ]
-        self._finite(np.concatenate(found)[None], "these gates", [None])
-        return np.concatenate(found)
+        kl = np.concatenate(found)
+        self._finite(kl[None], "these gates", [None])
+        return kl
 
     def gradient(self, gates: Gates) -> tuple[Floats, Floats]:
         """(KL [m], its slope by every gate [num_layers, m])."""
