@@ -3,7 +3,7 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc)
 export PYTHON
 BIN := .venv/bin
-SETUP := pyproject.toml setup.py tests/setup.sh csrc/find_blis.py
+SETUP := pyproject.toml setup.py tests/setup.sh find_blis.py
 CORE := setup.py $(shell find csrc -name '*.[ch]')
 
 .PHONY: help demo test ctest lint lint-ruff lint-mypy lint-stubs lint-c format bench clean

@@ -2,7 +2,7 @@
 
 Environment switches:
 
-    HYBRIDATTN_BLIS_PREFIX=DIR                  take BLIS from DIR (see csrc/find_blis.py)
+    HYBRIDATTN_BLIS_PREFIX=DIR                  take BLIS from DIR (see find_blis.py)
     HYBRIDATTN_WERROR=1                         warnings are errors (CI)
     HYBRIDATTN_SANITIZE=address,undefined       or thread: build for that sanitizer
     HYBRIDATTN_COVERAGE=1                       gcov counters
@@ -26,8 +26,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "csrc"))
-from find_blis import BlisNotFound, compiler, find  # noqa: E402
+sys.path.insert(0, str(ROOT))  # an isolated build does not look beside setup.py
+from find_blis import BlisNotFound, NoCompiler, compiler, find  # noqa: E402
 
 os.environ.setdefault("CC", shlex.join(compiler()))  # one compiler finds BLIS and builds
 
@@ -129,7 +129,7 @@ class BuildCore(build_ext):
     def find_blis():
         try:
             return find()
-        except BlisNotFound as error:
+        except (NoCompiler, BlisNotFound) as error:
             sys.exit(f"\nerror: {error}\n")
 
     @staticmethod
@@ -146,7 +146,7 @@ def files(pattern: str) -> list[str]:
 core = Extension(
     "hybridattn._core",
     sources=[name for name in files("*.c") if not re.search(r"\.inc\.c$", name)],
-    depends=[*files("*.h"), *files("*.inc.c"), "csrc/find_blis.py"],
+    depends=[*files("*.h"), *files("*.inc.c"), "find_blis.py"],
     include_dirs=["csrc"],
 )
 

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "csrc"))
+sys.path.insert(0, str(HERE.parent))
 
 
 class Probe:

@@ -47,7 +47,7 @@ look_for_missing() {
         ${CC:-gcc} -fopenmp -x c - -o /dev/null 2>/dev/null; then
         missing+=(gcc libc6-dev)
     fi
-    "$PYTHON" csrc/find_blis.py >/dev/null 2>&1 || missing+=(libblis-openmp-dev)
+    "$PYTHON" find_blis.py >/dev/null 2>&1 || missing+=(libblis-openmp-dev)
 }
 
 system_packages() {
@@ -55,7 +55,7 @@ system_packages() {
     if [ ${#missing[@]} != 0 ]; then
         install_packages "${missing[@]}"
         look_for_missing
-        "$PYTHON" csrc/find_blis.py >/dev/null || exit 1
+        "$PYTHON" find_blis.py >/dev/null || exit 1
         [ ${#missing[@]} = 0 ] || die "$PYTHON and ${CC:-gcc} still lack: ${missing[*]}. Try PYTHON=/usr/bin/python3"
     fi
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "csrc"))
+sys.path.insert(0, str(ROOT))
 import find_blis  # noqa: E402
 
 
@@ -41,16 +41,49 @@ def test_another_compiler_will_do(bare, monkeypatch):
     assert find_blis.compiler() == ["ccache", "mycc"]
 
 
+def ask(cc, **more):
+    """What find_blis.py says when CC is `cc`: exit status and message."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "find_blis.py")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CC": cc, **more},
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("prefix", [None, "/nonexistent"])
+def test_a_missing_compiler_is_not_taken_for_a_missing_blis(prefix):
+    more = {"HYBRIDATTN_BLIS_PREFIX": prefix} if prefix else {}
+    status, said = ask("/nonexistent/cc", **more)
+    assert status == 1
+    assert said.startswith("The C compiler /nonexistent/cc was not found") and "BLIS" not in said
+    assert "gcc" in said and "CC=" in said
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path):
+    program(tmp_path / "cc", "echo 'cc: cannot find -lgomp' >&2; exit 1")
+    status, said = ask(str(tmp_path / "cc"))
+    assert status == 1 and "cc: cannot find -lgomp" in said and "BLIS" not in said
+
+
+def test_a_wrong_prefix_is_named():
+    if shutil.which(find_blis.compiler()[0]) is None:
+        pytest.skip("needs a C compiler")
+    status, said = ask(" ".join(find_blis.compiler()), HYBRIDATTN_BLIS_PREFIX="/nonexistent")
+    assert status == 1 and said.startswith("HYBRIDATTN_BLIS_PREFIX=/nonexistent: no BLIS there that links")
+
+
 @pytest.fixture
 def project(tmp_path):
     """setup.sh in a folder of its own with stand-ins: BLIS is there, python makes a .venv with its pip."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("setup.sh needs bash")
-    for name in ("tests", "csrc", "bin"):
+    for name in ("tests", "bin"):
         (tmp_path / name).mkdir()
     shutil.copy(ROOT / "tests" / "setup.sh", tmp_path / "tests")
-    (tmp_path / "csrc" / "find_blis.py").write_text("")
+    (tmp_path / "find_blis.py").write_text("")
     program(tmp_path / "bin" / "gcc", "exit 0")
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "Python.h").touch()

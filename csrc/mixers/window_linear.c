@@ -7,32 +7,13 @@
  * (near_i + lambda_i far_i) / (1 + lambda_i den_i): the tiled softmax and the chunked linear attention run as they are.
  * In a bidirectional model the window reaches as far to the right as to the left, and far tokens lie on both sides of it.
  * Option rope_features: phi sees rotated q and k. */
-#include "mixers/window_linear.h"
+#include "mixers/window_linear_state.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "core/thread.h"
 #include "kernels/kernels.h"
-
-ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
-{
-    const ha_config *c = mixer->config;
-    const ha_feature map = (ha_feature)mixer->option[OPTION_FEATURE];
-    return (ha_window_layout){.heads = c->num_heads,
-                              .kv_heads = c->num_kv_heads,
-                              .dim = c->head_dim,
-                              .q = c->num_heads * c->head_dim,
-                              .kv = c->num_kv_heads * c->head_dim,
-                              .width = (c->num_heads + 2 * c->num_kv_heads) * c->head_dim,
-                              .feature = ha_feature_width(map, c->head_dim),
-                              .map = map,
-                              .window = mixer->option[OPTION_WINDOW],
-                              .sinks = mixer->option[OPTION_SINKS],
-                              .rope_features = mixer->option[OPTION_ROPE_FEATURES],
-                              .bidirectional = c->bidirectional,
-                              .scale = 1.0f / sqrtf((float)c->head_dim)};
-}
 
 typedef struct {
     float *qkv, *fq, *fk, *near, *far, *den, *lse, *max, *raw, *states; /* raw: what ha_project_in keeps */

@@ -1,11 +1,32 @@
-/* Decode state of window_linear, of fixed size: a ring of stored tokens (ring.h), and floats:
+/* The layout of window_linear, and its decode state. The state has a fixed size: a ring of stored tokens (ring.h), and floats:
  *     [window][kv_heads, feature]  features of the ring's keys
  *     [kv_heads][feature, dim + 1] sums over the keys that have left the window */
+#include "mixers/window_linear_state.h"
+
+#include <math.h>
 #include <string.h>
 
 #include "kernels/kernels.h"
 #include "mixers/ring.h"
-#include "mixers/window_linear.h"
+
+ha_window_layout ha_window_layout_of(const ha_mixer *mixer)
+{
+    const ha_config *c = mixer->config;
+    const ha_feature map = (ha_feature)mixer->option[OPTION_FEATURE];
+    return (ha_window_layout){.heads = c->num_heads,
+                              .kv_heads = c->num_kv_heads,
+                              .dim = c->head_dim,
+                              .q = c->num_heads * c->head_dim,
+                              .kv = c->num_kv_heads * c->head_dim,
+                              .width = (c->num_heads + 2 * c->num_kv_heads) * c->head_dim,
+                              .feature = ha_feature_width(map, c->head_dim),
+                              .map = map,
+                              .window = mixer->option[OPTION_WINDOW],
+                              .sinks = mixer->option[OPTION_SINKS],
+                              .rope_features = mixer->option[OPTION_ROPE_FEATURES],
+                              .bidirectional = c->bidirectional,
+                              .scale = 1.0f / sqrtf((float)c->head_dim)};
+}
 
 ha_state_shape ha_window_state(const ha_mixer *mixer)
 {

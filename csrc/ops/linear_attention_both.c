@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/thread.h"
+#include "ops/linear_attention_causal.h"
 
 enum { C = HA_CHUNK, PIECE = 8 * C /* rows that one task sums */ };
 
@@ -204,8 +205,8 @@ ha_status ha_linear_mirrored_forward(const ha_linear_attention *a, const ha_batc
         keys[s] = m.e + (ptrdiff_t)m.batch.offset[s] * m.we;
         values[s] = m.v + (ptrdiff_t)m.batch.offset[s] * m.wv;
     }
-    HA_TRY(ha_linear_attention_forward(&m.a, &m.batch, m.f, m.wf, keys, m.we, values, m.wv, NULL, sums, m.wn, mass,
-                                       states, work));
+    HA_TRY(ha_linear_causal_forward(&m.a, &m.batch, m.f, m.wf, keys, m.we, values, m.wv, NULL, sums, m.wn, mass, states,
+                                    work));
     ha_fold(rows, m.wn, sums, num, ldn);
     ha_fold(rows, a->heads, mass, den, a->heads);
     ha_arena_release(work, mark);
@@ -231,8 +232,8 @@ ha_status ha_linear_mirrored_backward(const ha_linear_attention *a, const ha_bat
     ha_mirror(rows, m.wv, v, ldv, m.v);
     ha_mirror(rows, m.wn, dnum, lddn, dsums);
     ha_mirror(rows, a->heads, dden, a->heads, dmass);
-    HA_TRY(ha_linear_attention_backward(&m.a, &m.batch, m.f, m.wf, m.e, m.we, m.v, m.wv, states, dsums, m.wn, dmass,
-                                        d.f, m.wf, d.e, m.we, d.v, m.wv, work));
+    HA_TRY(ha_linear_causal_backward(&m.a, &m.batch, m.f, m.wf, m.e, m.we, m.v, m.wv, states, dsums, m.wn, dmass, d.f,
+                                     m.wf, d.e, m.we, d.v, m.wv, work));
     ha_fold(rows, m.wf, d.f, df, lddf);
     ha_fold(rows, m.we, d.e, de, ldde);
     ha_fold(rows, m.wv, d.v, dv, lddv);

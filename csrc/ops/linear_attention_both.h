@@ -2,21 +2,7 @@
 #ifndef HA_OPS_LINEAR_ATTENTION_BOTH_H
 #define HA_OPS_LINEAR_ATTENTION_BOTH_H
 
-#include "kernels/kernels.h"
 #include "ops/ops.h"
-
-/* Floats of S [features, dim] and z [features] of one key head. */
-static inline size_t ha_sum_size(const ha_linear_attention *a)
-{
-    return (size_t)a->features * (size_t)(a->dim + 1);
-}
-
-/* state [features, dim] += e^T v over n <= HA_CHUNK rows */
-static inline void ha_add_outer(const ha_linear_attention *a, int n, const float *e, ptrdiff_t lde, const float *v,
-                                ptrdiff_t ldv, float *state)
-{
-    ha_kernels_get()->gemm(a->features, a->dim, n, 1.0f, e, 1, lde, v, ldv, 1, state, a->dim);
-}
 
 /* All keys of the sequence: sums [n_seq, kv_heads, features, dim + 1] is kept for the backward pass. */
 ha_status ha_linear_all_forward(const ha_linear_attention *a, const ha_batch *batch, const float *f, ptrdiff_t ldf,

@@ -1,6 +1,6 @@
-/* Pieces of the window_linear mixer: its layout, and the decode state that window_linear_state.c keeps. */
-#ifndef HA_MIXERS_WINDOW_LINEAR_H
-#define HA_MIXERS_WINDOW_LINEAR_H
+/* The layout of the window_linear mixer, and its decode state. */
+#ifndef HA_MIXERS_WINDOW_LINEAR_STATE_H
+#define HA_MIXERS_WINDOW_LINEAR_STATE_H
 
 #include "mixers/feature_map.h"
 #include "mixers/projections.h"

@@ -3,12 +3,12 @@
 
 Order: the environment variable HYBRIDATTN_BLIS_PREFIX, then `pkg-config blis`, then a compile-and-link
 probe of <blis.h> with -lblis (Debian ships no .pc file). Every candidate has to link into a shared
-object, the static archive is tried before the shared library. Used by setup.py, tests/setup.sh and
-tests/c/Makefile.
+object, the static archive is tried before the shared library. Used by setup.py, tests/setup.sh,
+tests/c/Makefile and benchmarks/machine.py.
 
-    python3 csrc/find_blis.py              prints where BLIS comes from
-    python3 csrc/find_blis.py --cflags     prints the compiler flags
-    python3 csrc/find_blis.py --libs       prints the linker flags
+    python3 find_blis.py              prints where BLIS comes from
+    python3 find_blis.py --cflags     prints the compiler flags
+    python3 find_blis.py --libs       prints the linker flags
 """
 
 from __future__ import annotations
@@ -42,8 +42,20 @@ void probe(rntm_t *r, float *x, inc_t n)
 """
 
 
+NO_COMPILER = """{what}
+Install a C compiler with OpenMP,
+
+    sudo apt-get update && sudo apt-get install gcc libc6-dev
+
+(Fedora: sudo dnf install gcc), or name another one: CC=COMPILER."""
+
+
 class BlisNotFound(Exception):
     """No usable BLIS; the message says what to do."""
+
+
+class NoCompiler(Exception):
+    """No C compiler that builds a shared object; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,28 +78,35 @@ def compiler() -> list[str]:
     return next((command for command in candidates if shutil.which(command[0])), candidates[0])
 
 
-def links(candidate: Blis) -> bool:
-    """True when a shared object that calls BLIS compiles and links with nothing undefined."""
+def link(text: str, cflags: tuple[str, ...], libs: tuple[str, ...]) -> str | None:
+    """What stands in the way of a shared object from C text, with nothing undefined; None when it links."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
-        source.write_text(PROBE)
-        command = [
-            *compiler(),
-            "-w",
-            "-fPIC",
-            "-shared",
-            "-Wl,-z,defs",
-            "-fopenmp",
-            *candidate.cflags,
-            str(source),
-            "-o",
-            str(Path(folder, "probe.so")),
-            *candidate.libs,
-        ]
+        source.write_text(text)
+        options = ["-w", "-fPIC", "-shared", "-Wl,-z,defs", "-fopenmp", *cflags]
+        command = [*compiler(), *options, str(source), "-o", str(Path(folder, "probe.so")), *libs]
         try:
-            return subprocess.run(command, capture_output=True).returncode == 0
-        except OSError:
-            return False
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        except OSError as error:
+            return str(error)
+        return None if done.returncode == 0 else done.stderr.strip() or f"exit status {done.returncode}"
+
+
+def links(candidate: Blis) -> bool:
+    """True when a shared object that calls BLIS compiles and links with nothing undefined."""
+    return link(PROBE, candidate.cflags, candidate.libs) is None
+
+
+def check_compiler() -> None:
+    """Raises NoCompiler when not even a shared object without BLIS can be built."""
+    command = compiler()
+    if shutil.which(command[0]) is None:
+        tried = "" if os.environ.get("CC") else ", nor gcc, cc or clang"
+        raise NoCompiler(NO_COMPILER.format(what=f"The C compiler {command[0]} was not found{tried}."))
+    fault = link("int probe;\n", (), ())
+    if fault:
+        what = f"The C compiler {shlex.join(command)} cannot build a shared object with OpenMP:\n{fault}"
+        raise NoCompiler(NO_COMPILER.format(what=what))
 
 
 def in_folder(lib: Path, cflags: tuple[str, ...], how: str) -> Iterator[Blis]:
@@ -135,10 +154,7 @@ def from_probe() -> Iterator[Blis]:
     folders = [Path(f"/usr/lib/{triplet}/blis-openmp")] if triplet else []
     for cflags in includes:
         asked = [*compiler(), "-print-file-name=libblis.a"]
-        try:
-            found = Path(subprocess.run(asked, capture_output=True, text=True).stdout.strip())
-        except OSError:
-            return  # no compiler: nothing can be probed
+        found = Path(subprocess.run(asked, capture_output=True, text=True).stdout.strip())
         if found.is_absolute():
             archive = Path(os.path.normpath(found))
             yield Blis(cflags, (str(archive), "-lm", "-lpthread"), f"probe: {archive} (static)")
@@ -149,7 +165,12 @@ def from_probe() -> Iterator[Blis]:
 
 
 def find() -> Blis:
-    """The first candidate that links. Raises BlisNotFound with the command that cures it."""
+    """The first candidate that links.
+
+    Raises NoCompiler when nothing can be compiled at all, and BlisNotFound; each message has the command that
+    cures it.
+    """
+    check_compiler()
     prefix = os.environ.get("HYBRIDATTN_BLIS_PREFIX")
     if prefix:
         for candidate in from_prefix(Path(prefix)):
@@ -169,7 +190,7 @@ def find() -> Blis:
 def main() -> int:
     try:
         blis = find()
-    except BlisNotFound as error:
+    except (NoCompiler, BlisNotFound) as error:
         print(error, file=sys.stderr)
         return 1
     option = sys.argv[1] if len(sys.argv) > 1 else "--source"
