@@ -7,9 +7,14 @@
 #include <blis.h>
 #pragma GCC diagnostic pop
 
-/* Up to FEW rows BLIS's path without packing is up to 3 times faster, but its bits depend on how threads cut the matrix:
- * there the cut is ours, fixed, and every piece is a product of one thread. Above, packing is as fast or faster. */
-enum { FEW = 96, COLUMNS = 96 };
+/* Every call of BLIS runs on one thread: its own barriers spin without giving way, which costs whole time slices where
+ * threads outnumber free cores. The cut over threads is ours, by the shape alone, and whoever is free takes the next
+ * piece. Pieces are whole numbers of register blocks and k is never cut here, so no bit depends on the cut.
+ *
+ * Up to FEW rows BLIS's path without packing is up to 3 times faster. Above, each piece packs its own part of A and B: a
+ * number that is packed is used for as many sums as the piece is long on the other side, hence pieces as large as
+ * balance allows. */
+enum { FEW = 96, COLUMNS = 96, BLOCK = 96, ROW_PIECE = 512, COLUMN_PIECE = 1024 };
 
 /* BLIS cuts k into blocks of KC and crosses C once for each: 576 = 256 + 256 + 64 wastes the third. Here the blocks are
  * about equal, up to 5/4 of KC (a panel of B then still fits in L1): 576 = 288 + 288. It depends on k alone. */
@@ -32,18 +37,25 @@ static void even_depth(ptrdiff_t k, cntx_t *context)
 
 static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
                     const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc,
-                    int threads)
+                    int packed)
 {
     rntm_t runtime;
     bli_rntm_init(&runtime);
-    bli_rntm_set_num_threads(threads, &runtime);
+    bli_rntm_set_num_threads(1, &runtime);
     cntx_t context;
-    if (m > FEW) {
+    if (packed) {
         bli_rntm_disable_l3_sup(&runtime);
         even_depth(k, &context);
     }
     bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &alpha, (float *)a, rsa, csa, (float *)b, rsb, csb,
-                 &beta, c, rsc, csc, m > FEW ? &context : NULL, &runtime);
+                 &beta, c, rsc, csc, packed ? &context : NULL, &runtime);
+}
+
+/* n cut into equal pieces of at most `most`, of whole blocks. */
+static ptrdiff_t piece_of(ptrdiff_t n, ptrdiff_t most)
+{
+    ptrdiff_t pieces = (n + most - 1) / most, blocks = (n + BLOCK - 1) / BLOCK;
+    return (blocks + pieces - 1) / pieces * BLOCK;
 }
 
 void ha_gemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
@@ -51,15 +63,15 @@ void ha_gemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a,
 {
     if (m <= 0 || n <= 0)
         return;
-    if (m > FEW) {
-        product(m, n, k, alpha, a, rsa, csa, b, rsb, csb, beta, c, rsc, csc, ha_threads());
-        return;
-    }
-    ptrdiff_t blocks = (n + COLUMNS - 1) / COLUMNS;
-#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (blocks > 1)
-    for (ptrdiff_t i = 0; i < blocks; i++) {
-        ptrdiff_t from = i * COLUMNS, width = n - from < COLUMNS ? n - from : COLUMNS;
-        product(m, width, k, alpha, a, rsa, csa, b + from * csb, rsb, csb, beta, c + from * csc, rsc, csc, 1);
+    const int packed = m > FEW;
+    const ptrdiff_t tall = packed ? piece_of(m, ROW_PIECE) : m, wide = packed ? piece_of(n, COLUMN_PIECE) : COLUMNS;
+    const ptrdiff_t down = (m + tall - 1) / tall, pieces = down * ((n + wide - 1) / wide);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads()) if (pieces > 1)
+    for (ptrdiff_t i = 0; i < pieces; i++) {
+        const ptrdiff_t row = i % down * tall, column = i / down * wide;
+        const ptrdiff_t rows = m - row < tall ? m - row : tall, columns = n - column < wide ? n - column : wide;
+        product(rows, columns, k, alpha, a + row * rsa, rsa, csa, b + column * csb, rsb, csb, beta,
+                c + row * rsc + column * csc, rsc, csc, packed);
     }
 }
 
@@ -67,7 +79,7 @@ void ha_gemm_alone(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const flo
                    const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc)
 {
     if (m > 0 && n > 0)
-        product(m, n, k, alpha, a, rsa, csa, b, rsb, csb, beta, c, rsc, csc, 1);
+        product(m, n, k, alpha, a, rsa, csa, b, rsb, csb, beta, c, rsc, csc, m > FEW);
 }
 
 const char *ha_blas_version(void)
