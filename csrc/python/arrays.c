@@ -1,19 +1,5 @@
-/* Arguments: statuses to exceptions, objects to arrays, signals to interrupts. */
-#include "python/module.h"
-
-PyObject *ha_raise(ha_status status)
-{
-    switch (status) {
-    case HA_NO_MEMORY:
-        return PyErr_Format(PyExc_MemoryError, "%s", ha_error_message());
-    case HA_INTERRUPTED:
-        if (!PyErr_Occurred())
-            PyErr_SetNone(PyExc_KeyboardInterrupt);
-        return NULL;
-    default:
-        return PyErr_Format(PyExc_ValueError, "%s", ha_error_message());
-    }
-}
+/* Objects to arrays and tuples, with errors that name the argument. */
+#include "python/arrays.h"
 
 static const char *type_name(int type)
 {
@@ -105,13 +91,4 @@ PyObject *ha_tuple_arg(PyObject *object, const char *name, const char *what)
     if (PySequence_Check(object))
         return PySequence_Tuple(object);
     return PyErr_Format(PyExc_TypeError, "%s must be %s", name, what);
-}
-
-int ha_poll_signals(void *arg)
-{
-    (void)arg;
-    PyGILState_STATE gil = PyGILState_Ensure();
-    int raised = PyErr_CheckSignals();
-    PyGILState_Release(gil);
-    return raised;
 }

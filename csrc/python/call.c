@@ -1,5 +1,8 @@
 #include "python/call.h"
 
+#include "python/arrays.h"
+#include "python/raise.h"
+
 #include <limits.h>
 #include <stdatomic.h>
 

@@ -7,7 +7,10 @@
 #define HA_PYTHON_CALL_H
 
 #include "core/activation.h"
-#include "python/module.h"
+#include "core/arena.h"
+#include "core/batch.h"
+#include "core/status.h"
+#include "python/api.h"
 
 enum { HA_CALL_ARRAYS = 24, HA_CALL_RESULTS = 9 };
 

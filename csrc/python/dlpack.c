@@ -3,7 +3,9 @@
  * The structures are those of the public specification, https://dmlc.github.io/dlpack/latest/c_api.html: the
  * unversioned one that everybody takes, and the versioned one that can say "read-only". A capsule is renamed when it is
  * consumed; one that nobody consumed frees what it holds. */
-#include "python/tensor.h"
+#include "python/dlpack.h"
+
+#include "python/tensor_memory.h"
 
 typedef struct {
     int32_t type, id;

@@ -1,6 +1,7 @@
 /* One callback of a Python mixer: arrays out, results back. */
-#include "python/external_mixer.h"
-#include "python/objects.h"
+#include "python/external_call.h"
+
+#include "python/model_lock.h"
 
 ha_callback ha_callback_begin(const ha_mixer *mixer)
 {

@@ -1,6 +1,8 @@
 /* The passes of a Python mixer. */
 #include "python/external_mixer.h"
 
+#include "python/external_call.h"
+
 static PyObject *lengths_of(const ha_batch *batch)
 {
     npy_intp n = batch->n_seq;

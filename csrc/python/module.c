@@ -6,9 +6,16 @@
  *     show_config(), mixers(), register_mixer(), set_num_threads(n), get_num_threads()
  */
 #define HA_IMPORTS_NUMPY
-#include "python/external_mixer.h"
+#include "python/cache.h"
+#include "python/distiller.h"
+#include "python/external_register.h"
+#include "python/model.h"
+#include "python/ops.h"
+#include "python/reference.h"
+#include "python/scorer.h"
+#include "python/state.h"
 #include "python/stored.h"
-
+#include "python/tensor.h"
 #include "core/blas.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
@@ -20,12 +27,6 @@
 #ifndef HA_VERSION
 #define HA_VERSION "unknown"
 #endif
-
-module_state *ha_state_of(PyTypeObject *type)
-{
-    PyObject *module = PyType_GetModuleByDef(type, &ha_module);
-    return module ? PyModule_GetState(module) : NULL;
-}
 
 static PyObject *show_config(PyObject *module, PyObject *unused)
 {
@@ -138,28 +139,6 @@ static int execute(PyObject *module)
     return 0;
 }
 
-static int traverse(PyObject *module, visitproc visit, void *arg)
-{
-    module_state *state = PyModule_GetState(module);
-    Py_VISIT(state->tensor);
-    Py_VISIT(state->model);
-    Py_VISIT(state->cache);
-    Py_VISIT(state->scorer);
-    Py_VISIT(state->distiller);
-    return 0;
-}
-
-static int clear(PyObject *module)
-{
-    module_state *state = PyModule_GetState(module);
-    Py_CLEAR(state->tensor);
-    Py_CLEAR(state->model);
-    Py_CLEAR(state->cache);
-    Py_CLEAR(state->scorer);
-    Py_CLEAR(state->distiller);
-    return 0;
-}
-
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, execute},
 #ifdef Py_mod_multiple_interpreters
@@ -168,18 +147,7 @@ static PyModuleDef_Slot slots[] = {
     {0, NULL},
 };
 
-struct PyModuleDef ha_module = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "hybridattn._core",
-    .m_doc = "Tensors, attention kernels, KL layer scoring and distillation in C.",
-    .m_size = sizeof(module_state),
-    .m_methods = methods,
-    .m_slots = slots,
-    .m_traverse = traverse,
-    .m_clear = clear,
-};
-
 PyMODINIT_FUNC PyInit__core(void)
 {
-    return PyModuleDef_Init(&ha_module);
+    return ha_state_define(methods, slots);
 }

@@ -14,6 +14,9 @@ extern PyMethodDef ha_ops_pool[];             /* ops_pool.c: pool */
 extern PyMethodDef ha_ops_losses[];           /* ops_losses.c: cross_entropy, kl_divergence, align_loss, adamw */
 extern PyMethodDef ha_ops_task[];             /* ops_task.c: pool_sequences and the losses of tasks */
 
+/* The sub-module `ops`. */
+int ha_add_ops(PyObject *module);
+
 /* What both of the last two take: a ha_pool_kind by name, and targets [S], each within its piece. */
 int ha_call_pool(ha_call *call, const char *name);
 const int32_t *ha_call_piece_targets(ha_call *call, PyObject *object, const ha_batch *batch);

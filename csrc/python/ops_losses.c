@@ -1,5 +1,6 @@
 /* ops with a loss per token, fused with the LM head where there is one, and the optimizer step. */
 #include "python/ops.h"
+#include "python/raise.h"
 
 #include "ops/ops.h"
 

@@ -1,6 +1,6 @@
 /* ops that treat every row (token) on its own: linear, stored_linear, rope, swiglu, embed, feature_map. */
 #include "python/ops.h"
-#include "python/stored.h"
+#include "python/dtype_arg.h"
 
 #include <limits.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* hybridattn._core.reference: the naive twins of ops in float64, forward only. For tests. */
 #include "python/reference.h"
-#include "python/stored.h"
+
+#include "python/dtype_arg.h"
 
 #include <limits.h>
 #include <math.h>

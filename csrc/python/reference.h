@@ -8,6 +8,9 @@
 extern PyMethodDef ha_reference_mixers[]; /* reference_mixers.c: whole mixers between their projections */
 extern PyMethodDef ha_reference_task[];   /* reference_task.c: the twins of ops_task.c */
 
+/* The sub-module `reference`. */
+int ha_add_reference(PyObject *module);
+
 static inline void ha_require_groups(ha_call *call)
 {
     ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0,

@@ -1,5 +1,10 @@
 /* class KLScorer: kl, evaluate, flip, gate_gradient, alignment on windows of a token stream. */
-#include "python/objects.h"
+#include "python/scorer.h"
+
+#include "python/arrays.h"
+#include "python/model_lock.h"
+#include "python/raise.h"
+#include "python/windows_arg.h"
 
 typedef struct {
     PyObject_HEAD model_object *model, *teacher;

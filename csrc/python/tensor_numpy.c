@@ -1,5 +1,7 @@
 /* Tensor and NumPy: numpy(), __array__ and from_numpy, all over the same memory. */
-#include "python/tensor.h"
+#include "python/tensor_numpy.h"
+
+#include "python/tensor_memory.h"
 
 #include <string.h>
 

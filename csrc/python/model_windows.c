@@ -1,5 +1,10 @@
 /* Model.forward_windows, Model.moments and Model.task_logits: forward passes over windows of a token stream. */
-#include "python/objects.h"
+#include "python/model_windows.h"
+
+#include "python/arrays.h"
+#include "python/model_lock.h"
+#include "python/raise.h"
+#include "python/windows_arg.h"
 
 PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject *kwargs)
 {

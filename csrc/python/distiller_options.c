@@ -1,0 +1,78 @@
+/* The options of Distiller(...), checked. */
+#include "python/distiller_options.h"
+
+#include "python/arrays.h"
+
+#include <math.h>
+
+int ha_stage_parse(const char *name, ha_stage *stage)
+{
+    static const char *const names[] = {"align", "distill", "finetune"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *stage = (ha_stage)i;
+            return 0;
+        }
+    PyErr_Format(PyExc_ValueError, "stage is '%s', allowed are align, distill and finetune", name);
+    return -1;
+}
+
+int ha_align_layers_parse(const ha_model *m, PyObject *object, uint8_t **out)
+{
+    *out = PyMem_Calloc((size_t)m->config.num_layers, 1);
+    if (!*out) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int all = object == Py_None, any = 0;
+    PyObject *list = all ? NULL : ha_tuple_arg(object, "layers", "a sequence of layer numbers");
+    if (!all && !list)
+        return -1;
+    for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(list); i++) {
+        long l = PyLong_AsLong(PyTuple_GET_ITEM(list, i));
+        if (!PyErr_Occurred() && (l < 0 || l >= m->config.num_layers))
+            PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are 0 to %d", i, l, m->config.num_layers - 1);
+        if (PyErr_Occurred()) {
+            Py_DECREF(list);
+            return -1;
+        }
+        (*out)[l] = 1;
+    }
+    Py_XDECREF(list);
+    for (int l = 0; l < m->config.num_layers; l++) {
+        int both = m->layer[l].softmax.kind && m->layer[l].linear.kind;
+        if ((*out)[l] && !both) {
+            PyErr_Format(PyExc_ValueError, "layer %d has only one mixer: align needs a probe", l);
+            return -1;
+        }
+        (*out)[l] |= all && both;
+        any |= (*out)[l];
+    }
+    if (!any)
+        PyErr_SetString(PyExc_ValueError, "no layer to align: align needs a probe, whose layers have both mixers");
+    return any ? 0 : -1;
+}
+
+int ha_train_options_check(const ha_train_options *o)
+{
+    const struct {
+        const char *name;
+        double value;
+        int ok;
+    } rules[] = {
+        {"betas[0]", (double)o->beta1, o->beta1 >= 0.0f && o->beta1 < 1.0f},
+        {"betas[1]", (double)o->beta2, o->beta2 >= 0.0f && o->beta2 < 1.0f},
+        {"eps", (double)o->eps, o->eps > 0.0f && o->eps < INFINITY},
+        {"weight_decay", (double)o->weight_decay, o->weight_decay >= 0.0f && o->weight_decay < INFINITY},
+        {"clip", (double)o->clip, o->clip >= 0.0f && o->clip < INFINITY},
+        {"micro_batch", o->micro_batch, o->micro_batch >= 0},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (!rules[i].ok) {
+            PyObject *value = PyFloat_FromDouble(rules[i].value);
+            PyErr_Format(PyExc_ValueError, "%s is %R, out of its range", rules[i].name, value);
+            Py_XDECREF(value);
+            return -1;
+        }
+    return 0;
+}

@@ -1,0 +1,10 @@
+/* class Model. */
+#ifndef HA_PYTHON_MODEL_H
+#define HA_PYTHON_MODEL_H
+
+#include "python/state.h"
+
+/* Creates the type and adds it to the module; -1 with an exception. */
+int ha_add_model(PyObject *module, module_state *state);
+
+#endif

@@ -1,0 +1,64 @@
+/* The locks of models. */
+#include "python/model_lock.h"
+
+static _Thread_local model_object *innermost; /* of the models whose locks this thread holds */
+
+/* The first of the locks to take is the one at the lower address, so that two threads never wait for each other. */
+static void in_order(model_object **model, model_object **other)
+{
+    if (*other == *model)
+        *other = NULL;
+    if (*other && (uintptr_t)*other < (uintptr_t)*model) {
+        model_object *first = *other;
+        *other = *model;
+        *model = first;
+    }
+}
+
+ha_status ha_lock(model_object *model, model_object *other)
+{
+    const unsigned long me = PyThread_get_thread_ident();
+    in_order(&model, &other);
+    model_object *const wanted[] = {model, other};
+    for (int i = 0; i < 2; i++)
+        if (wanted[i] && atomic_load(&wanted[i]->holder) == me) {
+            PyErr_SetString(PyExc_RuntimeError, "the model is in use by a call on this thread");
+            return HA_INTERRUPTED;
+        }
+    for (int i = 0; i < 2; i++) {
+        if (!wanted[i])
+            continue;
+        if (!PyThread_acquire_lock(wanted[i]->lock, NOWAIT_LOCK)) {
+            Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(wanted[i]->lock, WAIT_LOCK);
+            Py_END_ALLOW_THREADS
+        }
+        atomic_store(&wanted[i]->holder, me);
+        wanted[i]->outer = innermost;
+        innermost = wanted[i];
+    }
+    return HA_OK;
+}
+
+void ha_unlock(model_object *model, model_object *other)
+{
+    in_order(&model, &other);
+    model_object *const held[] = {other, model};
+    for (int i = 0; i < 2; i++)
+        if (held[i]) {
+            innermost = held[i]->outer;
+            atomic_store(&held[i]->holder, 0);
+            PyThread_release_lock(held[i]->lock);
+        }
+}
+
+PyObject *ha_models_in_use(void)
+{
+    PyObject *list = PyList_New(0), *models = NULL;
+    int ok = list != NULL;
+    for (model_object *m = innermost; ok && m; m = m->outer)
+        ok = PyList_Append(list, (PyObject *)m) == 0;
+    if (ok)
+        models = PyList_AsTuple(list);
+    Py_XDECREF(list);
+    return models;
+}

@@ -1,0 +1,25 @@
+/* Statuses to exceptions, signals to interrupts. */
+#include "python/raise.h"
+
+PyObject *ha_raise(ha_status status)
+{
+    switch (status) {
+    case HA_NO_MEMORY:
+        return PyErr_Format(PyExc_MemoryError, "%s", ha_error_message());
+    case HA_INTERRUPTED:
+        if (!PyErr_Occurred())
+            PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return NULL;
+    default:
+        return PyErr_Format(PyExc_ValueError, "%s", ha_error_message());
+    }
+}
+
+int ha_poll_signals(void *arg)
+{
+    (void)arg;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    int raised = PyErr_CheckSignals();
+    PyGILState_Release(gil);
+    return raised;
+}

@@ -1,0 +1,10 @@
+/* class KLScorer. */
+#ifndef HA_PYTHON_SCORER_H
+#define HA_PYTHON_SCORER_H
+
+#include "python/state.h"
+
+/* Creates the type and adds it to the module; -1 with an exception. */
+int ha_add_scorer(PyObject *module, module_state *state);
+
+#endif
