@@ -103,10 +103,10 @@ static PyObject *fork_cache(cache_object *self, PyObject *args, PyObject *kwargs
                                       : "batch is %ld, allowed is %ld, as it holds",
                             batch, held == 1 ? (long)MOST_SEQUENCES : held);
     ha_cache *copy = NULL;
-    ha_status status;
-    HA_BEGIN_CORE(status, self->owner, NULL)
-    status = ha_cache_copy(self->cache, (int)batch, &copy);
-    HA_END_CORE(self->owner, NULL)
+    ha_core_call core = ha_core_begin(self->owner, NULL);
+    if (core.status == HA_OK)
+        core.status = ha_cache_copy(self->cache, (int)batch, &copy);
+    const ha_status status = ha_core_end(&core);
     return status == HA_OK ? (PyObject *)new_object(Py_TYPE(self), self->owner, copy) : ha_raise(status);
 }
 
@@ -115,10 +115,10 @@ static PyObject *reserve(cache_object *self, PyObject *tokens)
     int *extra = ha_cache_counts(self, tokens, "tokens", 1);
     if (!extra)
         return NULL;
-    ha_status status;
-    HA_BEGIN_CORE(status, self->owner, NULL)
-    status = ha_cache_reserve(self->cache, extra);
-    HA_END_CORE(self->owner, NULL)
+    ha_core_call core = ha_core_begin(self->owner, NULL);
+    if (core.status == HA_OK)
+        core.status = ha_cache_reserve(self->cache, extra);
+    const ha_status status = ha_core_end(&core);
     PyMem_Free(extra);
     if (status != HA_OK)
         return ha_raise(status);
@@ -128,10 +128,10 @@ static PyObject *reserve(cache_object *self, PyObject *tokens)
 static PyObject *reset(cache_object *self, PyObject *unused)
 {
     (void)unused;
-    ha_status status;
-    HA_BEGIN_CORE(status, self->owner, NULL)
-    ha_cache_reset(self->cache);
-    HA_END_CORE(self->owner, NULL)
+    ha_core_call core = ha_core_begin(self->owner, NULL);
+    if (core.status == HA_OK)
+        ha_cache_reset(self->cache);
+    const ha_status status = ha_core_end(&core);
     if (status != HA_OK)
         return ha_raise(status);
     Py_RETURN_NONE;

@@ -58,7 +58,6 @@ static int steps(distiller_object *self, const run_arg *r, int64_t start, int64_
                  PyObject *callback)
 {
     const npy_intp batch = PyArray_DIM(r->w.windows, 1), columns = PyArray_DIM(losses, 1);
-    const ha_interrupt check = {ha_poll_signals, NULL};
     int64_t tokens = 0;
     for (int64_t i = start; i < stop; i++) {
         const ha_windows part = {r->w.view.token, r->w.view.window + i * batch * 2, (int)batch, r->w.view.vocabulary,
@@ -68,10 +67,11 @@ static int steps(distiller_object *self, const run_arg *r, int64_t start, int64_
         const float by_group[2] = {[HA_GROUP_MIXER] = rate[0], [HA_GROUP_REST] = rate[1]};
         double *loss = (double *)PyArray_DATA(losses) + (i - start) * columns, norm = 0.0;
         memset(loss, 0, (size_t)columns * sizeof *loss);
-        ha_status status;
-        HA_BEGIN_CORE(status, self->student, self->teacher)
-        status = ha_trainer_step(self->trainer, &part, by_group, &given, &self->student->arena, &check, loss, &norm);
-        HA_END_CORE(self->student, self->teacher)
+        ha_core_call core = ha_core_begin(self->student, self->teacher);
+        if (core.status == HA_OK)
+            core.status = ha_trainer_step(self->trainer, &part, by_group, &given, &self->student->arena, &ha_signals,
+                                          loss, &norm);
+        const ha_status status = ha_core_end(&core);
         if (status != HA_OK) {
             ha_raise(status);
             return -1;

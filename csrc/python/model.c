@@ -104,10 +104,10 @@ static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwarg
     unsigned long long seed = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K:init_mixers", names, &seed) || !ha_model_ready(self))
         return NULL;
-    ha_status status;
-    HA_BEGIN_CORE(status, self, NULL)
-    status = ha_model_init_mixers(self->model, seed);
-    HA_END_CORE(self, NULL)
+    ha_core_call core = ha_core_begin(self, NULL);
+    if (core.status == HA_OK)
+        core.status = ha_model_init_mixers(self->model, seed);
+    const ha_status status = ha_core_end(&core);
     if (status != HA_OK)
         return ha_raise(status);
     if (PyErr_Occurred()) /* of a mixer registered from Python */

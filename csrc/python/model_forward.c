@@ -113,13 +113,11 @@ static PyObject *run(model_object *self, PyObject *tokens, PyObject *mask, PyObj
     }
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(last ? 2 : 3, shape, NPY_FLOAT32, 0);
     if (out) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        ha_status status;
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = packed_run(self, &p, state ? state->cache : NULL, last, logits, PyArray_DATA(out), &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
+        ha_core_call core = ha_core_begin(self, NULL);
+        if (core.status == HA_OK)
+            core.status =
+                packed_run(self, &p, state ? state->cache : NULL, last, logits, PyArray_DATA(out), &ha_signals);
+        const ha_status status = ha_core_end(&core);
         if (status != HA_OK) {
             Py_CLEAR(out);
             ha_raise(status);
@@ -182,13 +180,10 @@ PyObject *ha_model_nll_method(model_object *self, PyObject *args, PyObject *kwar
     npy_intp shape[2] = {p.n_seq, p.width - 1};
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
     if (out) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        ha_status status;
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = packed_nll(self, &p, PyArray_DATA(out), &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
+        ha_core_call core = ha_core_begin(self, NULL);
+        if (core.status == HA_OK)
+            core.status = packed_nll(self, &p, PyArray_DATA(out), &ha_signals);
+        const ha_status status = ha_core_end(&core);
         if (status != HA_OK) {
             Py_CLEAR(out);
             ha_raise(status);

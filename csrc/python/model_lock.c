@@ -29,8 +29,9 @@ ha_status ha_lock(model_object *model, model_object *other)
         if (!wanted[i])
             continue;
         if (!PyThread_acquire_lock(wanted[i]->lock, NOWAIT_LOCK)) {
-            Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(wanted[i]->lock, WAIT_LOCK);
-            Py_END_ALLOW_THREADS
+            PyThreadState *thread = PyEval_SaveThread();
+            PyThread_acquire_lock(wanted[i]->lock, WAIT_LOCK);
+            PyEval_RestoreThread(thread);
         }
         atomic_store(&wanted[i]->holder, me);
         wanted[i]->outer = innermost;
@@ -61,4 +62,24 @@ PyObject *ha_models_in_use(void)
         models = PyList_AsTuple(list);
     Py_XDECREF(list);
     return models;
+}
+
+ha_core_call ha_core_begin(model_object *model, model_object *other)
+{
+    ha_core_call call = {.model = model, .other = other, .status = ha_lock(model, other)};
+    if (call.status == HA_OK) {
+        call.mark = ha_arena_mark(&model->arena);
+        call.thread = PyEval_SaveThread();
+    }
+    return call;
+}
+
+ha_status ha_core_end(ha_core_call *call)
+{
+    if (call->thread) {
+        ha_arena_release(&call->model->arena, call->mark);
+        PyEval_RestoreThread(call->thread);
+        ha_unlock(call->model, call->other);
+    }
+    return call->status;
 }

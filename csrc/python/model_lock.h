@@ -12,14 +12,17 @@ void ha_unlock(model_object *model, model_object *other);
 /* A new tuple of the models whose locks this thread holds. */
 PyObject *ha_models_in_use(void);
 
-/* A block that runs under these locks and without the GIL, and not at all when `status` says that they were refused. */
-#define HA_BEGIN_CORE(status, model, other) \
-    (status) = ha_lock(model, other);       \
-    if ((status) == HA_OK) {                \
-    Py_BEGIN_ALLOW_THREADS
+/* One call of the core on a model, from ha_core_begin to ha_core_end. */
+typedef struct {
+    model_object *model, *other;
+    PyThreadState *thread; /* NULL where the locks were refused */
+    size_t mark;           /* of the model's arena */
+    ha_status status;      /* of the locks, then of the call */
+} ha_core_call;
 
-#define HA_END_CORE(model, other)                 \
-    Py_END_ALLOW_THREADS ha_unlock(model, other); \
-    }
+/* Takes the locks as ha_lock does and releases the GIL. The core may be called when status is HA_OK only. */
+ha_core_call ha_core_begin(model_object *model, model_object *other);
+/* Takes back the GIL and what the call left on the model's arena, releases the locks, and returns the status. */
+ha_status ha_core_end(ha_core_call *call);
 
 #endif

@@ -19,12 +19,10 @@ PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject 
     PyArrayObject *to = ha_array_out(out, "out", NPY_FLOAT32, 2, shape);
     ha_status status = HA_OK;
     if (to) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = ha_windows_hidden(self->model, &w.view, PyArray_DATA(to), &self->arena, &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
+        ha_core_call core = ha_core_begin(self, NULL);
+        if (core.status == HA_OK)
+            core.status = ha_windows_hidden(self->model, &w.view, PyArray_DATA(to), &self->arena, &ha_signals);
+        status = ha_core_end(&core);
     }
     ha_windows_clear(&w);
     if (!to)
@@ -90,12 +88,10 @@ PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs)
     PyObject *found = sums ? new_moments(&self->model->params, wanted, sums) : PyErr_NoMemory();
     ha_status status = HA_OK;
     if (found) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = ha_windows_observe(self->model, &w.view, sums, &self->arena, &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
+        ha_core_call core = ha_core_begin(self, NULL);
+        if (core.status == HA_OK)
+            core.status = ha_windows_observe(self->model, &w.view, sums, &self->arena, &ha_signals);
+        status = ha_core_end(&core);
     }
     PyMem_Free(sums);
     ha_windows_clear(&w);
@@ -124,12 +120,10 @@ PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwa
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
     ha_status status = HA_OK;
     if (out) {
-        const ha_interrupt check = {ha_poll_signals, NULL};
-        HA_BEGIN_CORE(status, self, NULL)
-        size_t mark = ha_arena_mark(&self->arena);
-        status = ha_windows_task(self->model, &w.view, PyArray_DATA(out), &self->arena, &check);
-        ha_arena_release(&self->arena, mark);
-        HA_END_CORE(self, NULL)
+        ha_core_call core = ha_core_begin(self, NULL);
+        if (core.status == HA_OK)
+            core.status = ha_windows_task(self->model, &w.view, PyArray_DATA(out), &self->arena, &ha_signals);
+        status = ha_core_end(&core);
     }
     ha_windows_clear(&w);
     if (status != HA_OK) {

@@ -6,8 +6,6 @@
 
 #define SIZE(letter) ha_size(&call, letter)
 
-static const ha_interrupt signals = {.poll = ha_poll_signals};
-
 /* Results for the gradients of head and bias. */
 static ha_head_gradient head_out(ha_call *call, int wanted, const float *bias)
 {
@@ -44,7 +42,7 @@ static PyObject *head_cross_entropy(PyObject *args, PyObject *kwargs, int vjp)
         if (!loss)
             loss = ha_arena_push(call.arena, (size_t)SIZE('T'), sizeof *loss);
         status = loss ? ha_head_cross_entropy(SIZE('T'), SIZE('d'), SIZE('V'), hidden, (ha_head){ha_f32(head), bias},
-                                              target, (float)dloss, loss, dhidden, dhead, &signals, call.arena)
+                                              target, (float)dloss, loss, dhidden, dhead, &ha_signals, call.arena)
                       : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);
@@ -92,7 +90,7 @@ static PyObject *head_kl(PyObject *args, PyObject *kwargs, int vjp)
         status =
             loss ? ha_head_kl(SIZE('T'), SIZE('d'), SIZE('V'), teacher, (ha_head){ha_f32(teacher_head), teacher_bias},
                               1, &hidden, (ha_head){ha_f32(head), bias}, (float)dloss, &loss, target, nll, NULL,
-                              dhidden, dhead, &signals, call.arena)
+                              dhidden, dhead, &ha_signals, call.arena)
                  : HA_NO_MEMORY;
     }
     return ha_call_end(&call, status);

@@ -15,7 +15,7 @@ PyObject *ha_raise(ha_status status)
     }
 }
 
-int ha_poll_signals(void *arg)
+static int poll_signals(void *arg)
 {
     (void)arg;
     PyGILState_STATE gil = PyGILState_Ensure();
@@ -23,3 +23,5 @@ int ha_poll_signals(void *arg)
     PyGILState_Release(gil);
     return raised;
 }
+
+const ha_interrupt ha_signals = {.poll = poll_signals};

@@ -2,13 +2,14 @@
 #ifndef HA_PYTHON_RAISE_H
 #define HA_PYTHON_RAISE_H
 
+#include "core/batch.h"
 #include "core/status.h"
 #include "python/api.h"
 
 /* Sets the exception that belongs to a failed status and returns NULL. HA_INTERRUPTED keeps the pending one. */
 PyObject *ha_raise(ha_status status);
 
-/* Poll for ha_interrupt: takes the GIL and runs pending signal handlers; non-zero when one raised. */
-int ha_poll_signals(void *arg);
+/* The core's question whether to stop: takes the GIL and runs pending signal handlers; yes when one raised. */
+extern const ha_interrupt ha_signals;
 
 #endif

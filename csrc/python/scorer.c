@@ -56,8 +56,6 @@ static void dealloc(scorer_object *self)
     Py_DECREF(type);
 }
 
-static const ha_interrupt signals = {ha_poll_signals, NULL};
-
 /* What every method takes, checked. */
 typedef struct {
     windows_arg w;
@@ -92,20 +90,12 @@ static int parse(scorer_object *self, PyObject *tokens, PyObject *windows, PyObj
     r->core = (ha_scorer){.model = self->model->model,
                           .teacher = self->teacher ? self->teacher->model : NULL,
                           .arena = &self->model->arena,
-                          .check = &signals,
+                          .check = &ha_signals,
                           .teacher_hidden = r->hidden ? PyArray_DATA(r->hidden) : NULL,
                           .weight = r->weights ? PyArray_DATA(r->weights) : NULL,
                           .layer_passes = &self->layer_passes};
     return 0;
 }
-
-/* status = call, with the locks of both models held and the GIL not */
-#define RUN(self, r, status, call)                        \
-    HA_BEGIN_CORE(status, (self)->model, (self)->teacher) \
-    size_t mark = ha_arena_mark((r).core.arena);          \
-    (status) = (call);                                    \
-    ha_arena_release((r).core.arena, mark);               \
-    HA_END_CORE((self)->model, (self)->teacher)
 
 static double *doubles(PyObject *array)
 {
@@ -133,7 +123,10 @@ static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, cons
     mean = new_doubles(1, r.w.view.count, 0);
     nll = with_nll ? new_doubles(1, r.w.view.count, 0) : NULL;
     if (mean && (nll || !with_nll)) {
-        RUN(self, r, status, ha_score_kl(&r.core, &r.w.view, r.gate, doubles(mean), nll ? doubles(nll) : NULL))
+        ha_core_call core = ha_core_begin(self->model, self->teacher);
+        if (core.status == HA_OK)
+            core.status = ha_score_kl(&r.core, &r.w.view, r.gate, doubles(mean), nll ? doubles(nll) : NULL);
+        status = ha_core_end(&core);
         result = status != HA_OK ? ha_raise(status) : nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
     }
     Py_XDECREF(mean);
@@ -197,9 +190,11 @@ static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
     int n = parse_layers(self, layers_object, &layers);
     base = n >= 0 ? new_doubles(1, r.w.view.count, 0) : NULL;
     if (base && (flipped = new_doubles(2, n, r.w.view.count))) {
-        RUN(self, r, status,
-            ha_score_flip(&r.core, &r.w.view, nll ? HA_MEASURE_NLL : HA_MEASURE_KL, r.gate, n, layers, doubles(base),
-                          doubles(flipped)))
+        ha_core_call core = ha_core_begin(self->model, self->teacher);
+        if (core.status == HA_OK)
+            core.status = ha_score_flip(&r.core, &r.w.view, nll ? HA_MEASURE_NLL : HA_MEASURE_KL, r.gate, n, layers,
+                                        doubles(base), doubles(flipped));
+        status = ha_core_end(&core);
         result = status == HA_OK ? PyTuple_Pack(2, base, flipped) : ha_raise(status);
     }
     Py_XDECREF(base);
@@ -223,7 +218,10 @@ static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kw
     mean = new_doubles(1, r.w.view.count, 0);
     by_layer = new_doubles(2, self->model->model->config.num_layers, r.w.view.count);
     if (mean && by_layer) {
-        RUN(self, r, status, ha_score_gates(&r.core, &r.w.view, r.gate, doubles(mean), doubles(by_layer)))
+        ha_core_call core = ha_core_begin(self->model, self->teacher);
+        if (core.status == HA_OK)
+            core.status = ha_score_gates(&r.core, &r.w.view, r.gate, doubles(mean), doubles(by_layer));
+        status = ha_core_end(&core);
         gradient = status == HA_OK ? PyArray_Transpose((PyArrayObject *)by_layer, NULL) : ha_raise(status);
         result = gradient ? PyTuple_Pack(2, mean, gradient) : NULL;
         Py_XDECREF(gradient);
@@ -251,7 +249,10 @@ static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs
     error = new_doubles(2, m->config.num_layers, r.w.view.count);
     zero = new_doubles(2, m->config.num_layers, r.w.view.count);
     if (error && zero) {
-        RUN(self, r, status, ha_score_align(&r.core, &r.w.view, doubles(error), doubles(zero)))
+        ha_core_call core = ha_core_begin(self->model, self->teacher);
+        if (core.status == HA_OK)
+            core.status = ha_score_align(&r.core, &r.w.view, doubles(error), doubles(zero));
+        status = ha_core_end(&core);
         result = status == HA_OK ? PyTuple_Pack(2, error, zero) : ha_raise(status);
     }
     Py_XDECREF(error);

@@ -40,9 +40,12 @@ PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs)
         float *from = PyArray_DATA(work ? work : in);
         const float *triangle = u ? PyArray_DATA(u) : NULL;
         void *to = PyArray_DATA(out);
-        Py_BEGIN_ALLOW_THREADS if (triangle) ha_round_matrix((int)rows, (int)columns, dtype, triangle, from, to);
-        else ha_from_f32(dtype, from, to, (size_t)(rows * columns));
-        Py_END_ALLOW_THREADS
+        PyThreadState *thread = PyEval_SaveThread();
+        if (triangle)
+            ha_round_matrix((int)rows, (int)columns, dtype, triangle, from, to);
+        else
+            ha_from_f32(dtype, from, to, (size_t)(rows * columns));
+        PyEval_RestoreThread(thread);
     }
 done:
     Py_DECREF(in);
@@ -78,8 +81,9 @@ PyObject *ha_unpack_matrix(PyObject *module, PyObject *args, PyObject *kwargs)
     if (out) {
         const void *from = PyArray_DATA(in);
         float *to = PyArray_DATA(out);
-        Py_BEGIN_ALLOW_THREADS ha_kernels_get()->decode[dtype]((size_t)(shape[0] * shape[1]), from, to);
-        Py_END_ALLOW_THREADS
+        PyThreadState *thread = PyEval_SaveThread();
+        ha_kernels_get()->decode[dtype]((size_t)(shape[0] * shape[1]), from, to);
+        PyEval_RestoreThread(thread);
     }
     Py_XDECREF(in);
     return (PyObject *)out;

@@ -57,7 +57,8 @@ ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
     ha_tensor *to = ha_tensor_new(Py_TYPE(from), dtype, from->ndim, from->shape, NULL, NULL, 0);
     if (!to)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS float block[BLOCK];
+    PyThreadState *thread = PyEval_SaveThread();
+    float block[BLOCK];
     const char *src = from->data;
     char *dst = to->data;
     for (Py_ssize_t at = 0; at < from->count; at += BLOCK) {
@@ -65,5 +66,6 @@ ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
         ha_kernels_get()->decode[from->dtype](n, src + ha_dtype_bytes(from->dtype, (size_t)at), block);
         ha_from_f32(dtype, block, dst + ha_dtype_bytes(dtype, (size_t)at), n);
     }
-    Py_END_ALLOW_THREADS return to;
+    PyEval_RestoreThread(thread);
+    return to;
 }
