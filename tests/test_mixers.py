@@ -82,6 +82,34 @@ def test_gradients_go_through_a_convolution_that_does_nothing(kind, family):
         np.testing.assert_allclose(found[1][name], gradient, rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
+WITH = {
+    "bias": {"architectures": ["LlamaForCausalLM"], "attention_bias": True},
+    "qk_norm": {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 8},
+}
+
+
+@pytest.mark.parametrize("kind", test_twins.RECURRENT)
+@pytest.mark.parametrize("option", WITH)
+def test_what_a_teacher_has_may_be_left_out(kind, option):
+    """Then a layer is that of a teacher without it, forwards and backwards."""
+    without, bare = (
+        tiny.teacher(**family).to_probe({"kind": kind} | more, seed=2)
+        for family, more in ((WITH[option], {option: 0}), ({"head_dim": 8}, {}))
+    )
+    shapes = {name: a.shape for name, a in bare.arrays().items() if f".{kind}." in name}
+    assert shapes == {name: a.shape for name, a in without.arrays().items() if f".{kind}." in name}
+    assert len(tiny.teacher(**WITH[option]).to_probe({"kind": kind}).arrays()) > len(without.arrays())
+    found = []
+    for model in (without.to_hybrid([]), bare.to_hybrid([])):
+        for name, array in model.arrays().items():
+            array[...] = bare.arrays()[name]
+        trainer = _core.Distiller(model, tiny.teacher(5), "distill", clip=1e9)
+        logits = model.logits(TOKENS)
+        trainer.run(TOKENS.ravel(), np.array([[[0, 70]]]), np.full((1, 2), 1e-2, np.float32), 0, 1)
+        found.append([logits.tobytes(), *(array.tobytes() for array in model.arrays().values())])
+    assert found[0] == found[1]
+
+
 @by_spec
 def test_state_does_not_grow(spec):
     model = tiny.teacher().to_probe(spec).to_hybrid([])

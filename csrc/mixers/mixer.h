@@ -86,6 +86,7 @@ struct ha_mixer {
     int option[HA_MAX_OPTIONS];
     size_t at[HA_MAX_SLOTS]; /* offsets of its parameters, HA_NONE where there is none */
     int projections_align;   /* q, k, v, o are trained in step 1, not only what follows them */
+    int no_bias, no_qk_norm; /* biases of q, k, v and o, norms of q and k are left out although the model has them */
 };
 
 /* Slots that every mixer uses alike; a kind's own slots start at HA_SLOT_OWN. q, k and v are one joined matrix. */
@@ -96,6 +97,12 @@ const ha_mixer_kind *ha_mixer_at(int index);
 const ha_mixer_kind *ha_mixer_find(const char *name);
 /* Adds a kind, which must stay where it is; from one thread at a time. Fails for a name that is taken. */
 ha_status ha_mixer_register(const ha_mixer_kind *kind);
+
+/* Whether q and k of this mixer go through a norm. */
+static inline int ha_has_qk_norm(const ha_mixer *mixer)
+{
+    return mixer->config->qk_norm && !mixer->no_qk_norm;
+}
 
 /* The float32 weights at a slot, or NULL; the same place in the gradients, or NULL. */
 static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass, int slot)

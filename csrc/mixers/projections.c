@@ -32,7 +32,7 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
                              &at));
         ha_params_mark_matrix(params);
     }
-    for (int i = 0; c->attention_bias && i < 3; i++) {
+    for (int i = 0; c->attention_bias && !mixer->no_bias && i < 3; i++) {
         HA_TRY(ha_params_add(params, prefix, main[i].bias, HA_GROUP_MIXER, layer, aligns, i > 0, 1, main[i].rows, 0, 0,
                              &at));
         if (i == 0)
@@ -41,11 +41,11 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     HA_TRY(ha_params_add(params, prefix, "o_proj.weight", HA_GROUP_MIXER, layer, aligns, 0, 2, d, q, 0,
                          &mixer->at[HA_SLOT_O]));
     ha_params_mark_matrix(params);
-    if (c->output_bias)
+    if (c->output_bias && !mixer->no_bias)
         HA_TRY(ha_params_add(params, prefix, "o_proj.bias", HA_GROUP_MIXER, layer, aligns, 0, 1, d, 0, 0,
                              &mixer->at[HA_SLOT_O_BIAS]));
     static const char *const norm[] = {"q_norm.weight", "k_norm.weight"};
-    for (int i = 0; c->qk_norm && i < 2; i++)
+    for (int i = 0; c->qk_norm && !mixer->no_qk_norm && i < 2; i++)
         HA_TRY(ha_params_add(params, prefix, norm[i], HA_GROUP_MIXER, layer, aligns, 0, 1, c->head_dim, 0, 0,
                              &mixer->at[HA_SLOT_Q_NORM + i]));
     return HA_OK;
@@ -62,7 +62,7 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
 {
     const ha_config *c = mixer->config;
     const size_t d = (size_t)c->hidden_size, dim = (size_t)c->head_dim;
-    for (int bias = 0; bias <= c->attention_bias; bias++) {
+    for (int bias = 0; bias <= (c->attention_bias && !mixer->no_bias); bias++) {
         int slot = bias ? HA_SLOT_QKV_BIAS : HA_SLOT_QKV;
         size_t block = bias ? dim : dim * d;
         float *to = weights + mixer->at[slot];
@@ -74,9 +74,9 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
     }
     memcpy(weights + mixer->at[HA_SLOT_O], weights + softmax->at[HA_SLOT_O],
            d * dim * (size_t)c->num_heads * sizeof *weights);
-    if (c->output_bias)
+    if (c->output_bias && !mixer->no_bias)
         memcpy(weights + mixer->at[HA_SLOT_O_BIAS], weights + softmax->at[HA_SLOT_O_BIAS], d * sizeof *weights);
-    for (int i = 0; c->qk_norm && i < 2; i++)
+    for (int i = 0; ha_has_qk_norm(mixer) && i < 2; i++)
         memcpy(weights + mixer->at[HA_SLOT_Q_NORM + i], weights + softmax->at[HA_SLOT_Q_NORM + i],
                dim * sizeof *weights);
 }
@@ -102,7 +102,7 @@ void ha_qk_norm(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads,
                 float *y, ptrdiff_t ldy)
 {
     const ha_config *c = mixer->config;
-    if (c->qk_norm)
+    if (ha_has_qk_norm(mixer))
         ha_head_norm_forward(pass->batch->rows, heads, c->head_dim, x, ldx, ha_weight(mixer, pass, slot), c->norm_eps,
                              y, ldy);
 }
@@ -114,7 +114,7 @@ ha_status ha_qk_norm_backward(const ha_mixer *mixer, const ha_pass *pass, int sl
     const int rows = pass->batch->rows, width = heads * c->head_dim;
     const size_t mark = ha_arena_mark(pass->arena);
     float *dx;
-    if (!c->qk_norm)
+    if (!ha_has_qk_norm(mixer))
         return HA_OK;
     HA_PUSH(dx, pass->arena, (size_t)rows * (size_t)width);
     memset(dx, 0, (size_t)rows * (size_t)width * sizeof *dx);

@@ -71,6 +71,8 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
         snprintf(name[i], sizeof name[i], "%s_%s.weight", f->part[i].name, f->part[i].rank ? "down" : "proj");
         joined[i] = (ha_joined){name[i], f->part[i].rank ? f->part[i].rank : l.size[i]};
     }
+    mixer->no_bias = !mixer->option[HA_OPTION_BIAS];
+    mixer->no_qk_norm = !mixer->option[HA_OPTION_QK_NORM];
     HA_TRY(ha_declare_projections(mixer, prefix, layer, l.heads, 1, joined, l.n_parts, params));
     if (f->decays)
         HA_TRY(ha_params_add(params, prefix, "A_log", HA_GROUP_MIXER, layer, 1, 0, 1, l.heads, 0, 0,

@@ -74,11 +74,13 @@ enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
 _Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "ha_mixer has a place for every slot");
 
 /* The first options of every such kind. */
-enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_SLOTS };
-#define HA_RECURRENT_OPTIONS(rope, silu)                                                             \
-    {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},              \
-    {                                                                                                \
-        "conv", 0, 0, HA_MAX_CONV, "taps of a causal convolution on q, k and v before silu, 0: none" \
+enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_BIAS, HA_OPTION_QK_NORM, HA_OPTION_SLOTS };
+#define HA_RECURRENT_OPTIONS(rope, silu)                                                                \
+    {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},                 \
+        {"conv", 0, 0, HA_MAX_CONV, "taps of a causal convolution on q, k and v before silu, 0: none"}, \
+        {"bias", 1, 0, 1, "biases on q, k, v and output where the teacher has them"},                   \
+    {                                                                                                   \
+        "qk_norm", 1, 0, 1, "norms on q and k where the teacher has them"                               \
     }
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);

@@ -127,7 +127,7 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
-    const int norm = mixer->config->qk_norm;
+    const int norm = ha_has_qk_norm(mixer);
     const float shrink = 1.0f / sqrtf((float)dim);
     HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
     low_rank_forward(mixer, pass, l, projected, to);
@@ -216,7 +216,7 @@ ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const
         ha_unrotate(mixer, pass, heads, in->k, inner);
     }
     float *normed = NULL; /* [rows, 2, inner] q and k as the activation saw them, where that is not `qkv` */
-    if (mixer->config->qk_norm)
+    if (ha_has_qk_norm(mixer))
         HA_PUSH(normed, pass->arena, 2 * (size_t)rows * (size_t)inner);
     ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, heads, in->qkv, in->ldqkv, normed, 2 * inner);
     ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, heads, in->qkv + inner, in->ldqkv, normed ? normed + inner : NULL,
