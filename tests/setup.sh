@@ -2,7 +2,7 @@
 # Set-up for the Makefile and .ci/run, from the project's top folder. Safe to run twice.
 #
 #   tests/setup.sh venv EXTRAS   system packages, .venv, and hybridattn with these extras, editable
-#   tests/setup.sh sanitizers    clang with ThreadSanitizer and its OpenMP runtime, for `make ctest`
+#   tests/setup.sh sanitizers    clang with ThreadSanitizer, UBSan and its OpenMP runtime, for `make ctest`
 #
 # A missing system package is installed through apt when that needs no password; otherwise the command is
 # printed and nothing is done. PYTHON chooses the interpreter (default python3), CC the compiler.
@@ -101,16 +101,19 @@ make_venv() {
     pip_install --no-build-isolation -e ".[$1]"
 }
 
-thread_sanitizer_works() {
-    printf 'int main(void) {\n#pragma omp parallel\n;\nreturn 0; }\n' |
-        ${CLANG:-clang} -fopenmp -fsanitize=thread -x c - -o /dev/null 2>/dev/null
+sanitizers_work() {
+    local kind
+    for kind in thread undefined; do
+        printf 'int main(void) {\n#pragma omp parallel\n;\nreturn 0; }\n' |
+            ${CLANG:-clang} -fopenmp -fsanitize=$kind -x c - -o /dev/null 2>/dev/null || return 1
+    done
 }
 
 case "${1:-}" in
 venv) make_venv "${2:?which extras?}" ;;
 sanitizers)
-    thread_sanitizer_works || install_packages clang llvm libclang-rt-dev libomp-dev
-    thread_sanitizer_works || die "${CLANG:-clang} cannot link -fopenmp -fsanitize=thread"
+    sanitizers_work || install_packages clang llvm libclang-rt-dev libomp-dev
+    sanitizers_work || die "${CLANG:-clang} cannot link -fopenmp with -fsanitize=thread and -fsanitize=undefined"
     ;;
 *) die "usage: tests/setup.sh venv EXTRAS | sanitizers" ;;
 esac

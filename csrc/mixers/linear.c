@@ -5,6 +5,7 @@
  * Keys and values stay grouped. Decode state: [kv_heads][width, dim + 1]. */
 #include <string.h>
 
+#include "core/slices.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "mixers/feature_map.h"
@@ -38,26 +39,30 @@ static layout layout_of(const ha_mixer *mixer)
 
 typedef struct {
     float *qkv, *fq, *fk, *num, *den, *raw, *states; /* raw: what ha_project_in keeps */
+    size_t floats;
 } saved_parts;
 
-static saved_parts parts(const ha_mixer *mixer, const layout *l, int rows, float *saved)
+/* Where they lie in `saved`; with NULL only `floats` is meant. */
+static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
 {
-    const size_t n = (size_t)rows;
-    saved_parts p = {.qkv = saved};
-    p.fq = p.qkv + n * (size_t)l->width;
-    p.fk = p.fq + n * (size_t)(l->sums.heads * l->sums.features);
-    p.num = p.fk + n * (size_t)(l->sums.kv_heads * l->sums.features);
-    p.den = p.num + n * (size_t)l->q;
-    p.raw = p.den + n * (size_t)l->sums.heads;
-    p.states = p.raw + ha_project_in_saved(mixer, rows);
+    const size_t n = (size_t)batch->rows;
+    ha_slices slices = {saved, 0};
+    saved_parts p;
+    p.qkv = ha_slice(&slices, n * (size_t)l->width);
+    p.fq = ha_slice(&slices, n * (size_t)(l->sums.heads * l->sums.features));
+    p.fk = ha_slice(&slices, n * (size_t)(l->sums.kv_heads * l->sums.features));
+    p.num = ha_slice(&slices, n * (size_t)l->q);
+    p.den = ha_slice(&slices, n * (size_t)l->sums.heads);
+    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.states = ha_slice(&slices, ha_linear_attention_states(&l->sums, batch));
+    p.floats = slices.used;
     return p;
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const layout l = layout_of(mixer);
-    return (size_t)(parts(mixer, &l, batch->rows, NULL).states - (float *)NULL) +
-           ha_linear_attention_states(&l.sums, batch);
+    return parts(mixer, &l, batch, NULL).floats;
 }
 
 static ha_state_shape state_shape(const ha_mixer *mixer)
@@ -112,7 +117,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     const int keep = saved != NULL;
     if (!keep)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(mixer, &l, batch->rows, saved);
+    saved_parts p = parts(mixer, &l, batch, saved);
     const float **e, **v;
     float **states, *y;
     ha_project_in(mixer, pass, x, p.qkv, p.raw);
@@ -168,7 +173,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const layout l = layout_of(mixer);
     const int rows = batch->rows, fq = c->num_heads * l.sums.features, fk = c->num_kv_heads * l.sums.features;
     const size_t mark = ha_arena_mark(pass->arena), n = (size_t)rows;
-    const saved_parts p = parts(mixer, &l, rows, saved);
+    const saved_parts p = parts(mixer, &l, batch, saved);
     float *y, *dy, *dnum, *dden, *dqkv, *dfq, *dfk;
     HA_PUSH(y, pass->arena, n * (size_t)l.q);
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);

@@ -5,6 +5,7 @@
  * `length`. */
 #include <math.h>
 
+#include "core/slices.h"
 #include "mixers/projections.h"
 #include "ops/ops.h"
 
@@ -35,6 +36,7 @@ typedef struct {
     float *raw; /* what ha_project_in keeps */
     float *qkv, *y, *lse, *k,
         *v; /* [rows, width], [rows, q], [rows, heads]; pooled [slots of all sequences, kv] each */
+    size_t floats;
 } saved_parts;
 
 static size_t slots_of(const layout *l, const ha_batch *batch)
@@ -45,24 +47,26 @@ static size_t slots_of(const layout *l, const ha_batch *batch)
     return n;
 }
 
+/* Where they lie in `saved`; with NULL only `floats` is meant. */
 static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
 {
-    const size_t n = (size_t)batch->rows;
-    saved_parts p = {.qkv = saved};
-    p.y = p.qkv + n * (size_t)l->width;
-    p.lse = p.y + n * (size_t)l->q;
-    p.k = p.lse + n * (size_t)l->over.heads;
-    const size_t pooled = slots_of(l, batch) * (size_t)l->kv;
-    p.v = p.k + pooled;
-    p.raw = p.v + pooled;
+    const size_t n = (size_t)batch->rows, pooled = slots_of(l, batch) * (size_t)l->kv;
+    ha_slices slices = {saved, 0};
+    saved_parts p;
+    p.qkv = ha_slice(&slices, n * (size_t)l->width);
+    p.y = ha_slice(&slices, n * (size_t)l->q);
+    p.lse = ha_slice(&slices, n * (size_t)l->over.heads);
+    p.k = ha_slice(&slices, pooled);
+    p.v = ha_slice(&slices, pooled);
+    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.floats = slices.used;
     return p;
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const layout l = layout_of(mixer);
-    return (size_t)batch->rows * (size_t)(l.width + l.q + l.over.heads) + 2 * slots_of(&l, batch) * (size_t)l.kv +
-           ha_project_in_saved(mixer, batch->rows);
+    return parts(mixer, &l, batch, NULL).floats;
 }
 
 /* Encoders have no cache. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/slices.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "mixers/projections.h"
@@ -14,6 +15,7 @@ typedef struct {
     float *o;         /* [rows, inner] output of the recurrence */
     float *u;         /* [directions rows, inner] what it read before each write, unless it only adds */
     float *states;    /* and what else slots.h saves */
+    size_t floats;
 } saved_parts;
 
 static ha_recurrence shape_of(const ha_layout *l)
@@ -21,22 +23,28 @@ static ha_recurrence shape_of(const ha_layout *l)
     return (ha_recurrence){l->heads, l->dim, l->dim, l->frame->gate};
 }
 
-static saved_parts parts(const ha_layout *l, int rows, float *saved)
+/* Where they lie in `saved`; with NULL only `floats` is meant. What is not kept lies first, the rest only when `keep`. */
+static saved_parts parts(const ha_layout *l, const ha_batch *batch, int keep, float *saved)
 {
-    const size_t wide = (size_t)rows * (size_t)l->inner;
-    saved_parts p = {.projected = saved, .o = saved + (size_t)rows * (size_t)l->width};
-    p.u = l->frame->form == HA_FORM_ADD ? NULL : p.o + wide;
-    p.states = p.u ? p.u + wide * (size_t)l->directions : p.o + wide;
+    const size_t wide = (size_t)batch->rows * (size_t)l->inner, both = (size_t)l->directions;
+    const ha_recurrence shape = shape_of(l);
+    ha_slices slices = {saved, 0};
+    saved_parts p = {0};
+    p.projected = ha_slice(&slices, (size_t)batch->rows * (size_t)l->width);
+    p.o = ha_slice(&slices, wide);
+    if (keep && l->frame->form != HA_FORM_ADD)
+        p.u = ha_slice(&slices, both * wide);
+    if (keep)
+        p.states =
+            ha_slice(&slices, both * (l->slots ? ha_slots_saved(l, batch) : ha_recurrence_states(&shape, batch)));
+    p.floats = slices.used;
     return p;
 }
 
 size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
-    const ha_recurrence shape = shape_of(&l);
-    const int arrays = l.frame->form == HA_FORM_ADD ? 1 : 1 + l.directions;
-    return (size_t)batch->rows * (size_t)(l.width + arrays * l.inner) +
-           (size_t)l.directions * (l.slots ? ha_slots_saved(&l, batch) : ha_recurrence_states(&shape, batch));
+    return parts(&l, batch, 1, NULL).floats;
 }
 
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
@@ -109,10 +117,9 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
         w[i] = deviation * ha_rng_normal(rng);
     for (int i = 0; i < l.n_parts; i++) {
         const int rank = l.frame->part[i].rank;
-        float *up = weights + mixer->at[HA_SLOT_UP + i];
         /* small, so that a gate starts near what its bias says */
-        for (ptrdiff_t j = 0; rank && j < (ptrdiff_t)l.size[i] * rank; j++)
-            up[j] = 0.1f / sqrtf((float)rank) * ha_rng_normal(rng);
+        for (size_t j = 0; rank && j < (size_t)l.size[i] * (size_t)rank; j++)
+            weights[mixer->at[HA_SLOT_UP + i] + j] = 0.1f / sqrtf((float)rank) * ha_rng_normal(rng);
         if (l.frame->part[i].bias)
             memset(weights + mixer->at[HA_SLOT_BIAS + i], 0, (size_t)l.size[i] * sizeof *weights);
     }
@@ -254,8 +261,8 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
     const size_t mark = ha_arena_mark(pass->arena);
     const int keep = saved != NULL;
     if (!saved)
-        HA_PUSH(saved, pass->arena, (size_t)batch->rows * (size_t)(l.width + l.inner));
-    const saved_parts p = parts(&l, batch->rows, saved);
+        HA_PUSH(saved, pass->arena, parts(&l, batch, 0, NULL).floats);
+    const saved_parts p = parts(&l, batch, keep, saved);
     ha_operands in;
     ha_batch run;
     float **states, **past, *y, *o = p.o;
@@ -273,10 +280,9 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
     if (l.directions == 2)
         HA_PUSH(o, pass->arena, (size_t)run.rows * (size_t)l.inner);
     if (l.slots)
-        HA_TRY(ha_slots_forward(&l, &run, &in, states, o, keep ? p.states : NULL, pass->arena));
+        HA_TRY(ha_slots_forward(&l, &run, &in, states, o, p.states, pass->arena));
     else
-        HA_TRY(ha_recurrence_forward(&shape, &run, &operands, states, states, o, l.inner, keep ? p.u : NULL,
-                                     keep ? p.states : NULL, pass->arena));
+        HA_TRY(ha_recurrence_forward(&shape, &run, &operands, states, states, o, l.inner, p.u, p.states, pass->arena));
     if (l.directions == 2)
         ha_fold(batch->rows, l.inner, o, p.o, l.inner);
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
@@ -295,7 +301,7 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     const ha_recurrence shape = shape_of(&l);
     const int rows = batch->rows;
     const size_t mark = ha_arena_mark(pass->arena), wide = (size_t)rows * (size_t)l.inner;
-    const saved_parts p = parts(&l, rows, saved);
+    const saved_parts p = parts(&l, batch, 1, saved);
     ha_operands in, d;
     ha_batch run;
     float *y, *dy, *d_o, *dprojected;

@@ -1,5 +1,6 @@
 /* Softmax attention with grouped heads and RoPE, as two kinds: `softmax`, the teacher's mixer, with the model's own sliding
  * window if it has one, and `window`, which sees the last tokens and the first ones, the sinks (Xiao et al. 2023). */
+#include "core/slices.h"
 #include "mixers/projections.h"
 #include "mixers/ring.h"
 
@@ -12,6 +13,7 @@ typedef struct {
     float *y;   /* [rows, heads, dim] */
     float *lse; /* [rows, heads] */
     float *raw; /* what ha_project_in keeps */
+    size_t floats;
 } saved_parts;
 
 static int qkv_width(const ha_config *c)
@@ -19,21 +21,24 @@ static int qkv_width(const ha_config *c)
     return (c->num_heads + 2 * c->num_kv_heads) * c->head_dim;
 }
 
-static saved_parts parts(const ha_config *c, const ha_batch *batch, float *saved)
+/* Where they lie in `saved`; with NULL only `floats` is meant. */
+static saved_parts parts(const ha_mixer *mixer, const ha_batch *batch, float *saved)
 {
+    const ha_config *c = mixer->config;
     const size_t rows = (size_t)batch->rows;
-    saved_parts p = {.qkv = saved};
-    p.y = p.qkv + rows * (size_t)qkv_width(c);
-    p.lse = p.y + rows * (size_t)(c->num_heads * c->head_dim);
-    p.raw = p.lse + rows * (size_t)c->num_heads;
+    ha_slices slices = {saved, 0};
+    saved_parts p;
+    p.qkv = ha_slice(&slices, rows * (size_t)qkv_width(c));
+    p.y = ha_slice(&slices, rows * (size_t)(c->num_heads * c->head_dim));
+    p.lse = ha_slice(&slices, rows * (size_t)c->num_heads);
+    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.floats = slices.used;
     return p;
 }
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
-    const ha_config *c = mixer->config;
-    return (size_t)batch->rows * (size_t)(qkv_width(c) + c->num_heads * (c->head_dim + 1)) +
-           ha_project_in_saved(mixer, batch->rows);
+    return parts(mixer, batch, NULL).floats;
 }
 
 static ha_attention shape_of(const ha_mixer *mixer)
@@ -86,7 +91,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(c, batch, saved);
+    saved_parts p = parts(mixer, batch, saved);
     ha_project_in(mixer, pass, x, p.qkv, p.raw);
     ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, width);
     const ha_attention shape = shape_of(mixer);
@@ -120,7 +125,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim,
               kv = c->num_kv_heads * dim;
     size_t mark = ha_arena_mark(pass->arena);
-    saved_parts p = parts(c, batch, saved);
+    saved_parts p = parts(mixer, batch, saved);
     float *dy, *dqkv, *delta;
     HA_PUSH(dy, pass->arena, (size_t)rows * (size_t)q);
     HA_PUSH(dqkv, pass->arena, (size_t)rows * (size_t)width);

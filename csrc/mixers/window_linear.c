@@ -12,36 +12,40 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/slices.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 
 typedef struct {
     float *qkv, *fq, *fk, *near, *far, *den, *lse, *max, *raw, *states; /* raw: what ha_project_in keeps */
+    size_t floats;
 } saved_parts;
+
+/* Where they lie in `saved`; with NULL only `floats` is meant. */
+static saved_parts parts(const ha_mixer *mixer, const ha_window_layout *l, const ha_batch *batch, float *saved)
+{
+    const size_t n = (size_t)batch->rows;
+    const ha_linear_attention rest = ha_window_rest(l, l->window);
+    ha_slices slices = {saved, 0};
+    saved_parts p;
+    p.qkv = ha_slice(&slices, n * (size_t)l->width);
+    p.fq = ha_slice(&slices, n * (size_t)(l->heads * l->feature));
+    p.fk = ha_slice(&slices, n * (size_t)(l->kv_heads * l->feature));
+    p.near = ha_slice(&slices, n * (size_t)l->q);
+    p.far = ha_slice(&slices, n * (size_t)l->q);
+    p.den = ha_slice(&slices, n * (size_t)l->heads);
+    p.lse = ha_slice(&slices, n * (size_t)l->heads);
+    p.max = ha_slice(&slices, n * (size_t)l->heads);
+    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.states = ha_slice(&slices, ha_linear_attention_states(&rest, batch));
+    p.floats = slices.used;
+    return p;
+}
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
-    ha_window_layout l = ha_window_layout_of(mixer);
-    ha_linear_attention rest = ha_window_rest(&l, l.window);
-    return (size_t)batch->rows * (size_t)(l.width + (l.heads + l.kv_heads) * l.feature + 2 * l.q + 3 * l.heads) +
-           ha_project_in_saved(mixer, batch->rows) + ha_linear_attention_states(&rest, batch);
-}
-
-static saved_parts parts(const ha_mixer *mixer, const ha_window_layout *l, int rows, float *saved)
-{
-    const size_t n = (size_t)rows;
-    saved_parts p;
-    p.qkv = saved;
-    p.fq = p.qkv + n * (size_t)l->width;
-    p.fk = p.fq + n * (size_t)(l->heads * l->feature);
-    p.near = p.fk + n * (size_t)(l->kv_heads * l->feature);
-    p.far = p.near + n * (size_t)l->q;
-    p.den = p.far + n * (size_t)l->q;
-    p.lse = p.den + n * (size_t)l->heads;
-    p.max = p.lse + n * (size_t)l->heads;
-    p.raw = p.max + n * (size_t)l->heads;
-    p.states = p.raw + ha_project_in_saved(mixer, rows);
-    return p;
+    const ha_window_layout l = ha_window_layout_of(mixer);
+    return parts(mixer, &l, batch, NULL).floats;
 }
 
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
@@ -113,7 +117,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(mixer, &l, rows, saved);
+    saved_parts p = parts(mixer, &l, batch, saved);
     ha_project_in(mixer, pass, x, p.qkv, p.raw);
     if (!l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
@@ -193,7 +197,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const int rows = batch->rows, fq = l.heads * l.feature, fk = l.kv_heads * l.feature;
     const size_t n = (size_t)rows;
     size_t mark = ha_arena_mark(pass->arena);
-    saved_parts p = parts(mixer, &l, rows, saved);
+    saved_parts p = parts(mixer, &l, batch, saved);
     float *y, *dy;
     HA_PUSH(y, pass->arena, n * (size_t)l.q);
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);

@@ -6,35 +6,37 @@
  * keeping them. */
 #include <string.h>
 
+#include "core/slices.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "model/parts.h"
 
 typedef struct {
     float *x, *softmax, *linear, *middle, *inner, *last;
+    size_t floats;
 } saved_parts;
 
+/* Where they lie in `saved`; with NULL only `floats` is meant. */
 static saved_parts parts(const ha_model *m, const ha_layer *layer, ha_layer_run run, const ha_batch *batch,
-                         float *saved, size_t *total)
+                         float *saved)
 {
-    saved_parts p;
     const ha_block_form form = m->config.block;
     const size_t x = ha_wide(batch, m->config.hidden_size);
-    p.x = saved;
-    p.softmax = p.x + x;
-    p.linear = p.softmax + (ha_runs_softmax(layer, run) ? layer->softmax.kind->saved(&layer->softmax, batch) : 0);
-    p.middle = p.linear + (ha_runs_linear(layer, run) ? layer->linear.kind->saved(&layer->linear, batch) : 0);
-    p.inner = p.middle + (form == HA_BLOCK_PARALLEL ? 0 : x);
-    p.last = p.inner + ha_wide(batch, ha_mlp_inner(&m->config));
-    *total = (size_t)(p.last - p.x) + (form == HA_BLOCK_POST ? x : 0);
+    ha_slices slices = {saved, 0};
+    saved_parts p;
+    p.x = ha_slice(&slices, x);
+    p.softmax = ha_slice(&slices, ha_runs_softmax(layer, run) ? layer->softmax.kind->saved(&layer->softmax, batch) : 0);
+    p.linear = ha_slice(&slices, ha_runs_linear(layer, run) ? layer->linear.kind->saved(&layer->linear, batch) : 0);
+    p.middle = ha_slice(&slices, form == HA_BLOCK_PARALLEL ? 0 : x);
+    p.inner = ha_slice(&slices, ha_wide(batch, ha_mlp_inner(&m->config)));
+    p.last = ha_slice(&slices, form == HA_BLOCK_POST ? x : 0);
+    p.floats = slices.used;
     return p;
 }
 
 size_t ha_layer_saved(const ha_model *m, int l, ha_layer_run run, const ha_batch *batch)
 {
-    size_t total;
-    parts(m, &m->layer[l], run, batch, NULL, &total);
-    return total;
+    return parts(m, &m->layer[l], run, batch, NULL).floats;
 }
 
 static void add(size_t n, const float *from, float *to)
@@ -91,11 +93,10 @@ ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_
 {
     const ha_layer *layer = &m->layer[l];
     const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
-    size_t total;
     saved_parts p = {0};
     float *h, *beside;
     if (saved)
-        p = parts(m, layer, run, pass->batch, saved, &total);
+        p = parts(m, layer, run, pass->batch, saved);
     else
         HA_PUSH(p.inner, pass->arena, ha_wide(pass->batch, ha_mlp_inner(&m->config)));
     HA_PUSH(h, pass->arena, n);
@@ -193,8 +194,7 @@ ha_status ha_layer_backward(const ha_model *m, int l, ha_layer_run run, const ha
 {
     const ha_layer *layer = &m->layer[l];
     const size_t mark = ha_arena_mark(pass->arena);
-    size_t total;
-    const saved_parts p = parts(m, layer, run, pass->batch, saved, &total);
+    const saved_parts p = parts(m, layer, run, pass->batch, saved);
     float *beside = NULL;
     if (m->config.block == HA_BLOCK_PARALLEL)
         HA_PUSH(beside, pass->arena, ha_wide(pass->batch, m->config.hidden_size));

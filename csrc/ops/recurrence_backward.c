@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "core/slices.h"
 #include "core/thread.h"
 #include "ops/recurrence_chunk.h"
 
@@ -28,16 +29,20 @@ typedef struct {
     float *gradient; /* [5][C, ld]: q, k, w, a, b */
     float *history;  /* [C + 1, columns, ld] */
     float *columns;  /* [6][C, dv]: z, u, dout, dz, du, and dwv or v - u */
-    float *end;
+    size_t floats;
 } scratch_parts;
 
-static scratch_parts parts(const ha_recurrence *r, float *at)
+/* Where they lie in the scratch of a thread; with NULL only `floats` is meant. */
+static scratch_parts parts(const ha_recurrence *r, float *scratch)
 {
-    const size_t rows = C * (size_t)padded(r->dk);
-    scratch_parts p = {.packed = at, .gradient = at + packed_floats(r)};
-    p.history = p.gradient + 5 * rows;
-    p.columns = p.history + (C + 1) * HA_REPLAY_COLUMNS * (size_t)padded(r->dk);
-    p.end = p.columns + 6 * C * (size_t)r->dv;
+    const size_t ld = (size_t)padded(r->dk);
+    ha_slices slices = {scratch, 0};
+    scratch_parts p;
+    p.packed = ha_slice(&slices, packed_floats(r));
+    p.gradient = ha_slice(&slices, 5 * C * ld);
+    p.history = ha_slice(&slices, (C + 1) * HA_REPLAY_COLUMNS * ld);
+    p.columns = ha_slice(&slices, 6 * C * (size_t)r->dv);
+    p.floats = slices.used;
     return p;
 }
 
@@ -132,8 +137,8 @@ static void unpack_gradient(const ha_recurrence *r, const ha_recurrence_in *in, 
         }
         if (r->gate == HA_GATE_HEAD)
             d->g[row * r->heads + h] = ha_kernels_get()->dot((size_t)dk, c->w + at, g->w + at);
-        float *dg = d->g + (row * r->heads + h) * dk;
-        for (int i = 0; r->gate == HA_GATE_CHANNEL && i < dk; i++)
+        float *dg = r->gate == HA_GATE_CHANNEL ? d->g + (row * r->heads + h) * dk : NULL;
+        for (int i = 0; dg && i < dk; i++)
             dg[i] = c->w[at + i] * g->w[at + i];
     }
 }
@@ -188,7 +193,7 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
     const int threads = lines < ha_threads() ? lines : ha_threads();
     const ptrdiff_t ld = padded(dk);
     const size_t mark = ha_arena_mark(work), size = (size_t)dk * (size_t)dv, wide = (size_t)dv * (size_t)ld;
-    const size_t per_thread = ((size_t)(parts(r, NULL).end - (float *)NULL) + 15) / 16 * 16;
+    const size_t per_thread = (parts(r, NULL).floats + 15) / 16 * 16;
     int all = 0;
     for (int s = 0; s < batch->n_seq; s++)
         all += chunks_of(batch, s);
