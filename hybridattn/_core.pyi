@@ -36,6 +36,9 @@ def register_mixer(
     state: Callable[[dict[str, Any]], int | Sequence[int]] | None = None,
     *,
     bidirectional: bool = False,
+    summary: str = "registered from Python",
+    phrase: str | None = None,
+    align_lr: float = 0.001,
 ) -> None: ...
 def set_num_threads(n: int, /) -> int: ...
 def get_num_threads() -> int: ...

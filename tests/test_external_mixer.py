@@ -196,11 +196,23 @@ def test_without_step_it_cannot_decode():
         ("no such name", {}, "name is 'no such name', allowed are"),
         ("", {}, "name is ''"),
         ("test_x", {"step": None}, "give both or neither"),
+        ("test_x", {"align_lr": 0.0}, "align_lr is 0.0, allowed are"),
+        ("test_x", {"align_lr": float("nan")}, "align_lr is nan, allowed are"),
+        ("test_x", {"summary": "one\ntwo"}, "summary has several lines"),
     ],
 )
 def test_bad_registrations(name, changes, message):
     with pytest.raises(ValueError, match=message):
         hybridattn.register_mixer(name, **(FUNCTIONS | changes))
+
+
+def test_a_kind_says_what_it_is():
+    register("test_average")
+    plain = hybridattn.mixers()["test_average"]
+    assert (plain["summary"], plain["phrase"], plain["align_lr"]) == ("registered from Python", None, 1e-3)
+    said = {"summary": "a moving average", "phrase": "a mean that forgets", "align_lr": 3e-3}
+    register("test_said", **said)
+    assert said.items() <= hybridattn.mixers()["test_said"].items()
 
 
 def test_twice_and_not_a_function():

@@ -46,7 +46,9 @@ def test_every_kind_is_summed_up_has_a_rate_and_a_twin():
     kinds = {name: entry for name, entry in _core.mixers().items() if not name.startswith("test_")}
     assert all(len(entry["summary"].splitlines()) == 1 for entry in kinds.values())
     assert kinds.keys() == {twin.kind for twin in test_twins.TWINS}
-    assert radlads.ALIGN_LR.keys() == kinds.keys() - {"softmax"}
+    assert kinds.pop("softmax")["align_lr"] is None
+    assert all(0 < entry["align_lr"] < 0.1 and entry["phrase"] for entry in kinds.values())
+    assert {name: entry["align_lr"] for name, entry in kinds.items()} == radlads.ALIGN_LR
 
 
 @by_spec

@@ -27,6 +27,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_delta_mixer = {
     .name = "delta",
     .summary = "DeltaNet: a delta-rule state of fixed size per head, without decay",
+    .phrase = "a recurrent state that is overwritten by the delta rule",
+    .align_rate = 0.01,
     .option = {HA_RECURRENT_OPTIONS(0, 1)},
     HA_RECURRENT(frame),
 };

@@ -21,6 +21,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_gated_delta_mixer = {
     .name = "gated_delta",
     .summary = "Gated DeltaNet: a gated delta-rule state of fixed size per head",
+    .phrase = "a recurrent state that is overwritten by a gated delta rule",
+    .align_rate = 0.006,
     .option = {HA_RECURRENT_OPTIONS(0, 1)},
     HA_RECURRENT(frame),
 };

@@ -31,6 +31,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_gla_mixer = {
     .name = "gla",
     .summary = "gated linear attention: an additive state with a decay for every channel of a key",
+    .phrase = "a recurrent state with a decay for each channel",
+    .align_rate = 0.006,
     .option = {HA_RECURRENT_OPTIONS(0, 0)},
     HA_RECURRENT(frame),
 };

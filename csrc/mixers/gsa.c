@@ -39,6 +39,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_gsa_mixer = {
     .name = "gsa",
     .summary = "Gated Slot Attention: softmax over a fixed number of slots, each a gated mean of keys and of values",
+    .phrase = "exact attention over a fixed number of slots, each a gated mean of keys and of values",
+    .align_rate = 0.01,
     .option = {HA_RECURRENT_OPTIONS(0, 1), {"slots", 64, 1, HA_MAX_HEAD_DIM, "keys and values of a head"}},
     HA_RECURRENT(frame),
 };

@@ -24,6 +24,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_kda_mixer = {
     .name = "kda",
     .summary = "Kimi Delta Attention: a delta-rule state with a decay for every channel of a key",
+    .phrase = "a recurrent state that is overwritten by a delta rule, with a decay for each channel",
+    .align_rate = 0.006,
     .option = {HA_RECURRENT_OPTIONS(0, 1)},
     HA_RECURRENT(frame),
 };

@@ -210,6 +210,8 @@ static double flops(const ha_mixer *mixer, double context)
 const ha_mixer_kind ha_linear_mixer = {
     .name = "linear",
     .summary = "linear attention: keys and values summed under a feature map, a state of fixed size per key head",
+    .phrase = "linear attention, sums over all tokens under a feature map",
+    .align_rate = 0.001,
     .option = {HA_FEATURE_OPTION(2),
                {"normalise", 1, 0, 1, "1: divide by the sum of the weights, 0: RMSNorm per head"},
                {"rope", 1, 0, 1, "rotate q and k"}},

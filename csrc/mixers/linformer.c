@@ -181,6 +181,8 @@ static double flops(const ha_mixer *mixer, double context)
 const ha_mixer_kind ha_linformer_mixer = {
     .name = "linformer",
     .summary = "softmax over slots, learned projections of keys and values along the sequence; encoders only",
+    .phrase = "exact attention to a fixed number of slots, learned sums of keys and of values along the sequence",
+    .align_rate = 0.001,
     .option = {{"slots", 64, 1, 1 << 16, "rows that keys and values are projected to"},
                {"length", 512, 1, 1 << 20, "tokens of the longest sequence"},
                {"rope", 1, 0, 1, "rotate q and k"}},

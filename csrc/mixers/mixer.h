@@ -56,8 +56,12 @@ typedef struct ha_mixer ha_mixer;
 /* Whose models a kind serves: decoders, encoders (each token sees its whole sequence), or both. */
 typedef enum { HA_CAUSAL_ONLY, HA_BIDIRECTIONAL_ONLY, HA_BOTH_MASKS } ha_masks;
 
+/* What a kind is stands here and nowhere else; Python reads it through mixers(). */
 typedef struct {
-    const char *name, *summary;
+    const char *name;
+    const char *summary; /* one line: the formula's name and what it keeps */
+    const char *phrase;  /* the same in a sentence of the report, for readers who know no formulas; NULL: nothing */
+    double align_rate;   /* learning rate that step 1 starts from unless told, 0 for softmax (benchmarks/align_lr.py) */
     ha_option option[HA_MAX_OPTIONS]; /* ends at the first without a name */
 
     /* Adds the parameters to the table, under `prefix`, and fills mixer->at. */

@@ -24,6 +24,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_retention_mixer = {
     .name = "retention",
     .summary = "RetNet's retention: an additive state with a fixed decay per head",
+    .phrase = "a recurrent state with a fixed decay for each head",
+    .align_rate = 0.006,
     .option = {HA_RECURRENT_OPTIONS(1, 0)},
     HA_RECURRENT(frame),
 };

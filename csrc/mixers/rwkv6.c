@@ -53,6 +53,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_rwkv6_mixer = {
     .name = "rwkv6",
     .summary = "RWKV-6: an additive state that takes in of each channel what it lets go of",
+    .phrase = "the recurrent state of RWKV-6",
+    .align_rate = 0.003,
     .option = {HA_RECURRENT_OPTIONS(1, 0)},
     HA_RECURRENT(frame),
 };

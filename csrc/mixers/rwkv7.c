@@ -84,6 +84,8 @@ static const ha_recurrent frame = {
 const ha_mixer_kind ha_rwkv7_mixer = {
     .name = "rwkv7",
     .summary = "RWKV-7: a state that decays by channel and erases along each key at rates of its own",
+    .phrase = "the recurrent state of RWKV-7",
+    .align_rate = 0.006,
     .option = {HA_RECURRENT_OPTIONS(1, 0)},
     HA_RECURRENT(frame),
 };

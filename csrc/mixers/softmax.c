@@ -169,6 +169,8 @@ const ha_mixer_kind ha_softmax_mixer = {
 const ha_mixer_kind ha_window_mixer = {
     .name = "window",
     .summary = "softmax attention over the last tokens and over attention sinks; what lies between is out of sight",
+    .phrase = "exact attention to a short window and the first few tokens, and to nothing else",
+    .align_rate = 0.0001,
     .option = {{"window", 64, 1, 1 << 20, "tokens in sight"},
                {"sinks", 4, 0, 1 << 16, "first tokens that stay in sight"}},
     .declare = declare,

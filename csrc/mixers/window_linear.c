@@ -260,6 +260,8 @@ static double flops(const ha_mixer *mixer, double context)
 const ha_mixer_kind ha_window_linear_mixer = {
     .name = "window_linear",
     .summary = "exact softmax in a sliding window and over attention sinks, linear attention for the rest",
+    .phrase = "exact attention to a short window and the first few tokens, linear attention to the rest",
+    .align_rate = 0.01,
     .option = {{"window", 64, 1, 1 << 20, "tokens of exact attention"},
                {"sinks", 4, 0, 1 << 16, "first tokens that stay in sight"},
                {"rope_features", 1, 0, 1, "feature maps see rotated q and k"},

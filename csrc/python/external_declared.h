@@ -20,6 +20,7 @@ enum { HA_MAX_LEAF = 40 };
 typedef struct {
     ha_mixer_kind kind; /* first: a mixer's kind leads here */
     char name[HA_MAX_LEAF + 1];
+    PyObject *summary, *phrase; /* str, or NULL: where the texts of `kind` live */
     PyObject *forward, *vjp, *step, *parameters, *init, *state;
     /* What parameters(config) and state(config) gave: bytes of the config -> (dict, shape or None). */
     PyObject *declared;

@@ -57,14 +57,17 @@ static double flops(const ha_mixer *mixer, double context)
 
 PyObject *ha_register_mixer(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"name", "forward", "vjp", "step", "parameters", "init", "state", "bidirectional", NULL};
+    static char *names[] = {"name",  "forward",       "vjp",     "step",   "parameters", "init",
+                            "state", "bidirectional", "summary", "phrase", "align_lr",   NULL};
     static const char *const what[] = {"forward", "vjp", "step", "parameters", "init", "state"};
     PyObject *function[6] = {NULL, NULL, NULL, NULL, NULL, Py_None};
-    const char *name;
+    PyObject *summary = NULL, *phrase = NULL, *rate = NULL;
+    const char *name, *summary_text = "registered from Python", *phrase_text = NULL;
     int bidirectional = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOOOO|O$p:register_mixer", names, &name, &function[0],
+    double align_rate = 1e-3;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOOOO|O$pUUO:register_mixer", names, &name, &function[0],
                                      &function[1], &function[2], &function[3], &function[4], &function[5],
-                                     &bidirectional))
+                                     &bidirectional, &summary, &phrase, &rate))
         return NULL;
     if (!ha_external_good_name(name, HA_MAX_LEAF - 1))
         return PyErr_Format(PyExc_ValueError, "name is '%s', allowed are up to %d letters, digits and _", name,
@@ -75,6 +78,15 @@ PyObject *ha_register_mixer(PyObject *module, PyObject *args, PyObject *kwargs)
                                 Py_TYPE(function[i])->tp_name);
     if ((function[2] == Py_None) != (function[5] == Py_None))
         return PyErr_Format(PyExc_ValueError, "step and state belong together: give both or neither");
+    if (rate && (align_rate = PyFloat_AsDouble(rate)) == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (!(align_rate > 0.0 && align_rate <= 1.0))
+        return PyErr_Format(PyExc_ValueError, "align_lr is %R, allowed are numbers above 0, up to 1", rate);
+    if ((summary && !(summary_text = PyUnicode_AsUTF8(summary))) ||
+        (phrase && !(phrase_text = PyUnicode_AsUTF8(phrase))))
+        return NULL;
+    if (strpbrk(summary_text, "\r\n"))
+        return PyErr_Format(PyExc_ValueError, "summary has several lines, allowed is one");
     ha_external_kind *kind =
         PyMem_Calloc(1, sizeof *kind); /* stays for the life of the process, as the registry does */
     if (!kind)
@@ -82,7 +94,9 @@ PyObject *ha_register_mixer(PyObject *module, PyObject *args, PyObject *kwargs)
     kind->declared = PyDict_New();
     strcpy(kind->name, name);
     kind->kind = (ha_mixer_kind){.name = kind->name,
-                                 .summary = "registered from Python",
+                                 .summary = summary_text,
+                                 .phrase = phrase_text,
+                                 .align_rate = align_rate,
                                  .declare = declare,
                                  .init_from_softmax = ha_external_init,
                                  .saved = saved_floats,
@@ -97,6 +111,8 @@ PyObject *ha_register_mixer(PyObject *module, PyObject *args, PyObject *kwargs)
         PyMem_Free(kind);
         return ha_raise(status);
     }
+    kind->summary = Py_XNewRef(summary);
+    kind->phrase = Py_XNewRef(phrase);
     PyObject **own[6] = {&kind->forward, &kind->vjp, &kind->step, &kind->parameters, &kind->init, &kind->state};
     for (int i = 0; i < 6; i++)
         *own[i] = Py_NewRef(function[i]);

@@ -63,11 +63,13 @@ static PyObject *mixers(PyObject *module, PyObject *unused)
     (void)module, (void)unused;
     PyObject *result = PyDict_New();
     for (int i = 0; result && ha_mixer_at(i); i++) {
-        PyObject *options = options_of(ha_mixer_at(i));
-        PyObject *entry = options ? Py_BuildValue("{s:s,s:N,s:N}", "summary", ha_mixer_at(i)->summary, "options",
-                                                  options, "masks", masks_of(ha_mixer_at(i)))
-                                  : NULL;
-        if (!entry || PyDict_SetItemString(result, ha_mixer_at(i)->name, entry) < 0)
+        const ha_mixer_kind *kind = ha_mixer_at(i);
+        PyObject *options = options_of(kind), *entry = NULL;
+        if (options)
+            entry = Py_BuildValue("{s:s,s:z,s:N,s:N,s:N}", "summary", kind->summary, "phrase", kind->phrase, "align_lr",
+                                  kind->align_rate > 0.0 ? PyFloat_FromDouble(kind->align_rate) : Py_NewRef(Py_None),
+                                  "options", options, "masks", masks_of(kind));
+        if (!entry || PyDict_SetItemString(result, kind->name, entry) < 0)
             Py_CLEAR(result);
         Py_XDECREF(entry);
     }
@@ -95,10 +97,13 @@ static PyMethodDef methods[] = {
     {"show_config", show_config, METH_NOARGS,
      "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
     {"mixers", mixers, METH_NOARGS,
-     "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'options', 'masks'}; masks: whose models a "
-     "kind\nserves, of 'causal' (decoders) and 'bidirectional' (encoders)."},
+     "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'phrase', 'align_lr', 'options', 'masks'}. "
+     "phrase: what\nthe kind is in half a sentence, or None; align_lr: the learning rate that step 1 starts from "
+     "unless "
+     "told, None for\nsoftmax; masks: whose models it serves, of 'causal' (decoders) and 'bidirectional' (encoders)."},
     {"register_mixer", (PyCFunction)(void (*)(void))ha_register_mixer, METH_VARARGS | METH_KEYWORDS,
-     "register_mixer(name, forward, vjp, step, parameters, init, state=None, *, bidirectional=False)\n--\n\n"
+     "register_mixer(name, forward, vjp, step, parameters, init, state=None, *, bidirectional=False,\n"
+     "               summary='registered from Python', phrase=None, align_lr=0.001)\n--\n\n"
      "Adds a kind of linear mixer made of Python functions, for the life of the process. x [rows,d] holds the normed\n"
      "input of several sequences one after the other, `lengths` [n_seq] cuts it; params is a dict of arrays.\n\n"
      "    parameters(config) -> {name: shape}             of one layer; asked once a model shape\n"
@@ -111,6 +116,7 @@ static PyMethodDef methods[] = {
      "Arrays are float32; those passed in are views of the core's memory, read-only and gone after the call: keep a "
      "copy.\n"
      "bidirectional: a token sees its whole sequence, so the kind serves bidirectional models and no causal ones.\n"
+     "summary, phrase and align_lr are what mixers() says of the kind.\n"
      "forward runs again before vjp. Exceptions come out of the call that ran the mixer; the functions must not use\n"
      "the model that runs them. Raises ValueError for a name that is taken."},
     {"set_num_threads", set_num_threads, METH_O,
