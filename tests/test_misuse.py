@@ -222,9 +222,8 @@ def test_recurrences_refuse_by_name(module, dtype):
             module.linear_attention(f, f, v, lag=lag)
     with pytest.raises(ValueError, match=r"^lag is 1, allowed with a state is 0$"):
         module.linear_attention(f, f, v, lag=1, return_state=True)
-    if module is ops:
-        with pytest.raises(ValueError, match=r"^gv is given with g, beta or a and b, allowed is gv without"):
-            ops.recurrence(f, f, v, beta=f[..., 0], gv=-v)
+    with pytest.raises(ValueError, match=r"^gv is given with g, beta or a and b, allowed is gv without"):
+        module.recurrence(f, f, v, beta=f[..., 0], gv=-v)
     wide = np.ones((1, 1, 50000), dtype)
     with pytest.raises(
         ValueError, match=r"^a state has 2500050000 numbers a head, allowed are up to 2147483647$"

@@ -1,27 +1,41 @@
-/* One call of an operation on arrays: arguments in, arena and threads, results out. Shared by ops_*.c and reference.c.
+/* One call of an operation on arrays: what Python passes becomes sizes, pointers and numbers.
  *
  * Shapes are written as in the docstrings, one letter an axis: "T H d". The first array that has a letter sets its
- * length, later ones must agree; "2d" is twice d. Errors stick: after the first one every step does nothing, and
- * ha_call_end returns NULL. */
+ * length, later ones must agree; "2d" is twice d. Errors stick: after the first one every step does nothing. */
 #ifndef HA_PYTHON_CALL_H
 #define HA_PYTHON_CALL_H
 
-#include "core/activation.h"
 #include "core/arena.h"
 #include "core/batch.h"
-#include "core/status.h"
 #include "python/api.h"
 
-enum { HA_CALL_ARRAYS = 24, HA_CALL_RESULTS = 9 };
+enum { HA_CALL_VALUES = 16, HA_CALL_RESULTS = 9, HA_CALL_ARRAYS = 24 };
+
+/* A parameter as it was passed, or its default. */
+typedef struct {
+    const char *name;
+    int required;      /* None is no value for it */
+    PyObject *object;  /* borrowed; NULL where the default stands */
+    int given;         /* an array or number that is not None, a flag that is true */
+    void *data;        /* of an array */
+    const char *shape; /* of an array: the one of its shapes that it has */
+    double number, second;
+    int64_t whole; /* also a flag, and the number of a choice */
+} ha_value;
 
 typedef struct {
     int type; /* NPY_FLOAT32 or NPY_FLOAT64, of every floating-point array */
-    int failed, n_held, n_results;
+    int failed;
     int size[64]; /* by letter from 'A'; 0: not known yet */
-    PyObject *held[HA_CALL_ARRAYS], *result[HA_CALL_RESULTS];
-    ha_batch batch;
+    ha_value value[HA_CALL_VALUES];
+    void *out[HA_CALL_RESULTS];        /* data of the results; NULL where there is none */
+    PyObject *result[HA_CALL_RESULTS]; /* NULL where it is left out */
+    ha_batch batch;                    /* of the parameter `lengths` */
+    ha_batch keys;                     /* of attention's key_lengths */
+    int held_count;                    /* arrays that live as long as the call */
+    PyObject *held[HA_CALL_ARRAYS];
     ha_arena *arena;
-    PyThreadState *thread;
+    PyThreadState *thread; /* while the GIL is released */
 } ha_call;
 
 static inline int ha_size(const ha_call *call, char letter)
@@ -29,49 +43,30 @@ static inline int ha_size(const ha_call *call, char letter)
     return call->size[letter - 'A'];
 }
 
-ha_call ha_call_begin(int type);
-/* Binds 'P' to the size of one head's state, which must be an int. */
-void ha_call_state_size(ha_call *call, int64_t size);
-/* The data of an array argument of that shape; None gives NULL where `optional`. */
-const void *ha_call_in(ha_call *call, PyObject *object, const char *name, const char *shape, int optional);
-/* The same for an array that may have either shape, told apart by the number of axes; *which is 0 or 1, -1 for None. */
-const void *ha_call_in_either(ha_call *call, PyObject *object, const char *name, const char *const shape[2],
-                              int *which);
-/* Whole numbers min .. max - 1 as int32. */
-const int32_t *ha_call_in_int(ha_call *call, PyObject *object, const char *name, const char *shape, int64_t min,
-                              int64_t max);
-/* The data of an array that the call changes: writable, contiguous, of the call's type. */
-void *ha_call_in_place(ha_call *call, PyObject *object, const char *name, const char *shape);
-/* The data of a new zeroed array, the next item of the result; an array of float64 whatever the type; a None. */
-void *ha_call_out(ha_call *call, const char *shape);
-double *ha_call_out_double(ha_call *call, const char *shape);
-void ha_call_out_none(ha_call *call);
-/* The last result so far was scratch: it is not returned. */
-void ha_call_drop(ha_call *call);
-/* Sets batch from `lengths`, a sequence of ints >= 1 with sum `rows`; None: one sequence. Binds 'S' to their number. */
-void ha_call_batch(ha_call *call, PyObject *lengths, const char *name, int rows, ha_batch *batch);
-/* Pointers to the states of the sequences, which lie one after the other; NULL when there are none. */
-ha_status ha_by_sequence(int n_seq, size_t size, float *states, float ***pointers, ha_arena *arena);
-/* A feature map by name, 'elu', 'relu', 'hedgehog' or 'favor', with its x [T H d] and weight [H d d] (None for the first
- * two), as its number 0 .. 3; 'F' is its width. */
-int ha_call_feature(ha_call *call, const char *name, PyObject *x_arg, PyObject *w_arg, const void **x, const void **w);
-/* An activation by name: 'gelu', 'gelu_tanh', 'relu' or 'silu'. */
-ha_act ha_call_act(ha_call *call, const char *name);
-/* The taps 'w' of a convolution are in range; 'P' is their number less one. */
-void ha_call_taps(ha_call *call);
+/* The parameter of that name; an empty value where the operation has none. */
+const ha_value *ha_argument(const ha_call *call, const char *name);
+/* The data of an array, NULL for None and where the operation has no such parameter. */
+void *ha_data(const ha_call *call, const char *name);
+
 /* Fails the call with a ValueError unless `ok`. */
 void ha_call_require(ha_call *call, int ok, const char *format, ...);
-/* Opens the arena and releases the GIL. False after a failure. */
-int ha_call_run(ha_call *call);
-/* Takes the GIL and returns the results: None, one array or a tuple; NULL with an exception after a failure. */
-PyObject *ha_call_end(ha_call *call, ha_status status);
+/* Fails the call unless lowest <= value <= 2^30: positions plus it stay ints. */
+void ha_call_require_span(ha_call *call, const char *name, int64_t value, int lowest);
+/* Sets 'P', the size of a state or of a result that only the operation knows; it must be an int. */
+void ha_call_state_size(ha_call *call, int64_t size);
 
-/* A sub-module hybridattn._core.<name> with the functions of `tables` (ended by NULL), importable by its full name. */
-int ha_add_submodule(PyObject *module, const char *name, const char *doc, PyMethodDef *const *tables);
+/* Items of an array of that shape, whose sizes are known. */
+size_t ha_call_count(const ha_call *call, const char *shape);
+/* The lengths of the axes of that shape; returns how many. */
+int ha_call_axes(const ha_call *call, const char *shape, npy_intp *length);
 
-#define HA_FUNCTION(name, doc)                                                        \
-    {                                                                                 \
-#name, (PyCFunction)(void (*)(void))(name), METH_VARARGS | METH_KEYWORDS, doc \
-    }
+/* Reads a floating-point array of one of two shapes, told apart by the number of axes; other NULL: of the first. */
+void ha_call_array(ha_call *call, ha_value *value, const char *shape, const char *other);
+/* Reads an array that the call changes: writable, contiguous, of the call's type. */
+void ha_call_in_place(ha_call *call, ha_value *value, const char *shape);
+/* Reads whole numbers, low <= n < end, as int32. */
+void ha_call_integers(ha_call *call, ha_value *value, const char *shape, int64_t low, int64_t end);
+/* Sets batch from `lengths`, a sequence of ints >= 1 with sum `rows`; None: one sequence. Sets 'S' to their number. */
+void ha_call_lengths(ha_call *call, PyObject *lengths, const char *name, int rows, ha_batch *batch);
 
 #endif

@@ -1,137 +1,126 @@
-/* ops.linear_attention, in chunks, with states in and out. */
-#include "python/ops.h"
-
-#include <string.h>
+/* linear_attention, in chunks, with states in and out. */
+#include "python/operation_tables.h"
 
 #include "ops/ops.h"
+#include "ref/ref.h"
 
-#define SIZE(letter) ha_size(&call, letter)
-
-typedef struct {
-    const float *f, *e, *v;
-} linear_inputs;
-
-static linear_inputs linear_arguments(ha_call *call, PyObject *const *object, int lag)
-{
-    linear_inputs in;
-    in.f = ha_call_in(call, object[0], "f", "T H F", 0);
-    in.e = ha_call_in(call, object[1], "e", "T K F", 0);
-    in.v = ha_call_in(call, object[2], "v", "T K d", 0);
-    ha_call_require(call, call->failed || ha_size(call, 'H') % ha_size(call, 'K') == 0,
-                    "e has %d heads, allowed are divisors of f's %d", ha_size(call, 'K'), ha_size(call, 'H'));
-    ha_call_require(call, lag >= 0 && lag <= 1 << 30, "lag is %d, allowed are 0 to 2^30", lag);
-    return in;
-}
-
-static ha_linear_attention linear_shape(const ha_call *call, int lag, int causal)
+static ha_linear_attention shape_of(const ha_call *call)
 {
     return (ha_linear_attention){.heads = ha_size(call, 'H'),
                                  .kv_heads = ha_size(call, 'K'),
                                  .features = ha_size(call, 'F'),
                                  .dim = ha_size(call, 'd'),
-                                 .lag = lag,
-                                 .bidirectional = !causal};
+                                 .lag = (int)ha_argument(call, "lag")->whole,
+                                 .bidirectional = !ha_argument(call, "causal")->whole};
 }
 
-static size_t linear_state(const ha_linear_attention *a)
+static void check_heads(ha_call *call)
 {
-    return (size_t)a->kv_heads * (size_t)a->features * (size_t)(a->dim + 1);
+    const int heads = ha_size(call, 'H'), key_heads = ha_size(call, 'K');
+    ha_call_require(call, heads % key_heads == 0, "e has %d heads, allowed are divisors of f's %d", key_heads, heads);
+    ha_call_require_span(call, "lag", ha_argument(call, "lag")->whole, 0);
 }
 
-static ha_status linear_forward(const ha_linear_attention *a, const ha_batch *batch, const linear_inputs *in,
-                                float *state, float *num, float *den, float *states, ha_arena *arena)
+/* Also sets 'P', the size of a head's state. */
+static void check_state(ha_call *call)
 {
-    const float **e, **v;
-    float **pointers;
-    const ptrdiff_t lde = (ptrdiff_t)a->kv_heads * a->features, ldv = (ptrdiff_t)a->kv_heads * a->dim;
-    HA_PUSH(e, arena, (size_t)batch->n_seq);
-    HA_PUSH(v, arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++) {
-        e[s] = in->e + batch->offset[s] * lde;
-        v[s] = in->v + batch->offset[s] * ldv;
-    }
-    HA_TRY(ha_by_sequence(batch->n_seq, linear_state(a), state, &pointers, arena));
-    return ha_linear_attention_forward(a, batch, in->f, (ptrdiff_t)a->heads * a->features, e, lde, v, ldv, pointers,
-                                       num, (ptrdiff_t)a->heads * a->dim, den, states, arena);
-}
-
-static PyObject *linear_attention(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"f", "e", "v", "lag", "causal", "lengths", "initial_state", "return_state", NULL};
-    PyObject *object[3], *lengths = Py_None, *initial_arg = Py_None;
-    int lag = 0, causal = 1, return_state = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$ipOOp:linear_attention", names, &object[0], &object[1],
-                                     &object[2], &lag, &causal, &lengths, &initial_arg, &return_state))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const linear_inputs in = linear_arguments(&call, object, lag);
-    ha_call_require(&call, lag == 0 || (initial_arg == Py_None && !return_state),
-                    "lag is %d, allowed with a state is 0", lag);
-    ha_call_require(&call, causal || (initial_arg == Py_None && !return_state),
+    PyObject *initial = ha_argument(call, "initial_state")->object;
+    const int with_state = (initial && initial != Py_None) || ha_argument(call, "return_state")->given;
+    const int lag = (int)ha_argument(call, "lag")->whole;
+    check_heads(call);
+    ha_call_require(call, lag == 0 || !with_state, "lag is %d, allowed with a state is 0", lag);
+    ha_call_require(call, ha_argument(call, "causal")->given || !with_state,
                     "causal is False, allowed with a state is True");
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    ha_call_state_size(&call, (int64_t)SIZE('F') * (SIZE('d') + 1));
-    const float *initial = ha_call_in(&call, initial_arg, "initial_state", "S K P", 1);
-    float *num = ha_call_out(&call, "T H d"), *den = ha_call_out(&call, "T H"),
-          *state = return_state ? ha_call_out(&call, "S K P") : NULL;
-    const ha_linear_attention a = linear_shape(&call, lag, causal);
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        size_t floats = (size_t)batch.n_seq * linear_state(&a);
-        if (initial && !state && !(state = ha_arena_push(call.arena, floats, sizeof *state)))
-            status = HA_NO_MEMORY;
-        if (status == HA_OK && initial)
-            memcpy(state, initial, floats * sizeof *state);
-        if (status == HA_OK)
-            status = linear_forward(&a, &batch, &in, state, num, den, NULL, call.arena);
-    }
-    return ha_call_end(&call, status);
+    ha_call_state_size(call, (int64_t)ha_size(call, 'F') * (ha_size(call, 'd') + 1));
 }
 
-static PyObject *linear_attention_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+/* num [T,H,d] and den [T,H]; state [S,K,P], updated, or NULL; states: NULL, or room for the backward pass */
+static ha_status attend(const ha_call *call, float *state, float *num, float *den, float *states)
 {
-    static char *names[] = {"f", "e", "v", "dnum", "dden", "lag", "causal", "lengths", NULL};
-    PyObject *object[3], *dnum_arg, *dden_arg, *lengths = Py_None;
-    int lag = 0, causal = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$ipO:linear_attention_vjp", names, &object[0], &object[1],
-                                     &object[2], &dnum_arg, &dden_arg, &lag, &causal, &lengths))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const linear_inputs in = linear_arguments(&call, object, lag);
-    const float *dnum = ha_call_in(&call, dnum_arg, "dnum", "T H d", 0),
-                *dden = ha_call_in(&call, dden_arg, "dden", "T H", 0);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    float *df = ha_call_out(&call, "T H F"), *de = ha_call_out(&call, "T K F"), *dv = ha_call_out(&call, "T K d");
-    const ha_linear_attention a = linear_shape(&call, lag, causal);
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const ptrdiff_t ldf = (ptrdiff_t)a.heads * a.features, lde = (ptrdiff_t)a.kv_heads * a.features;
-        const ptrdiff_t ldn = (ptrdiff_t)a.heads * a.dim, ldv = (ptrdiff_t)a.kv_heads * a.dim;
-        const size_t rows = (size_t)batch.rows;
-        float *num = ha_arena_push(call.arena, rows * (size_t)ldn, sizeof *num);
-        float *den = ha_arena_push(call.arena, rows * (size_t)a.heads, sizeof *den);
-        float *states = ha_arena_push(call.arena, ha_linear_attention_states(&a, &batch), sizeof *states);
-        status =
-            num && den && states ? linear_forward(&a, &batch, &in, NULL, num, den, states, call.arena) : HA_NO_MEMORY;
-        if (status == HA_OK)
-            status = ha_linear_attention_backward(&a, &batch, in.f, ldf, in.e, lde, in.v, ldv, states, dnum, ldn, dden,
-                                                  df, ldf, de, lde, dv, ldv, call.arena);
+    const ha_linear_attention a = shape_of(call);
+    const ha_batch *batch = &call->batch;
+    const float *e = ha_data(call, "e"), *v = ha_data(call, "v"), **e_rows, **v_rows;
+    float **pointers;
+    const ptrdiff_t e_row = (ptrdiff_t)a.kv_heads * a.features, v_row = (ptrdiff_t)a.kv_heads * a.dim;
+    HA_PUSH(e_rows, call->arena, (size_t)batch->n_seq);
+    HA_PUSH(v_rows, call->arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
+        e_rows[s] = e + batch->offset[s] * e_row;
+        v_rows[s] = v + batch->offset[s] * v_row;
     }
-    return ha_call_end(&call, status);
+    HA_TRY(ha_by_sequence(batch->n_seq, ha_call_count(call, "K P"), state, &pointers, call->arena));
+    return ha_linear_attention_forward(&a, batch, ha_data(call, "f"), (ptrdiff_t)a.heads * a.features, e_rows, e_row,
+                                       v_rows, v_row, pointers, num, (ptrdiff_t)a.heads * a.dim, den, states,
+                                       call->arena);
 }
 
-PyMethodDef ha_ops_linear_attention[] = {
-    HA_FUNCTION(
-        linear_attention,
-        "linear_attention(f, e, v, *, lag=0, causal=True, lengths=None, initial_state=None, return_state=False)\n--\n\n"
-        "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag, or, not causal, |i - j| "
-        ">= lag: f [T,H,F], e [T,KV,F],\n"
-        "v [T,KV,d] -> num [T,H,d], den [T,H]. A state [sequences,KV,F*(d+1)] is the sum of e_j v_j^T [F,d], then of "
-        "e_j [F]."),
-    HA_FUNCTION(linear_attention_vjp,
-                "linear_attention_vjp(f, e, v, dnum, dden, *, lag=0, causal=True, lengths=None)\n--\n\ndnum "
-                "[T,H,d], dden [T,H] -> df, de, dv."),
-    {0},
+static ha_status linear_attention_fast(const ha_call *call)
+{
+    const float *initial = ha_data(call, "initial_state");
+    float *state = NULL;
+    if ((initial || call->out[2]) && !(state = ha_call_states(call, call->out[2], initial, "S K P")))
+        return HA_NO_MEMORY;
+    return attend(call, state, call->out[0], call->out[1], NULL);
+}
+
+static ha_status linear_attention_naive(const ha_call *call)
+{
+    const ha_linear_attention a = shape_of(call);
+    const ref_linear_shape shape = {a.heads, a.kv_heads, a.features, a.dim, a.lag, a.bidirectional};
+    double *state = ha_call_states(call, call->out[2], ha_data(call, "initial_state"), "S K P");
+    if (!state)
+        return HA_NO_MEMORY;
+    ref_linear_attention(&shape, &call->batch, ha_data(call, "f"), ha_data(call, "e"), ha_data(call, "v"), state,
+                         call->out[0], call->out[1]);
+    return HA_OK;
+}
+
+static const ha_operation linear_attention = {
+    .name = "linear_attention",
+    .doc = "num_i = sum_j (f_i . e_j) v_j and den_i = sum_j f_i . e_j over the keys j <= i - lag, or, not causal, |i - "
+           "j| >= lag: f [T,H,F], e [T,KV,F],\n"
+           "v [T,KV,d] -> num [T,H,d], den [T,H]. A state [sequences,KV,F*(d+1)] is the sum of e_j v_j^T [F,d], then "
+           "of e_j [F].",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("f", "T H F"), HA_PARAM_ARRAY("e", "T K F"), HA_PARAM_ARRAY("v", "T K d"),
+                  HA_PARAM(HA_INT, "lag", "0"), HA_PARAM(HA_FLAG, "causal", "True"), HA_PARAM_LENGTHS,
+                  HA_PARAM_OPTIONAL("initial_state", "S K P"), HA_PARAM(HA_FLAG, "return_state", "False")},
+    .result = {{"T H d"}, {"T H"}, {"S K P", .when = "return_state"}},
+    .derived = "P",
+    .check = check_state,
+    .fast = linear_attention_fast,
+    .naive = linear_attention_naive,
 };
+HA_OPERATION(linear_attention)
+
+/* dnum [T,H,d], dden [T,H] -> df [T,H,F], de [T,K,F], dv [T,K,d] */
+static ha_status linear_attention_backward(const ha_call *call)
+{
+    const ha_linear_attention a = shape_of(call);
+    const ptrdiff_t f_row = (ptrdiff_t)a.heads * a.features, e_row = (ptrdiff_t)a.kv_heads * a.features;
+    const ptrdiff_t num_row = (ptrdiff_t)a.heads * a.dim, v_row = (ptrdiff_t)a.kv_heads * a.dim;
+    float *num, *den, *states;
+    HA_PUSH(num, call->arena, ha_call_count(call, "T H d"));
+    HA_PUSH(den, call->arena, ha_call_count(call, "T H"));
+    HA_PUSH(states, call->arena, ha_linear_attention_states(&a, &call->batch));
+    HA_TRY(attend(call, NULL, num, den, states));
+    return ha_linear_attention_backward(&a, &call->batch, ha_data(call, "f"), f_row, ha_data(call, "e"), e_row,
+                                        ha_data(call, "v"), v_row, states, ha_data(call, "dnum"), num_row,
+                                        ha_data(call, "dden"), call->out[0], f_row, call->out[1], e_row, call->out[2],
+                                        v_row, call->arena);
+}
+
+static const ha_operation linear_attention_vjp = {
+    .name = "linear_attention_vjp",
+    .doc = "dnum [T,H,d], dden [T,H] -> df, de, dv.",
+    .positional = 5,
+    .parameter = {HA_PARAM_ARRAY("f", "T H F"), HA_PARAM_ARRAY("e", "T K F"), HA_PARAM_ARRAY("v", "T K d"),
+                  HA_PARAM_ARRAY("dnum", "T H d"), HA_PARAM_ARRAY("dden", "T H"), HA_PARAM(HA_INT, "lag", "0"),
+                  HA_PARAM(HA_FLAG, "causal", "True"), HA_PARAM_LENGTHS},
+    .result = {{"T H F"}, {"T K F"}, {"T K d"}},
+    .check = check_heads,
+    .fast = linear_attention_backward,
+};
+HA_OPERATION(linear_attention_vjp)
+
+const ha_entry ha_ops_linear_attention[] = {HA_ENTRY(linear_attention), HA_ENTRY(linear_attention_vjp), {0}};

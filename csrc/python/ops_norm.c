@@ -1,141 +1,195 @@
-/* ops of norms and activations: rms_norm, head_norm, layer_norm, activation. */
-#include "python/ops.h"
+/* Norms and activations: rms_norm, head_norm, layer_norm, activation. */
+#include "python/operation_tables.h"
 
 #include <string.h>
 
 #include "ops/ops.h"
+#include "ref/ref.h"
 
-#define SIZE(letter) ha_size(&call, letter)
-
-/* RMSNorm of x [T,d], or head by head of x [T,H,d]; vjp: also its gradients. */
-static PyObject *rms(PyObject *args, PyObject *kwargs, const char *format, const char *shape, int vjp)
+static double epsilon_of(const ha_call *call)
 {
-    static char *names[2][5] = {{"x", "weight", "eps", NULL}, {"x", "weight", "dy", "eps", NULL}};
-    PyObject *x_arg, *w_arg, *dy_arg = NULL;
-    double eps = 1e-6;
-    int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, format, names[1], &x_arg, &w_arg, &dy_arg, &eps)
-                 : PyArg_ParseTupleAndKeywords(args, kwargs, format, names[0], &x_arg, &w_arg, &eps);
-    if (!ok)
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", shape, 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0),
-                *dy = vjp ? ha_call_in(&call, dy_arg, "dy", shape, 0) : NULL;
-    float *y = ha_call_out(&call, shape), *dw = vjp ? ha_call_out(&call, "d") : NULL;
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const int heads = SIZE('H') ? SIZE('H') : 1, d = SIZE('d'), ld = heads * d;
-        if (vjp)
-            status = ha_head_norm_backward(SIZE('T'), heads, d, x, ld, w, (float)eps, dy, ld, y, ld, dw, call.arena);
-        else
-            ha_head_norm_forward(SIZE('T'), heads, d, x, ld, w, (float)eps, y, ld);
-    }
-    return ha_call_end(&call, status);
+    return ha_argument(call, "eps")->number;
 }
 
-static PyObject *rms_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+/* Heads of x [T,H,d]; 1 for x [T,d]. */
+static int heads_of(const ha_call *call)
 {
-    return rms(args, kwargs, "OO|$d:rms_norm", "T d", 0);
+    return ha_size(call, 'H') ? ha_size(call, 'H') : 1;
 }
 
-static PyObject *rms_norm_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+/* y [T,H,d] of x [T,H,d] or [T,d] and weight [d]; every head on its own */
+static ha_status rms_fast(const ha_call *call)
 {
-    return rms(args, kwargs, "OOO|$d:rms_norm_vjp", "T d", 1);
+    const int heads = heads_of(call), dim = ha_size(call, 'd'), row = heads * dim;
+    ha_head_norm_forward(ha_size(call, 'T'), heads, dim, ha_data(call, "x"), row, ha_data(call, "weight"),
+                         (float)epsilon_of(call), call->out[0], row);
+    return HA_OK;
 }
 
-static PyObject *head_norm(PyObject *module, PyObject *args, PyObject *kwargs)
+static ha_status rms_naive(const ha_call *call)
 {
-    return rms(args, kwargs, "OO|$d:head_norm", "T H d", 0);
+    ref_rms_norm(ha_size(call, 'T') * heads_of(call), ha_size(call, 'd'), ha_data(call, "x"), ha_data(call, "weight"),
+                 epsilon_of(call), call->out[0]);
+    return HA_OK;
 }
 
-static PyObject *head_norm_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+/* dy like y -> dx like x, dweight [d] */
+static ha_status rms_backward(const ha_call *call)
 {
-    return rms(args, kwargs, "OOO|$d:head_norm_vjp", "T H d", 1);
+    const int heads = heads_of(call), dim = ha_size(call, 'd'), row = heads * dim;
+    return ha_head_norm_backward(ha_size(call, 'T'), heads, dim, ha_data(call, "x"), row, ha_data(call, "weight"),
+                                 (float)epsilon_of(call), ha_data(call, "dy"), row, call->out[0], row, call->out[1],
+                                 call->arena);
 }
 
-static PyObject *layer_norm(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "weight", "bias", "eps", NULL};
-    PyObject *x_arg, *w_arg, *b_arg;
-    double eps = 1e-5;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$d:layer_norm", names, &x_arg, &w_arg, &b_arg, &eps))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0),
-                *b = ha_call_in(&call, b_arg, "bias", "d", 0);
-    float *y = ha_call_out(&call, "T d");
-    if (ha_call_run(&call))
-        ha_layer_norm_forward(SIZE('T'), SIZE('d'), x, SIZE('d'), w, b, (float)eps, y, SIZE('d'));
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *layer_norm_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "weight", "bias", "dy", "eps", NULL};
-    PyObject *x_arg, *w_arg, *b_arg, *dy_arg;
-    double eps = 1e-5;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$d:layer_norm_vjp", names, &x_arg, &w_arg, &b_arg, &dy_arg,
-                                     &eps))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0), *w = ha_call_in(&call, w_arg, "weight", "d", 0);
-    ha_call_in(&call, b_arg, "bias", "d", 0);
-    const float *dy = ha_call_in(&call, dy_arg, "dy", "T d", 0);
-    float *dx = ha_call_out(&call, "T d"), *dw = ha_call_out(&call, "d"), *db = ha_call_out(&call, "d");
-    ha_status status = HA_OK;
-    const int d = SIZE('d');
-    if (ha_call_run(&call))
-        status = ha_layer_norm_backward(SIZE('T'), d, x, d, w, (float)eps, dy, d, dx, d, dw, db, call.arena);
-    return ha_call_end(&call, status);
-}
-
-static PyObject *activation(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "kind", NULL};
-    PyObject *x_arg;
-    const char *name = "gelu";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$s:activation", names, &x_arg, &name))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T f", 0);
-    const ha_act kind = ha_call_act(&call, name);
-    float *y = ha_call_out(&call, "T f");
-    if (ha_call_run(&call))
-        ha_act_forward(kind, (size_t)SIZE('T') * (size_t)SIZE('f'), x, y);
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *activation_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "dy", "kind", NULL};
-    PyObject *x_arg, *dy_arg;
-    const char *name = "gelu";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$s:activation_vjp", names, &x_arg, &dy_arg, &name))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T f", 0), *dy = ha_call_in(&call, dy_arg, "dy", "T f", 0);
-    const ha_act kind = ha_call_act(&call, name);
-    float *dx = ha_call_out(&call, "T f");
-    if (ha_call_run(&call)) {
-        const size_t n = (size_t)SIZE('T') * (size_t)SIZE('f');
-        memcpy(dx, x, n * sizeof *dx);
-        ha_act_backward(kind, n, dx, dy, NULL);
-    }
-    return ha_call_end(&call, HA_OK);
-}
-
-PyMethodDef ha_ops_norm[] = {
-    HA_FUNCTION(
-        rms_norm,
-        "rms_norm(x, weight, *, eps=1e-6)\n--\n\nx weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d]."),
-    HA_FUNCTION(rms_norm_vjp, "rms_norm_vjp(x, weight, dy, *, eps=1e-6)\n--\n\ndy [T,d] -> dx, dweight."),
-    HA_FUNCTION(head_norm, "head_norm(x, weight, *, eps=1e-6)\n--\n\nrms_norm of every head: x [T,H,d], weight [d]."),
-    HA_FUNCTION(head_norm_vjp, "head_norm_vjp(x, weight, dy, *, eps=1e-6)\n--\n\ndy [T,H,d] -> dx, dweight."),
-    HA_FUNCTION(layer_norm, "layer_norm(x, weight, bias, *, eps=1e-5)\n--\n\n"
-                            "(x - mean) weight / sqrt(mean((x - mean)^2) + eps) + bias: x [T,d], weight, bias [d]."),
-    HA_FUNCTION(layer_norm_vjp,
-                "layer_norm_vjp(x, weight, bias, dy, *, eps=1e-5)\n--\n\ndy [T,d] -> dx, dweight, dbias."),
-    HA_FUNCTION(activation, "activation(x, *, kind='gelu')\n--\n\nx [T,f]; kind: 'gelu' (x Phi(x)), 'gelu_tanh' (its "
-                            "form with a tanh), 'relu', 'silu', 'sigmoid', 'tanh' or 'none'."),
-    HA_FUNCTION(activation_vjp, "activation_vjp(x, dy, *, kind='gelu')\n--\n\ndy [T,f] -> dx."),
-    {0},
+static const ha_operation rms_norm = {
+    .name = "rms_norm",
+    .doc = "x weight / sqrt(mean(x^2) + eps): x [T,d], weight [d] -> [T,d].",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("x", "T d"), HA_PARAM_ARRAY("weight", "d"), HA_PARAM(HA_NUMBER, "eps", "1e-6")},
+    .result = {{"T d"}},
+    .fast = rms_fast,
+    .naive = rms_naive,
 };
+HA_OPERATION(rms_norm)
+
+static const ha_operation rms_norm_vjp = {
+    .name = "rms_norm_vjp",
+    .doc = "dy [T,d] -> dx, dweight.",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("x", "T d"), HA_PARAM_ARRAY("weight", "d"), HA_PARAM_ARRAY("dy", "T d"),
+                  HA_PARAM(HA_NUMBER, "eps", "1e-6")},
+    .result = {{"T d"}, {"d"}},
+    .fast = rms_backward,
+};
+HA_OPERATION(rms_norm_vjp)
+
+static const ha_operation head_norm = {
+    .name = "head_norm",
+    .doc = "rms_norm of every head: x [T,H,d], weight [d].",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("x", "T H d"), HA_PARAM_ARRAY("weight", "d"), HA_PARAM(HA_NUMBER, "eps", "1e-6")},
+    .result = {{"T H d"}},
+    .fast = rms_fast,
+    .naive = rms_naive,
+};
+HA_OPERATION(head_norm)
+
+static const ha_operation head_norm_vjp = {
+    .name = "head_norm_vjp",
+    .doc = "dy [T,H,d] -> dx, dweight.",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("x", "T H d"), HA_PARAM_ARRAY("weight", "d"), HA_PARAM_ARRAY("dy", "T H d"),
+                  HA_PARAM(HA_NUMBER, "eps", "1e-6")},
+    .result = {{"T H d"}, {"d"}},
+    .fast = rms_backward,
+};
+HA_OPERATION(head_norm_vjp)
+
+/* y [T,d] of x [T,d], weight [d], bias [d] */
+static ha_status layer_norm_fast(const ha_call *call)
+{
+    const int dim = ha_size(call, 'd');
+    ha_layer_norm_forward(ha_size(call, 'T'), dim, ha_data(call, "x"), dim, ha_data(call, "weight"),
+                          ha_data(call, "bias"), (float)epsilon_of(call), call->out[0], dim);
+    return HA_OK;
+}
+
+static ha_status layer_norm_naive(const ha_call *call)
+{
+    ref_layer_norm(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "x"), ha_data(call, "weight"),
+                   ha_data(call, "bias"), epsilon_of(call), call->out[0]);
+    return HA_OK;
+}
+
+/* dy [T,d] -> dx [T,d], dweight [d], dbias [d] */
+static ha_status layer_norm_backward(const ha_call *call)
+{
+    const int dim = ha_size(call, 'd');
+    return ha_layer_norm_backward(ha_size(call, 'T'), dim, ha_data(call, "x"), dim, ha_data(call, "weight"),
+                                  (float)epsilon_of(call), ha_data(call, "dy"), dim, call->out[0], dim, call->out[1],
+                                  call->out[2], call->arena);
+}
+
+static const ha_operation layer_norm = {
+    .name = "layer_norm",
+    .doc = "(x - mean) weight / sqrt(mean((x - mean)^2) + eps) + bias: x [T,d], weight, bias [d].",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("x", "T d"), HA_PARAM_ARRAY("weight", "d"), HA_PARAM_ARRAY("bias", "d"),
+                  HA_PARAM(HA_NUMBER, "eps", "1e-5")},
+    .result = {{"T d"}},
+    .fast = layer_norm_fast,
+    .naive = layer_norm_naive,
+};
+HA_OPERATION(layer_norm)
+
+static const ha_operation layer_norm_vjp = {
+    .name = "layer_norm_vjp",
+    .doc = "dy [T,d] -> dx, dweight, dbias.",
+    .positional = 4,
+    .parameter = {HA_PARAM_ARRAY("x", "T d"), HA_PARAM_ARRAY("weight", "d"), HA_PARAM_ARRAY("bias", "d"),
+                  HA_PARAM_ARRAY("dy", "T d"), HA_PARAM(HA_NUMBER, "eps", "1e-5")},
+    .result = {{"T d"}, {"d"}, {"d"}},
+    .fast = layer_norm_backward,
+};
+HA_OPERATION(layer_norm_vjp)
+
+static const char *const kinds[] = {
+    [HA_ACT_NONE] = "none", [HA_ACT_GELU] = "gelu",       [HA_ACT_GELU_TANH] = "gelu_tanh", [HA_ACT_RELU] = "relu",
+    [HA_ACT_SILU] = "silu", [HA_ACT_SIGMOID] = "sigmoid", [HA_ACT_TANH] = "tanh",           NULL};
+
+static ha_act kind_of(const ha_call *call)
+{
+    return (ha_act)ha_argument(call, "kind")->whole;
+}
+
+/* y [T,f] of x [T,f], number by number */
+static ha_status activation_fast(const ha_call *call)
+{
+    ha_act_forward(kind_of(call), ha_call_count(call, "T f"), ha_data(call, "x"), call->out[0]);
+    return HA_OK;
+}
+
+static ha_status activation_naive(const ha_call *call)
+{
+    ref_activation(kind_of(call), ha_call_count(call, "T f"), ha_data(call, "x"), call->out[0]);
+    return HA_OK;
+}
+
+/* dy [T,f] -> dx [T,f] */
+static ha_status activation_backward(const ha_call *call)
+{
+    const size_t count = ha_call_count(call, "T f");
+    float *gradient = call->out[0];
+    memcpy(gradient, ha_data(call, "x"), count * sizeof *gradient);
+    ha_act_backward(kind_of(call), count, gradient, ha_data(call, "dy"), NULL);
+    return HA_OK;
+}
+
+static const ha_operation activation = {
+    .name = "activation",
+    .doc = "x [T,f]; kind: 'gelu' (x Phi(x)), 'gelu_tanh' (its form with a tanh), 'relu', 'silu', 'sigmoid', 'tanh' or "
+           "'none'.",
+    .positional = 1,
+    .parameter = {HA_PARAM_ARRAY("x", "T f"), {"kind", "'gelu'", HA_CHOICE, .choices = kinds}},
+    .result = {{"T f"}},
+    .fast = activation_fast,
+    .naive = activation_naive,
+};
+HA_OPERATION(activation)
+
+static const ha_operation activation_vjp = {
+    .name = "activation_vjp",
+    .doc = "dy [T,f] -> dx.",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("x", "T f"),
+                  HA_PARAM_ARRAY("dy", "T f"),
+                  {"kind", "'gelu'", HA_CHOICE, .choices = kinds}},
+    .result = {{"T f"}},
+    .fast = activation_backward,
+};
+HA_OPERATION(activation_vjp)
+
+const ha_entry ha_ops_norm[] = {HA_ENTRY(rms_norm),      HA_ENTRY(rms_norm_vjp),   HA_ENTRY(head_norm),
+                                HA_ENTRY(head_norm_vjp), HA_ENTRY(layer_norm),     HA_ENTRY(layer_norm_vjp),
+                                HA_ENTRY(activation),    HA_ENTRY(activation_vjp), {0}};

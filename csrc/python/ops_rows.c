@@ -1,288 +1,272 @@
-/* ops that treat every row (token) on its own: linear, stored_linear, rope, swiglu, embed, feature_map. */
-#include "python/ops.h"
-#include "python/dtype_arg.h"
+/* Operations that treat every row (token) on its own: rope, swiglu, embed, feature_map. */
+#include "python/operation_tables.h"
 
-#include <limits.h>
 #include <string.h>
 
 #include "ops/ops.h"
+#include "ref/ref.h"
 
-#define SIZE(letter) ha_size(&call, letter)
+/* ---- rope -------------------------------------------------------------------------------------------------- */
 
-static PyObject *linear(PyObject *module, PyObject *args, PyObject *kwargs)
+static void check_rope(ha_call *call)
 {
-    static char *names[] = {"x", "weight", "bias", NULL};
-    PyObject *x_arg, *w_arg, *b_arg = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:linear", names, &x_arg, &w_arg, &b_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
-    const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
-    float *y = ha_call_out(&call, "T O");
-    if (ha_call_run(&call))
-        ha_linear_forward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), ha_f32(w), bias, 0.0f, y, SIZE('O'));
-    return ha_call_end(&call, HA_OK);
+    ha_call_require(call, 2 * ha_size(call, 'h') <= ha_size(call, 'D'),
+                    "inv_freq has length %d, allowed are up to half of x's last axis", ha_size(call, 'h'));
 }
 
-static PyObject *linear_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+/* positions [T]: as passed, or from 0 in every sequence */
+static const int32_t *positions_of(const ha_call *call)
 {
-    static char *names[] = {"x", "weight", "dy", "bias", NULL};
-    PyObject *x_arg, *w_arg, *dy_arg, *b_arg = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:linear_vjp", names, &x_arg, &w_arg, &dy_arg, &b_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
-    const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1), *dy = ha_call_in(&call, dy_arg, "dy", "T O", 0);
-    float *dx = ha_call_out(&call, "T I"), *dw = ha_call_out(&call, "O I"),
-          *dbias = bias ? ha_call_out(&call, "O") : NULL;
-    if (!bias)
-        ha_call_out_none(&call);
-    if (ha_call_run(&call))
-        ha_linear_backward(SIZE('T'), SIZE('I'), SIZE('O'), 1.0f, x, SIZE('I'), ha_f32(w), dy, SIZE('O'), 0.0f, dx,
-                           SIZE('I'), dw, dbias);
-    return ha_call_end(&call, HA_OK);
+    const int32_t *passed = ha_data(call, "positions");
+    return passed ? passed : call->batch.position;
 }
 
-/* weight [O,I] as it comes back from a storage type, on the call's arena; NULL when that is full */
-static const void *packed_weight(ha_call *call, ha_dtype dtype, const float *w)
+/* y [T,H,D]: x [T,H,D] turned by sign * position * inv_freq [h] */
+static ha_status rotate(const ha_call *call, const float *x, float sign)
 {
-    const size_t n = (size_t)ha_size(call, 'O') * (size_t)ha_size(call, 'I');
-    void *packed = ha_arena_push(call->arena, ha_dtype_bytes(dtype, n), 1);
-    if (packed)
-        ha_from_f32(dtype, w, packed, n);
-    return packed;
+    const int rows = ha_size(call, 'T'), heads = ha_size(call, 'H'), dim = ha_size(call, 'D'),
+              half = ha_size(call, 'h');
+    const float factor = (float)ha_argument(call, "factor")->number;
+    const size_t angles = ha_call_count(call, "T h");
+    float *table, *y = call->out[0];
+    HA_PUSH(table, call->arena, 2 * angles);
+    memcpy(y, x, ha_call_count(call, "T H D") * sizeof *y);
+    ha_rope_table(rows, half, positions_of(call), ha_data(call, "inv_freq"), factor, table, table + angles);
+    ha_rope(rows, heads, dim, half, table, table + angles, sign, y, (ptrdiff_t)heads * dim);
+    return HA_OK;
 }
 
-static PyObject *stored(PyObject *args, PyObject *kwargs, int vjp)
+static ha_status rope_fast(const ha_call *call)
 {
-    static char *names[2][6] = {{"x", "weight", "bias", "dtype", NULL}, {"x", "weight", "dy", "bias", "dtype", NULL}};
-    PyObject *x_arg, *w_arg, *dy_arg = NULL, *b_arg = NULL;
-    const char *name = "q8_0";
-    ha_dtype dtype;
-    int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O$s:stored_linear_vjp", names[1], &x_arg, &w_arg,
-                                               &dy_arg, &b_arg, &name)
-                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$s:stored_linear", names[0], &x_arg, &w_arg, &b_arg,
-                                               &name);
-    if (!ok || ha_dtype_parse(name, HA_DTYPE_COUNT, &dtype) < 0)
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T I", 0), *w = ha_call_in(&call, w_arg, "weight", "O I", 0);
-    const float *bias = ha_call_in(&call, b_arg, "bias", "O", 1);
-    const float *dy = vjp ? ha_call_in(&call, dy_arg, "dy", "T O", 0) : NULL;
-    ha_call_require(&call, (size_t)SIZE('I') % ha_dtype_block(dtype) == 0,
-                    "weight has rows of %d, allowed for %s are multiples of %d", SIZE('I'), name,
-                    (int)ha_dtype_block(dtype));
-    float *y = ha_call_out(&call, vjp ? "T I" : "T O"), *dbias = vjp && bias ? ha_call_out(&call, "O") : NULL;
-    if (vjp && !bias)
-        ha_call_out_none(&call);
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const int rows = SIZE('T'), in = SIZE('I'), out = SIZE('O');
-        const ha_matrix m = {dtype, packed_weight(&call, dtype, w), out, NULL};
-        if (!m.data)
-            status = HA_NO_MEMORY;
-        else if (vjp)
-            ha_linear_backward(rows, in, out, 1.0f, x, in, m, dy, out, 0.0f, y, in, NULL, dbias);
-        else
-            ha_linear_forward(rows, in, out, 1.0f, x, in, m, bias, 0.0f, y, out);
-    }
-    return ha_call_end(&call, status);
+    return rotate(call, ha_data(call, "x"), 1.0f);
 }
 
-static PyObject *stored_linear(PyObject *module, PyObject *args, PyObject *kwargs)
+static ha_status rope_naive(const ha_call *call)
 {
-    return stored(args, kwargs, 0);
+    ref_rope(ha_size(call, 'T'), ha_size(call, 'H'), ha_size(call, 'D'), ha_size(call, 'h'), positions_of(call),
+             ha_data(call, "inv_freq"), ha_argument(call, "factor")->number, ha_data(call, "x"), call->out[0]);
+    return HA_OK;
 }
 
-static PyObject *stored_linear_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return stored(args, kwargs, 1);
-}
-
-/* rope and rope_vjp differ in the sign of the angle and in which array they turn. */
-static PyObject *rotate(PyObject *args, PyObject *kwargs, int vjp)
-{
-    static char *forward_names[] = {"x", "inv_freq", "positions", "lengths", "factor", NULL};
-    static char *vjp_names[] = {"x", "inv_freq", "dy", "positions", "lengths", "factor", NULL};
-    PyObject *x_arg, *freq_arg, *dy_arg = NULL, *positions = Py_None, *lengths = Py_None;
-    double factor = 1.0;
-    int ok = vjp ? PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OOd:rope_vjp", vjp_names, &x_arg, &freq_arg, &dy_arg,
-                                               &positions, &lengths, &factor)
-                 : PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOd:rope", forward_names, &x_arg, &freq_arg,
-                                               &positions, &lengths, &factor);
-    if (!ok)
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "x", "T H D", 0), *freq = ha_call_in(&call, freq_arg, "inv_freq", "h", 0);
-    if (vjp)
-        x = ha_call_in(&call, dy_arg, "dy", "T H D", 0);
-    ha_batch batch = {0};
-    ha_call_require(&call, 2 * SIZE('h') <= SIZE('D'),
-                    "inv_freq has length %d, allowed are up to half of x's last axis", SIZE('h'));
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    if (positions != Py_None)
-        batch.position = ha_call_in_int(&call, positions, "positions", "T", 0, INT_MAX);
-    float *y = ha_call_out(&call, "T H D");
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const int rows = SIZE('T'), heads = SIZE('H'), dim = SIZE('D'), half = SIZE('h');
-        size_t angles = (size_t)rows * (size_t)half;
-        float *table = ha_arena_push(call.arena, 2 * angles, sizeof *table);
-        if (table) {
-            memcpy(y, x, (size_t)rows * (size_t)(heads * dim) * sizeof *y);
-            ha_rope_table(rows, half, batch.position, freq, (float)factor, table, table + angles);
-            ha_rope(rows, heads, dim, half, table, table + angles, vjp ? -1.0f : 1.0f, y, (ptrdiff_t)heads * dim);
-        } else {
-            status = HA_NO_MEMORY;
-        }
-    }
-    return ha_call_end(&call, status);
-}
-
-static PyObject *rope(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return rotate(args, kwargs, 0);
-}
-
-static PyObject *rope_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return rotate(args, kwargs, 1);
-}
-
-static PyObject *swiglu(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"gate_up", NULL};
-    PyObject *x_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:swiglu", names, &x_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "gate_up", "T 2f", 0);
-    float *y = ha_call_out(&call, "T f");
-    if (ha_call_run(&call))
-        ha_swiglu_forward(SIZE('T'), SIZE('f'), x, y);
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *swiglu_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"gate_up", "dy", NULL};
-    PyObject *x_arg, *dy_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:swiglu_vjp", names, &x_arg, &dy_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *x = ha_call_in(&call, x_arg, "gate_up", "T 2f", 0), *dy = ha_call_in(&call, dy_arg, "dy", "T f", 0);
-    float *dx = ha_call_out(&call, "T 2f");
-    if (ha_call_run(&call)) {
-        memcpy(dx, x, (size_t)SIZE('T') * 2 * (size_t)SIZE('f') * sizeof *x);
-        ha_swiglu_backward(SIZE('T'), SIZE('f'), dx, dy, NULL);
-    }
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *embed(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"tokens", "table", NULL};
-    PyObject *token_arg, *table_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:embed", names, &token_arg, &table_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *table = ha_call_in(&call, table_arg, "table", "V d", 0);
-    const int32_t *token = ha_call_in_int(&call, token_arg, "tokens", "T", 0, SIZE('V'));
-    float *x = ha_call_out(&call, "T d");
-    if (ha_call_run(&call))
-        ha_embed_forward(SIZE('T'), SIZE('d'), token, ha_f32(table), x);
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *embed_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"tokens", "table", "dx", NULL};
-    PyObject *token_arg, *table_arg, *dx_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:embed_vjp", names, &token_arg, &table_arg, &dx_arg))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    ha_call_in(&call, table_arg, "table", "V d", 0);
-    const int32_t *token = ha_call_in_int(&call, token_arg, "tokens", "T", 0, SIZE('V'));
-    const float *dx = ha_call_in(&call, dx_arg, "dx", "T d", 0);
-    float *dtable = ha_call_out(&call, "V d");
-    if (ha_call_run(&call))
-        ha_embed_backward(SIZE('T'), SIZE('d'), token, dx, dtable);
-    return ha_call_end(&call, HA_OK);
-}
-
-static PyObject *feature_map(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "weight", "map", NULL};
-    PyObject *x_arg, *w_arg = Py_None;
-    const char *name = "hedgehog";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$s:feature_map", names, &x_arg, &w_arg, &name))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const void *x, *w;
-    const ha_feature map = (ha_feature)ha_call_feature(&call, name, x_arg, w_arg, &x, &w);
-    float *y = ha_call_out(&call, "T H F");
-    ha_status status = HA_OK;
-    const int heads = SIZE('H'), d = SIZE('d');
-    if (ha_call_run(&call))
-        status = ha_feature_forward(map, SIZE('T'), heads, d, x, heads * d, w, y, heads * SIZE('F'), call.arena);
-    return ha_call_end(&call, status);
-}
-
-static PyObject *feature_map_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"x", "dy", "weight", "map", NULL};
-    PyObject *x_arg, *dy_arg, *w_arg = Py_None;
-    const char *name = "hedgehog";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$s:feature_map_vjp", names, &x_arg, &dy_arg, &w_arg, &name))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const void *x, *w;
-    const ha_feature map = (ha_feature)ha_call_feature(&call, name, x_arg, w_arg, &x, &w);
-    const float *dy = ha_call_in(&call, dy_arg, "dy", "T H F", 0);
-    float *dx = ha_call_out(&call, "T H d"), *dw = NULL;
-    if (w)
-        dw = ha_call_out(&call, "H d d");
-    else
-        ha_call_out_none(&call);
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const int rows = SIZE('T'), heads = SIZE('H'), d = SIZE('d'), ld = heads * d, ldy = heads * SIZE('F');
-        float *y = ha_arena_push(call.arena, (size_t)rows * (size_t)ldy, sizeof *y);
-        status = y ? ha_feature_forward(map, rows, heads, d, x, ld, w, y, ldy, call.arena) : HA_NO_MEMORY;
-        if (status == HA_OK)
-            status = ha_feature_backward(map, rows, heads, d, x, ld, w, y, ldy, dy, ldy, dx, ld, dw, call.arena);
-    }
-    return ha_call_end(&call, status);
-}
-
-PyMethodDef ha_ops_rows[] = {
-    HA_FUNCTION(linear,
-                "linear(x, weight, bias=None)\n--\n\nx W^T + bias: x [T,in], weight [out,in], bias [out] -> [T,out]."),
-    HA_FUNCTION(linear_vjp,
-                "linear_vjp(x, weight, dy, bias=None)\n--\n\ndy [T,out] -> dx, dweight, dbias (None without bias)."),
-    HA_FUNCTION(stored_linear,
-                "stored_linear(x, weight, bias=None, *, dtype='q8_0')\n--\n\nlinear with the weight kept in a storage "
-                "type, see pack."),
-    HA_FUNCTION(stored_linear_vjp, "stored_linear_vjp(x, weight, dy, bias=None, *, dtype='q8_0')\n--\n\ndy [T,out] -> "
-                                   "dx, dbias (None without bias); the weight is constant."),
-    HA_FUNCTION(
-        rope,
-        "rope(x, inv_freq, *, positions=None, lengths=None, factor=1.0)\n--\n\n"
-        "Rotates pairs (i, i + d/2) of x [T,H,d] by position * inv_freq[i], inv_freq [d/2], and scales with factor.\n"
-        "positions [T]; default: from 0 in every sequence."),
-    HA_FUNCTION(rope_vjp,
-                "rope_vjp(x, inv_freq, dy, *, positions=None, lengths=None, factor=1.0)\n--\n\ndy [T,H,d] -> dx."),
-    HA_FUNCTION(swiglu, "swiglu(gate_up)\n--\n\nsilu(gate) * up: gate_up [T,2f] = [gate, up] -> [T,f]."),
-    HA_FUNCTION(swiglu_vjp, "swiglu_vjp(gate_up, dy)\n--\n\ndy [T,f] -> dgate_up [T,2f]."),
-    HA_FUNCTION(embed, "embed(tokens, table)\n--\n\ntable[tokens]: tokens [T] ints, table [V,d] -> [T,d]."),
-    HA_FUNCTION(embed_vjp, "embed_vjp(tokens, table, dx)\n--\n\ndx [T,d] -> dtable [V,d]."),
-    HA_FUNCTION(feature_map,
-                "feature_map(x, weight=None, *, map='hedgehog')\n--\n\n"
-                "Feature map of linear attention, per head: x [T,H,d], weight W [H,d,d] -> [T,H,d] or [T,H,2d].\n"
-                "elu: elu(x) + 1 (Katharopoulos et al. 2020); relu: max(x, 0); both without a weight.\n"
-                "hedgehog: softmax([W x, -W x]) (Zhang et al. 2024); favor: exp([W x, -W x] - |x|^2 / (2 sqrt(d)))\n"
-                "(Choromanski et al. 2021), exponents at most 30."),
-    HA_FUNCTION(feature_map_vjp,
-                "feature_map_vjp(x, dy, weight=None, *, map='hedgehog')\n--\n\ndy [T,H,F] -> dx, dweight or None."),
-    {0},
+static const ha_operation rope = {
+    .name = "rope",
+    .doc = "Rotates pairs (i, i + d/2) of x [T,H,d] by position * inv_freq[i], inv_freq [d/2], and scales with "
+           "factor.\npositions [T]; default: from 0 in every sequence.",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("x", "T H D"),
+                  HA_PARAM_ARRAY("inv_freq", "h"),
+                  {"positions", "None", HA_INTEGERS, .shape = "T"},
+                  HA_PARAM_LENGTHS,
+                  HA_PARAM(HA_NUMBER, "factor", "1.0")},
+    .result = {{"T H D"}},
+    .check = check_rope,
+    .fast = rope_fast,
+    .naive = rope_naive,
 };
+HA_OPERATION(rope)
+
+static ha_status rope_backward(const ha_call *call)
+{
+    return rotate(call, ha_data(call, "dy"), -1.0f);
+}
+
+static const ha_operation rope_vjp = {
+    .name = "rope_vjp",
+    .doc = "dy [T,H,d] -> dx.",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("x", "T H D"),
+                  HA_PARAM_ARRAY("inv_freq", "h"),
+                  HA_PARAM_ARRAY("dy", "T H D"),
+                  {"positions", "None", HA_INTEGERS, .shape = "T"},
+                  HA_PARAM_LENGTHS,
+                  HA_PARAM(HA_NUMBER, "factor", "1.0")},
+    .result = {{"T H D"}},
+    .check = check_rope,
+    .fast = rope_backward,
+};
+HA_OPERATION(rope_vjp)
+
+/* ---- swiglu ------------------------------------------------------------------------------------------------ */
+
+/* y [T,f] = silu(gate) * up; gate_up [T,2f] */
+static ha_status swiglu_fast(const ha_call *call)
+{
+    ha_swiglu_forward(ha_size(call, 'T'), ha_size(call, 'f'), ha_data(call, "gate_up"), call->out[0]);
+    return HA_OK;
+}
+
+static ha_status swiglu_naive(const ha_call *call)
+{
+    ref_swiglu(ha_size(call, 'T'), ha_size(call, 'f'), ha_data(call, "gate_up"), call->out[0]);
+    return HA_OK;
+}
+
+static const ha_operation swiglu = {
+    .name = "swiglu",
+    .doc = "silu(gate) * up: gate_up [T,2f] = [gate, up] -> [T,f].",
+    .positional = 1,
+    .parameter = {HA_PARAM_ARRAY("gate_up", "T 2f")},
+    .result = {{"T f"}},
+    .fast = swiglu_fast,
+    .naive = swiglu_naive,
+};
+HA_OPERATION(swiglu)
+
+/* dy [T,f] -> dgate_up [T,2f] */
+static ha_status swiglu_backward(const ha_call *call)
+{
+    float *gradient = call->out[0];
+    memcpy(gradient, ha_data(call, "gate_up"), ha_call_count(call, "T 2f") * sizeof *gradient);
+    ha_swiglu_backward(ha_size(call, 'T'), ha_size(call, 'f'), gradient, ha_data(call, "dy"), NULL);
+    return HA_OK;
+}
+
+static const ha_operation swiglu_vjp = {
+    .name = "swiglu_vjp",
+    .doc = "dy [T,f] -> dgate_up [T,2f].",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("gate_up", "T 2f"), HA_PARAM_ARRAY("dy", "T f")},
+    .result = {{"T 2f"}},
+    .fast = swiglu_backward,
+};
+HA_OPERATION(swiglu_vjp)
+
+/* ---- embed ------------------------------------------------------------------------------------------------- */
+
+/* y [T,d] = table [V,d] at tokens [T] */
+static ha_status embed_fast(const ha_call *call)
+{
+    ha_embed_forward(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "tokens"), ha_f32(ha_data(call, "table")),
+                     call->out[0]);
+    return HA_OK;
+}
+
+static ha_status embed_naive(const ha_call *call)
+{
+    ref_embed(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "tokens"), ha_data(call, "table"), call->out[0]);
+    return HA_OK;
+}
+
+static const ha_operation embed = {
+    .name = "embed",
+    .doc = "table[tokens]: tokens [T] ints, table [V,d] -> [T,d].",
+    .positional = 2,
+    .parameter = {HA_PARAM_INTEGERS("tokens", "T", 0, 'V'), HA_PARAM_ARRAY("table", "V d")},
+    .result = {{"T d"}},
+    .fast = embed_fast,
+    .naive = embed_naive,
+};
+HA_OPERATION(embed)
+
+/* dx [T,d] -> dtable [V,d] */
+static ha_status embed_backward(const ha_call *call)
+{
+    ha_embed_backward(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "tokens"), ha_data(call, "dx"),
+                      call->out[0]);
+    return HA_OK;
+}
+
+static const ha_operation embed_vjp = {
+    .name = "embed_vjp",
+    .doc = "dx [T,d] -> dtable [V,d].",
+    .positional = 3,
+    .parameter = {HA_PARAM_INTEGERS("tokens", "T", 0, 'V'), HA_PARAM_ARRAY("table", "V d"),
+                  HA_PARAM_ARRAY("dx", "T d")},
+    .result = {{"V d"}},
+    .fast = embed_backward,
+};
+HA_OPERATION(embed_vjp)
+
+/* ---- feature_map ------------------------------------------------------------------------------------------- */
+
+static const char *const maps[] = {[HA_FEATURE_ELU] = "elu",
+                                   [HA_FEATURE_RELU] = "relu",
+                                   [HA_FEATURE_HEDGEHOG] = "hedgehog",
+                                   [HA_FEATURE_FAVOR] = "favor",
+                                   NULL};
+
+static ha_feature map_of(const ha_call *call)
+{
+    return (ha_feature)ha_argument(call, "map")->whole;
+}
+
+/* A weight where the map has one; sets 'F', the width of its features. */
+static void check_map(ha_call *call)
+{
+    const ha_feature map = map_of(call);
+    const int given = ha_data(call, "weight") != NULL;
+    ha_call_require(call, given || !ha_feature_has_weight(map), "weight is None, but the map %s has one [H d d]",
+                    maps[map]);
+    ha_call_require(call, !given || ha_feature_has_weight(map), "weight of the map %s must be None", maps[map]);
+    call->size['F' - 'A'] = ha_feature_width(map, ha_size(call, 'd'));
+}
+
+/* y [T,H,F] of x [T,H,d] and weight [H,d,d] or NULL */
+static ha_status map_forward(const ha_call *call, float *y)
+{
+    const int heads = ha_size(call, 'H'), dim = ha_size(call, 'd');
+    return ha_feature_forward(map_of(call), ha_size(call, 'T'), heads, dim, ha_data(call, "x"), heads * dim,
+                              ha_data(call, "weight"), y, heads * ha_size(call, 'F'), call->arena);
+}
+
+static ha_status feature_map_fast(const ha_call *call)
+{
+    return map_forward(call, call->out[0]);
+}
+
+static ha_status feature_map_naive(const ha_call *call)
+{
+    ref_feature((int)map_of(call), ha_size(call, 'T'), ha_size(call, 'H'), ha_size(call, 'd'), ha_data(call, "x"),
+                ha_data(call, "weight"), call->out[0]);
+    return HA_OK;
+}
+
+static const ha_operation feature_map = {
+    .name = "feature_map",
+    .doc = "Feature map of linear attention, per head: x [T,H,d], weight W [H,d,d] -> [T,H,d] or [T,H,2d].\n"
+           "elu: elu(x) + 1 (Katharopoulos et al. 2020); relu: max(x, 0); both without a weight.\n"
+           "hedgehog: softmax([W x, -W x]) (Zhang et al. 2024); favor: exp([W x, -W x] - |x|^2 / (2 sqrt(d)))\n"
+           "(Choromanski et al. 2021), exponents at most 30.",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("x", "T H d"),
+                  HA_PARAM_OPTIONAL("weight", "H d d"),
+                  {"map", "'hedgehog'", HA_CHOICE, .choices = maps}},
+    .result = {{"T H F"}},
+    .derived = "F",
+    .check = check_map,
+    .fast = feature_map_fast,
+    .naive = feature_map_naive,
+};
+HA_OPERATION(feature_map)
+
+/* dy [T,H,F] -> dx [T,H,d], dweight [H,d,d] or NULL */
+static ha_status feature_map_backward(const ha_call *call)
+{
+    const int heads = ha_size(call, 'H'), dim = ha_size(call, 'd');
+    const int row = heads * dim, wide = heads * ha_size(call, 'F');
+    float *y;
+    HA_PUSH(y, call->arena, ha_call_count(call, "T H F"));
+    HA_TRY(map_forward(call, y));
+    return ha_feature_backward(map_of(call), ha_size(call, 'T'), heads, dim, ha_data(call, "x"), row,
+                               ha_data(call, "weight"), y, wide, ha_data(call, "dy"), wide, call->out[0], row,
+                               call->out[1], call->arena);
+}
+
+static const ha_operation feature_map_vjp = {
+    .name = "feature_map_vjp",
+    .doc = "dy [T,H,F] -> dx, dweight or None.",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("x", "T H d"),
+                  HA_PARAM_ARRAY("dy", "T H F"),
+                  HA_PARAM_OPTIONAL("weight", "H d d"),
+                  {"map", "'hedgehog'", HA_CHOICE, .choices = maps}},
+    .result = {{"T H d"}, {"H d d", .when = "weight", .none = 1}},
+    .derived = "F",
+    .check = check_map,
+    .fast = feature_map_backward,
+};
+HA_OPERATION(feature_map_vjp)
+
+const ha_entry ha_ops_rows[] = {HA_ENTRY(rope),        HA_ENTRY(rope_vjp),        HA_ENTRY(swiglu),
+                                HA_ENTRY(swiglu_vjp),  HA_ENTRY(embed),           HA_ENTRY(embed_vjp),
+                                HA_ENTRY(feature_map), HA_ENTRY(feature_map_vjp), {0}};

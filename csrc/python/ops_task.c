@@ -1,151 +1,196 @@
-/* ops of the heads of tasks: pool_sequences, and losses on logits. */
-#include "python/ops.h"
+/* Operations of the heads of tasks: pool_sequences, and losses on logits that are at hand. */
+#include "python/operation_tables.h"
 
 #include <string.h>
 
 #include "ops/ops.h"
+#include "ref/ref.h"
 
-#define SIZE(letter) ha_size(&call, letter)
+/* ---- pool_sequences ---------------------------------------------------------------------------------------- */
 
-int ha_call_pool(ha_call *call, const char *name)
+static const char *const pools[] = {[HA_POOL_FIRST] = "first", [HA_POOL_LAST] = "last", [HA_POOL_MEAN] = "mean", NULL};
+
+static ha_pool_kind pool_of(const ha_call *call)
 {
-    static const char *const names[] = {"first", "last", "mean"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(name, names[i]) == 0)
-            return i;
-    ha_call_require(call, 0, "pool is '%s', allowed are first, last and mean", name);
-    return 0;
+    return (ha_pool_kind)ha_argument(call, "pool")->whole;
 }
 
-static PyObject *pool_sequences(PyObject *module, PyObject *args, PyObject *kwargs)
+/* y [S,d] of x [T,d] */
+static ha_status pool_fast(const ha_call *call)
 {
-    static char *names[] = {"x", "pool", "lengths", NULL};
-    PyObject *x_arg, *lengths = Py_None;
-    const char *name = "first";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$sO:pool_sequences", names, &x_arg, &name, &lengths))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const ha_pool_kind pool = (ha_pool_kind)ha_call_pool(&call, name);
-    const float *x = ha_call_in(&call, x_arg, "x", "T d", 0);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    float *y = ha_call_out(&call, "S d");
-    if (ha_call_run(&call))
-        ha_pool_sequences(pool, &batch, SIZE('d'), x, y);
-    return ha_call_end(&call, HA_OK);
+    ha_pool_sequences(pool_of(call), &call->batch, ha_size(call, 'd'), ha_data(call, "x"), call->out[0]);
+    return HA_OK;
 }
 
-static PyObject *pool_sequences_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
+static ha_status pool_naive(const ha_call *call)
 {
-    static char *names[] = {"x", "dy", "pool", "lengths", NULL};
-    PyObject *x_arg, *dy_arg, *lengths = Py_None;
-    const char *name = "first";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$sO:pool_sequences_vjp", names, &x_arg, &dy_arg, &name,
-                                     &lengths))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const ha_pool_kind pool = (ha_pool_kind)ha_call_pool(&call, name);
-    ha_call_in(&call, x_arg, "x", "T d", 0);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    const float *dy = ha_call_in(&call, dy_arg, "dy", "S d", 0);
-    float *dx = ha_call_out(&call, "T d");
-    if (ha_call_run(&call))
-        ha_pool_sequences_backward(pool, &batch, SIZE('d'), dy, dx);
-    return ha_call_end(&call, HA_OK);
+    ref_pool_sequences((int)pool_of(call), &call->batch, ha_size(call, 'd'), ha_data(call, "x"), call->out[0]);
+    return HA_OK;
 }
 
-const int32_t *ha_call_piece_targets(ha_call *call, PyObject *object, const ha_batch *batch)
-{
-    const int32_t *target = ha_call_in_int(call, object, "targets", "S", 0, INT32_MAX);
-    for (int s = 0; !call->failed && s < batch->n_seq; s++)
-        ha_call_require(call, target[s] < batch->offset[s + 1] - batch->offset[s],
-                        "targets[%d] is %d, allowed are 0 to %d", s, target[s],
-                        batch->offset[s + 1] - batch->offset[s] - 1);
-    return target;
-}
-
-/* x, or a copy on the arena that a loss may use up */
-static float *copy(ha_call *call, const float *x, size_t n)
-{
-    float *own = ha_arena_push(call->arena, n, sizeof *own);
-    if (own)
-        memcpy(own, x, n * sizeof *own);
-    return own;
-}
-
-static PyObject *softmax_loss(PyObject *args, PyObject *kwargs, int kl, int vjp)
-{
-    static char *names[2][2][5] = {
-        {{"logits", "targets", "lengths", NULL}, {"logits", "targets", "dloss", "lengths"}},
-        {{"teacher_logits", "logits", "lengths", NULL}, {"teacher_logits", "logits", "dloss", "lengths"}}};
-    PyObject *first, *second, *lengths = Py_None;
-    double dloss = 1.0;
-    if (vjp ? !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|d$O:softmax_loss_vjp", names[kl][1], &first, &second,
-                                           &dloss, &lengths)
-            : !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O:softmax_loss", names[kl][0], &first, &second, &lengths))
-        return NULL;
-    ha_call call = ha_call_begin(NPY_FLOAT32);
-    const float *teacher = kl ? ha_call_in(&call, first, "teacher_logits", "T", 0) : NULL;
-    const float *x = ha_call_in(&call, kl ? second : first, "logits", "T", 0);
-    ha_batch batch = {0};
-    ha_call_batch(&call, lengths, "lengths", SIZE('T'), &batch);
-    const int32_t *target = kl ? NULL : ha_call_piece_targets(&call, second, &batch);
-    double *loss = vjp ? NULL : ha_call_out_double(&call, "S");
-    float *dx = vjp ? ha_call_out(&call, "T") : NULL;
-    ha_status status = HA_OK;
-    if (ha_call_run(&call)) {
-        const size_t n = (size_t)SIZE('T');
-        float *own = copy(&call, x, n), *theirs = kl ? copy(&call, teacher, n) : NULL;
-        if (!loss)
-            loss = ha_arena_push(call.arena, (size_t)batch.n_seq, sizeof *loss);
-        status = own && loss && (theirs || !kl) ? HA_OK : HA_NO_MEMORY;
-        const float scale = vjp ? (float)dloss : 0.0f;
-        if (status == HA_OK && kl)
-            ha_pieces_kl(batch.n_seq, batch.offset, theirs, own, scale, loss);
-        else if (status == HA_OK)
-            ha_pieces_cross_entropy(batch.n_seq, batch.offset, own, target, scale, loss);
-        if (status == HA_OK && scale != 0.0f)
-            memcpy(dx, own, n * sizeof *dx);
-    }
-    return ha_call_end(&call, status);
-}
-
-static PyObject *softmax_cross_entropy(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return softmax_loss(args, kwargs, 0, 0);
-}
-
-static PyObject *softmax_cross_entropy_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return softmax_loss(args, kwargs, 0, 1);
-}
-
-static PyObject *softmax_kl(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return softmax_loss(args, kwargs, 1, 0);
-}
-
-static PyObject *softmax_kl_vjp(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    return softmax_loss(args, kwargs, 1, 1);
-}
-
-PyMethodDef ha_ops_task[] = {
-    HA_FUNCTION(pool_sequences, "pool_sequences(x, *, pool='first', lengths=None)\n--\n\n"
-                                "The 'first' or 'last' row of each sequence, or the 'mean' of its rows: x [T,d] -> "
-                                "[sequences,d]."),
-    HA_FUNCTION(pool_sequences_vjp, "pool_sequences_vjp(x, dy, *, pool='first', lengths=None)\n--\n\n"
-                                    "dy [sequences,d] -> dx."),
-    HA_FUNCTION(softmax_cross_entropy,
-                "softmax_cross_entropy(logits, targets, *, lengths=None)\n--\n\n-log softmax(logits)[target] over each "
-                "piece, in nats: logits [T], `lengths` of the pieces (default: one), targets [pieces] within them -> "
-                "float64 [pieces]."),
-    HA_FUNCTION(softmax_cross_entropy_vjp, "softmax_cross_entropy_vjp(logits, targets, dloss=1.0, *, lengths=None)\n--"
-                                           "\n\ndloss, the same for every piece -> dlogits."),
-    HA_FUNCTION(softmax_kl, "softmax_kl(teacher_logits, logits, *, lengths=None)\n--\n\nKL(teacher || student) of the "
-                            "softmax over each piece, in nats: logits [T] -> float64 [pieces]."),
-    HA_FUNCTION(softmax_kl_vjp, "softmax_kl_vjp(teacher_logits, logits, dloss=1.0, *, lengths=None)\n--\n\n"
-                                "dloss, the same for every piece -> dlogits of the student."),
-    {0},
+static const ha_operation pool_sequences = {
+    .name = "pool_sequences",
+    .doc = "The 'first' or 'last' row of each sequence, or the 'mean' of its rows: x [T,d] -> [sequences,d].",
+    .positional = 1,
+    .parameter = {HA_PARAM_ARRAY("x", "T d"), {"pool", "'first'", HA_CHOICE, .choices = pools}, HA_PARAM_LENGTHS},
+    .result = {{"S d"}},
+    .fast = pool_fast,
+    .naive = pool_naive,
 };
+HA_OPERATION(pool_sequences)
+
+/* dy [S,d] -> dx [T,d] */
+static ha_status pool_backward(const ha_call *call)
+{
+    ha_pool_sequences_backward(pool_of(call), &call->batch, ha_size(call, 'd'), ha_data(call, "dy"), call->out[0]);
+    return HA_OK;
+}
+
+static const ha_operation pool_sequences_vjp = {
+    .name = "pool_sequences_vjp",
+    .doc = "dy [sequences,d] -> dx.",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("x", "T d"),
+                  HA_PARAM_ARRAY("dy", "S d"),
+                  {"pool", "'first'", HA_CHOICE, .choices = pools},
+                  HA_PARAM_LENGTHS},
+    .result = {{"T d"}},
+    .fast = pool_backward,
+};
+HA_OPERATION(pool_sequences_vjp)
+
+/* ---- softmax_cross_entropy --------------------------------------------------------------------------------- */
+
+/* A copy of logits [T] on the arena, which a loss may use up; NULL when there is no memory. */
+static float *copy_of(const ha_call *call, const char *logits)
+{
+    const size_t count = ha_call_count(call, "T");
+    float *own = ha_arena_push(call->arena, count, sizeof *own);
+    return own ? memcpy(own, ha_data(call, logits), count * sizeof *own) : NULL;
+}
+
+/* Targets lie within their pieces. */
+static void check_targets(ha_call *call)
+{
+    const int32_t *target = ha_data(call, "targets"), *offset = call->batch.offset;
+    for (int s = 0; !call->failed && s < call->batch.n_seq; s++)
+        ha_call_require(call, target[s] < offset[s + 1] - offset[s], "targets[%d] is %d, allowed are 0 to %d", s,
+                        target[s], offset[s + 1] - offset[s] - 1);
+}
+
+/* loss [S] of logits [T] and targets [S]; the gradient of scale * sum of the losses to dlogits [T], unless NULL */
+static ha_status cross_entropy(const ha_call *call, float scale, double *loss, float *dlogits)
+{
+    float *logits = copy_of(call, "logits");
+    if (!logits)
+        return HA_NO_MEMORY;
+    ha_pieces_cross_entropy(call->batch.n_seq, call->batch.offset, logits, ha_data(call, "targets"), scale, loss);
+    if (dlogits && scale != 0.0f)
+        memcpy(dlogits, logits, ha_call_count(call, "T") * sizeof *logits);
+    return HA_OK;
+}
+
+static ha_status cross_entropy_fast(const ha_call *call)
+{
+    return cross_entropy(call, 0.0f, call->out[0], NULL);
+}
+
+static ha_status cross_entropy_naive(const ha_call *call)
+{
+    ref_softmax_cross_entropy(&call->batch, ha_data(call, "logits"), ha_data(call, "targets"), call->out[0]);
+    return HA_OK;
+}
+
+static ha_status cross_entropy_backward(const ha_call *call)
+{
+    double *loss;
+    HA_PUSH(loss, call->arena, ha_call_count(call, "S"));
+    return cross_entropy(call, (float)ha_argument(call, "dloss")->number, loss, call->out[0]);
+}
+
+static const ha_operation softmax_cross_entropy = {
+    .name = "softmax_cross_entropy",
+    .doc = "-log softmax(logits)[target] over each piece, in nats: logits [T], `lengths` of the pieces (default: one), "
+           "targets [pieces] within them -> float64 [pieces].",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("logits", "T"), HA_PARAM_INTEGERS("targets", "S", 0, 0), HA_PARAM_LENGTHS},
+    .result = {{"S", .doubles = 1}},
+    .check = check_targets,
+    .fast = cross_entropy_fast,
+    .naive = cross_entropy_naive,
+};
+HA_OPERATION(softmax_cross_entropy)
+
+static const ha_operation softmax_cross_entropy_vjp = {
+    .name = "softmax_cross_entropy_vjp",
+    .doc = "dloss, the same for every piece -> dlogits.",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("logits", "T"), HA_PARAM_INTEGERS("targets", "S", 0, 0),
+                  HA_PARAM(HA_NUMBER, "dloss", "1.0"), HA_PARAM_LENGTHS},
+    .result = {{"T"}},
+    .check = check_targets,
+    .fast = cross_entropy_backward,
+};
+HA_OPERATION(softmax_cross_entropy_vjp)
+
+/* ---- softmax_kl -------------------------------------------------------------------------------------------- */
+
+/* loss [S] of teacher_logits, logits [T]; the gradient of scale * sum of the losses to dlogits [T], unless NULL */
+static ha_status kl(const ha_call *call, float scale, double *loss, float *dlogits)
+{
+    float *logits = copy_of(call, "logits"), *teacher = copy_of(call, "teacher_logits");
+    if (!logits || !teacher)
+        return HA_NO_MEMORY;
+    ha_pieces_kl(call->batch.n_seq, call->batch.offset, teacher, logits, scale, loss);
+    if (dlogits && scale != 0.0f)
+        memcpy(dlogits, logits, ha_call_count(call, "T") * sizeof *logits);
+    return HA_OK;
+}
+
+static ha_status kl_fast(const ha_call *call)
+{
+    return kl(call, 0.0f, call->out[0], NULL);
+}
+
+static ha_status kl_naive(const ha_call *call)
+{
+    ref_softmax_kl(&call->batch, ha_data(call, "teacher_logits"), ha_data(call, "logits"), call->out[0]);
+    return HA_OK;
+}
+
+static ha_status kl_backward(const ha_call *call)
+{
+    double *loss;
+    HA_PUSH(loss, call->arena, ha_call_count(call, "S"));
+    return kl(call, (float)ha_argument(call, "dloss")->number, loss, call->out[0]);
+}
+
+static const ha_operation softmax_kl = {
+    .name = "softmax_kl",
+    .doc = "KL(teacher || student) of the softmax over each piece, in nats: logits [T] -> float64 [pieces].",
+    .positional = 2,
+    .parameter = {HA_PARAM_ARRAY("teacher_logits", "T"), HA_PARAM_ARRAY("logits", "T"), HA_PARAM_LENGTHS},
+    .result = {{"S", .doubles = 1}},
+    .fast = kl_fast,
+    .naive = kl_naive,
+};
+HA_OPERATION(softmax_kl)
+
+static const ha_operation softmax_kl_vjp = {
+    .name = "softmax_kl_vjp",
+    .doc = "dloss, the same for every piece -> dlogits of the student.",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("teacher_logits", "T"), HA_PARAM_ARRAY("logits", "T"),
+                  HA_PARAM(HA_NUMBER, "dloss", "1.0"), HA_PARAM_LENGTHS},
+    .result = {{"T"}},
+    .fast = kl_backward,
+};
+HA_OPERATION(softmax_kl_vjp)
+
+const ha_entry ha_ops_task[] = {HA_ENTRY(pool_sequences),
+                                HA_ENTRY(pool_sequences_vjp),
+                                HA_ENTRY(softmax_cross_entropy),
+                                HA_ENTRY(softmax_cross_entropy_vjp),
+                                HA_ENTRY(softmax_kl),
+                                HA_ENTRY(softmax_kl_vjp),
+                                {0}};

@@ -1,7 +1,7 @@
 /* The naive twin of every operation, in double: one loop nest a formula, no blocking, no threads, no memory of its own.
  *
  * Arrays are row-major and without gaps, in the shapes of ops/ops.h. Sequence s of a batch is rows offset[s] ..
- * offset[s + 1] - 1. Reached from tests only, through python/reference.c. */
+ * offset[s + 1] - 1. Reached from tests only, through python/ops_*.c. */
 #ifndef HA_REF_REF_H
 #define HA_REF_REF_H
 
