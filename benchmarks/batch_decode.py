@@ -41,8 +41,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     from hybridattn import set_num_threads
-    from hybridattn.generate import prefill
-    from hybridattn.model import Model
+    from hybridattn.model.generate import prefill
+    from hybridattn.model.model import Model
 
     machine.warn_if_busy()
     set_num_threads(options.threads)

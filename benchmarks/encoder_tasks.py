@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hybridattn import choices, glue, squad, tasks
-from hybridattn.glue.tsv import read_file
+from hybridattn.evaluate.glue.tsv import read_file
 
 
 class Sentences:

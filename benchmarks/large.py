@@ -22,7 +22,7 @@ import numpy as np
 
 import hybridattn as ha
 from hybridattn.families import config_from_hf, hf_name
-from hybridattn.weights import save_safetensors
+from hybridattn.formats.safetensors import save_safetensors
 
 QWEN_1_5B = {
     "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 151936, "hidden_size": 1536,

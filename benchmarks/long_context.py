@@ -31,7 +31,7 @@ COLUMNS = ("model", "tokens", "prefill tok/s", "decode ms", "cache MiB", "B/toke
 
 def prepare(folder: Path, model: str, mixer: str) -> None:
     """The three models, saved; the mixers are as the weight transfer leaves them, which costs the same."""
-    from hybridattn.model import Model
+    from hybridattn.model.model import Model
 
     teacher = Model.from_pretrained(model)
     probe = teacher.to_probe({"kind": mixer})
@@ -48,7 +48,7 @@ def prepare(folder: Path, model: str, mixer: str) -> None:
 def one(folder: Path, length: int, decode_tokens: int, cache_dtype: str, dtype: str) -> dict:
     """One model at one length, in this process."""
     from hybridattn import measure
-    from hybridattn.model import Model
+    from hybridattn.model.model import Model
 
     model = Model.from_pretrained(folder, dtype=dtype)
     forget_peak()

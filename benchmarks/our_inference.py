@@ -12,14 +12,14 @@ from our_steps import norm
 
 
 def load(case):
-    from hybridattn.model import Model
+    from hybridattn.model.model import Model
 
     return Model.from_pretrained(case["model"], dtype=case["weights"])
 
 
 def prefill(case, inputs):
     """A prompt into a new cache, and the logits after it."""
-    from hybridattn.generate import prefill as fill
+    from hybridattn.model.generate import prefill as fill
 
     model, prompts = load(case), inputs["tokens"].tolist()
 
@@ -32,7 +32,7 @@ def prefill(case, inputs):
 
 def decode(case, inputs):
     """`new` tokens one by one after a prompt; every call goes on where the one before ended."""
-    from hybridattn.generate import prefill as fill
+    from hybridattn.model.generate import prefill as fill
 
     model, prompts = load(case), inputs["tokens"].tolist()
     caches, token = {}, np.zeros((len(prompts), 1), np.int32)

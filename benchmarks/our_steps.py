@@ -16,7 +16,7 @@ import numpy as np
 def begin(threads: int) -> dict:
     global core, Model
     from hybridattn import _core as core
-    from hybridattn.model import Model
+    from hybridattn.model.model import Model
 
     core.set_num_threads(threads)
     return {"numpy": np.__version__, "python": sys.version.split()[0], **core.show_config()}

@@ -27,7 +27,7 @@ PPL_LIMIT, LOGITS_LIMIT = 1e-4, 1e-4
 def ours(model_name: str, text: Path, windows: int, length: int, threads: int) -> tuple[Path, dict]:
     """The model's file, and tokens [m, T], nll [m, T-1], logits [1, T, V] of the first window."""
     from hybridattn import _core, hub
-    from hybridattn.model import Model
+    from hybridattn.model.model import Model
 
     _core.set_num_threads(threads)
     path = hub.resolve(model_name)

@@ -176,8 +176,8 @@ def optimizer(parameters: int, ops) -> Part:
 
 
 def random_model(layers: list[list[dict]], seed: int):
-    from hybridattn.config import ModelConfig
-    from hybridattn.model import Model
+    from hybridattn.families.config import ModelConfig
+    from hybridattn.model.model import Model
 
     config = ModelConfig(
         family="llama",

@@ -14,7 +14,7 @@ from steps import HEAD, KEPT, LAYERS, LINEAR, MLP, SOFTMAX, flops_per_token
 
 LLAMA = ("F32", "F16", "Q8_0")
 EIGHT_BIT = 34 / 32  # bytes of a weight in Q8_0
-# ours keeps values and outputs in float16 (hybridattn/storage.py)
+# ours keeps values and outputs in float16 (hybridattn/model/quantise.py)
 FINER = LAYERS * (cases.KV + cases.H) * cases.HD * (cases.H * cases.HD) / cases.PARAMETERS
 OUR_EIGHT_BIT = EIGHT_BIT * (1 - FINER) + 2 * FINER
 

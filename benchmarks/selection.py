@@ -29,7 +29,7 @@ import selection_tables as tables
 import hybridattn as ha
 from hybridattn import diagnostics, files, hub, plan, radlads, select
 from hybridattn.errors import LockedError
-from hybridattn.evaluate import final_hidden
+from hybridattn.radlads.teacher import final_hidden
 
 SEQ_LEN = 512
 TEXTS = ("recall", "plain")

@@ -200,7 +200,8 @@ def _cell(part, column) -> str:
 
 def save(rows, pooled, results, args) -> None:
     """results.json, table.md, and a chart for each budget when matplotlib is there."""
-    from hybridattn import plots, show_config
+    from hybridattn import show_config
+    from hybridattn.report import plots
 
     whole = "\n".join(make(rows, results, args) for make in (markdown, pairs))
     whole += "\n" + orders(results, args) + "\n" + agreement(pooled, results, args)

@@ -16,7 +16,9 @@ quick.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# The table of contents: where each public name lives.
+from .lazy import face
+
+# The table of contents: where each public name lives, and the rooms that are used by their own name.
 _HOME = {
     "Cache": "_core",
     "Distiller": "_core",
@@ -29,9 +31,11 @@ _HOME = {
     "register_mixer": "_core",
     "set_num_threads": "_core",
     "show_config": "_core",
-    "ModelConfig": "config",
-    "TokenData": "data",
-    "load_text": "data",
+    "ModelConfig": "families.config",
+    "TokenData": "data.tokens",
+    "Tokenizer": "data.tokenizer",
+    "load_text": "data.tokens",
+    "recall_prompts": "diagnostics",
     "scoring_text": "diagnostics",
     "CheckpointError": "errors",
     "ConfigError": "errors",
@@ -40,67 +44,54 @@ _HOME = {
     "LockedError": "errors",
     "PlanError": "errors",
     "WeightError": "errors",
-    "perplexity": "evaluate",
-    "latency": "measure",
-    "Model": "model",
-    "Plan": "plan",
-    "align": "radlads",
-    "distill": "radlads",
-    "finetune": "radlads",
-    "recall_prompts": "diagnostics",
+    "latency": "evaluate.latency",
+    "perplexity": "evaluate.text",
+    "Model": "model.model",
+    "Plan": "model.plan",
+    "TrainResult": "model.result",
+    "align": "radlads.steps",
+    "distill": "radlads.steps",
+    "finetune": "radlads.steps",
     "LayerScores": "select",
     "score": "select",
     "selectors": "select",
-    "Tokenizer": "tokenizer",
-    "TrainResult": "training",
 }
-_MODULES = (
-    "checkpoint",
-    "choices",
-    "data",
-    "diagnostics",
-    "elastic",
-    "errors",
-    "evaluate",
-    "fetch",
-    "generate",
-    "glue",
-    "hub",
-    "likelihood",
-    "measure",
-    "model",
-    "plan",
-    "radlads",
-    "rankings",
-    "schedules",
-    "select",
-    "squad",
-    "tasks",
-)
+_MODULES = {
+    "checkpoint": "radlads.checkpoint",
+    "choices": "evaluate.choices",
+    "data": "data",
+    "diagnostics": "diagnostics",
+    "elastic": "select.elastic",
+    "errors": "errors",
+    "evaluate": "evaluate",
+    "fetch": "evaluate.fetch",
+    "generate": "model.generate",
+    "glue": "evaluate.glue",
+    "hub": "data.hub",
+    "likelihood": "model.likelihood",
+    "measure": "evaluate.latency",
+    "model": "model",
+    "pipeline": "pipeline",
+    "plan": "select.plan",
+    "radlads": "radlads",
+    "rankings": "select.rankings",
+    "schedules": "radlads.schedules",
+    "select": "select",
+    "squad": "evaluate.squad",
+    "tasks": "tasks",
+}
 
 __all__ = ["__version__", *_MODULES, *_HOME]
 
 if TYPE_CHECKING:  # the same for type checkers
-    from . import checkpoint as checkpoint
-    from . import choices as choices
     from . import data as data
     from . import diagnostics as diagnostics
-    from . import elastic as elastic
     from . import errors as errors
     from . import evaluate as evaluate
-    from . import fetch as fetch
-    from . import generate as generate
-    from . import glue as glue
-    from . import hub as hub
-    from . import likelihood as likelihood
-    from . import measure as measure
     from . import model as model
-    from . import plan as plan
+    from . import pipeline as pipeline
     from . import radlads as radlads
-    from . import rankings as rankings
-    from . import schedules as schedules
     from . import select as select
-    from . import squad as squad
     from . import tasks as tasks
     from ._core import Cache as Cache
     from ._core import Distiller as Distiller
@@ -113,9 +104,10 @@ if TYPE_CHECKING:  # the same for type checkers
     from ._core import register_mixer as register_mixer
     from ._core import set_num_threads as set_num_threads
     from ._core import show_config as show_config
-    from .config import ModelConfig as ModelConfig
-    from .data import TokenData as TokenData
-    from .data import load_text as load_text
+    from .data import hub as hub
+    from .data.tokenizer import Tokenizer as Tokenizer
+    from .data.tokens import TokenData as TokenData
+    from .data.tokens import load_text as load_text
     from .diagnostics import recall_prompts as recall_prompts
     from .diagnostics import scoring_text as scoring_text
     from .errors import CheckpointError as CheckpointError
@@ -125,31 +117,42 @@ if TYPE_CHECKING:  # the same for type checkers
     from .errors import LockedError as LockedError
     from .errors import PlanError as PlanError
     from .errors import WeightError as WeightError
-    from .evaluate import perplexity as perplexity
-    from .measure import latency as latency
-    from .model import Model as Model
-    from .plan import Plan as Plan
-    from .radlads import align as align
-    from .radlads import distill as distill
-    from .radlads import finetune as finetune
+    from .evaluate import choices as choices
+    from .evaluate import fetch as fetch
+    from .evaluate import glue as glue
+    from .evaluate import latency as measure  # noqa: F401
+    from .evaluate import squad as squad
+    from .evaluate.latency import latency as latency
+    from .evaluate.text import perplexity as perplexity
+    from .families.config import ModelConfig as ModelConfig
+    from .model import generate as generate
+    from .model import likelihood as likelihood
+    from .model.model import Model as Model
+    from .model.plan import Plan as Plan
+    from .model.result import TrainResult as TrainResult
+    from .radlads import checkpoint as checkpoint
+    from .radlads import schedules as schedules
+    from .radlads.steps import align as align
+    from .radlads.steps import distill as distill
+    from .radlads.steps import finetune as finetune
     from .select import LayerScores as LayerScores
+    from .select import elastic as elastic
+    from .select import plan as plan
+    from .select import rankings as rankings
     from .select import score as score
     from .select import selectors as selectors
-    from .tokenizer import Tokenizer as Tokenizer
-    from .training import TrainResult as TrainResult
 
     __version__: str
 else:
+    _named = face(__name__, _HOME)
 
     def __getattr__(name):
         if name == "__version__":
             value = import_module("._core", __name__).show_config()["version"]
         elif name in _MODULES:
-            value = import_module(f".{name}", __name__)
-        elif name in _HOME:
-            value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+            value = import_module(f".{_MODULES[name]}", __name__)
         else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return _named(name)
         globals()[name] = value
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
 import mmap
@@ -15,6 +16,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import LockedError
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file or folder by the names, sizes and bytes of its files."""
+    state = hashlib.blake2b()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        size = file.stat().st_size
+        state.update(f"{file.relative_to(path) if path.is_dir() else ''}|{size}|".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                state.update(block)
+    return state.hexdigest()[:24]
 
 
 @contextmanager

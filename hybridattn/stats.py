@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .config import check_int, refuse
+from .checks import check_int, refuse
 
 # Two-sided 95% points of Student's t for 1 to 30 degrees of freedom
 _T95 = (

@@ -16,7 +16,8 @@ import hybridattn
 def test_what_type_checkers_see_is_what_there_is():
     tree = ast.parse(Path(hybridattn.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))  # if TYPE_CHECKING
-    listed = [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    listed = [alias.asname or alias.name for node in imports for alias in node.names]
     assert sorted([*listed, "__version__"]) == sorted(hybridattn.__all__)
 
 

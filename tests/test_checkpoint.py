@@ -23,7 +23,7 @@ STEPS = 8
 
 def interrupt(monkeypatch, after, act=None):
     """Ctrl-C, or `act`, in the `after`-th step of all training from here on."""
-    from hybridattn import training
+    from hybridattn.radlads import loop as training
 
     count = 0
 

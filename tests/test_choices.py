@@ -5,8 +5,8 @@ import pytest
 import tiny
 
 from hybridattn import glue
-from hybridattn.choices import Prompt, classify, draw
 from hybridattn.errors import ConfigError, DataError
+from hybridattn.evaluate.choices import Prompt, classify, draw
 
 SST2 = glue.TASKS["SST-2"]
 PROMPT = Prompt("{text_a}\n?", (" negative", " fine"))

@@ -12,9 +12,10 @@ import time
 import pytest
 import tiny
 
-from hybridattn import checkpoint, choices, cli, glue, radlads, squad
-from hybridattn.commands import COMMANDS, load
-from hybridattn.data import TokenData
+from hybridattn import checkpoint, choices, glue, radlads, squad
+from hybridattn.cli import COMMANDS, load
+from hybridattn.cli import main as cli
+from hybridattn.data.tokens import TokenData
 from hybridattn.errors import DataError
 from hybridattn.files import locked
 
@@ -45,7 +46,7 @@ def test_help_lists_the_commands(capsys):
 
 def test_help_is_quick_and_loads_nothing_heavy():
     code = (
-        "import sys; from hybridattn import cli; cli.main(['run', '--help']); "
+        "import sys; from hybridattn.cli.main import main; main(['run', '--help']); "
         "print([m for m in ('matplotlib', 'tokenizers', 'safetensors', 'tqdm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -458,7 +459,7 @@ def test_steps_read_text_that_has_nothing_in_common(capsys, folder, tmp_path, mo
     call(capsys, "plan", "--softmax", "1", "--num-layers", 3, "--out", tmp_path / "plan.json")
     paths = [tmp_path / "probe", "--plan", tmp_path / "plan.json", "--out", tmp_path / "hybrid"]
     assert call(capsys, "distill", *paths, "--text", text, *size, "--batch-size", 2)[0] == 0
-    from hybridattn.pipeline.texts import Texts
+    from hybridattn.data.split import Texts
 
     regions = Texts(text).regions
     whole = tiny.tokenizer().encode("".join(regions["training"]))
@@ -480,7 +481,7 @@ def distillation(folder, out, *more):
 
 def test_an_interrupted_fine_tuning_goes_on(capsys, folder, tmp_path, monkeypatch):
     """Step 3 is taken up where it was, step 2 is not trained again, and the end is the same."""
-    from hybridattn import training
+    from hybridattn.radlads import loop as training
 
     assert call(capsys, *distillation(folder, tmp_path / "straight"))[0] == 0
     real, ran = training._Run._slice, []
@@ -521,7 +522,7 @@ def test_a_signal_keeps_what_was_done(folder, tmp_path, name):
     number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored, and the command respects that
     try:
-        run = subprocess.Popen([sys.executable, "-m", "hybridattn.cli", *long], env=environment,
+        run = subprocess.Popen([sys.executable, "-m", "hybridattn", *long], env=environment,
                                stderr=subprocess.PIPE, text=True)  # fmt: skip
     finally:
         signal.signal(number, before)

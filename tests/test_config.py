@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from hybridattn.config import ModelConfig
 from hybridattn.errors import ConfigError
 from hybridattn.families import config_from_hf, hf_name
-from hybridattn.hybrid_config import Section, read_config
-from hybridattn.rope import rope_frequencies
+from hybridattn.families.config import ModelConfig
+from hybridattn.families.rope import rope_frequencies
+from hybridattn.model.saved import Section, read_config
 
 TINY = {
     "model_type": "llama",

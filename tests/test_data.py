@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hybridattn.data import TokenData, cut, digest, json_lines, load_text, slices
+from hybridattn.data.tokens import TokenData, cut, digest, json_lines, load_text, slices
 from hybridattn.diagnostics import recall_prompts, scoring_text
 from hybridattn.errors import DataError
 

@@ -9,6 +9,7 @@ import tiny
 from hybridattn import diagnostics, evaluate, select
 from hybridattn.diagnostics.frame import largest
 from hybridattn.errors import ConfigError, DataError
+from hybridattn.evaluate.text import _answer_nll
 
 TASKS = sorted(diagnostics.TASKS)
 
@@ -157,9 +158,9 @@ def test_selector_is_the_loss_of_the_answers():
     scores = select.score(probe, like, "diagnostic:needle", seed=3, progress=False)
     assert scores.text == "diagnostic:needle" and scores.num_sequences == len(like)
     made = diagnostics.make("needle", teacher.tokenizer, len(like), 300, 3)
-    base = evaluate._answer_nll(teacher, made.data)
+    base = _answer_nll(teacher, made.data)
     assert scores.options["answer_nll"] == pytest.approx(base, rel=1e-5)
     for layer in range(3):
         hybrid = probe.to_hybrid(set(range(3)) - {layer})
-        lost = evaluate._answer_nll(hybrid, made.data) - base
+        lost = _answer_nll(hybrid, made.data) - base
         assert scores.values[layer] == pytest.approx(lost, rel=1e-2, abs=2e-4)

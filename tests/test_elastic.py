@@ -9,6 +9,8 @@ import tiny
 import hybridattn as ha
 from hybridattn import elastic
 from hybridattn.errors import ConfigError
+from hybridattn.radlads import steps
+from hybridattn.radlads.steps import sampler
 
 ORDER = (2, 0, 1)
 
@@ -99,7 +101,7 @@ def test_distill_over_budgets(model, tmp_path):
 
     stopped = []
 
-    draw = elastic.sampler
+    draw = sampler
 
     def stopping(*arguments):
         inner = draw(*arguments)
@@ -114,7 +116,7 @@ def test_distill_over_budgets(model, tmp_path):
 
     path = tmp_path / "run.safetensors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ha.radlads, "sampler", stopping)
+        patch.setattr(steps, "sampler", stopping)
         with pytest.raises(KeyboardInterrupt):
             ha.distill(model.copy(), teacher, data, 6, 1, checkpoint=path, **options)
     parts = model.copy()
@@ -137,7 +139,7 @@ def test_distill_over_budgets(model, tmp_path):
         (lambda m: elastic.by_length((5, 1)), "from 0 tokens"),
         (lambda m: elastic.by_memory(0), "limit"),
         (lambda m: elastic.order_of([0, 0, 1], 3), "softmax_order"),
-        (lambda m: elastic.sampler(m, (), 0), "elastic"),
+        (lambda m: sampler(m, (), 0), "elastic"),
     ],
 )
 def test_refused(model, act, message):

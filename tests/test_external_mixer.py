@@ -13,7 +13,7 @@ import tiny
 import hybridattn
 from hybridattn import _core, radlads, select
 from hybridattn.errors import ConfigError
-from hybridattn.model import Model
+from hybridattn.model.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENS = (np.arange(2 * 40, dtype=np.int32).reshape(2, 40) * 37) % 256

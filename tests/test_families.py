@@ -12,7 +12,7 @@ from test_golden import assert_close
 from hybridattn import Model, TokenData, _core, evaluate, radlads
 from hybridattn.errors import ConfigError
 from hybridattn.families import config_from_hf
-from hybridattn.weights import open_weights, save_safetensors
+from hybridattn.formats.safetensors import open_weights, save_safetensors
 
 
 def golden(name):
@@ -247,7 +247,7 @@ def test_mistral_without_a_window_sees_everything():
 
 def test_info_on_an_encoder(capsys):
     """It has no cache to speak of."""
-    from hybridattn import cli
+    from hybridattn.cli import main as cli
 
     assert cli.main(["info", str(recipe.FAMILY_MODELS / "minilm")]) == 0
     out = capsys.readouterr().out

@@ -8,7 +8,8 @@ import zipfile
 
 import pytest
 
-from hybridattn import cli, fetch, glue
+from hybridattn import fetch, glue
+from hybridattn.cli import main as cli
 from hybridattn.errors import ConfigError, HybridAttnError
 
 

@@ -10,7 +10,7 @@ import tiny
 
 from hybridattn._core import Cache
 from hybridattn.errors import ConfigError, DataError
-from hybridattn.generate import Options, generate, pick, prefill, stream
+from hybridattn.model.generate import Options, generate, pick, prefill, stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

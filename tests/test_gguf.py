@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridattn import hub
+from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError, DataError, HybridAttnError, WeightError
 from hybridattn.families import config_from_hf
-from hybridattn.gguf_file import SUPPORTED_TYPES, open_gguf
-from hybridattn.tokenizer import Tokenizer
-from hybridattn.weights import load_into, open_weights
+from hybridattn.formats.gguf import SUPPORTED_TYPES, open_gguf
+from hybridattn.formats.safetensors import load_into, open_weights
 
 gguf = pytest.importorskip("gguf")
 Type = gguf.GGMLQuantizationType
@@ -119,7 +119,7 @@ def test_every_format(tmp_path, name, monkeypatch):
     tensors = random_tensors()
     encode = random_blocks(kind) if name.endswith("_K") else lambda t: gguf.quants.quantize(t, kind)
     write(tmp_path / "m.gguf", tensors, kind, encode=encode)
-    monkeypatch.setattr("hybridattn.gguf_file._CHUNK", 7 * D)
+    monkeypatch.setattr("hybridattn.formats.gguf._CHUNK", 7 * D)
     with open_gguf(tmp_path / "m.gguf").source as source:
         found = read_all(source)
         assert source.type_name("model.layers.0.mlp.up_proj.weight") == name

@@ -12,7 +12,7 @@ import pytest
 
 from hybridattn import glue, hub, rankings
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
-from hybridattn.glue.tsv import read_file
+from hybridattn.evaluate.glue.tsv import read_file
 
 MNLI_HEAD = ["index", "promptID", "pairID", "genre", *["parse"] * 4, "sentence1", "sentence2"]
 QQP_HEAD = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"

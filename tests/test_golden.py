@@ -7,7 +7,7 @@ import pytest
 from golden import recipe
 
 from hybridattn import _core
-from hybridattn.model import Model
+from hybridattn.model.model import Model
 
 RELATIVE = 1e-4  # largest difference over largest value; float32 sums in another order
 

@@ -1,7 +1,7 @@
 """The arrows of the code point down, and every outside dependency has one home.
 
     C       kernels <- ops <- mixers <- model <- distill <- python; core serves all, ref serves tests
-    Python  FOUNDATION <- everything else <- TOP, without cycles
+    Python  ROOMS, one ordered list, without circles between files
 
 The rules are the tables below; the checks read text only, so they run without building anything. Each rule
 is also given a snippet that breaks it, to prove that it can fail.
@@ -42,20 +42,39 @@ ONLY_IN = [
      "a library neither prints nor ends the process: return a status"),
 ]  # fmt: skip
 
-FOUNDATION = {"errors", "files", "rope", "config", "families", "schedules"}
-TOP = {"plots", "report", "pipeline", "commands", "cli", "__main__"}
+# The rooms of the Python package, in order: a file may import from its own room and from rooms above it in
+# this list, never from below. Imports for types and inside functions count.
+ROOMS = [
+    "errors", "checks", "lazy", "files", "stats",
+    "families",  # what a checkpoint of a family is
+    "formats",  # bytes on disk
+    "data",  # text in
+    "diagnostics",  # prompts that ask for recall
+    "model",  # the model a user holds
+    "radlads",  # training
+    "tasks",  # heads
+    "select",  # scores and plans
+    "evaluate",
+    "export",  # other libraries' layouts
+    "report",
+    "pipeline",
+    "testing",
+    "cli", "__main__",
+]  # fmt: skip
+# known to every room: the C core, and the version in the package's table of contents
+EVERYWHERE = {"_core", "__version__"}
 # outside packages with one home; torch is for benchmarks and tests
 HOMES = {
-    "gguf": {"gguf_file"},
-    "datasets": {"glue"},
-    "huggingface_hub": {"hub"},
-    "lm_eval": {"lm_eval_model"},
-    "matplotlib": {"plots"},
-    "scipy": {"glue"},
-    "sklearn": {"glue"},
-    "tokenizers": {"tokenizer", "gguf_tokenizer"},
-    "torch": set(),
-    "transformers": set(),
+    "gguf": {"formats.gguf", "formats.gguf_header", "export"},
+    "datasets": {"evaluate.glue"},
+    "huggingface_hub": {"data.hub"},
+    "lm_eval": {"evaluate.lm_eval"},
+    "matplotlib": {"report.plots"},
+    "scipy": {"evaluate.glue", "stats"},
+    "sklearn": {"evaluate.glue"},
+    "tokenizers": {"data.tokenizer", "formats.gguf_tokenizer"},
+    "torch": {"export.modelling_hybridattn"},
+    "transformers": {"export.modelling_hybridattn", "export.configuration_hybridattn"},
 }
 
 
@@ -171,19 +190,9 @@ def python_modules() -> dict[str, str]:
 
 
 def imports(module: str, text: str, is_package: bool) -> Iterator[str]:
-    """Absolute names that `module` imports when it runs; what `if TYPE_CHECKING` guards does not count."""
-
-    def walk(node: ast.AST) -> Iterator[ast.AST]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                yield from walk(child)
-            return
-        yield node
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child)
-
+    """Absolute names that `module` imports anywhere in its text, for types and inside functions too."""
     here = ["hybridattn", *module.split(".")]
-    for node in walk(ast.parse(text)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -193,9 +202,37 @@ def imports(module: str, text: str, is_package: bool) -> Iterator[str]:
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
-def rank(module: str) -> int:
-    top = module.split(".")[0]
-    return 0 if top in FOUNDATION else 2 if top in TOP else 1
+def at_home(module: str, package: str) -> bool:
+    """Whether `module` may import the outside package."""
+    return package not in HOMES or any(f"{module}.".startswith(f"{home}.") for home in HOMES[package])
+
+
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Sets of files that reach each other (Tarjan's strongly connected components of two files or more)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for target in sorted(edges.get(name, ())):
+            if target not in index:
+                visit(target)
+                low[name] = min(low[name], low[target])
+            elif target in stack:
+                low[name] = min(low[name], index[target])
+        if low[name] == index[name]:
+            at = stack.index(name)
+            group, stack[at:] = stack[at:], []
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in sorted(edges):
+        if name not in index:
+            visit(name)
+    return found
 
 
 def python_violations(modules: dict[str, str]) -> list[str]:
@@ -203,32 +240,28 @@ def python_violations(modules: dict[str, str]) -> list[str]:
     found = []
     edges: dict[str, set[str]] = {name: set() for name in modules}
     for name, text in modules.items():
+        room = name.split(".")[0]
+        if room not in ROOMS:
+            found.append(f"{name}: no such room; known are {', '.join(ROOMS)}")
+            continue
         is_package = any(other.startswith(name + ".") for other in modules)
         for target in imports(name, text, is_package):
             package, _, inside = target.partition(".")
             if package != "hybridattn":
-                if package in HOMES and name.split(".")[0] not in HOMES[package]:
+                if not at_home(name, package):
                     found.append(f"{name}: imports {package}, which belongs in {sorted(HOMES[package])}")
+                continue
+            if inside.split(".")[0] in EVERYWHERE:
                 continue
             while inside and inside not in modules:  # a name in a module, not a module
                 inside = inside.rpartition(".")[0]
-            if inside and inside != name:
+            if not inside:
+                found.append(f"{name}: imports {target} from the table of contents, which knows all rooms")
+            elif inside != name:
                 edges[name].add(inside)
-                if rank(inside) > rank(name):
-                    found.append(f"{name}: imports {inside}, which is above it")
-    done: set[str] = set()
-
-    def visit(name: str, path: list[str]) -> None:
-        if name in path:
-            found.append(f"cycle: {' -> '.join([*path[path.index(name) :], name])}")
-        elif name not in done:
-            for target in sorted(edges[name]):
-                visit(target, [*path, name])
-            done.add(name)
-
-    for name in edges:
-        visit(name, [])
-    return found
+                if inside.split(".")[0] in ROOMS and ROOMS.index(inside.split(".")[0]) > ROOMS.index(room):
+                    found.append(f"{name}: imports {inside}, which is a room further down")
+    return found + [f"circle: {', '.join(group)}" for group in circles(edges)]
 
 
 def test_python_layers():
@@ -238,27 +271,40 @@ def test_python_layers():
 @pytest.mark.parametrize(
     "modules",
     [
-        {"config": "from .cli import main", "cli": ""},
-        {"select": "def f():\n    from . import report", "report": ""},
-        {"families": "", "families.llama": "from ..model import Model", "model": ""},
-        {"a": "from .b import x", "b": "from . import c", "c": "import hybridattn.a"},
-        {"model": "import torch"},
-        {"report": "import matplotlib.pyplot as plt"},
+        {"families.config": "from ..cli.main import main", "cli.main": ""},
+        {"select.plan": "def f():\n    from ..report import plots", "report": "", "report.plots": ""},
+        {"families.llama": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..model.base import M",
+         "model.base": ""},
+        {"model.a": "from .b import x", "model.b": "from . import c", "model.c": "import hybridattn.model.a",
+         "model": ""},
+        {"data": "from .tokens import T", "data.tokens": "from . import Tokenizer"},
+        {"model.base": "from .. import Plan"},
+        {"model.base": "import torch"},
+        {"report.html": "import matplotlib.pyplot as plt"},
+        {"gadgets": "import os"},
     ],
-)
+)  # fmt: skip
 def test_python_rules_can_fail(modules):
     assert len(python_violations(modules)) == 1
 
 
 def test_python_rules_let_good_code_pass():
     assert python_violations({
-        "cli": "from .pipeline import run",
-        "pipeline": "from .job import Job",
-        "pipeline.job": "from ..model import Model\nfrom ..errors import DataError",
-        "model": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .cli import main",
+        "cli.main": "from ..pipeline.execute import run\nfrom . import common",
+        "cli.common": "from .. import __version__, _core",
+        "cli": "",
+        "pipeline.execute": "from .job import Job",
+        "pipeline.job": "from ..model.base import Model\nfrom ..errors import DataError",
+        "model.base": "from .plan import Plan",
+        "model.plan": "from ..errors import PlanError",
         "errors": "",
-        "plots": "import matplotlib",
+        "report.plots": "import matplotlib",
     }) == []  # fmt: skip
+
+
+def test_few_modules_lie_at_the_top():
+    """A newcomer sees rooms, not a heap: at most 12 modules beside them."""
+    assert len(list((ROOT / "hybridattn").glob("*.py"))) <= 12
 
 
 # --- both ---

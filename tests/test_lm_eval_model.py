@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tiny
 
-from hybridattn import lm_eval_model
 from hybridattn.errors import ConfigError, DataError
-from hybridattn.lm_eval_model import HybridAttnLM
+from hybridattn.evaluate import lm_eval as lm_eval_model
+from hybridattn.evaluate.lm_eval import HybridAttnLM
 
 
 def ask(*rows):

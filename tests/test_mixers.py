@@ -11,7 +11,7 @@ import test_twins
 import tiny
 
 from hybridattn import _core, radlads, select
-from hybridattn.model import Model
+from hybridattn.model.model import Model
 
 SMALL = {"window": 9, "sinks": 2}
 VARIANTS = [

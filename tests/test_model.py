@@ -8,7 +8,7 @@ import tiny
 
 from hybridattn import plan
 from hybridattn.errors import ConfigError, PlanError, WeightError
-from hybridattn.model import Model
+from hybridattn.model.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

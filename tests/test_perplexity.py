@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from hybridattn import evaluate
-from hybridattn.data import TokenData
+from hybridattn.data.tokens import TokenData
 
 
 def test_a_model_that_knows_nothing():

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import tiny
 
-from hybridattn import pipeline
+from hybridattn.data import split as texts
 from hybridattn.errors import ConfigError, DataError, HybridAttnError, LockedError, PlanError
-from hybridattn.files import locked
-from hybridattn.pipeline import estimate, texts, work
+from hybridattn.files import file_digest, locked
+from hybridattn.pipeline import estimate, work
+from hybridattn.pipeline import run as pipeline
 from hybridattn.pipeline import stages as stages_module
+from hybridattn.pipeline.recipe import DEMO, Recipe, merge
 from hybridattn.pipeline.stages import build
-from hybridattn.pipeline.store import Store, file_digest, fingerprint
-from hybridattn.recipe import DEMO, Recipe, merge
+from hybridattn.pipeline.store import Store, fingerprint
 from hybridattn.select import SELECTORS
 
 SMALL = {
@@ -43,7 +44,7 @@ def inputs(tmp_path_factory, one_thread):
 
 @pytest.fixture(autouse=True)
 def no_charts(monkeypatch):
-    monkeypatch.setattr("hybridattn.plots.available", lambda: False)  # they have tests of their own
+    monkeypatch.setattr("hybridattn.report.plots.available", lambda: False)  # they have tests of their own
 
 
 def go(inputs, out, **changes):
@@ -67,7 +68,7 @@ def first(inputs, tmp_path_factory):
     """A finished run: (folder, results, stages that ran)."""
     out = tmp_path_factory.mktemp("run") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hybridattn.plots.available", lambda: False)
+        patch.setattr("hybridattn.report.plots.available", lambda: False)
         return (out, *go(inputs, out))
 
 
@@ -94,7 +95,7 @@ def test_the_whole_job(first):
 
 
 def pipeline_recipe(out):
-    from hybridattn.recipe import parse_toml
+    from hybridattn.pipeline.recipe import parse_toml
 
     return parse_toml((out / "recipe.toml").read_text(encoding="utf-8"), "recipe")
 
@@ -404,14 +405,14 @@ def tuned(inputs, first, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned") / "out"
     shutil.copytree(first[0], out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hybridattn.plots.available", lambda: False)
+        patch.setattr("hybridattn.report.plots.available", lambda: False)
         return go(inputs, out, distill={"finetune_tokens": 256})[0]
 
 
 @pytest.mark.parametrize("step", ["align", "distill", "finetune"])
 def test_a_stop_within_training(inputs, tuned, tmp_path, monkeypatch, step):
     """Ctrl-C in the middle of a step: the checkpoint is taken up, and the end is the same."""
-    from hybridattn import training
+    from hybridattn.radlads import loop as training
 
     real, calls = training._Run._slice, []
 

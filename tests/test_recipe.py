@@ -3,7 +3,7 @@
 import pytest
 
 from hybridattn.errors import ConfigError, PlanError
-from hybridattn.recipe import Recipe, merge, parse_setting
+from hybridattn.pipeline.recipe import Recipe, merge, parse_setting
 
 
 def load(tmp_path, text, **overrides):

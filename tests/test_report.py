@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 import report_example
 
-from hybridattn import plots, report
-from hybridattn.report import blocks, document, markdown, numbers, verdict
+from hybridattn import report
+from hybridattn.report import blocks, document, markdown, numbers, plots, verdict
 from hybridattn.report.summary import summary
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}

@@ -7,9 +7,10 @@ import pytest
 import tiny
 
 from hybridattn import evaluate, plan, rankings, select
-from hybridattn.data import TokenData
+from hybridattn.data.tokens import TokenData
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
-from hybridattn.model import Model
+from hybridattn.model.model import Model
+from hybridattn.radlads.teacher import final_hidden
 from hybridattn.select import task
 
 LAYERS = 4
@@ -58,7 +59,7 @@ def test_windows_laid_apart_keep_weights_and_segments():
 def test_states_of_overlapping_windows_are_refused(teacher):
     over = TokenData(tiny.text_data(32).tokens, [[0, 48], [24, 72]])
     with pytest.raises(DataError, match=r"windows \[0, 48\] and \[24, 72\] overlap"):
-        evaluate.final_hidden(teacher, over)
+        final_hidden(teacher, over)
 
 
 @pytest.fixture(scope="module")

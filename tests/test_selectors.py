@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from hybridattn import Cache, KLScorer, evaluate, measure, plan, radlads, select
+from hybridattn import Cache, Distiller, KLScorer, evaluate, measure, plan, radlads, select
 from hybridattn.errors import ConfigError, DataError, PlanError
 from hybridattn.select import candidates, distilled, joint
 from hybridattn.select.task import Task
@@ -272,7 +272,7 @@ def test_candidate_files_are_plain_json(tmp_path):
 
 def test_mse_is_what_step_one_trains(probe, data):
     absolute = score(probe, data, "mse", relative=False)
-    losses = radlads.Distiller(probe.copy(), None, "align").run(
+    losses = Distiller(probe.copy(), None, "align").run(
         data.tokens, data.windows[:, None], np.zeros((len(data), 2), np.float32), 0, len(data)
     )
     assert pytest.approx(losses, rel=1e-4) == absolute.per_sequence.T

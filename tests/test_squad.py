@@ -12,10 +12,10 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from hybridattn import hub, squad
+from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError, DataError
-from hybridattn.squad import Question
-from hybridattn.squad.builtin import take_apart
-from hybridattn.tokenizer import Tokenizer
+from hybridattn.evaluate.squad import Question
+from hybridattn.evaluate.squad.builtin import take_apart
 
 
 def file(tmp_path, *questions, context="The cat sat.", **more):

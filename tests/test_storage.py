@@ -11,14 +11,17 @@ import pytest
 import tiny
 
 import hybridattn as ha
-from hybridattn import _core, calibration, radlads, storage, teacher_cache
+from hybridattn import _core, radlads
 from hybridattn.errors import ConfigError, WeightError
-from hybridattn.model import Model
-from hybridattn.weights import save_safetensors
+from hybridattn.formats import dtypes
+from hybridattn.formats.safetensors import open_weights, save_safetensors
+from hybridattn.model import calibration
+from hybridattn.model.model import Model
+from hybridattn.radlads import teacher as teacher_cache
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TYPES = [name for name in storage.NAMES if name != "float32"]
+TYPES = [name for name in dtypes.NAMES if name != "float32"]
 by_type = pytest.mark.parametrize("dtype", TYPES)
 LENGTHS = (1, 3, 11, 40)  # one row, few rows, a small batch, tiles
 
@@ -241,7 +244,7 @@ def test_mapped_weights_are_checked(tmp_path, dtype):
     model = teacher().astype(dtype)
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    with ha.model.open_weights(tmp_path) as source:
+    with open_weights(tmp_path) as source:
         tensors = {name: source.view(name).copy() for name in source.names()}
     tensors["model.layers.1.mlp.up_proj.weight"][7, 3] = np.inf
     save_safetensors(file, tensors)
@@ -288,7 +291,7 @@ def test_a_gguf_file_is_used_as_it_lies(tmp_path, name):
     stored = model.stored()
     assert bool(stored) == (name != "Q5_0")
     if stored:
-        assert {dtype for dtype, _ in stored.values()} == {storage.dtype_name(name.lower())}
+        assert {dtype for dtype, _ in stored.values()} == {dtypes.dtype_name(name.lower())}
         owned = {
             n.split(".")[-2]
             for n, (_, data) in stored.items()

@@ -11,9 +11,9 @@ from golden.recipe import FAMILY_MODELS
 
 from hybridattn import Model, evaluate, plan, radlads, select
 from hybridattn._core import Distiller, KLScorer
-from hybridattn.config import TaskHead
-from hybridattn.data import TokenData
+from hybridattn.data.tokens import TokenData
 from hybridattn.errors import CheckpointError, ConfigError, DataError
+from hybridattn.families.config import TaskHead
 from hybridattn.tasks import Examples, add_head, finetune, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import tiny
 
-from hybridattn import evaluate, measure, plan, radlads, select, stats, teacher_cache
+from hybridattn import evaluate, measure, plan, radlads, select, stats
 from hybridattn._core import Cache, Distiller
-from hybridattn.data import TokenData
+from hybridattn.data.tokens import TokenData
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
+from hybridattn.evaluate.text import spans
+from hybridattn.radlads import teacher as teacher_cache
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -313,7 +315,7 @@ def test_plain_perplexity_is_the_mean_nll(data):
     ("n", "seq_len", "stride"), [(50, 16, 16), (50, 16, 5), (49, 16, 16), (10, 16, 4), (33, 16, 16)]
 )
 def test_spans_count_every_token_once(n, seq_len, stride):
-    windows, first = evaluate.spans(n, seq_len, stride)
+    windows, first = spans(n, seq_len, stride)
     counted = [t for (start, stop), skip in zip(windows, first) for t in range(start + skip, stop)]
     left_out = set(range(n)) - set(counted)
     assert len(counted) == len(set(counted))

@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from test_golden import assert_close, load, train  # noqa: E402
 
-from hybridattn.model import Model  # noqa: E402
+from hybridattn.model.model import Model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(recipe.HERE))  # make_families runs as a script beside it
 from make_families import make, outputs  # noqa: E402
 from test_golden import assert_close  # noqa: E402
 
-from hybridattn.model import Model  # noqa: E402
+from hybridattn.model.model import Model  # noqa: E402
 from hybridattn.tasks import predict  # noqa: E402
 
 pytestmark = pytest.mark.torch

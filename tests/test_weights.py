@@ -11,10 +11,10 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybridattn.config import ModelConfig
 from hybridattn.errors import WeightError
 from hybridattn.families import hf_name
-from hybridattn.weights import load_into, open_weights, save_safetensors
+from hybridattn.families.config import ModelConfig
+from hybridattn.formats.safetensors import load_into, open_weights, save_safetensors
 
 BF16 = ml_dtypes.bfloat16
 CONFIG = ModelConfig(

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from hybridattn import wikitext
+from hybridattn.data import wikitext
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from hybridattn.data import TokenData
+from hybridattn.data.tokenizer import Tokenizer
+from hybridattn.data.tokens import TokenData
 from hybridattn.families import config_from_hf
-from hybridattn.model import Model
-from hybridattn.tokenizer import Tokenizer
+from hybridattn.model.model import Model
 
 TEXT = (Path(__file__).parent / "data" / "mill.txt").read_text(encoding="utf-8")
 MIXERS = ({"kind": "window_linear", "window": 8, "sinks": 2}, {"kind": "gated_delta"})

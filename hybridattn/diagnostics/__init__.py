@@ -9,9 +9,28 @@ tokens. And recall prompts, which fill a window with lists to look up in and cop
     evaluate.recall(model, "phone_book", n=32, seq_len=1024)      # exact match of greedy answers
 """
 
-from .frame import Diagnostic
-from .recall import recall_prompts
-from .tasks import TASKS, make
-from .texts import SCORING_TEXTS, scoring_text
+from typing import TYPE_CHECKING
+
+from ..lazy import face
 
 __all__ = ["SCORING_TEXTS", "TASKS", "Diagnostic", "make", "recall_prompts", "scoring_text"]
+
+if TYPE_CHECKING:
+    from .frame import Diagnostic as Diagnostic
+    from .recall import recall_prompts as recall_prompts
+    from .tasks import TASKS as TASKS
+    from .tasks import make as make
+    from .texts import SCORING_TEXTS as SCORING_TEXTS
+    from .texts import scoring_text as scoring_text
+else:
+    __getattr__ = face(
+        __name__,
+        {
+            "SCORING_TEXTS": "texts",
+            "TASKS": "tasks",
+            "Diagnostic": "frame",
+            "make": "tasks",
+            "recall_prompts": "recall",
+            "scoring_text": "texts",
+        },
+    )

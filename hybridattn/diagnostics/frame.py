@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..data import Encoder, TokenData, Tokens
+from ..data.tokens import Encoder, TokenData, Tokens
 from ..errors import DataError
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..data import Encoder, TokenData, Tokens
+from ..data.tokens import Encoder, TokenData, Tokens
 from ..errors import DataError
 from .words import WORDS
 

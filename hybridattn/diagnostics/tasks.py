@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from ..config import refuse
-from ..data import Encoder
+from ..checks import refuse
+from ..data.tokens import Encoder
 from . import (
     associative_recall,
     common_words,

@@ -4,11 +4,13 @@ mix.
 
 from __future__ import annotations
 
-from ..data import Encoder, TokenData
+from ..data.tokens import Encoder, TokenData
 from ..errors import DataError
-from ..recipe import TEXT_KINDS
 from .recall import recall_prompts
 from .tasks import TASKS, make
+
+TEXT_KINDS = ("recall", "plain", "mix")
+
 
 PREFIX = "diagnostic:"
 SCORING_TEXTS = (*TEXT_KINDS, *(PREFIX + task for task in TASKS))

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from ..config import ModelConfig, refuse
+from ..checks import refuse
 from ..errors import ConfigError
 from . import bert, distilbert, gpt2, gpt_neox, llama, mistral, qwen2, qwen3, roberta
+from .config import ModelConfig
 from .layout import Cut, Layout
 from .reading import CLASSES, stem
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..config import ModelConfig, check_number
+from ..checks import check_number
+from .config import ModelConfig
 from .encoder import NEUTRAL, encoder
 from .heads import FamilyHead
 from .layout import Layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..config import ModelConfig
+from .config import ModelConfig
 from .encoder import NEUTRAL, encoder
 from .heads import FamilyHead
 from .layout import Layout

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import ModelConfig, check_bool, refuse
+from ..checks import check_bool, refuse
+from .config import ModelConfig
 from .heads import FamilyHead, task_from_hf
 from .reading import has_lm_head, head_size, token_ids
 

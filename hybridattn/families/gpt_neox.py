@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..config import ModelConfig, check_bool, check_number
-from ..rope import rope_frequencies
+from ..checks import check_bool, check_number
+from .config import ModelConfig
 from .heads import task_from_hf
 from .layout import Joined, Layout
 from .reading import activation, has_lm_head, head_size, integer, refuse_others, token_ids
+from .rope import rope_frequencies
 
 LAYOUT = Layout(
     prefix="gpt_neox.",

@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ModelConfig, TaskHead, check_int, refuse
+from ..checks import check_int, refuse
+from .config import ModelConfig, TaskHead
 from .reading import class_name, stem
 
 _CLASS = {

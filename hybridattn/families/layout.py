@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..config import ModelConfig
 from ..errors import ConfigError
+from .config import ModelConfig
 from .heads import DECODER, FamilyHead, span_base
 
 _LAYER = re.compile(r"layers\.(\d+)\.((?:\w+\.)*\w+)")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import ModelConfig, check_int
+from ..checks import check_int
+from .config import ModelConfig
 from .rotary import LAYOUT, read_config
 
 __all__ = ["LAYOUT", "config_from_hf"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import check_int, refuse
+from ..checks import check_int, refuse
 
 # Settings that change what a model computes; any other value than these would be silently wrong.
 NEUTRAL: dict[str, tuple[Any, ...]] = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..config import ModelConfig, refuse
+from ..checks import refuse
 from .bert import EMBEDDINGS, PARTS, read_config
+from .config import ModelConfig
 from .heads import FamilyHead
 from .layout import Layout
 from .reading import activation, has_lm_head, integer

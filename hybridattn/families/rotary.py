@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import ModelConfig, check_bool, check_number, refuse
-from ..rope import rope_frequencies
+from ..checks import check_bool, check_number, refuse
+from .config import ModelConfig
 from .heads import task_from_hf
 from .layout import Layout
 from .reading import has_lm_head, integer, refuse_others, token_ids
+from .rope import rope_frequencies
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu", "swish"),

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..model import Model
     from .stages import Stage
-
-TIMED_TOKENS = 512
-
-
-def forward_speed(model: Model) -> float:
-    """Tokens per second of a forward pass over a few hundred tokens, after a short one to warm up."""
-    import numpy as np
-
-    length = min(TIMED_TOKENS, model.model_config.max_positions)
-    tokens = np.arange(length, dtype=np.int32).reshape(1, -1) % model.model_config.vocab_size
-    model.nll(np.ascontiguousarray(tokens[:, : max(2, length // 8)]))
-    start = time.perf_counter()
-    model.nll(tokens)
-    return length / (time.perf_counter() - start)
 
 
 def seconds(stages: Sequence[Stage], results: dict[str, dict[str, Any]]) -> float:

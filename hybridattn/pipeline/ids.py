@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from .recipe import Recipe
 
 
 def model_ids(recipe: Recipe) -> list[str]:

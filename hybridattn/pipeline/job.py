@@ -8,18 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..recipe import Recipe
+from ..data.split import Texts
+from ..model.base import tokenizer_of
+from .recipe import Recipe
 from .store import Store, fingerprint
-from .texts import Texts, tokenizer_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..data import TokenData
-    from ..model import Model
-    from ..plan import Plan
-    from .tasks import TaskSets
+    from ..data.tokens import TokenData
+    from ..model.model import Model
+    from ..model.plan import Plan
+    from .task_sets import TaskSets
 
 
 class Job:
@@ -92,7 +93,7 @@ class Job:
 
     def _plan(self, model_id: str) -> Plan | list[int]:
         """The plan a saved hybrid carries in its config."""
-        from ..plan import Plan
+        from ..model.plan import Plan
 
         path = self.out / "plans" / f"{model_id}.json"
         return Plan.load(path) if path.exists() else self.layers(model_id)
@@ -110,7 +111,7 @@ class Job:
         return self.out / "models" / model_id
 
     def _load(self, path: str | Path) -> Model:
-        from ..model import Model
+        from ..model.model import Model
 
         return Model.from_pretrained(path)
 
@@ -141,7 +142,7 @@ class Job:
     @cached_property
     def task_sets(self) -> TaskSets:
         """The examples and questions of the recipe's tasks."""
-        from .tasks import read
+        from .task_sets import read
 
         return read(self.recipe)
 
@@ -151,7 +152,7 @@ class Job:
 
     def teacher_hidden(self, data: TokenData) -> npt.NDArray[np.float32]:
         """The teacher's final hidden states on evaluation text: one pass for all models that are compared."""
-        from ..evaluate import final_hidden
+        from ..radlads.teacher import final_hidden
 
         key = data.fingerprint()
         if key not in self._hidden:

@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """The processor, its cores, and how the C core uses it."""
     from .._core import show_config
-    from ..measure import processor
+    from ..evaluate.latency import processor
 
     found: dict[str, Any] = {
         "processor": processor(),

@@ -63,8 +63,8 @@ def _text(scored: dict[str, Any]) -> str | None:
 
 def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
     """A method's row: what it would choose for as many layers, how firmly, and how far it agrees."""
-    from ..rankings import agreement
     from ..select import LayerScores, topk_stability
+    from ..select.rankings import agreement
 
     found, k = job.results[f"score/{method}"], len(chosen)
     scores, chosen_by = (

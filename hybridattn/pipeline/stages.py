@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..hybrid_config import complete
-from ..recipe import AlignPart, DistillPart, Recipe
+from ..model.saved import complete
 from . import tasks, work
 from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
 from .machine import machine
+from .recipe import AlignPart, DistillPart, Recipe
 
 
 @dataclass(frozen=True)

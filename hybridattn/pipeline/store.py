@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..files import atomic_write
+from ..radlads.checkpoint import finish_checkpoint
 
 VERSION = 3  # raise it when a stage's result changes its meaning: all folders then run again
 
@@ -20,19 +21,6 @@ def fingerprint(name: str, inputs: Any) -> str:
     """
     text = json.dumps([VERSION, __version__, name, inputs], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def file_digest(path: Path) -> str:
-    """Digest of a file or folder by the names, sizes and bytes of its files."""
-    state = hashlib.blake2b()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        size = file.stat().st_size
-        state.update(f"{file.relative_to(path) if path.is_dir() else ''}|{size}|".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                state.update(block)
-    return state.hexdigest()[:24]
 
 
 class Store:
@@ -103,11 +91,3 @@ class Store:
         for path in (self.out / "checkpoints").glob(f"{name.replace('/', '-')}.*"):
             if keep is None or not path.name.startswith(keep.name):
                 finish_checkpoint(path)
-
-
-def finish_checkpoint(path: Path) -> None:
-    """Delete a checkpoint, file or folder, that has served."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..data.split import locate, note_aligned, same_text
 from ..errors import ConfigError, DataError
-from ..recipe import Recipe
+from ..files import file_digest
+from ..model.base import tokenizer_of
 from ..report.numbers import finite, finite_list
 from .job import Job
-from .store import file_digest
-from .texts import locate, note_aligned, same_text, tokenizer_of
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+TIMED_TOKENS = 512
+
+
+def forward_speed(model: Model) -> float:
+    """Tokens per second of a forward pass over a few hundred tokens, after a short one to warm up."""
+    import numpy as np
+
+    length = min(TIMED_TOKENS, model.model_config.max_positions)
+    tokens = np.arange(length, dtype=np.int32).reshape(1, -1) % model.model_config.vocab_size
+    model.nll(np.ascontiguousarray(tokens[:, : max(2, length // 8)]))
+    start = time.perf_counter()
+    model.nll(tokens)
+    return length / (time.perf_counter() - start)
+
 
 TEACHER_CACHE_BYTES = 1 << 30
 
 
 def fetch(job: Job) -> dict[str, Any]:
     """Local paths of teacher and text, downloaded when need be. It runs every time: files change."""
-    from .. import hub
+    from ..data import hub
 
     teacher_part, text = job.recipe.teacher, job.recipe.text
     teacher = hub.resolve(teacher_part.model)
@@ -51,7 +71,6 @@ def fetch(job: Job) -> dict[str, Any]:
 
 def teacher(job: Job) -> dict[str, Any]:
     """Load the teacher, note its size, and time a short forward pass for the estimate."""
-    from .estimate import forward_speed
 
     model = job.teacher
     config = model.model_config
@@ -66,7 +85,7 @@ def teacher(job: Job) -> dict[str, Any]:
 
 def check(job: Job) -> None:
     """Refuse at the start what would fail later: lengths, mixer options, text that is too short."""
-    from .. import storage
+    from ..formats.dtypes import dtype_name
 
     recipe, limit = job.recipe, int(job.results["teacher"]["max_positions"])
     lengths = {
@@ -80,7 +99,7 @@ def check(job: Job) -> None:
     for name, length in lengths.items():
         if length > limit:
             raise ConfigError(f"recipe: {name} needs {length} positions, but the teacher has {limit}")
-    storage.dtype_name(recipe.measure.dtype)
+    dtype_name(recipe.measure.dtype)
     try:
         _tiny_probe(recipe.mixer)
     except (ValueError, TypeError) as error:
@@ -199,8 +218,8 @@ def score(job: Job, method: str) -> dict[str, Any]:
 
 def plan(job: Job) -> dict[str, Any]:
     """The chosen set, the uniform one and the random ones; each saved to plans/ID.json."""
-    from .. import plan as plans
     from ..select import LayerScores
+    from ..select import plan as plans
 
     part, k = job.recipe.plan, job.recipe.softmax_layers(job.num_layers)
     scores = LayerScores.load(job.out / "scores" / f"{job.recipe.method}.json")
@@ -284,8 +303,8 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
 
 def measure(job: Job, model_id: str) -> dict[str, Any]:
     """Prefill and decode time at every length, the size of the cache and of the model."""
-    from .. import measure as measurement
     from .._core import Cache
+    from ..evaluate import latency as measurement
 
     part = job.recipe.measure
     model = job.model(model_id, "before")

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_write
-from . import document, html, markdown, verdict
+from . import document, html, markdown, plots, verdict
 from .summary import summary
 
 FORMAT = "hybridattn-report-1"
@@ -71,6 +71,4 @@ def write(results: dict[str, Any], folder: str | os.PathLike) -> dict[str, Path]
 
 def _figures(results: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
     """{name: {"png": bytes, "wide": svg, "narrow": svg}}, or None when matplotlib is not installed."""
-    from .. import plots
-
     return plots.render_all(results) if plots.available() else None

@@ -15,10 +15,11 @@ text.
     registry.py     the names, and `score`; cost.py: what a method will take
 """
 
-from ..rankings import jaccard, spearman, topk_stability
+from ..model.base import linear_mixer
 from .cost import expected_forwards
 from .distilled import Unfinished
-from .registry import SELECTORS, linear_mixer, reads_text, score, selectors, takes
+from .rankings import jaccard, spearman, topk_stability
+from .registry import SELECTORS, reads_text, score, selectors, takes
 from .scores import FORMAT, LayerScores
 
 __all__ = [

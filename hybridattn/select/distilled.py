@@ -25,15 +25,15 @@ import numpy as np
 
 from .. import __version__, radlads, stats
 from .._core import KLScorer
-from ..config import refuse
-from ..data import digest
+from ..checks import refuse
+from ..data.tokens import digest
 from ..errors import DataError
-from ..teacher_cache import weights_fingerprint
+from ..radlads.teacher import weights_fingerprint
 from .candidates import Candidates
 from .task import Floats, Result, Task
 
 if TYPE_CHECKING:
-    from ..data import TokenData
+    from ..data.tokens import TokenData
 
 NONE = -1
 CLEARLY = 2.0  # standard errors of a paired difference

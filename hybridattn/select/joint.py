@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..config import refuse
+from ..checks import refuse
 from .task import Floats, Result, Task
 
 BUDGET = (0.3, 30.0)  # geometric, first to last step

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..config import refuse
+from ..checks import refuse
 from .task import Result, Task
 
 

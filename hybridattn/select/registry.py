@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import check_int, refuse
+from ..checks import check_int, refuse
 from ..diagnostics import TASKS
 from ..errors import DataError
+from ..model.base import linear_mixer
 from . import baselines, diagnostic, distilled, greedy, joint, kl
 from .scores import LayerScores
 from .task import Floats, Result, Task
 
 if TYPE_CHECKING:
-    from ..data import TokenData
-    from ..model import Model
+    from ..data.tokens import TokenData
+    from ..model.model import Model
 
 # Name -> (what it measures, in one line; the function). A function takes a Task and its own options.
 _TEXT: dict[str, tuple[str, Callable[..., Result]]] = {
@@ -141,16 +142,3 @@ def _chosen(
         if name not in allowed:
             raise refuse(f"options of {method}", name, ", ".join(allowed) or "none")
     return {**{name: value for name, value in known.items() if name in allowed}, **options}
-
-
-def linear_mixer(probe: Model) -> dict[str, Any]:
-    """The spec of the probe's linear mixer, {} when layers have different ones. Raises ConfigError when a
-    layer does not hold softmax and a linear mixer.
-    """
-    found: list[dict[str, Any]] = []
-    for i, specs in enumerate(probe.layers):
-        kinds = [spec["kind"] for spec in specs]
-        if len(kinds) != 2 or kinds.count("softmax") != 1:
-            raise refuse(f"layer {i} of the probe", kinds, "softmax and a linear mixer (see Model.to_probe)")
-        found += [dict(spec) for spec in specs if spec["kind"] != "softmax"]
-    return found[0] if all(spec == found[0] for spec in found) else {}

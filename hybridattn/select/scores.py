@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .. import stats
 from ..errors import DataError
 from ..files import write_sheet
-from ..plan import permutation, smart, uniform
+from .patterns import permutation, smart, uniform
 
 Floats = npt.NDArray[np.float64]
 FORMAT = "hybridattn-scores-1"

@@ -17,15 +17,15 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from .._core import KLScorer
-from ..config import refuse
-from ..data import slices
-from ..elastic import gates_for, switched
+from ..checks import refuse
+from ..data.tokens import slices
 from ..errors import DataError, HybridAttnError
-from ..evaluate import final_hidden
+from ..model.base import gates_for, switched
+from ..radlads.teacher import final_hidden
 
 if TYPE_CHECKING:
-    from ..data import TokenData
-    from ..model import Model
+    from ..data.tokens import TokenData
+    from ..model.model import Model
 
 Floats = npt.NDArray[np.float64]
 Gates = npt.NDArray[np.float32]

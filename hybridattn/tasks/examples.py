@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import TaskHead
-from ..data import TokenData, Tokens, Windows
+from ..data.tokens import TokenData, Tokens, Windows
 from ..errors import DataError
+from ..families.config import TaskHead
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config import TaskHead, check_int, refuse
+from ..checks import check_int, refuse
 from ..families import layout_of
+from ..families.config import TaskHead
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 SPREAD = 0.02  # standard deviation of fresh weights, as in BERT and most models since
 

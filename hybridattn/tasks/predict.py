@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..data import TokenData, slices
+from ..data.tokens import TokenData, slices
 from .examples import Examples, flatten
 from .head import head_of
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 Floats = npt.NDArray[np.float32]
 SLICE_TOKENS = 8192  # between two moves of the bar

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import schedules
-from ..config import check_int, check_number, refuse
-from ..data import digest
-from ..radlads import make_distiller, run_facts
-from ..training import Job, Settings, TrainResult, run
+from ..checks import check_int, check_number, refuse
+from ..data.tokens import digest
+from ..model.result import TrainResult
+from ..radlads import schedules
+from ..radlads.loop import Job, Settings, run
+from ..radlads.steps import make_distiller, run_facts
 from .examples import Examples
 from .head import head_of
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 
 def finetune(

@@ -1,0 +1,58 @@
+"""Checks of single values. Every message names the field, the value found and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Iterable
+
+from .errors import ConfigError
+
+
+def refuse(name: str, value: object, allowed: str) -> ConfigError:
+    """The error for a field with a value that is not allowed."""
+    return ConfigError(f"{name} is {value!r}; allowed: {allowed}")
+
+
+def check_int(name: str, value: object, low: int = 1, high: int | None = None) -> int:
+    """`value` as an int in [low, high], or ConfigError."""
+    allowed = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < low
+        or (high is not None and value > high)
+    ):
+        raise refuse(name, value, allowed)
+    return value
+
+
+def check_number(name: str, value: object, low: float = 0.0, *, above: bool = False) -> float:
+    """`value` as a finite float of at least `low` (greater than `low` when `above`), or ConfigError."""
+    fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not fine or value < low or (above and value == low):  # type: ignore[operator]
+        raise refuse(name, value, f"a number {'greater than' if above else 'of at least'} {low:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_bool(name: str, value: object) -> bool:
+    """`value` as a bool, or ConfigError."""
+    if not isinstance(value, bool):
+        raise refuse(name, value, "true or false")
+    return value
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> str:
+    """`value` as one of the names, or ConfigError."""
+    if not isinstance(value, str) or value not in allowed:
+        raise refuse(name, value, ", ".join(allowed))
+    return value
+
+
+LARGEST = 2**31 - 1  # of whole numbers: what C's int holds
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """'; did you mean "x"?' for the closest allowed name, else the list of them all."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else "; allowed: " + ", ".join(allowed)

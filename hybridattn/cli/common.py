@@ -1,0 +1,215 @@
+"""What the sub-commands share: the parser, common options, tables, text files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..checks import LARGEST
+
+TEXT_HELP = ".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia or articles (built in)"
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Options as --tokens N, and room for them before their help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "X" if action.type is float else "N"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose help ends with an example and whose errors are one line."""
+
+    def __init__(self, name: str, description: str, example: str) -> None:
+        indented = "\n".join(f"  {line}" for line in example.strip().splitlines())
+        super().__init__(
+            prog=f"hybridattn {name}",
+            description=textwrap.fill(description, 79),
+            epilog=f"example:\n{indented}\n",
+            formatter_class=_Help,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+    def add_threads(self) -> None:
+        """--threads."""
+        self.add_argument(
+            "--threads", type=positive, metavar="N", help="threads of the C core (default: one per core)"
+        )
+
+    def add_json(self) -> None:
+        """--json."""
+        self.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    def add_training(self, tokens: int, batch_size: int) -> None:
+        """The options of a training step."""
+        self.add_argument(
+            "--text",
+            required=True,
+            metavar="FILE",
+            help=TEXT_HELP + "; its first tenth is set aside for scores and evaluation",
+        )
+        self.add_argument(
+            "--tokens", type=positive, default=tokens, help="tokens to train on (default: %(default)s)"
+        )
+        self.add_argument(
+            "--seq-len", type=positive, default=512, help="tokens per sequence (default: %(default)s)"
+        )
+        self.add_argument(
+            "--batch-size",
+            type=positive,
+            default=batch_size,
+            help="sequences per optimizer step (default: %(default)s)",
+        )
+        self.add_argument("--seed", type=natural, default=0, help="order of the text (default: %(default)s)")
+        self.add_argument("--out", required=True, metavar="DIR", help="folder to save the model in")
+        self.add_argument("--quiet", action="store_true", help="no progress bar")
+        self.add_threads()
+        self.add_json()
+
+
+MAX_LAYERS = 10_000  # far above any model; a mistyped range ends here
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    try:
+        value = int(text.replace("_", ""))
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return _bounded(value)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return _bounded(int(text))
+
+
+def _bounded(value: int) -> int:
+    if value > LARGEST:
+        raise argparse.ArgumentTypeError(f"{value} is more than {LARGEST}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def layer_list(text: str) -> list[int]:
+    """'3,5,8-10' -> [3, 5, 8, 9, 10], 'none' -> [], for argparse."""
+    layers: set[int] = set()
+    try:
+        for part in text.split(",") if text != "none" else ():
+            first, dash, last = part.partition("-")
+            start, stop = int(first), int(last if dash else first)
+            if start > stop or stop >= MAX_LAYERS:
+                raise ValueError(part)
+            layers.update(range(start, stop + 1))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers like 3,5,8-10, or none") from None
+    return sorted(layers)
+
+
+def mixer_spec(kind: str, options: Sequence[str]) -> dict[str, Any]:
+    """{"kind": kind, "window": 64} from ["window=64"]; ConfigError for anything but NAME=NUMBER."""
+    from ..errors import ConfigError
+
+    spec: dict[str, Any] = {"kind": kind}
+    for option in options:
+        name, equals, value = option.partition("=")
+        try:
+            spec[name] = int(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--option {option!r}: write it as NAME=NUMBER, for example window=64")
+    return spec
+
+
+def apply_threads(args: argparse.Namespace) -> None:
+    """Set the number of threads when the command line names one."""
+    if args.threads:
+        from .._core import set_num_threads
+
+        set_num_threads(args.threads)
+
+
+def refuse_overwrite(source: str, out: str) -> None:
+    """ConfigError when the result would be written over the model that it is made from."""
+    from ..errors import ConfigError
+
+    if Path(source).exists() and Path(source).resolve() == Path(out).resolve():
+        raise ConfigError(f"--out {out!r} is the model to read; give another folder")
+
+
+@contextmanager
+def writing(out: str) -> Iterator[Path]:
+    """Keep other runs out of an output folder; gives the path of its checkpoint."""
+    from ..files import locked
+
+    folder = os.path.abspath(out)
+    with locked(f"{folder}.lock"):
+        yield Path(f"{folder}.checkpoint")
+
+
+def show(args: argparse.Namespace, data: Any, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print `data` as JSON when asked for, else a table, the first column left and the others right."""
+    if args.json:
+        json.dump(data, sys.stdout, indent=1, ensure_ascii=False)
+        print()
+        return
+    lines = [[str(cell) for cell in row] for row in ([header, *rows] if header else rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
+        print("  ".join(cells).rstrip())
+
+
+def training_summary(
+    losses: Any, tokens: int, seconds: float, out: str
+) -> tuple[dict[str, Any], list[list[str]]]:
+    """(JSON data, table rows) that tell how a training step went."""
+    from ..report import numbers
+
+    flat = losses.mean(axis=1) if losses.ndim > 1 else losses
+    tail = flat[-max(1, len(flat) // 10) :]
+    data: dict[str, Any] = {
+        "tokens": tokens,
+        "steps": len(flat),
+        "first_loss": float(flat[0]),
+        "last_loss": float(tail.mean()),
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds if seconds else None,
+        "saved": out,
+    }
+    rows = [
+        ["tokens", numbers.count(tokens)],
+        ["first loss", numbers.kl(data["first_loss"])],
+        ["last loss", numbers.kl(data["last_loss"])],
+        ["time", numbers.seconds(seconds)],
+        ["saved", out],
+    ]
+    return data, rows

@@ -1,0 +1,116 @@
+"""The `hybridattn` command: finds the sub-command, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 an error that is explained on stderr, 2 wrong usage, 130 stopped by Ctrl-C, by SIGTERM
+or by the end of the terminal: all three keep what was finished.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from . import COMMANDS, load
+
+USAGE = """\
+usage: hybridattn COMMAND [OPTIONS]
+
+Turn a pretrained softmax Transformer into a hybrid of softmax and linear attention, on an ordinary CPU.
+
+{commands}
+
+hybridattn COMMAND --help explains one command.
+
+example:
+  hybridattn run --demo --out demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _stopped_as_by_ctrl_c():
+            return _main(arguments)
+    except KeyboardInterrupt:
+        with suppress(OSError):  # the terminal may be gone
+            print("\nstopped; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing reads on: end quietly
+        return 0
+    except SystemExit as stop:  # argparse, after help or a usage error
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except Exception as error:
+        if not _expected(error):
+            raise
+        print(f"error: {describe(error)}", file=sys.stderr)
+        return 1
+
+
+@contextmanager
+def _stopped_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, unless something else was made of them (by nohup, say)."""
+    names = [signal.SIGTERM, signal.SIGHUP]
+    if threading.current_thread() is not threading.main_thread():
+        names = []
+    taken = [name for name in names if signal.getsignal(name) == signal.SIG_DFL]
+    for name in taken:
+        signal.signal(name, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for name in taken:
+            signal.signal(name, signal.SIG_DFL)
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if arguments[:1] == ["help"] and len(arguments) > 1:
+            return _main([arguments[1], "--help"])
+        width = max(map(len, COMMANDS))
+        listed = "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
+        print(USAGE.format(commands=listed), end="", file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name in ("-V", "--version"):
+        from .. import __version__
+
+        print(f"hybridattn {__version__}")
+        return 0
+    if name not in COMMANDS:
+        from ..checks import nearest
+
+        print(f'error: unknown command "{name}"{nearest(name, COMMANDS)}', file=sys.stderr)
+        return 2
+    command = load(name)
+    parser = command.parser()
+    command.run(parser.parse_intermixed_args(rest))
+    sys.stdout.flush()
+    return 0
+
+
+def _expected(error: Exception) -> bool:
+    """Errors that say what is wrong with what the user gave; anything else is a bug, with a traceback."""
+    from ..errors import HybridAttnError
+
+    # the core says in plain ValueErrors what it was given and what is allowed
+    return isinstance(error, (HybridAttnError, OSError, MemoryError)) or type(error) is ValueError
+
+
+def describe(error: Exception) -> str:
+    """One line for a user."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return (
+            f"out of memory{f': {error}' if str(error) else ''}; use a smaller batch size or sequence length"
+        )
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

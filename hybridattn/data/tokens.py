@@ -1,0 +1,311 @@
+"""Text becomes token windows: one flat stream of tokens, and the windows of it that are trained, scored
+and evaluated on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import refuse
+from ..errors import DataError
+
+Tokens = npt.NDArray[np.int32]
+Windows = npt.NDArray[np.int64]
+
+TEXT_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+
+
+class Encoder(Protocol):
+    """What data needs of a tokenizer; `hybridattn.Tokenizer` is one."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The token put between documents; None puts nothing there."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """The text's tokens, without special tokens around them."""
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """A flat stream `tokens` int32 [n] and `windows` int64 [m, 2]: (start, stop) positions in it, half
+    open.
+
+    `label` says what the text is ("plain", "recall", "mix", a file name); scores and reports print it.
+    `weights` float32 [n], for scores and step 2: how much the prediction of each token counts (None: all
+    alike), such as answers alone, or the masked tokens of a bidirectional model. `segments` int32 [n]: the
+    token types of models that have them (None: all 0).
+    """
+
+    tokens: Tokens
+    windows: Windows
+    label: str = "plain"
+    weights: npt.NDArray[np.float32] | None = None
+    segments: npt.NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        tokens = np.ascontiguousarray(self.tokens, dtype=np.int32)
+        windows = np.ascontiguousarray(self.windows, dtype=np.int64)
+        object.__setattr__(self, "tokens", tokens)
+        object.__setattr__(self, "windows", windows)
+        if self.weights is not None:
+            weights = np.ascontiguousarray(self.weights, dtype=np.float32)
+            object.__setattr__(self, "weights", weights)
+            if weights.shape != tokens.shape:
+                raise DataError(f"weights has shape {weights.shape}; allowed: {tokens.shape}, as tokens")
+        if self.segments is not None:
+            segments = np.ascontiguousarray(self.segments, dtype=np.int32)
+            object.__setattr__(self, "segments", segments)
+            if segments.shape != tokens.shape:
+                raise DataError(f"segments has shape {segments.shape}; allowed: {tokens.shape}, as tokens")
+        if tokens.ndim != 1:
+            raise DataError(f"tokens has shape {tokens.shape}; allowed: [n]")
+        if windows.ndim != 2 or windows.shape[1] != 2 or len(windows) == 0:
+            raise DataError(f"windows has shape {windows.shape}; allowed: [m, 2] with m of at least 1")
+        start, stop = windows[:, 0], windows[:, 1]
+        bad = np.flatnonzero((start < 0) | (stop > len(tokens)) | (stop - start < 2))
+        if len(bad):
+            i = bad[0]
+            raise DataError(
+                f"windows[{i}] is ({start[i]}, {stop[i]}); "
+                f"allowed: 2 tokens or more, within 0 to {len(tokens)}"
+            )
+
+    @classmethod
+    def from_text(
+        cls,
+        texts: Iterable[str],
+        tokenizer: Encoder,
+        seq_len: int,
+        max_tokens: int | None = None,
+        *,
+        keep_tail: bool = False,
+        label: str = "plain",
+    ) -> TokenData:
+        """Tokenize documents, join them with the end-of-text token between, and cut windows of `seq_len`.
+
+        Stops reading at `max_tokens`. A last window shorter than seq_len is kept when `keep_tail` says so or
+        when it is the only one. Raises DataError for an empty document, or when fewer than 2 tokens come out.
+        """
+        if seq_len < 2:
+            raise DataError(f"seq_len is {seq_len}; allowed: 2 or more")
+        if max_tokens is not None and max_tokens < 2:
+            raise DataError(f"max_tokens is {max_tokens}; allowed: 2 or more")
+        eos = tokenizer.eos_token_id
+        pieces: list[Tokens] = []
+        total = 0
+        for i, text in enumerate([texts] if isinstance(texts, str) else texts):
+            if not text.strip():
+                raise DataError(f"text {i} is empty; allowed: documents with some text")
+            if pieces and eos is not None:
+                pieces.append(np.array([eos], np.int32))
+                total += 1
+            pieces.append(np.asarray(tokenizer.encode(text), dtype=np.int32))
+            total += len(pieces[-1])
+            if max_tokens is not None and total >= max_tokens:
+                break
+        tokens = np.concatenate(pieces)[:max_tokens] if pieces else np.zeros(0, np.int32)
+        if len(tokens) < 2:
+            raise DataError(f"the text has {len(tokens)} tokens; allowed: 2 or more")
+        return cls(tokens, cut(len(tokens), seq_len, keep_tail), label)
+
+    @classmethod
+    def concat(cls, parts: Sequence[TokenData], label: str) -> TokenData:
+        """All windows of all parts over one stream. Beside weighted parts, tokens of the others count 1
+        each; beside parts with segments, theirs are 0.
+        """
+        offsets = np.cumsum([0, *(len(p.tokens) for p in parts)])
+        windows = [p.windows + offset for p, offset in zip(parts, offsets, strict=False)]
+        weights = None
+        if any(p.weights is not None for p in parts):
+            weights = np.concatenate(
+                [np.ones(len(p.tokens), np.float32) if p.weights is None else p.weights for p in parts]
+            )
+        segments = None
+        if any(p.segments is not None for p in parts):
+            segments = np.concatenate(
+                [np.zeros(len(p.tokens), np.int32) if p.segments is None else p.segments for p in parts]
+            )
+        tokens = np.concatenate([p.tokens for p in parts])
+        return cls(tokens, np.concatenate(windows), label, weights, segments)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def seq_len(self) -> int:
+        """The longest window."""
+        return int((self.windows[:, 1] - self.windows[:, 0]).max())
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens inside windows."""
+        return int((self.windows[:, 1] - self.windows[:, 0]).sum())
+
+    def within(self, positions: int) -> TokenData:
+        """Itself, when no window is longer than a model's positions; ConfigError."""
+        if self.seq_len > positions:
+            raise refuse("seq_len", self.seq_len, f"at most the model's {positions} positions")
+        return self
+
+    def apart(self) -> TokenData:
+        """Itself, or where windows overlap a copy that has a stretch of the stream for each: what is kept by
+        position, such as a teacher's states, then belongs to one window.
+        """
+        if overlap(self.windows) is None:
+            return self
+        length = self.windows[:, 1] - self.windows[:, 0]
+        at = np.concatenate([np.arange(start, stop) for start, stop in self.windows])
+        stop = np.cumsum(length)
+        more = [None if array is None else array[at] for array in (self.weights, self.segments)]
+        return TokenData(self.tokens[at], np.stack([stop - length, stop], axis=1), self.label, *more)
+
+    def take(self, windows: slice | npt.NDArray[np.int64], label: str | None = None) -> TokenData:
+        """Some of the windows, with only the stretch of the stream that they cover."""
+        chosen = self.windows[windows]
+        if len(chosen) == 0:
+            raise DataError(
+                f"windows is {windows}, none of the {len(self)} windows; allowed: a choice of 1 or more"
+            )
+        low, high = int(chosen[:, 0].min()), int(chosen[:, 1].max())
+        weights = None if self.weights is None else self.weights[low:high]
+        segments = None if self.segments is None else self.segments[low:high]
+        return TokenData(self.tokens[low:high], chosen - low, label or self.label, weights, segments)
+
+    def split(self, holdout_windows: int) -> tuple[TokenData, TokenData]:
+        """(training data, held-out data): the last `holdout_windows` windows are held out, nothing of them
+        is trained on.
+        """
+        if not 0 < holdout_windows < len(self):
+            raise DataError(
+                f"holdout_windows is {holdout_windows}; "
+                f"allowed: 1 to {len(self) - 1}, one less than all windows"
+            )
+        cut_at = len(self) - holdout_windows
+        return self.take(slice(0, cut_at)), self.take(slice(cut_at, None))
+
+    def order(self, steps: int, batch: int, seed: int = 0) -> npt.NDArray[np.int64]:
+        """int64 [steps, batch]: which windows each step has. Every epoch is a new permutation of all windows.
+
+        The first steps do not depend on how many follow.
+        """
+        if steps < 0 or batch < 1:
+            raise DataError(f"steps, batch are {steps}, {batch}; allowed: 0 or more, and 1 or more")
+        epochs = -(-steps * batch // len(self))
+        drawn = [np.random.default_rng([seed, epoch]).permutation(len(self)) for epoch in range(epochs)]
+        index = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
+        return index[: steps * batch].reshape(steps, batch)
+
+    def batches(self, steps: int, batch: int, seed: int = 0) -> Windows:
+        """int64 [steps, batch, 2]: the windows of each step, in `order`."""
+        return self.windows[self.order(steps, batch, seed)]
+
+    def fingerprint(self) -> str:
+        """A digest of tokens, windows, weights and segments: equal data, equal fingerprint."""
+        more = [array for array in (self.weights, self.segments) if array is not None]
+        return digest(self.tokens, self.windows, *more)
+
+
+def cut(num_tokens: int, seq_len: int, keep_tail: bool) -> Windows:
+    """int64 [m, 2]: consecutive windows of `seq_len`, see `TokenData.from_text`. A tail of one token is
+    never kept.
+    """
+    start = np.arange(0, num_tokens, seq_len, dtype=np.int64)
+    windows = np.stack([start, np.minimum(start + seq_len, num_tokens)], axis=1)
+    length = windows[:, 1] - windows[:, 0]
+    keep = length >= 2 if keep_tail or num_tokens < seq_len else length == seq_len
+    return windows[keep]
+
+
+def overlap(windows: Windows) -> tuple[list[int], list[int]] | None:
+    """Two unlike ones of `windows` [m, 2] that share a position, or None."""
+    ordered = np.unique(windows, axis=0)
+    both = np.flatnonzero(ordered[1:, 0] < ordered[:-1, 1])
+    return (ordered[both[0]].tolist(), ordered[both[0] + 1].tolist()) if len(both) else None
+
+
+def slices(windows: Windows, tokens: int) -> list[Windows]:
+    """`windows` in order, in groups of about `tokens` tokens, for work with progress between the groups."""
+    reached = np.cumsum(windows[:, 1] - windows[:, 0])
+    group = np.maximum(reached - 1, 0) // tokens
+    return [np.ascontiguousarray(part) for part in np.split(windows, np.flatnonzero(np.diff(group)) + 1)]
+
+
+def digest(*arrays: npt.NDArray[np.generic]) -> str:
+    """Hex digest of arrays: their types, shapes and bytes."""
+    state = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return state.hexdigest()
+
+
+def load_text(path: str | os.PathLike[str]) -> list[str]:
+    """The documents of a .txt, .txt.gz or .jsonl (field "text") file, or of a folder of them in the order
+    of their names.
+
+    A .txt file is one document. Raises DataError naming the file (and line) for anything that is not such
+    text, or empty.
+    """
+    source = Path(path)
+    if source.is_dir():
+        files = sorted(f for f in source.iterdir() if f.name.endswith(TEXT_SUFFIXES))
+        if not files:
+            raise DataError(f"{source}: holds no {', '.join(TEXT_SUFFIXES)} file")
+        return [text for file in files for text in load_text(file)]
+    if not source.is_file():
+        raise DataError(f"{source}: no such file or folder")
+    if not source.name.endswith(TEXT_SUFFIXES):
+        raise DataError(
+            f"{source}: suffix is {source.suffix!r}; allowed: {', '.join(TEXT_SUFFIXES)}, or a folder"
+        )
+    try:
+        raw = gzip.decompress(source.read_bytes()) if source.name.endswith(".gz") else source.read_bytes()
+        content = raw.decode("utf-8-sig")
+    except (OSError, EOFError) as error:
+        raise DataError(f"{source}: not readable as gzip: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: byte {error.start} is not UTF-8 text") from None
+    texts = [content]
+    if ".jsonl" in source.suffixes:
+        lines = [(f"{source}:{i}", line) for i, line in enumerate(content.split("\n"), 1) if line.strip()]
+        texts = [_json_object(where, line, ("text",))["text"] for where, line in lines]
+    if not any(text.strip() for text in texts):
+        raise DataError(f"{source}: holds no text")
+    return [text for text in texts if text.strip()]
+
+
+def json_lines(path: str | os.PathLike[str], fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the line, its object) of a file of JSON lines, each with a string in all of `fields`.
+
+    Raises DataError naming file and line.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                yield number, _json_object(f"{os.fspath(path)}:{number}", line, fields)
+    except UnicodeDecodeError:
+        raise DataError(f"{os.fspath(path)}: not UTF-8 text") from None
+
+
+def _json_object(where: str, line: str, fields: Sequence[str]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON: {error.msg}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: holds a {type(row).__name__}; allowed: an object")
+    for field in fields:
+        if not isinstance(row.get(field), str):
+            raise DataError(f'{where}: no string in field "{field}"; allowed: an object with one')
+    return row

@@ -1,0 +1,132 @@
+"""What a model costs to run: seconds of prefill and of decoding a token, and the bytes its cache takes, by
+context length.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._core import get_num_threads
+from ..checks import refuse
+from ..model.base import switched
+from ..model.generate import prefill
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+
+def latency(
+    model: Model,
+    lengths: Sequence[int] = (512, 1024, 2048),
+    *,
+    decode_tokens: int = 16,
+    repeats: int = 3,
+    prefill_chunk: int = 2048,
+    seed: int = 0,
+    cache_dtype: str = "f32",
+    beyond_positions: bool = False,
+) -> dict[str, Any]:
+    """Time batch-1 prefill and decoding at each context length, on random tokens.
+
+    Returns prefill {length: seconds}, decode {length: seconds per token}, cache_bytes {length: bytes the
+    cache holds then}, bytes_per_token (what one more token adds), and threads. Times are the least of
+    `repeats` runs, since other work on the machine only adds; a run's decode time is the median of its steps.
+    beyond_positions: lengths past the model's positions are measured, not refused.
+    """
+    limit = 2**29 if beyond_positions else model.model_config.max_positions
+    for name, value in (
+        ("decode_tokens", decode_tokens),
+        ("repeats", repeats),
+        ("prefill_chunk", prefill_chunk),
+    ):
+        if value < 1:
+            raise refuse(name, value, "1 or more")
+    for length in lengths:
+        if not 1 <= length <= limit - decode_tokens:
+            raise refuse(
+                "lengths", length, f"1 to {limit - decode_tokens}: {limit} positions less decode_tokens"
+            )
+    vocabulary, count = model.config["vocab_size"], max(lengths) + decode_tokens
+    tokens = np.random.default_rng(seed).integers(0, vocabulary, count, dtype=np.int32)
+    prefill_seconds, decode_seconds, cache_bytes = {}, {}, {}
+    bytes_per_token = 0
+    for length in sorted(set(lengths)):
+        whole, decoding = [], []
+        for _ in range(repeats):
+            cache = model.cache(dtype=cache_dtype)
+            cache.reserve([length + decode_tokens])
+            started = time.perf_counter()
+            prefill(model, [tokens[:length].tolist()], cache, prefill_chunk)
+            whole.append(time.perf_counter() - started)
+            cache_bytes[length], bytes_per_token = int(cache.nbytes), int(cache.bytes_per_token)
+            steps = []
+            for i in range(decode_tokens):
+                started = time.perf_counter()
+                model.logits(tokens[None, length + i : length + i + 1], cache=cache, last=True)
+                steps.append(time.perf_counter() - started)
+            decoding.append(statistics.median(steps))
+        prefill_seconds[length] = min(whole)
+        decode_seconds[length] = min(decoding)
+    return {
+        "prefill": prefill_seconds,
+        "decode": decode_seconds,
+        "cache_bytes": cache_bytes,
+        "bytes_per_token": bytes_per_token,
+        "threads": get_num_threads(),
+    }
+
+
+def layer_costs(
+    probe: Model, context: int = 2048, *, decode_tokens: int = 8, repeats: int = 3, seed: int = 0
+) -> dict[str, Any]:
+    """What decoding a token after `context` others takes with all layers softmax and with all linear,
+    timed on this machine, and the bytes of one sequence's cache then: the two ends between which every
+    plan lies.
+
+    Returns all_softmax and all_linear, each {ms_per_token, cache_bytes}; context, num_layers, mixer, machine,
+    threads.
+    """
+    from ..select import linear_mixer
+
+    found: dict[str, Any] = {}
+    for name, layers in (("all_softmax", range(len(probe.layers))), ("all_linear", range(0))):
+        with switched(probe, layers):
+            timed = latency(probe, [context], decode_tokens=decode_tokens, repeats=repeats, seed=seed)
+            found[name] = {
+                "ms_per_token": 1000.0 * timed["decode"][context],
+                "cache_bytes": _cache_bytes(probe, softmax=bool(layers), context=context),
+            }
+    return {
+        **found,
+        "context": context,
+        "num_layers": len(probe.layers),
+        "mixer": linear_mixer(probe),
+        "machine": processor(),
+        "threads": get_num_threads(),
+    }
+
+
+def _cache_bytes(probe: Model, softmax: bool, context: int) -> int:
+    """The exact need of one sequence, without the room that a cache keeps for more."""
+    total = 0.0
+    for layer in probe.cost(float(context)):
+        for kind, cost in layer.items():
+            if (kind == "softmax") == softmax:
+                total += cost["state_bytes"] + cost["bytes_per_token"] * context
+    return int(total)
+
+
+def processor() -> str:
+    """The processor's name, so that timings are not taken for those of another machine."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,126 @@
+"""SQuAD's JSON: articles of paragraphs of questions, each with the answers that several people gave."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError
+
+
+@dataclass(frozen=True)
+class Question:
+    """answers: the texts that people gave, not made unique; none for a question that the context does not
+    answer. starts: the character in the context where each begins; empty where a set does not tell.
+    """
+
+    id: str
+    title: str
+    context: str
+    question: str
+    answers: tuple[str, ...]
+    starts: tuple[int, ...] = ()
+
+    @property
+    def answerable(self) -> bool:
+        """The context holds an answer."""
+        return bool(self.answers)
+
+
+@dataclass(frozen=True)
+class SquadData:
+    """The questions of one file, in its order."""
+
+    version: str
+    questions: list[Question]
+
+    @property
+    def has_no_answers(self) -> bool:
+        """Some questions have no answer, as in SQuAD 2.0."""
+        return not all(question.answerable for question in self.questions)
+
+
+def read(path: str | os.PathLike[str]) -> SquadData:
+    """Read a file of SQuAD's layout and check all of it.
+
+    Raises DataError of one line that names file, question and field: a field that is missing or of the wrong
+    type, an answer that is not in the context where it should be, a question with is_impossible and answers
+    (or neither), an id that comes twice.
+    """
+    source = Path(path)
+    try:
+        root = json.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{source}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source}: not a JSON file: {error}") from None
+    file = _Node(str(source), root)
+    version = root.get("version", "") if isinstance(root, dict) else ""
+    questions: list[Question] = []
+    seen: set[str] = set()
+    for a, article in enumerate(file.nodes("data", "data")):
+        title = article.data.get("title", "")
+        for p, paragraph in enumerate(article.nodes("paragraphs", f"data[{a}].paragraphs")):
+            context = paragraph.text("context")
+            for question in paragraph.nodes("qas", f"data[{a}].paragraphs[{p}].qas"):
+                found = _question(question, str(source), str(title), context)
+                if found.id in seen:
+                    raise DataError(f"{source}: question {found.id!r}: id comes twice")
+                seen.add(found.id)
+                questions.append(found)
+    if not questions:
+        raise DataError(f"{source}: data holds no questions")
+    return SquadData(str(version), questions)
+
+
+def _question(node: _Node, source: str, title: str, context: str) -> Question:
+    identity = node.text("id")
+    node.where = f"{source}: question {identity!r}"
+    text = node.text("question")
+    impossible = node.data.get("is_impossible", False)
+    if not isinstance(impossible, bool):
+        raise DataError(f"{node.where}: is_impossible is {impossible!r}; allowed: true, false")
+    answers, starts = [], []
+    for i, answer in enumerate(node.nodes("answers", "answers", node.where)):
+        found, start = answer.text("text"), answer.data.get("answer_start")
+        where = f"{node.where}: answers[{i}]"
+        if isinstance(start, bool) or not isinstance(start, int):
+            raise DataError(f"{where}.answer_start is {start!r}; allowed: a whole number")
+        if not found or start < 0 or context[start : start + len(found)] != found:
+            there = context[max(start, 0) : max(start, 0) + len(found)]
+            raise DataError(
+                f"{where}.text is {found[:60]!r}, but the context has {there[:60]!r} at character {start}"
+            )
+        answers.append(found)
+        starts.append(start)
+    if impossible == bool(answers):
+        raise DataError(
+            f"{node.where}: is_impossible is {impossible} with {len(answers)} answers; "
+            "allowed: answers, or is_impossible"
+        )
+    return Question(identity, title, context, text, tuple(answers), tuple(starts))
+
+
+class _Node:
+    """An object of the file, and how errors name it."""
+
+    def __init__(self, where: str, data: Any) -> None:
+        if not isinstance(data, dict):
+            raise DataError(f"{where} is a {type(data).__name__}; allowed: an object")
+        self.where, self.data = where, data
+
+    def text(self, field: str) -> str:
+        value = self.data.get(field)
+        if not isinstance(value, str):
+            raise DataError(f"{self.where}: no text in field {field!r}")
+        return value
+
+    def nodes(self, field: str, path: str, where: str | None = None) -> list[_Node]:
+        value = self.data.get(field)
+        if not isinstance(value, list):
+            raise DataError(f"{self.where}: no list in field {field!r}")
+        base = where or self.where.partition(": ")[0]
+        return [_Node(f"{base}: {path}[{i}]", item) for i, item in enumerate(value)]

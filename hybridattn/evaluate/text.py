@@ -1,0 +1,254 @@
+"""How good is a model on a text: perplexity, plain or with a sliding window, and KL from a teacher,
+sequence by sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from .. import stats
+from .._core import KLScorer
+from ..checks import refuse
+from ..data.tokens import TokenData, Windows, slices
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+SLICE_TOKENS = 2048  # between two checks for Ctrl-C and two moves of the bar
+
+
+def perplexity(
+    model: Model,
+    text: str | Iterable[str] | TokenData,
+    *,
+    seq_len: int | None = None,
+    stride: int | None = None,
+    max_tokens: int | None = None,
+    batch_size: int = 4,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Perplexity per token, exp of the mean negative log-likelihood in nats.
+
+    Plain (stride None): the text is cut into windows of `seq_len`, each read on its own; the first token of a
+    window is not predicted. Sliding: windows start every `stride` tokens and each counts only its tokens past
+    the one before it, so every token but the first is predicted once, with at least seq_len - stride tokens
+    before it. `text` as TokenData brings its own windows for the plain kind, and its stream for the sliding
+    one. seq_len: by default the data's, else 512, at most the model's positions.
+
+    Returns ppl, nll, stderr (of nll over windows), tokens (predicted), windows, seq_len, stride; and for a
+    text also bits_per_byte and word_ppl, from the mean nll over all tokens of the text. Raises ConfigError,
+    DataError.
+    """
+    if model.model_config.bidirectional:
+        raise refuse("model", "bidirectional", "a causal model: a bidirectional one sees the next token")
+    counts, limit = None, model.model_config.max_positions
+    if isinstance(text, TokenData):
+        data = text
+    else:
+        if model.tokenizer is None:
+            raise DataError("tokenizer is None; allowed for text: a model with a tokenizer, or TokenData")
+        texts = [text] if isinstance(text, str) else list(text)
+        seq_len = seq_len or min(512, limit)
+        _check_length(seq_len, limit)
+        data = TokenData.from_text(texts, model.tokenizer, seq_len, max_tokens, keep_tail=True)
+        if max_tokens is None:
+            counts = (sum(len(t.encode()) for t in texts), sum(len(t.split()) for t in texts))
+    length = seq_len or data.seq_len
+    _check_length(length, limit)
+    if stride is not None and not 1 <= stride <= length:
+        raise refuse("stride", stride, f"1 to seq_len, {length}")
+    if isinstance(text, TokenData) and stride is None:
+        if seq_len not in (None, data.seq_len):
+            raise refuse("seq_len", seq_len, f"{data.seq_len}, the windows of the given data")
+        windows, first = data.windows, np.ones(len(data), np.int64)
+    else:
+        windows, first = spans(len(data.tokens), length, stride or length)
+    sums, scored = _window_nll(model, data, windows, first, batch_size, progress)
+    tokens = int(scored.sum())
+    nll = float(sums.sum() / tokens)
+    result: dict[str, Any] = {
+        "ppl": math.exp(min(nll, 700.0)),
+        "nll": nll,
+        "stderr": stats.mean((sums / scored).tolist(), scored.tolist())[1],
+        "tokens": tokens,
+        "windows": len(windows),
+        "seq_len": length,
+        "stride": stride,
+    }
+    if counts is not None:
+        per_byte, per_word = (nll * len(data.tokens) / max(count, 1) for count in counts)
+        result["bits_per_byte"] = per_byte / math.log(2.0)
+        result["word_ppl"] = math.exp(min(per_word, 700.0))
+    return result
+
+
+def _check_length(seq_len: int, limit: int) -> None:
+    if not 2 <= seq_len <= limit:
+        raise refuse("seq_len", seq_len, f"2 to the model's {limit} positions")
+
+
+def spans(num_tokens: int, seq_len: int, stride: int) -> tuple[Windows, npt.NDArray[np.int64]]:
+    """(windows int64 [m, 2], first int64 [m]): window i counts its tokens from position `first[i]` within
+    it on.
+
+    With stride = seq_len the windows do not overlap and each leaves out its first token; else only token 0 is
+    left out. A last window of a single token is dropped.
+    """
+    windows, first, reached = [], [], 0
+    for start in range(0, num_tokens, stride):
+        stop = min(start + seq_len, num_tokens)
+        if stop - start >= 2:
+            windows.append((start, stop))
+            first.append(max(1, reached - start))
+        reached = stop
+        if stop == num_tokens:
+            break
+    return np.array(windows, np.int64).reshape(-1, 2), np.array(first, np.int64)
+
+
+def _window_nll(
+    model: Model,
+    data: TokenData,
+    windows: Windows,
+    first: npt.NDArray[np.int64],
+    batch_size: int,
+    progress: bool,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """(sum of nll, number of tokens) that each window counts; windows of one length go through the model
+    together.
+    """
+    length = windows[:, 1] - windows[:, 0]
+    sums = np.zeros(len(windows))
+    with tqdm(
+        total=int(length.sum()),
+        desc="perplexity",
+        unit="tok",
+        unit_scale=True,
+        disable=not progress,
+        leave=False,
+    ) as bar:
+        for size in np.unique(length):
+            same = np.flatnonzero(length == size)
+            for at in range(0, len(same), batch_size):
+                chosen = same[at : at + batch_size]
+                batch = np.stack([data.tokens[start:stop] for start, stop in windows[chosen]])
+                # float64 sums: a long text has too many tokens for float32
+                nll = model.nll(batch).astype(np.float64)
+                sums[chosen] = [row[begin - 1 :].sum() for row, begin in zip(nll, first[chosen], strict=True)]
+                bar.update(int(size) * len(chosen))
+    return sums, length - first
+
+
+def kl(
+    student: Model,
+    teacher: Model | None,
+    data: TokenData,
+    *,
+    teacher_hidden: npt.NDArray[np.float32] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """KL(teacher || student) in nats per token: the mean over the positions of each window, its last one too,
+    so that students can be compared in pairs, and over all windows by their length; and the student's plain
+    perplexity, from one pass.
+
+    teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
+    [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
+    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens,
+    measure. Of models without an LM head the numbers are what `KLScorer.measure` says; theirs and those of
+    masked language models come with no ppl and tokens, and count the tokens that `data.weights` says.
+    """
+    scorer = KLScorer(student, teacher)
+    if scorer.measure != "kl" or student.model_config.bidirectional:
+        weights = data.weights if student.model_config.task is None else None
+        return _distance(scorer, data, weights, teacher_hidden, progress)
+    values, counts, sums = [], [], 0.0
+    for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
+        divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments)
+        count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
+        values.append(divergence)
+        counts.append(count)
+        sums += float((nll * count).sum())
+    per_sequence, weights = np.concatenate(values), np.concatenate(counts)
+    predicted = int(weights.sum())
+    mean, stderr = stats.mean(per_sequence.tolist(), weights.tolist())
+    return {
+        "mean": mean,
+        "stderr": stderr,
+        "per_sequence": per_sequence.tolist(),
+        "ppl": math.exp(min(sums / predicted, 700.0)),
+        "tokens": predicted,
+        "measure": scorer.measure,
+    }
+
+
+def _distance(
+    scorer: KLScorer,
+    data: TokenData,
+    weights: npt.NDArray[np.float32] | None,
+    teacher_hidden: npt.NDArray[np.float32] | None,
+    progress: bool,
+) -> dict[str, Any]:
+    """`kl` of models that predict no next token: every sequence counts alike."""
+    parts = tqdm(slices(data.windows, SLICE_TOKENS), desc=scorer.measure, disable=not progress, leave=False)
+    found = [scorer.kl(data.tokens, part, None, teacher_hidden, weights, data.segments) for part in parts]
+    per_sequence = np.concatenate(found).tolist()
+    mean, stderr = stats.mean(per_sequence)
+    return {"mean": mean, "stderr": stderr, "per_sequence": per_sequence, "measure": scorer.measure}
+
+
+def recall(
+    model: Model,
+    task: str,
+    *,
+    n: int = 32,
+    seq_len: int = 512,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Answers of a diagnostic task (see `diagnostics`): greedy continuations that match token for token.
+
+    `n` examples of at most `seq_len` tokens. Returns accuracy, stderr, correct (a list of bools, paired
+    between models for equal task, n, seq_len and seed), answer_nll (mean -log p of the answers' tokens,
+    nats), and the settings. Raises ConfigError, DataError.
+    """
+    from .. import diagnostics
+
+    if model.tokenizer is None:
+        raise DataError("tokenizer is None; allowed for diagnostic prompts: a model with a tokenizer")
+    examples = diagnostics.make(task, model.tokenizer, n, seq_len, seed)
+    correct: list[bool] = []
+    for at in tqdm(range(0, n, batch_size), desc=f"recall {task}", disable=not progress, leave=False):
+        wanted = [answer.tolist() for answer in examples.answers[at : at + batch_size]]
+        prompts = [prompt.tolist() for prompt in examples.prompts[at : at + batch_size]]
+        made = model.generate(prompts, max_new_tokens=max(map(len, wanted)))
+        correct += [tokens[: len(answer)] == answer for tokens, answer in zip(made, wanted, strict=True)]
+    accuracy, stderr = stats.mean([float(hit) for hit in correct])
+    return {
+        "accuracy": accuracy,
+        "stderr": stderr,
+        "correct": correct,
+        "answer_nll": _answer_nll(model, examples.data),
+        "task": task,
+        "n": n,
+        "seq_len": seq_len,
+        "seed": seed,
+    }
+
+
+def _answer_nll(model: Model, data: TokenData) -> float:
+    """Mean over examples of the mean -log p of the answer's tokens."""
+    assert data.weights is not None
+    found = []
+    for start, stop in data.windows:
+        nll = model.nll(data.tokens[None, start:stop])[0].astype(np.float64)
+        weights = data.weights[start + 1 : stop].astype(np.float64)
+        found.append(float(nll @ weights / weights.sum()))
+    return float(np.mean(found))

@@ -1,0 +1,477 @@
+"""Weights from safetensors files into parameters, and back.
+
+A file is checked before anything is read: every size in its header must agree with the file. Tensors are
+mapped, and converted one by one on the copy into their destination, so that memory peaks at the destination
+plus one tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from ..errors import WeightError
+from ..families import cut_of, layout_of
+from ..families.config import ModelConfig
+from ..families.layout import Cut
+from ..files import MappedFile, atomic_open
+from .dtypes import Bytes, bad_row
+
+_ITEM_BYTES = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "F8_E8M0": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "I64": 8,
+    "U64": 8,
+    "F64": 8,
+    "C64": 8,
+}
+_READABLE = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+_WRITABLE = {
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(ml_dtypes.bfloat16): "BF16",
+    np.dtype(np.float64): "F64",
+    np.dtype(np.int32): "I32",
+    np.dtype(np.int64): "I64",
+    np.dtype(np.uint8): "U8",
+    np.dtype(np.bool_): "BOOL",
+}
+_HEADER_LIMIT = 100_000_000  # the format's own limit
+_CHUNK = 1 << 20
+
+
+class WeightSource(ABC):
+    """Named tensors somewhere on disk, under Hugging Face names, readable as float32."""
+
+    path: Path
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """All tensor names, in file order."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+
+    @abstractmethod
+    def file(self, name: str) -> Path:
+        """The file that holds a tensor, for messages."""
+
+    @abstractmethod
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        """Copy a tensor into `out` (float32, the same shape), converting. WeightError when it cannot."""
+
+    @abstractmethod
+    def stored(self, name: str) -> tuple[str, Bytes] | None:
+        """A matrix as it lies in the file: (dtype, uint8 [rows, bytes]), which may be mapped.
+
+        None when only `read_into` will do: a vector, float32, or a type that no product reads.
+        """
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Say that the tensor's pages are not needed soon."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the files."""
+
+    def __enter__(self) -> WeightSource:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def check_out(self, name: str, out: np.ndarray) -> None:
+        """WeightError unless `out` can take the tensor `name`."""
+        if out.dtype != np.float32:
+            raise WeightError(f"destination of {name!r} has dtype {out.dtype}; allowed: float32")
+        if tuple(out.shape) != self.shape(name):
+            raise WeightError(
+                f"{self.file(name)}: weight {name!r} has shape {list(self.shape(name))}; "
+                f"the model needs {list(out.shape)}"
+            )
+
+
+class _Entry(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int  # of the first byte, from the start of the file
+    size: int
+
+
+def open_weights(path: str | os.PathLike[str]) -> WeightSource:
+    """Open a folder with `model.safetensors` or its sharded index, or one .safetensors file.
+
+    Headers are checked here; WeightError names the file and the reason. The result is a context manager.
+    """
+    path = Path(path)
+    if path.suffix == ".gguf":
+        raise WeightError(
+            f"{path}: is a GGUF file, which gguf_file.open_gguf opens; allowed here: safetensors"
+        )
+    if path.is_file():
+        return SafetensorsSource(path, [path])
+    if not path.is_dir():
+        raise WeightError(f"{path}: no such folder or weight file")
+    single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if single.is_file():
+        return SafetensorsSource(path, [single])
+    if index.is_file():
+        shards = _read_index(index)
+        source = SafetensorsSource(path, sorted({path / shard for shard in shards.values()}))
+        present = set(source.names())
+        for name, shard in shards.items():
+            if name not in present or source.file(name) != path / shard:
+                source.close()
+                raise WeightError(f"{index}: says weight {name!r} is in {shard}, but it is not there")
+        return source
+    other = (
+        "; it has PyTorch files: save the model as safetensors"
+        if list(path.glob("pytorch_model*.bin"))
+        else ""
+    )
+    raise WeightError(f"{path}: has neither model.safetensors nor model.safetensors.index.json{other}")
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """The weight_map of a sharded model, {tensor name: file name}, all files present in the folder."""
+    try:
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
+            raise TypeError("weight_map is not an object of file names")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightError(f"{index}: not a safetensors index with a weight_map: {error}") from None
+    for shard in sorted(set(shards.values())):
+        if Path(shard).name != shard:
+            raise WeightError(
+                f"{index}: weight_map names the file {shard!r}; allowed: a file of the same folder"
+            )
+        if not (index.parent / shard).is_file():
+            raise WeightError(f"{index}: the file {shard} is missing")
+    return shards
+
+
+class SafetensorsSource(WeightSource):
+    """One or more safetensors files seen as one set of tensors."""
+
+    def __init__(self, path: Path, files: list[Path]) -> None:
+        self.path = path
+        self._maps: list[MappedFile] = []
+        self._entries: dict[str, tuple[MappedFile, _Entry]] = {}
+        try:
+            for file in files:
+                mapped = MappedFile(file)
+                self._maps.append(mapped)
+                for name, entry in _read_header(mapped).items():
+                    if name in self._entries:
+                        raise WeightError(f"{file}: weight {name!r} is also in {self.file(name).name}")
+                    self._entries[name] = (mapped, entry)
+        except BaseException:
+            self.close()
+            raise
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._find(name)[1].shape
+
+    def file(self, name: str) -> Path:
+        return self._find(name)[0].path
+
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        self.check_out(name, out)
+        out[...] = self.view(name)
+        self.drop(name)
+
+    def stored(self, name: str) -> tuple[str, Bytes] | None:
+        mapped, entry = self._find(name)
+        dtype = {"F16": "float16", "BF16": "bfloat16"}.get(entry.dtype)
+        if dtype is None or len(entry.shape) != 2 or entry.offset % 2:
+            return None
+        return dtype, mapped.view(np.uint8, entry.offset, entry.size).reshape(entry.shape[0], -1)
+
+    def drop(self, name: str) -> None:
+        mapped, entry = self._find(name)
+        mapped.drop(entry.offset, entry.size)
+
+    def view(self, name: str) -> np.ndarray:
+        """The tensor as it is stored, mapped and read-only: float32, float16 or ml_dtypes.bfloat16."""
+        mapped, entry = self._find(name)
+        if entry.dtype not in _READABLE:
+            raise WeightError(
+                f"{mapped.path}: weight {name!r} has dtype {entry.dtype}; allowed: {', '.join(_READABLE)}"
+            )
+        return mapped.view(_READABLE[entry.dtype], entry.offset, math.prod(entry.shape)).reshape(entry.shape)
+
+    def close(self) -> None:
+        for mapped in self._maps:
+            mapped.close()
+
+    def _find(self, name: str) -> tuple[MappedFile, _Entry]:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise WeightError(f"{self.path}: has no weight {name!r}") from None
+
+
+def _read_header(mapped: MappedFile) -> dict[str, _Entry]:
+    """The tensors of one safetensors file, after checking that header and file agree to the byte."""
+    path, size = mapped.path, mapped.size
+
+    def bad(reason: str) -> WeightError:
+        return WeightError(f"{path}: not a whole safetensors file: {reason}")
+
+    if size < 8:
+        raise bad(f"it has {size} bytes, fewer than the 8 of the header length")
+    (length,) = struct.unpack("<Q", mapped.read(0, 8))
+    if length > _HEADER_LIMIT or 8 + length > size:
+        raise bad(f"its header length is {length}, but the file has {size} bytes")
+    start, data_size = 8 + length, size - 8 - length
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a name occurs twice")
+        return dict(pairs)
+
+    try:
+        header = json.loads(mapped.read(8, length).decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise bad(f"its header is not JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise bad("its header is not an object")
+    header.pop("__metadata__", None)
+    entries = {name: _read_entry(name, value, start, data_size, bad) for name, value in header.items()}
+    end = start
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size)):
+        if entry.offset != end:
+            raise bad(
+                f"tensor {name!r} starts at byte {entry.offset - start} of the data, not at {end - start}"
+            )
+        end += entry.size
+    if end != size:
+        raise bad(f"its tensors end at byte {end - start} of the data, which has {data_size} bytes")
+    return entries
+
+
+def _read_entry(name: str, value: Any, start: int, data_size: int, bad: Any) -> _Entry:
+    def is_sizes(numbers: Any) -> bool:
+        return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
+
+    if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
+        raise bad(f"tensor {name!r} lacks a dtype, shape or data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
+        raise bad(f"tensor {name!r} has dtype {dtype!r}; allowed: {', '.join(_ITEM_BYTES)}")
+    if not is_sizes(shape) or len(shape) > 16:
+        raise bad(f"tensor {name!r} has the shape {shape!r}")
+    if not is_sizes(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_size:
+        raise bad(f"tensor {name!r} has data_offsets {offsets!r}, but the data has {data_size} bytes")
+    size = offsets[1] - offsets[0]
+    if math.prod(shape) * _ITEM_BYTES[dtype] != size:
+        raise bad(
+            f"tensor {name!r} of dtype {dtype} and shape {shape} spans {size} bytes, "
+            f"not {math.prod(shape) * _ITEM_BYTES[dtype]}"
+        )
+    return _Entry(dtype, tuple(shape), start + offsets[0], size)
+
+
+Store = Callable[[str, str, Bytes], None]
+
+
+def load_into(
+    params: Mapping[str, np.ndarray],
+    source: WeightSource,
+    config: ModelConfig,
+    store: Mapping[str, Store] | None = None,
+) -> None:
+    """Fill `params` (internal names, float32 arrays that are written in place) from `source`.
+
+    store: for the parameters that may stay as they lie in the file, what takes (name, dtype, data) instead.
+
+    Raises WeightError, naming file and tensor, for a missing weight, an unexpected one, a wrong shape, or a
+    value that is NaN or infinite. Everything but values is checked before anything is written.
+    """
+    layout = layout_of(config)
+    present = dict.fromkeys(source.names())
+    cuts = {internal: layout.cut(config, internal) for internal in params}
+    found = {
+        cut.name: next((name for name in layout.spellings(cut.name) if name in present), None)
+        for cut in cuts.values()
+    }
+    missing = [name for name, spelled in found.items() if spelled is None]
+    if missing:
+        raise WeightError(f"{source.path}: weight {missing[0]!r} is missing{_and_more(missing)}")
+    cuts = {internal: replace(cut, name=str(found[cut.name])) for internal, cut in cuts.items()}
+    used, tied = {cut.name for cut in cuts.values()}, None
+    if config.lm_head and config.tie_embeddings:
+        head = layout.cut(config, "lm_head.weight").name
+        tied = next((name for name in layout.spellings(head) if name in present), None)
+    extra = [
+        name for name in present if name not in used and name != tied and not layout.ignored.search(name)
+    ]
+    if extra:
+        raise WeightError(
+            f"{source.file(extra[0])}: unexpected weight {extra[0]!r}{_and_more(extra)}; "
+            f"this {config.family} configuration has no such parameter"
+        )
+    for internal, cut in cuts.items():
+        source.check_out(cut.name, np.broadcast_to(np.float32(0), cut.tensor_shape(params[internal].shape)))
+    reader = _Reader(source)
+    for internal, cut in cuts.items():
+        keep = (store or {}).get(internal)
+        kept = source.stored(cut.name) if keep else None
+        if keep and kept:
+            data = _cut_stored(cut, kept[1], params[internal].shape)
+            _check_stored(kept[0], data, cut.name, source)
+            keep(internal, kept[0], data)
+        else:
+            reader.read(cut, params[internal])
+    if tied and "embed.weight" in params:
+        _check_tied(cuts["embed.weight"].name, tied, source)
+
+
+class _Reader:
+    """Reads parameters as float32, a tensor that holds several of them once."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+        self._name = ""
+        self._tensor = np.empty(0, np.float32)
+
+    def read(self, cut: Cut, out: np.ndarray) -> None:
+        if cut.whole:
+            self._source.read_into(cut.name, out)
+        else:
+            if cut.name != self._name:
+                self._name, self._tensor = cut.name, np.empty(cut.tensor_shape(out.shape), np.float32)
+                self._source.read_into(cut.name, self._tensor)
+            cut.take(self._tensor, out)
+        _check_finite(out, cut.name, self._source)
+
+
+def _cut_stored(cut: Cut, data: Bytes, shape: tuple[int, ...]) -> Bytes:
+    """The parameter's own bytes [rows, bytes]: those of the file, or a copy where it is a part of a tensor,
+    which only types of 2 bytes are cut from.
+    """
+    if cut.whole:
+        return data
+    out = np.empty(shape, np.uint16)
+    cut.take(data.view(np.uint16), out)
+    return out.view(np.uint8)
+
+
+def tensors_of(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of a Hugging Face weight file from parameters by internal name: what `load_into` reads.
+
+    Those that are tensors of their own are not copied.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for internal, array in arrays.items():
+        cut = cut_of(config, internal)
+        if cut.whole:
+            tensors[cut.name] = array
+            continue
+        if cut.name not in tensors:
+            tensors[cut.name] = np.empty(cut.tensor_shape(array.shape), array.dtype)
+        cut.put(array, tensors[cut.name])
+    return tensors
+
+
+def _and_more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _check_finite(values: np.ndarray, name: str, source: WeightSource) -> None:
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):  # in pieces: a mask of a whole embedding is large
+        wrong = ~np.isfinite(flat[start : start + _CHUNK])
+        if wrong.any():
+            first = start + int(wrong.argmax())
+            place = [int(i) for i in np.unravel_index(first, values.shape)]
+            raise WeightError(
+                f"{source.file(name)}: weight {name!r} has values that are NaN or infinite, "
+                f"the first at {place}: {flat[first]}"
+            )
+
+
+def _check_stored(dtype: str, data: Bytes, name: str, source: WeightSource) -> None:
+    row = bad_row(data, dtype)
+    if row is not None:
+        raise WeightError(
+            f"{source.file(name)}: weight {name!r} has values that are NaN or infinite, "
+            f"the first in row {row}"
+        )
+    source.drop(name)
+
+
+def _check_tied(embedding: str, name: str, source: WeightSource) -> None:
+    """A tied model may store its embedding twice, but two different ones mean that the config is wrong."""
+    embed, head = (np.empty(source.shape(each), np.float32) for each in (embedding, name))
+    source.read_into(embedding, embed)
+    source.read_into(name, head)
+    if not np.array_equal(embed, head):
+        raise WeightError(
+            f"{source.file(name)}: weight {name!r} differs from the embedding, but tie_word_embeddings "
+            "is true; set it to false in config.json if the head is meant to be used"
+        )
+
+
+def save_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write `tensors` as one safetensors file, whole or not at all, without a second copy in memory.
+
+    Raises WeightError for a dtype that the format lacks, TypeError for metadata that is not text.
+    """
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    for name, array in arrays.items():
+        if array.dtype not in _WRITABLE:
+            raise WeightError(
+                f"tensor {name!r} has dtype {array.dtype}; "
+                f"allowed: {', '.join(str(dtype) for dtype in _WRITABLE)}"
+            )
+    header: dict[str, Any] = {}
+    if metadata:
+        if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
+            raise TypeError("safetensors metadata must map text to text")
+        header["__metadata__"] = dict(metadata)
+    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)  # widest first keeps every tensor aligned
+    end = 0
+    for name in order:
+        array = arrays[name]
+        header[name] = {
+            "dtype": _WRITABLE[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [end, end + array.nbytes],
+        }
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    with atomic_open(path) as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for name in order:
+            file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)

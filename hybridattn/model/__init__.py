@@ -1,0 +1,7 @@
+"""The model a user holds, and the plan that says which of its layers stay softmax."""
+
+from .model import Model
+from .plan import Plan
+from .result import TrainResult
+
+__all__ = ["Model", "Plan", "TrainResult"]

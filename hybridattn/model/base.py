@@ -1,0 +1,244 @@
+"""The C model with its configuration, tokenizer and plan; copies of it with other mixers.
+
+`model.py` adds what a user holds: files, storage types, sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from .. import _core
+from ..checks import check_int, refuse
+from ..data.tokenizer import Tokenizer
+from ..errors import ConfigError, DataError, PlanError
+from ..families.config import ModelConfig, TaskHead
+from .plan import Plan
+from .result import TrainResult
+from .saved import Spec, complete
+
+
+def chosen(model: BaseModel, softmax_layers: int | Sequence[int]) -> list[int]:
+    """The layers that stay softmax: an int means the first so many of the model's order, a sequence names
+    them. ConfigError for a number without an order, or a layer that is not there.
+    """
+    count = len(model.layers)
+    if isinstance(softmax_layers, (int, np.integer)):
+        if model.softmax_order is None:
+            raise refuse("softmax_order", None, "a model made by elastic.make, to choose layers by number")
+        return list(model.softmax_order[: check_int("softmax_layers", int(softmax_layers), 0, count)])
+    given: Any = softmax_layers
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise refuse("softmax_layers", given, "a number of layers, or the layers")
+    keep = [i.item() if isinstance(i, np.integer) else i for i in given]
+    if not all(type(i) is int and 0 <= i < count for i in keep):
+        raise refuse("softmax_layers", keep, f"layers from 0 to {count - 1}")
+    return keep
+
+
+def gates_for(model: BaseModel, softmax_layers: int | Sequence[int]) -> np.ndarray:
+    """float32 [num_layers]: 1 where a layer is softmax. ConfigError as `chosen`, or when a layer lacks the
+    mixer.
+    """
+    gates = np.zeros(len(model.layers), np.float32)
+    gates[chosen(model, softmax_layers)] = 1.0
+    for layer, specs in enumerate(model.layers):
+        kinds = [spec["kind"] == "softmax" for spec in specs]
+        if (gates[layer] == 1.0 and not any(kinds)) or (gates[layer] == 0.0 and all(kinds)):
+            wanted = "softmax" if gates[layer] else "a linear mixer"
+            raise refuse(f"layer {layer}", [spec["kind"] for spec in specs], f"a layer that holds {wanted}")
+    return gates
+
+
+@contextmanager
+def switched(model: BaseModel, softmax_layers: int | Sequence[int]) -> Iterator[None]:
+    """The model with other softmax layers for the length of a `with` block."""
+    before = model.gates.copy()
+    model.gates[:] = gates_for(model, softmax_layers)
+    try:
+        yield
+    finally:
+        model.gates[:] = before
+
+
+def linear_mixer(probe: BaseModel) -> dict[str, Any]:
+    """The spec of the probe's linear mixer, {} when layers have different ones. Raises ConfigError when a
+    layer does not hold softmax and a linear mixer.
+    """
+    found: list[dict[str, Any]] = []
+    for i, specs in enumerate(probe.layers):
+        kinds = [spec["kind"] for spec in specs]
+        if len(kinds) != 2 or kinds.count("softmax") != 1:
+            raise refuse(f"layer {i} of the probe", kinds, "softmax and a linear mixer (see Model.to_probe)")
+        found += [dict(spec) for spec in specs if spec["kind"] != "softmax"]
+    return found[0] if all(spec == found[0] for spec in found) else {}
+
+
+def tokenizer_of(model: BaseModel) -> Tokenizer:
+    """The model's tokenizer, or DataError that says what is missing."""
+    if model.tokenizer is None:
+        raise DataError("the model has no tokenizer; put its tokenizer.json into the model's folder")
+    return model.tokenizer
+
+
+class BaseModel(_core.Model):
+    """The parts of `Model` that need neither files nor text."""
+
+    model_config: ModelConfig
+    tokenizer: Tokenizer | None
+    plan: Plan | None
+    train_result: TrainResult | None
+    softmax_order: tuple[int, ...] | None  # see `elastic.make`
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        layers: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        given = layers or [[{"kind": "softmax"}]] * model_config.num_layers
+        try:
+            super().__init__(model_config.to_core(), [[complete(spec) for spec in specs] for specs in given])
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.model_config = model_config
+        self.tokenizer = tokenizer
+        self.plan = None
+        self.train_result = None
+        self.softmax_order = None
+
+    def arrays(self, stored: bool = True) -> dict[str, np.ndarray]:
+        """Every parameter by its internal name, without a copy: writable float32, and of matrices stored in
+        another type (left out with stored=False) read-only views, or float32 copies of block types.
+        """
+        return {name: tensor.numpy() for name, tensor in self.parameters(stored).items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parameters as they are stored."""
+        stored = sum(data.nbytes for _, data in self.stored().values())
+        return stored + sum(tensor.nbytes for tensor in self.parameters(stored=False).values())
+
+    def to_probe(self, mixer: Mapping[str, Any], seed: int = 0) -> Self:
+        """A model with this one's softmax mixers and, beside each, a linear mixer started from it (weight
+        transfer).
+
+        The copy shares nothing with this model but stored matrices outside linear mixers, which never change.
+        Its gates are 1: it computes what this model computes.
+        """
+        kind = mixer.get("kind")
+        if kind is None or kind == "softmax":
+            raise refuse("mixer kind", kind, "a linear mixer, for example window_linear or gated_delta")
+        layers = [[self._softmax_spec(i), dict(mixer)] for i in range(len(self.layers))]
+        probe = type(self)(self.model_config, layers, self.tokenizer)
+        self._share(probe, but=tuple(f"layers.{i}.{kind}." for i in range(len(layers))))
+        probe.gates[:] = 1.0
+        probe.init_mixers(seed=seed)
+        return probe
+
+    def to_hybrid(self, softmax_layers: Iterable[int] | Plan) -> Self:
+        """From a probe, the model in which the given layers are softmax and every other one is linear;
+        weights are copied.
+
+        All layers give the teacher back, none the all-linear model. Raises PlanError when a plan does not
+        fit.
+        """
+        plan = softmax_layers if isinstance(softmax_layers, Plan) else None
+        keep = set(plan.softmax_layers if plan else (int(i) for i in softmax_layers))  # type: ignore[union-attr]
+        count = len(self.layers)
+        if plan and plan.num_layers != count:
+            raise PlanError(f"num_layers of the plan is {plan.num_layers}; allowed: {count}, as in the model")
+        if not keep <= set(range(count)):
+            raise PlanError(f"softmax_layers is {sorted(keep)}; allowed: 0 to {count - 1}")
+        layers = [[self._softmax_spec(i) if i in keep else self._linear_spec(i)] for i in range(count)]
+        wanted = plan.mixer if plan else {}
+        for i in sorted(set(range(count)) - keep):
+            wrong = [key for key, value in wanted.items() if layers[i][0].get(key) != value]
+            if wrong:
+                key = wrong[0]
+                raise PlanError(
+                    f"mixer {key} of the plan is {wanted[key]!r}; "
+                    f"allowed: {layers[i][0].get(key)!r}, as in layer {i}"
+                )
+        hybrid = self._derive(layers)
+        hybrid.plan = plan
+        return hybrid
+
+    def set_softmax_layers(self, softmax_layers: int | Sequence[int]) -> None:
+        """Choose at run time which layers of a model with both mixers are softmax: the first so many of
+        `softmax_order` (see `elastic.make`), or these. Caches made before keep their own choice.
+        """
+        self.gates[:] = gates_for(self, softmax_layers)
+
+    def copy(self) -> Self:
+        """The same model with memory of its own; stored matrices, which never change, are shared."""
+        twin = self.like()
+        self._share(twin)
+        return twin
+
+    def with_task(self, task: TaskHead) -> Self:
+        """A copy whose head is `task`'s, with weights of its own only where this model has the same head; see
+        `tasks.add_head`, which makes them.
+        """
+        twin = type(self)(self.model_config.with_task(task), self.layers, self.tokenizer)
+        self._share(twin)
+        twin.gates[:] = self.gates
+        twin.plan, twin.softmax_order = self.plan, self.softmax_order
+        return twin
+
+    def like(self) -> Self:
+        """A model of the same mixers, gates, plan and order, with zero weights."""
+        twin = type(self)(self.model_config, self.layers, self.tokenizer)
+        twin.gates[:] = self.gates
+        twin.plan = self.plan
+        twin.softmax_order = self.softmax_order
+        return twin
+
+    def _derive(self, layers: list[list[Spec]]) -> Self:
+        """A model of other mixers with every parameter that both have, by name."""
+        model = type(self)(self.model_config, layers, self.tokenizer)
+        self._share(model)
+        return model
+
+    def _share(self, model: BaseModel, but: tuple[str, ...] = ()) -> None:
+        mine, stored = self.arrays(stored=False), self.stored()
+        for name, array in model.arrays().items():
+            if name.startswith(but):
+                continue
+            if name in stored:
+                model.store(name, *stored[name])
+            elif name in mine and mine[name].shape == array.shape:
+                array[...] = mine[name]
+
+    def _softmax_spec(self, layer: int) -> Spec:
+        return self._spec(layer, [s for s in self.layers[layer] if s["kind"] == "softmax"], "softmax")
+
+    def _linear_spec(self, layer: int) -> Spec:
+        return self._spec(layer, [s for s in self.layers[layer] if s["kind"] != "softmax"], "a linear mixer")
+
+    def _spec(self, layer: int, found: list[Spec], wanted: str) -> Spec:
+        if not found:
+            raise refuse(
+                f"layer {layer}", [spec["kind"] for spec in self.layers[layer]], f"layers that hold {wanted}"
+            )
+        return dict(found[0])
+
+    def cache(self, batch: int = 1, dtype: str = "f32") -> _core.Cache:
+        """An empty decode cache for `batch` sequences, to give to `logits`, `hidden` and `generate`.
+
+        dtype: how keys and values are stored, "f32" or "f16" (half the bytes; sums of linear layers stay
+        f32). Raises ConfigError for another one.
+        """
+        try:
+            return _core.Cache(self, batch, dtype)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def __repr__(self) -> str:
+        kinds = ["+".join(spec["kind"] for spec in specs) for specs in self.layers]
+        mix = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        family = self.model_config.family
+        return f"<hybridattn.Model {family}, {self.num_parameters:,} parameters, layers: {mix}>"

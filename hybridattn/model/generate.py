@@ -1,0 +1,301 @@
+"""Text from a model: prefill in chunks, then one token at a time through the cache; greedy or sampled,
+streamed, batched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import Cache
+from ..checks import refuse
+from ..errors import ConfigError, DataError
+from .base import switched
+
+if TYPE_CHECKING:
+    from ..data.tokenizer import Tokenizer
+    from .base import BaseModel
+
+Policy = Callable[["BaseModel", int], int]  # (model, tokens that the sequence will have) -> softmax layers
+
+
+Prompt = str | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to continue a prompt. Every value is checked here; ConfigError names the field.
+
+    max_new_tokens: at most this many tokens. temperature: 0 takes the most likely token (greedy), else logits
+    are divided by it and a token is drawn. top_k: draw among the k most likely (0: all). top_p: draw among
+    the fewest tokens that hold this share of the probability. stop: texts and token ids that end the
+    continuation, beside the model's own end-of-text tokens; a stop text is not part of the result. seed: row
+    i of a batch draws from generator (seed, i). prefill_chunk: tokens of the prompt per forward pass; bounds
+    memory, does not change the result. softmax_layers: of a model with both mixers, how many layers (or
+    which) are softmax, or a policy (model, tokens) -> number such as `elastic.by_length`; tokens: those of
+    the longest prompt and max_new_tokens. cache: what has gone before the prompt; the continuation starts
+    from a copy, so that one prefix serves many prompts, and keeps its type and its softmax layers. A cache of
+    one sequence goes before every prompt of a list. cache_dtype: how the keys and values of a new cache are
+    stored, "f32" or "f16". beyond_positions: go on past the model's positions, where RoPE turns by angles
+    that training has not shown; an error otherwise.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stop: str | int | Sequence[str | int] = ()
+    seed: int = 0
+    prefill_chunk: int = 2048
+    softmax_layers: int | Sequence[int] | Policy | None = None
+    cache: Cache | None = None
+    cache_dtype: str = "f32"
+    beyond_positions: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (("max_new_tokens", 1), ("top_k", 0), ("seed", 0), ("prefill_chunk", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+                raise refuse(name, value, f"a whole number of at least {low}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
+            raise refuse("temperature", self.temperature, "a finite number of at least 0 (0 is greedy)")
+        if not 0.0 < self.top_p <= 1.0:
+            raise refuse("top_p", self.top_p, "above 0 and at most 1")
+        if self.cache_dtype not in ("f32", "f16"):
+            raise refuse("cache_dtype", self.cache_dtype, "f32, f16")
+        if self.cache is not None and self.softmax_layers is not None:
+            raise refuse("softmax_layers", self.softmax_layers, "None beside a cache, which has its own")
+        single = isinstance(self.stop, (str, int, np.integer))
+        stops: tuple[str | int, ...] = (self.stop,) if single else tuple(self.stop)  # type: ignore[arg-type,assignment]
+        object.__setattr__(self, "stop", stops)
+        for item in stops:
+            if item == "" or isinstance(item, bool) or not isinstance(item, (str, int, np.integer)):
+                raise refuse("stop", item, "texts that are not empty, and token ids")
+
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        return tuple(item for item in self.stop if isinstance(item, str))  # type: ignore[union-attr]
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        return frozenset(int(item) for item in self.stop if not isinstance(item, str))  # type: ignore[union-attr]
+
+
+def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Any) -> Any:
+    """Continue a prompt, or a list of prompts as one batch. Options: see `Options`.
+
+    A text prompt gives the new text; a prompt of token ids gives the list of new token ids (an end-of-text
+    token is not part of it); a list of prompts gives a list. Raises ConfigError for a bad option, DataError
+    for an empty prompt.
+    """
+    settings = Options(**options)
+    many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (int, np.integer))
+    prompts: list[Prompt] = list(prompt) if many else [prompt]  # type: ignore[list-item,arg-type]
+    rows = [_Row(model, p, settings, i) for i, p in enumerate(prompts)]
+    for _ in _steps(model, rows, settings):
+        pass
+    results = [
+        row.finish() if isinstance(p, str) else row.tokens for row, p in zip(rows, prompts, strict=True)
+    ]
+    return results if many else results[0]
+
+
+def stream(model: BaseModel, prompt: Prompt, **options: Any) -> Iterator[str]:
+    """Continue one prompt and yield the new text in pieces as it is made; joined, they are what `generate`
+    returns.
+
+    Options are checked at the call, not at the first piece. Needs a model with a tokenizer.
+    """
+    settings = Options(**options)
+    if model.tokenizer is None:
+        raise DataError("tokenizer is None; allowed for streaming text: a model with a tokenizer")
+    row = _Row(model, prompt, settings, 0)
+
+    def pieces() -> Iterator[str]:
+        shown = 0
+        for _ in _steps(model, [row], settings):
+            if row.safe > shown:
+                yield row.text[shown : row.safe]
+                shown = row.safe
+        rest = row.finish()[shown:]
+        if rest:
+            yield rest
+
+    return pieces()
+
+
+class _Row:
+    """One sequence of the batch: its new tokens, their text, and whether a stop has been met."""
+
+    def __init__(self, model: BaseModel, prompt: Prompt, options: Options, index: int) -> None:
+        self.prompt = _encode(model.tokenizer, prompt)
+        limit = model.model_config.max_positions
+        held = [0] if options.cache is None else options.cache.lengths
+        before = len(self.prompt) + int(held[index if index < len(held) else 0])  # one serves all
+        if before + options.max_new_tokens > limit and not options.beyond_positions:
+            raise ConfigError(
+                f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
+                f"{max(0, limit - before)}, as the model has {limit} positions, or beyond_positions=True"
+            )
+        self.stop_tokens = options.stop_tokens.union(model.model_config.eos_token_ids)
+        self.stop_texts = options.stop_texts
+        if self.stop_texts and model.tokenizer is None:
+            raise refuse("stop", self.stop_texts[0], "token ids, for a model without tokenizer")
+        self.decoder = model.tokenizer.stream() if model.tokenizer is not None else None
+        self.tokens: list[int] = []
+        self.text = ""
+        self.safe = 0  # characters of `text` that no stop text can still take back
+        self.done = False
+        self.cut = False  # done because of a stop text
+
+    def put(self, token: int) -> None:
+        """Take one more token."""
+        if token in self.stop_tokens:
+            self.done = True
+            return
+        self.tokens.append(token)
+        if self.decoder is not None:
+            self._add(self.decoder.put(token))
+
+    def finish(self) -> str:
+        """The whole text, after the last token."""
+        if self.decoder is not None and not self.cut:
+            self._add(self.decoder.finish())
+        self.safe = len(self.text)
+        return self.text
+
+    def _add(self, piece: str) -> None:
+        start = self.safe
+        self.text += piece
+        found = [at for at in (self.text.find(stop, start) for stop in self.stop_texts) if at >= 0]
+        if found:
+            self.text = self.text[: min(found)]
+            self.safe = len(self.text)
+            self.done = self.cut = True
+            return
+        held = max((_overlap(self.text, stop) for stop in self.stop_texts), default=0)
+        self.safe = len(self.text) - held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that begins `stop`, less than all of it."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def _encode(tokenizer: Tokenizer | None, prompt: Prompt) -> list[int]:
+    """Token ids of a prompt; an empty text starts from the beginning-of-text token."""
+    if not isinstance(prompt, str):
+        tokens = [int(token) for token in prompt]
+    elif tokenizer is None:
+        raise DataError(
+            "tokenizer is None; allowed for a text prompt: a model with a tokenizer, or token ids"
+        )
+    else:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"prompt is {prompt!r}; allowed: UTF-8 text") from None
+        tokens = list(tokenizer.encode(prompt))
+        if not tokens and tokenizer.bos_token_id is not None:
+            tokens = [tokenizer.bos_token_id]
+    if not tokens:
+        raise DataError("prompt is empty; allowed: one token or more")
+    return tokens
+
+
+def _steps(model: BaseModel, rows: list[_Row], options: Options) -> Iterator[None]:
+    """Feed every row one token per iteration until all have stopped."""
+    rngs = [np.random.default_rng([options.seed, i]) for i in range(len(rows))]
+    cache = _start(model, rows, options)
+    logits = prefill(model, [row.prompt for row in rows], cache, options.prefill_chunk)
+    for count in range(1, options.max_new_tokens + 1):
+        chosen = np.zeros((len(rows), 1), np.int32)
+        for i, row in enumerate(rows):
+            if not row.done:
+                chosen[i, 0] = pick(logits[i], options.temperature, options.top_k, options.top_p, rngs[i])
+                row.put(int(chosen[i, 0]))
+        yield
+        if count == options.max_new_tokens or all(row.done for row in rows):
+            return
+        # a row that has stopped goes on with token 0; nothing of it is read
+        logits = model.logits(chosen, cache=cache, last=True)
+
+
+def _start(model: BaseModel, rows: list[_Row], options: Options) -> Cache:
+    """The cache to go on from, with room for prompts and continuations; it keeps the choice of softmax layers
+    that it is made under.
+    """
+    if options.cache is not None:
+        cache = _continued(options.cache, len(rows))
+    else:
+        choice = options.softmax_layers
+        if callable(choice):
+            choice = choice(model, max(len(row.prompt) for row in rows) + options.max_new_tokens)
+        if choice is None:
+            cache = model.cache(len(rows), options.cache_dtype)
+        else:
+            with switched(model, choice):
+                cache = model.cache(len(rows), options.cache_dtype)
+    cache.reserve([len(row.prompt) + options.max_new_tokens for row in rows])
+    return cache
+
+
+def _continued(cache: Cache, count: int) -> Cache:
+    """A copy of the cache for `count` prompts."""
+    held = len(cache.lengths)
+    if held not in (1, count):
+        raise refuse("cache", f"one of {held} sequences", f"1 or {count} sequences, as there are prompts")
+    return cache.fork(count)
+
+
+def prefill(
+    model: BaseModel, prompts: Sequence[Sequence[int]], cache: Cache, chunk: int = 2048
+) -> npt.NDArray[np.float32]:
+    """Run prompts of any lengths through the model into `cache`; float32 [B, V] logits after each of them.
+
+    All prompts are cut into the same number of pieces of at most `chunk` tokens, padded on the left, so that
+    every pass holds some of every prompt. A prompt of fewer tokens than that number makes the pieces larger.
+    """
+    lengths = [len(p) for p in prompts]
+    cache.reserve(lengths)
+    pieces = min(-(-max(lengths) // chunk), min(lengths))
+    logits = np.zeros((0, 0), np.float32)
+    for i in range(pieces):
+        parts = [p[n * i // pieces : n * (i + 1) // pieces] for p, n in zip(prompts, lengths, strict=True)]
+        width = max(len(part) for part in parts)
+        tokens = np.zeros((len(parts), width), np.int32)
+        mask = np.zeros((len(parts), width), np.bool_)
+        for row, part in enumerate(parts):
+            tokens[row, width - len(part) :] = part
+            mask[row, width - len(part) :] = True
+        logits = model.logits(tokens, mask=None if mask.all() else mask, cache=cache, last=True)
+    return logits
+
+
+def pick(
+    logits: npt.NDArray[np.float32], temperature: float, top_k: int, top_p: float, rng: np.random.Generator
+) -> int:
+    """One token of logits [V]: the most likely one at temperature 0, else one drawn within top_k and
+    top_p.
+    """
+    if temperature == 0.0:
+        return int(logits.argmax())
+    # divided after the largest is taken away: any temperature above 0 will do
+    with np.errstate(over="ignore"):
+        scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
+    ids = np.arange(len(scaled))
+    if 0 < top_k < len(scaled):
+        ids = np.argpartition(-scaled, top_k - 1)[:top_k]
+    ids = ids[np.argsort(-scaled[ids], kind="stable")]
+    weights = np.exp(scaled[ids] - scaled[ids[0]])
+    total = np.cumsum(weights)
+    if top_p < 1.0:
+        kept = int(np.searchsorted(total, top_p * total[-1])) + 1
+        ids, total = ids[:kept], total[:kept]
+    at = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
+    return int(ids[min(at, len(ids) - 1)])  # the product can round up to the total

@@ -1,0 +1,163 @@
+"""How likely a decoder finds continuations of a prompt. A prompt is read once for all its continuations: each
+goes on from a fork of the prompt's cache; and what all prompts begin with is read once for all prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ..checks import check_int
+from ..errors import DataError
+from .generate import prefill
+
+if TYPE_CHECKING:
+    from .._core import Cache
+    from ..data.tokenizer import Tokenizer
+    from .base import BaseModel
+
+SHARED_TOKENS = 32  # a common beginning of fewer tokens is not worth a fork
+
+
+class Scored(NamedTuple):
+    """A continuation: log p(continuation | prompt) in nats, its tokens, and whether each is the most likely
+    one.
+    """
+
+    logprob: float
+    tokens: int
+    greedy: bool
+
+
+def continuations(
+    model: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    choices: Sequence[Sequence[Sequence[int]]],
+    *,
+    batch_size: int = 8,
+    progress: bool = False,
+    label: str = "choices",
+) -> list[list[Scored]]:
+    """For each prompt (token ids, one or more) its `choices[i]`, each scored as a continuation of it.
+
+    Raises DataError for a prompt or a continuation without tokens, and where both exceed the model's
+    positions (see `fit`); ConfigError.
+    """
+    check_int("batch_size", batch_size)
+    _check(model, prompts, choices)
+    shared, prefix = _shared(model, prompts)
+    out: list[list[Scored]] = []
+    steps = range(0, len(prompts), batch_size)
+    for at in tqdm(steps, desc=label, disable=not progress, leave=False):
+        rows = [prompt[shared:] for prompt in prompts[at : at + batch_size]]
+        cache = model.cache(len(rows)) if prefix is None else prefix.fork(len(rows))
+        out += _batch(model, rows, choices[at : at + batch_size], cache)
+    return out
+
+
+def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """(tokens of the context, tokens of the continuation), cut from the tokens of both together.
+
+    Spaces at the end of the context go to the continuation, where tokenizers expect them. An empty context is
+    the beginning-of-text token, or else the end-of-text one.
+    """
+    bare = context.rstrip(" ")
+    context, continuation = bare, context[len(bare) :] + continuation
+    if not context:
+        return beginning(tokenizer), tokenizer.encode(continuation, add_special_tokens=False)
+    before = tokenizer.encode(context)
+    both = tokenizer.encode(context + continuation)
+    at = min(len(before), len(both) - 1)  # a merge over the joint may leave no token of its own
+    return both[:at], both[at:]
+
+
+def beginning(tokenizer: Tokenizer) -> list[int]:
+    """The token that a text without context begins from. DataError when the tokenizer has none."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return [token]
+    raise DataError("bos_token_id is None; allowed for an empty context: a beginning- or end-of-text token")
+
+
+def fit(model: BaseModel, prompt: Sequence[int], room: int, limit: int | None = None) -> list[int]:
+    """The prompt, or as many of its last tokens as leave `room` of `limit` positions free, by default of the
+    model's.
+    """
+    limit = model.model_config.max_positions if limit is None else limit
+    if room >= limit:
+        raise DataError(f"the continuation has {room} tokens; allowed: {limit - 1}, with one before it")
+    return list(prompt[room - limit :])
+
+
+def common(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with."""
+    first, last = min(map(list, rows)), max(map(list, rows))  # all others lie between the two
+    differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return next(differ, min(len(first), len(last)))
+
+
+def _check(
+    model: BaseModel, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]]
+) -> None:
+    if len(prompts) != len(choices):
+        raise DataError(f"choices has {len(choices)} rows; allowed: {len(prompts)}, one a prompt")
+    limit = model.model_config.max_positions
+    for i, (prompt, row) in enumerate(zip(prompts, choices, strict=True)):
+        if not len(prompt) or not len(row) or not all(map(len, row)):
+            raise DataError(f"prompt {i} or a choice of it is empty; allowed: one token or more")
+        total = len(prompt) + max(map(len, row))
+        if total > limit:
+            raise DataError(f"prompt {i} and its longest choice have {total} tokens; allowed: {limit}")
+
+
+def _shared(model: BaseModel, prompts: Sequence[Sequence[int]]) -> tuple[int, Cache | None]:
+    """(how many tokens all prompts begin with, their cache), or (0, None) when that is not worth it."""
+    if len(prompts) < 2:
+        return 0, None
+    count = min(common(prompts), min(map(len, prompts)) - 1)
+    if count < SHARED_TOKENS:
+        return 0, None
+    cache = model.cache(1)
+    prefill(model, [prompts[0][:count]], cache)
+    return count, cache
+
+
+def _batch(
+    model: BaseModel, rows: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]], cache: Cache
+) -> list[list[Scored]]:
+    after = prefill(model, rows, cache)
+    out: list[list[Scored]] = [[] for _ in rows]
+    for j in range(max(map(len, choices))):
+        # a row with fewer choices goes along with its last one
+        texts = [list(row[min(j, len(row) - 1)]) for row in choices]
+        width = max(map(len, texts))
+        rest = None
+        if width > 1:  # logits after all tokens but the last; a row of one token reads it for nothing
+            tokens = np.zeros((len(rows), width - 1), np.int32)
+            mask = np.zeros(tokens.shape, np.bool_)
+            for i, text in enumerate(texts):
+                part = text[:-1] or text
+                tokens[i, width - 1 - len(part) :] = part
+                mask[i, width - 1 - len(part) :] = True
+            rest = model.logits(tokens, mask=None if mask.all() else mask, cache=cache.fork())
+        for i, text in enumerate(texts):
+            if j < len(choices[i]):
+                logits = after[i : i + 1]
+                if len(text) > 1:
+                    assert rest is not None
+                    logits = np.concatenate([logits, rest[i, width - len(text) :]])
+                out[i].append(_score(logits, text))
+    return out
+
+
+def _score(logits: npt.NDArray[np.float32], tokens: Sequence[int]) -> Scored:
+    """logits [T, V] that predict `tokens` [T]."""
+    top = logits.max(axis=1).astype(np.float64)
+    total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
+    hit = logits[np.arange(len(tokens)), tokens].astype(np.float64)
+    greedy = bool((logits.argmax(axis=1) == tokens).all())
+    return Scored(float((hit - total).sum()), len(tokens), greedy)

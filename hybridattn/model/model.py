@@ -1,0 +1,151 @@
+"""The model a user holds: loaded, saved, stored in fewer bits and sampled from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..checks import refuse
+from ..data import hub
+from ..data.tokenizer import Tokenizer
+from ..data.tokens import TokenData
+from ..errors import ConfigError
+from ..files import atomic_write
+from ..formats.dtypes import dtype_name
+from ..formats.gguf import open_gguf
+from ..formats.safetensors import WeightSource, load_into, open_weights, save_safetensors, tensors_of
+from .base import BaseModel, chosen
+from .generate import generate, stream
+from .quantise import astype
+from .saved import Section, read_config, to_hf
+
+SAVE_DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+
+
+class Model(BaseModel):
+    """A teacher (all layers softmax), a probe (softmax and a linear mixer in every layer) or a hybrid.
+
+    layers: one list of mixer specs per layer; None makes every layer softmax. Weights are zero until loaded
+    or copied.
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        softmax_layers: int | Sequence[int] | None = None,
+        dtype: str = "float32",
+    ) -> Model:
+        """Load a Hugging Face folder, a folder written by `save_pretrained`, a .gguf file, or what
+        `hub.resolve` knows by name.
+
+        dtype: "float32", what training needs; "auto" keeps bfloat16, float16, q8_0, q4_0 and q4_1 matrices
+        as they are, mapped from the file, and makes the rest float32; any other as `astype`.
+
+        softmax_layers: of a checkpoint that holds both mixers, load the hybrid with that many softmax layers
+        (the first of its saved order) or with these.
+
+        Raises ConfigError or WeightError naming the file and field, DataError for a damaged tokenizer.
+        """
+        dtype = dtype_name(dtype, more=("auto",))
+        source = hub.resolve(path)
+        keep = dtype != "float32"
+        model = cls._from_gguf(source, keep) if source.suffix == ".gguf" else cls._from_folder(source, keep)
+        if dtype not in ("auto", "float32"):
+            model = model.astype(dtype)
+        return model if softmax_layers is None else model.to_hybrid(chosen(model, softmax_layers))
+
+    @classmethod
+    def _from_gguf(cls, path: Path, keep: bool) -> Model:
+        gguf = open_gguf(path)
+        model = cls(gguf.config, tokenizer=Tokenizer.from_gguf(path))
+        with gguf.source:
+            model._load(gguf.source, keep)
+        return model
+
+    @classmethod
+    def _from_folder(cls, folder: Path, keep: bool) -> Model:
+        config, section = read_config(folder / "config.json")
+        has_tokenizer = (folder / "tokenizer.json").is_file()
+        tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
+        try:
+            model = cls(config, section.layers, tokenizer)
+        except ConfigError as error:
+            raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+        with open_weights(folder) as weights:
+            model._load(weights, keep)
+        model.plan = section.plan
+        model.softmax_order = section.softmax_order
+        if section.gates is not None:
+            model.gates[:] = section.gates
+        return model
+
+    def _load(self, source: WeightSource, keep: bool) -> None:
+        kept = set(self.matrices()) if keep else set()
+        load_into(self.arrays(), source, self.model_config, dict.fromkeys(kept, self.store))
+
+    def astype(self, dtype: str, calibration: TokenData | None = None) -> Model:
+        """This model with its matrices (embedding, projections, LM head) stored in another type: "float32",
+        "bfloat16", "float16", or GGML's blocks "q8_0", "q4_0", "q4_1" of 32 numbers.
+
+        Everything else stays float32. The 4-bit types keep the embedding and the LM head in q8_0, since those
+        lose most. What is stored cannot be trained; `align` trains the linear mixers of its probe, which are
+        float32, beside it. Raises ConfigError, naming the parameter, where rows are not whole blocks.
+
+        calibration: text by which matrices of blocks are rounded so that their products come out right (GPTQ,
+        arXiv 2210.17323); 16,384 tokens will do. The 4-bit types then keep values, outputs and down
+        projections in q8_0.
+        """
+        return astype(self, dtype, calibration)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
+        """Write config.json, model.safetensors and the tokenizer, which `from_pretrained` reads back.
+
+        An all-softmax model is written as the Hugging Face model it came from; any other gets model_type
+        "hybridattn", `layer_types` and a `hybridattn` section with the mixers and the plan. config.json is
+        taken away first and written last: a folder that has one is whole.
+
+        dtype: of all weights, "float32", "bfloat16" or "float16". None keeps the type of every weight, which
+        safetensors cannot for block types: ConfigError.
+        """
+        if dtype is None:
+            block = next((name for name, _ in self.stored().values() if name not in SAVE_DTYPES), None)
+            if block:
+                raise refuse(
+                    "dtype", None, f"{', '.join(SAVE_DTYPES)}, since safetensors files have no {block}"
+                )
+        else:
+            dtype = dtype_name(dtype)
+            if dtype not in SAVE_DTYPES:
+                raise refuse("dtype", dtype, ", ".join(SAVE_DTYPES))
+        kinds = [name for name, _ in self.stored().values()]
+        saved = Section(self.layers, [float(gate) for gate in self.gates], self.plan, self.softmax_order)
+        config = to_hf(
+            self.model_config, saved, dtype or (max(set(kinds), key=kinds.count) if kinds else "float32")
+        )
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "config.json").unlink(missing_ok=True)
+        arrays = {
+            name: array.astype(SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False)
+            for name, array in self.arrays().items()
+        }
+        tensors = tensors_of(self.model_config, arrays)
+        save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
+        if self.tokenizer is not None:
+            self.tokenizer.save(target)
+        atomic_write(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+    def generate(self, prompt: Any, **options: Any) -> Any:
+        """Continue a prompt or a list of prompts, see `hybridattn.model.generate`."""
+        return generate(self, prompt, **options)
+
+    def stream(self, prompt: Any, **options: Any) -> Iterator[str]:
+        """Continue one prompt, piece by piece as it is made, see `hybridattn.model.generate`."""
+        return stream(self, prompt, **options)

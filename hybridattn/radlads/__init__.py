@@ -1,0 +1,33 @@
+"""RADLADS (arXiv 2505.03005): step 1 aligns linear mixers, step 2 distils the teacher's logits, step 3
+fine-tunes.
+
+Step 0, the transfer of the softmax weights, is `Model.to_probe`, which `align` calls.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import face
+from ..model.result import TrainResult
+
+__all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
+
+if TYPE_CHECKING:
+    from .loop import Settings as Settings
+    from .schedules import ALIGN_LR as ALIGN_LR
+    from .schedules import align_lr as align_lr
+    from .steps import align as align
+    from .steps import distill as distill
+    from .steps import finetune as finetune
+else:
+    __getattr__ = face(
+        __name__,
+        {
+            "ALIGN_LR": "schedules",
+            "Settings": "loop",
+            "TrainResult": "..model.result",
+            "align": "steps",
+            "align_lr": "schedules",
+            "distill": "steps",
+            "finetune": "steps",
+        },
+    )

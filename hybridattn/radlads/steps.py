@@ -1,0 +1,267 @@
+"""RADLADS (arXiv 2505.03005): step 1 aligns linear mixers, step 2 distils the teacher's logits, step 3
+fine-tunes.
+
+Step 0, the transfer of the softmax weights, is `Model.to_probe`, which `align` calls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .._core import Distiller
+from ..checks import refuse
+from ..data.tokens import digest
+from ..model.base import gates_for
+from ..model.result import TrainResult
+from . import schedules
+from .loop import Job, Settings, run
+from .schedules import align_lr
+from .teacher import open_cache, weights_fingerprint
+
+if TYPE_CHECKING:
+    from ..data.tokens import TokenData
+    from ..model.model import Model
+
+
+def sampler(model: Model, budgets: bool | Sequence[int], seed: int) -> Callable[[int], None]:
+    """What elastic distillation does before step t: set the gates to a budget drawn from `budgets` (True: any
+    from 0 to all layers) by (seed, t), so that a resumed run draws the same.
+    """
+    count = len(model.layers)
+    choices: Any = list(range(count + 1)) if budgets is True else budgets
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+        raise refuse("elastic", budgets, "True, or numbers of softmax layers")
+    table = [gates_for(model, k) for k in choices]
+
+    def before(step: int) -> None:
+        model.gates[:] = table[int(np.random.default_rng([seed, step]).integers(len(table)))]
+
+    return before
+
+
+def align(
+    teacher: Model,
+    mixer: Mapping[str, Any],
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    *,
+    lr: float | None = None,
+    lr_final: float = 1e-5,
+    schedule: str = "cosine",
+    layerwise: bool = False,
+    **settings: Any,
+) -> Model:
+    """Step 1: the probe, `teacher` with a linear mixer of spec `mixer` in every layer, trained to imitate
+    the softmax one.
+
+    The loss of a layer is the mean over tokens of |softmax output - linear output| * hidden_size**-0.5; the
+    softmax output flows on, so layers do not depend on each other. layerwise=True trains them one at a time,
+    with the training memory of one layer and the same result (gradients are clipped per layer), at the price
+    of more forward passes.
+
+    steps, batch_size: optimizer steps, windows per step. lr: by default ALIGN_LR of the mixer's kind, else
+    1e-3. settings: see `training.Settings`. The probe's `train_result` holds the losses [steps, num_layers].
+    Raises ConfigError, DataError, CheckpointError.
+    """
+    options = Settings(**settings)
+    data.within(teacher.model_config.max_positions)
+    probe = teacher.to_probe(mixer, seed=options.seed)
+    if lr is None:
+        lr = align_lr(mixer["kind"])
+    layers = range(len(probe.layers))
+    job = Job(
+        model=probe,
+        tokens=data.tokens,
+        segments=data.segments,
+        windows=data.batches(steps, batch_size, options.seed),
+        lr=schedules.combine(
+            schedules.make(schedule, steps, lr, lr_final, options.warmup_steps),
+            schedules.constant(steps, 0.0),
+        ),
+        label="align",
+        columns=len(layers),
+        make=lambda chosen: make_distiller(probe, None, "align", options, batch_size, chosen),
+        phases=[[i] for i in layers] if layerwise else [None],
+    )
+    if options.checkpoint is not None:
+        rates = {"schedule": schedule, "lr": lr, "lr_final": lr_final}
+        job.facts = run_facts(
+            job, batch_size, options, rates, layerwise=layerwise, teacher=weights_fingerprint(teacher)
+        )
+    probe.train_result = run(job, options)
+    return probe
+
+
+def distill(
+    hybrid: Model,
+    teacher: Model,
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    *,
+    lr_mixers: float = 1e-4,
+    lr_rest: float = 1e-5,
+    lr_final: float | None = None,
+    schedule: str = "constant",
+    cache_teacher: str | os.PathLike[str] | None = None,
+    elastic: bool | Sequence[int] = False,
+    **settings: Any,
+) -> TrainResult:
+    """Step 2: train all of `hybrid`, in place, on KL(teacher || hybrid) of the next-token distributions, nats
+    per token.
+
+    Of models with a task (see `tasks`) it is the KL of the task's logits, nats per sequence, or the squared
+    error of its values; of models without any head the relative squared error of their final hidden states.
+    data: its `weights`, if any, say how much each token counts, as in scores: answers alone, or the masked
+    tokens of a bidirectional model.
+
+    Mixers (softmax ones too) learn at `lr_mixers`, everything else at `lr_rest`. A schedule that anneals goes
+    to `lr_final`, by default lr_rest: with "stable_cosine_stable" only the mixers anneal, as in RADLADS.
+    cache_teacher: a .npy path; the teacher's final hidden states are computed once into it, and reused by
+    every run with the same teacher, text and windows. elastic: every step trains with another number of
+    softmax layers, drawn from these (True: from all), of a model made by `elastic.make`; gates are put
+    back afterwards. settings: see `training.Settings`. Raises ConfigError, DataError, CheckpointError.
+    """
+    options = Settings(**settings)
+    for key in ("vocab_size", "hidden_size"):
+        if hybrid.config[key] != teacher.config[key]:
+            raise refuse(
+                f"{key} of the hybrid", hybrid.config[key], f"{teacher.config[key]}, as in the teacher"
+            )
+    job = _whole_model(
+        "distill", hybrid, teacher, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options
+    )
+    if options.checkpoint is not None:
+        job.facts["teacher"] = weights_fingerprint(teacher)
+    if cache_teacher is not None:
+        job.teacher_hidden = open_cache(
+            cache_teacher, teacher, data.tokens, job.windows, options.progress, data.segments
+        )
+    if elastic is not False:
+        job.before = sampler(hybrid, elastic, options.seed)
+        job.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
+        job.facts["softmax_order"] = list(hybrid.softmax_order or ())
+    if data.weights is not None:
+        job.weights = data.weights
+        job.facts["weights"] = digest(data.weights)
+    gates = hybrid.gates.copy()
+    try:
+        hybrid.train_result = run(job, options)
+    finally:
+        hybrid.gates[:] = gates
+    return hybrid.train_result
+
+
+def finetune(
+    hybrid: Model,
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    *,
+    lr_mixers: float = 1e-5,
+    lr_rest: float = 1e-5,
+    lr_final: float | None = None,
+    schedule: str = "constant",
+    **settings: Any,
+) -> TrainResult:
+    """Step 3: train all of `hybrid`, in place, on the text itself (cross-entropy of the next token, so causal
+    models only). Arguments as in `distill`.
+    """
+    if hybrid.model_config.bidirectional:
+        raise refuse("hybrid", "bidirectional", "a causal model: a bidirectional one sees the next token")
+    options = Settings(**settings)
+    job = _whole_model(
+        "finetune", hybrid, None, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options
+    )
+    hybrid.train_result = run(job, options)
+    return hybrid.train_result
+
+
+Stage = Literal["align", "distill", "finetune"]
+
+
+def _whole_model(
+    stage: Stage,
+    hybrid: Model,
+    teacher: Model | None,
+    data: TokenData,
+    steps: int,
+    batch_size: int,
+    schedule: str,
+    lr_mixers: float,
+    lr_rest: float,
+    lr_final: float | None,
+    options: Settings,
+) -> Job:
+    """The job of step 2 or 3: every parameter is trained, in one phase."""
+    data.within(hybrid.model_config.max_positions)
+    final = lr_rest if lr_final is None else lr_final
+    mixers = schedules.make(schedule, steps, lr_mixers, final, options.warmup_steps)
+    rest = schedules.make(schedule, steps, lr_rest, min(lr_rest, final), options.warmup_steps)
+    job = Job(
+        model=hybrid,
+        tokens=data.tokens,
+        segments=data.segments,
+        windows=data.batches(steps, batch_size, options.seed),
+        lr=schedules.combine(mixers, rest),
+        label=stage,
+        columns=1,
+        make=lambda _: make_distiller(hybrid, teacher, stage, options, batch_size, None),
+    )
+    if options.checkpoint is not None:
+        rates = {"schedule": schedule, "lr_mixers": lr_mixers, "lr_rest": lr_rest, "lr_final": final}
+        job.facts = run_facts(job, batch_size, options, rates)
+    return job
+
+
+def make_distiller(
+    student: Model,
+    teacher: Model | None,
+    stage: Stage,
+    options: Settings,
+    batch_size: int,
+    layers: list[int] | None,
+) -> Distiller:
+    """The C trainer of a stage, with a run's settings."""
+    return Distiller(
+        student,
+        teacher,
+        stage=stage,
+        betas=(options.betas[0], options.betas[1]),
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+        micro_batch=min(options.micro_batch, batch_size),
+        recompute=options.recompute,
+        layers=layers,
+    )
+
+
+def run_facts(
+    job: Job, batch_size: int, options: Settings, rates: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """What a checkpoint of this job must agree with, the readable settings first: the first difference is
+    reported.
+    """
+    from .. import __version__
+
+    return {
+        "stage": job.label,
+        "version": __version__,
+        "model": job.model.config,
+        "layers": job.model.layers,
+        "gates": job.model.gates.tolist(),
+        "steps": job.steps,
+        "batch_size": batch_size,
+        **options.facts(),
+        **rates,
+        **more,
+        "data": digest(job.tokens, job.windows, *([] if job.segments is None else [job.segments])),
+        "rates": digest(job.lr),
+        "start": weights_fingerprint(job.model),
+    }
