@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import tiny
 
+from hybridattn import pipeline
 from hybridattn.data import split as texts
 from hybridattn.errors import ConfigError, DataError, HybridAttnError, LockedError, PlanError
 from hybridattn.files import file_digest, locked
 from hybridattn.pipeline import estimate, work
-from hybridattn.pipeline import run as pipeline
 from hybridattn.pipeline import stages as stages_module
 from hybridattn.pipeline.recipe import DEMO, Recipe, merge
 from hybridattn.pipeline.stages import build
