@@ -19,7 +19,7 @@ demo: .venv/.core ## the whole job on SmolLM2-135M: align, score, plan, distill,
 test: .venv/.core ## pytest; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-ctest: .venv/.sanitizers ## the C tests under ASan + UBSan (gcc), UBSan and TSan (clang)
+ctest: .venv/.sanitizers ## the C tests under ASan + UBSan and TSan (gcc), UBSan (clang)
 	@$(MAKE) --no-print-directory -j$(JOBS) -f tests/c/Makefile MODE=asan
 	@! grep -qw avx512f /proc/cpuinfo || HYBRIDATTN_ISA=avx2 $(MAKE) --no-print-directory -f tests/c/Makefile MODE=asan
 	@$(MAKE) --no-print-directory -j$(JOBS) -f tests/c/Makefile MODE=ubsan

@@ -2,7 +2,7 @@
 # Set-up for the Makefile and .ci/run, from the project's top folder. Safe to run twice.
 #
 #   tests/setup.sh venv EXTRAS   system packages, .venv, and hybridattn with these extras, editable
-#   tests/setup.sh sanitizers    clang with ThreadSanitizer, UBSan and its OpenMP runtime, for `make ctest`
+#   tests/setup.sh sanitizers    ThreadSanitizer of gcc and UBSan of clang, for `make ctest`
 #
 # A missing system package is installed through apt when that needs no password; otherwise the command is
 # printed and nothing is done. PYTHON chooses the interpreter (default python3), CC the compiler.
@@ -102,18 +102,16 @@ make_venv() {
 }
 
 sanitizers_work() {
-    local kind
-    for kind in thread undefined; do
-        printf 'int main(void) {\n#pragma omp parallel\n;\nreturn 0; }\n' |
-            ${CLANG:-clang} -fopenmp -fsanitize=$kind -x c - -o /dev/null 2>/dev/null || return 1
-    done
+    local program='int main(void) {\n#pragma omp parallel\n;\nreturn 0; }\n'
+    printf "$program" | ${CC_TSAN:-gcc} -fsanitize=thread -x c - -o /dev/null 2>/dev/null &&
+        printf "$program" | ${CLANG:-clang} -fopenmp -fsanitize=undefined -x c - -o /dev/null 2>/dev/null
 }
 
 case "${1:-}" in
 venv) make_venv "${2:?which extras?}" ;;
 sanitizers)
-    sanitizers_work || install_packages clang llvm libclang-rt-dev libomp-dev
-    sanitizers_work || die "${CLANG:-clang} cannot link -fopenmp with -fsanitize=thread and -fsanitize=undefined"
+    sanitizers_work || install_packages gcc libtsan2 clang llvm libclang-rt-dev libomp-dev
+    sanitizers_work || die "${CC_TSAN:-gcc} cannot link with -fsanitize=thread, or ${CLANG:-clang} with -fopenmp -fsanitize=undefined"
     ;;
 *) die "usage: tests/setup.sh venv EXTRAS | sanitizers" ;;
 esac

@@ -105,32 +105,29 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
     size_t per_thread = (size_t)(2 * QUERY_TILE * d + QUERY_TILE * KEY_TILE);
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
 
-#pragma omp parallel num_threads(threads)
-    {
-        float *own = scratch + per_thread * (size_t)ha_thread_index();
-#pragma omp for schedule(static) collapse(2)
-        for (int s = 0; s < batch->n_seq; s++)
-            for (int h = 0; h < kv; h++) {
-                size_t each = packed_floats(keys[s].length, d);
-                const float *k = (const float *)keys[s].k + h * keys[s].head_stride;
-                const float *v = (const float *)keys[s].v + h * keys[s].head_stride;
-                pack_columns(keys[s].length, d, k, keys[s].row, packed[s] + (size_t)h * each);
-                pack_rows(keys[s].length, d, v, keys[s].row, packed[s] + (size_t)(kv + h) * each);
-            }
-            /* Longest tiles first: the last ones of a causal sequence see the most keys. */
-#pragma omp for schedule(dynamic, 1)
-        for (int t = 0; t < tiles * a->heads; t++) {
-            int h = t % a->heads, tile = tiles - 1 - t / a->heads, s = batch->n_seq - 1;
-            while (tile_start[s] > tile)
-                s--;
-            int local = (tile - tile_start[s]) * QUERY_TILE, row = batch->offset[s] + local;
-            int m = batch->offset[s + 1] - row < QUERY_TILE ? batch->offset[s + 1] - row : QUERY_TILE;
-            ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
+#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int h = 0; h < kv; h++) {
             size_t each = packed_floats(keys[s].length, d);
-            query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, keys[s].length,
-                       packed[s] + (size_t)(h / group) * each, packed[s] + (size_t)(kv + h / group) * each,
-                       out + row * ldo + (ptrdiff_t)h * d, ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
+            const float *k = (const float *)keys[s].k + h * keys[s].head_stride;
+            const float *v = (const float *)keys[s].v + h * keys[s].head_stride;
+            pack_columns(keys[s].length, d, k, keys[s].row, packed[s] + (size_t)h * each);
+            pack_rows(keys[s].length, d, v, keys[s].row, packed[s] + (size_t)(kv + h) * each);
         }
+        /* Longest tiles first: the last ones of a causal sequence see the most keys. */
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int t = 0; t < tiles * a->heads; t++) {
+        float *own = scratch + per_thread * (size_t)ha_thread_index();
+        int h = t % a->heads, tile = tiles - 1 - t / a->heads, s = batch->n_seq - 1;
+        while (tile_start[s] > tile)
+            s--;
+        int local = (tile - tile_start[s]) * QUERY_TILE, row = batch->offset[s] + local;
+        int m = batch->offset[s + 1] - row < QUERY_TILE ? batch->offset[s + 1] - row : QUERY_TILE;
+        ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
+        size_t each = packed_floats(keys[s].length, d);
+        query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, keys[s].length,
+                   packed[s] + (size_t)(h / group) * each, packed[s] + (size_t)(kv + h / group) * each,
+                   out + row * ldo + (ptrdiff_t)h * d, ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
     }
     ha_arena_release(work, mark);
     return HA_OK;

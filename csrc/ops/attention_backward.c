@@ -113,67 +113,63 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
     HA_PUSH(dv_task, work, 2 * (size_t)heads * each_task);
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
 
-#pragma omp parallel num_threads(threads)
-    {
-        float *own = scratch + per_thread * (size_t)ha_thread_index();
-#pragma omp for schedule(static) collapse(2)
-        for (int s = 0; s < batch->n_seq; s++)
-            for (int h = 0; h < kv; h++) {
-                int row = key_offset[s], length = key_offset[s + 1] - row;
-                size_t each = packed_floats(length, d);
-                float *to = packed[s] + 3 * (size_t)h * each;
-                pack_rows(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to);
-                pack_columns(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to + each);
-                pack_columns(length, d, v + row * ldk + (ptrdiff_t)h * d, ldk, to + 2 * each);
-            }
-#pragma omp for schedule(dynamic, 1) collapse(2)
-        for (int s = 0; s < batch->n_seq; s++)
-            for (int task = 0; task < 2 * heads; task++) {
-                int h = task / 2, half = task % 2;
-                ptrdiff_t row = batch->offset[s], queries = batch->offset[s + 1] - row;
-                const ptrdiff_t key = key_offset[s], length = key_offset[s + 1] - key;
-                size_t each = packed_floats((int)length, d), own_rows = (size_t)task * each_task + (size_t)(key * d);
-                const float *keys = packed[s] + 3 * (size_t)(h / group) * each;
-                problem p = {.q = q + row * ldq + (ptrdiff_t)h * d,
-                             .k = keys,
-                             .kt = keys + each,
-                             .vt = keys + 2 * each,
-                             .lse = lse + row * heads + h,
-                             .delta = delta + row * heads + h,
-                             .max = max ? max + row * heads + h : NULL,
-                             .dmax = dmax ? dmax + row * heads + h : NULL,
-                             .dout = dout + row * lddo + (ptrdiff_t)h * d,
-                             .dq = dq + row * lddq + (ptrdiff_t)h * d,
-                             .dk = dk_task + own_rows,
-                             .dv = dv_task + own_rows,
-                             .ldq = ldq,
-                             .lddo = lddo,
-                             .lddq = lddq,
-                             .length = (int)length};
-                memset(p.dk, 0, sizeof *p.dk * (size_t)(length * d));
-                memset(p.dv, 0, sizeof *p.dv * (size_t)(length * d));
-                int cut = middle(a, (int)queries), end = half ? (int)queries : cut;
-                for (int first = half ? cut : 0; first < end && first < queries; first += QUERY_TILE)
-                    query_tile(a, &p, first, (int)queries - first < QUERY_TILE ? (int)queries - first : QUERY_TILE,
-                               own);
-            }
-#pragma omp for schedule(static)
-        for (size_t r = 0; r < n_keys; r++)
-            for (int g = 0; g < kv; g++) {
-                float *to_k = dk + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d,
-                      *to_v = dv + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d;
-                for (int task = 2 * g * group; task < 2 * (g + 1) * group; task++) {
-                    size_t at = (size_t)task * each_task + r * (size_t)d;
-                    if (task == 2 * g * group) {
-                        memcpy(to_k, dk_task + at, sizeof *dk * (size_t)d);
-                        memcpy(to_v, dv_task + at, sizeof *dv * (size_t)d);
-                    } else {
-                        kernel->axpy((size_t)d, 1.0f, dk_task + at, to_k);
-                        kernel->axpy((size_t)d, 1.0f, dv_task + at, to_v);
-                    }
+#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int h = 0; h < kv; h++) {
+            int row = key_offset[s], length = key_offset[s + 1] - row;
+            size_t each = packed_floats(length, d);
+            float *to = packed[s] + 3 * (size_t)h * each;
+            pack_rows(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to);
+            pack_columns(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to + each);
+            pack_columns(length, d, v + row * ldk + (ptrdiff_t)h * d, ldk, to + 2 * each);
+        }
+#pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int task = 0; task < 2 * heads; task++) {
+            float *own = scratch + per_thread * (size_t)ha_thread_index();
+            int h = task / 2, half = task % 2;
+            ptrdiff_t row = batch->offset[s], queries = batch->offset[s + 1] - row;
+            const ptrdiff_t key = key_offset[s], length = key_offset[s + 1] - key;
+            size_t each = packed_floats((int)length, d), own_rows = (size_t)task * each_task + (size_t)(key * d);
+            const float *keys = packed[s] + 3 * (size_t)(h / group) * each;
+            problem p = {.q = q + row * ldq + (ptrdiff_t)h * d,
+                         .k = keys,
+                         .kt = keys + each,
+                         .vt = keys + 2 * each,
+                         .lse = lse + row * heads + h,
+                         .delta = delta + row * heads + h,
+                         .max = max ? max + row * heads + h : NULL,
+                         .dmax = dmax ? dmax + row * heads + h : NULL,
+                         .dout = dout + row * lddo + (ptrdiff_t)h * d,
+                         .dq = dq + row * lddq + (ptrdiff_t)h * d,
+                         .dk = dk_task + own_rows,
+                         .dv = dv_task + own_rows,
+                         .ldq = ldq,
+                         .lddo = lddo,
+                         .lddq = lddq,
+                         .length = (int)length};
+            memset(p.dk, 0, sizeof *p.dk * (size_t)(length * d));
+            memset(p.dv, 0, sizeof *p.dv * (size_t)(length * d));
+            int cut = middle(a, (int)queries), end = half ? (int)queries : cut;
+            for (int first = half ? cut : 0; first < end && first < queries; first += QUERY_TILE)
+                query_tile(a, &p, first, (int)queries - first < QUERY_TILE ? (int)queries - first : QUERY_TILE, own);
+        }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size_t r = 0; r < n_keys; r++)
+        for (int g = 0; g < kv; g++) {
+            float *to_k = dk + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d,
+                  *to_v = dv + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d;
+            for (int task = 2 * g * group; task < 2 * (g + 1) * group; task++) {
+                size_t at = (size_t)task * each_task + r * (size_t)d;
+                if (task == 2 * g * group) {
+                    memcpy(to_k, dk_task + at, sizeof *dk * (size_t)d);
+                    memcpy(to_v, dv_task + at, sizeof *dv * (size_t)d);
+                } else {
+                    kernel->axpy((size_t)d, 1.0f, dk_task + at, to_k);
+                    kernel->axpy((size_t)d, 1.0f, dv_task + at, to_v);
                 }
             }
-    }
+        }
     ha_arena_release(work, mark);
     return HA_OK;
 }

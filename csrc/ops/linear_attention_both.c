@@ -45,35 +45,32 @@ static ha_status sum_rows(const ha_linear_attention *a, const ha_batch *batch, c
     int pieces;
     HA_TRY(list_pieces(batch, PIECE, &list, &pieces, work));
     HA_PUSH(partial, work, (size_t)(pieces * kv) * size);
-#pragma omp parallel num_threads(ha_threads())
-    {
-#pragma omp for schedule(static) collapse(2)
-        for (int p = 0; p < pieces; p++)
-            for (int h = 0; h < kv; h++) {
-                const summed *x = &in[list[p].seq];
-                float *own = partial + (size_t)(p * kv + h) * size, *z = own + (ptrdiff_t)F * D;
-                memset(own, 0, size * sizeof *own);
-                for (int at = 0; at < list[p].n; at += C)
-                    for (int q = h * group; q < (h + 1) * group; q++) {
-                        const int n = list[p].n - at < C ? list[p].n - at : C;
-                        const ptrdiff_t row = list[p].from - batch->offset[list[p].seq] + at;
-                        const float *e = x->e + row * x->lde + (ptrdiff_t)q * F;
-                        ha_add_outer(a, n, e, x->lde, x->v + row * x->ldv + (ptrdiff_t)q * D, x->ldv, own);
-                        for (ptrdiff_t r = 0; r < n; r++)
-                            kernel->axpy((size_t)F, x->weight ? x->weight[(row + r) * a->heads + q] : 1.0f,
-                                         e + r * x->lde, z);
-                    }
-            }
-#pragma omp for schedule(static) collapse(2)
-        for (int s = 0; s < batch->n_seq; s++)
-            for (int h = 0; h < kv; h++) {
-                float *to = sums + (size_t)(s * kv + h) * size;
-                memset(to, 0, size * sizeof *to);
-                for (int p = 0; p < pieces; p++)
-                    if (list[p].seq == s)
-                        kernel->axpy(size, 1.0f, partial + (size_t)(p * kv + h) * size, to);
-            }
-    }
+#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+    for (int p = 0; p < pieces; p++)
+        for (int h = 0; h < kv; h++) {
+            const summed *x = &in[list[p].seq];
+            float *own = partial + (size_t)(p * kv + h) * size, *z = own + (ptrdiff_t)F * D;
+            memset(own, 0, size * sizeof *own);
+            for (int at = 0; at < list[p].n; at += C)
+                for (int q = h * group; q < (h + 1) * group; q++) {
+                    const int n = list[p].n - at < C ? list[p].n - at : C;
+                    const ptrdiff_t row = list[p].from - batch->offset[list[p].seq] + at;
+                    const float *e = x->e + row * x->lde + (ptrdiff_t)q * F;
+                    ha_add_outer(a, n, e, x->lde, x->v + row * x->ldv + (ptrdiff_t)q * D, x->ldv, own);
+                    for (ptrdiff_t r = 0; r < n; r++)
+                        kernel->axpy((size_t)F, x->weight ? x->weight[(row + r) * a->heads + q] : 1.0f, e + r * x->lde,
+                                     z);
+                }
+        }
+#pragma omp parallel for schedule(static) collapse(2) num_threads(ha_threads())
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int h = 0; h < kv; h++) {
+            float *to = sums + (size_t)(s * kv + h) * size;
+            memset(to, 0, size * sizeof *to);
+            for (int p = 0; p < pieces; p++)
+                if (list[p].seq == s)
+                    kernel->axpy(size, 1.0f, partial + (size_t)(p * kv + h) * size, to);
+        }
     ha_arena_release(work, mark);
     return HA_OK;
 }

@@ -39,7 +39,7 @@ ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, doubl
     double *partial, sum = 0.0;
     HA_TRY(cut(n, segment, &blocks, &count, work));
     HA_PUSH(partial, work, (size_t)count);
-#pragma omp parallel for schedule(static) num_threads(ha_threads())
+#pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads())
     for (int b = 0; b < count; b++)
         partial[b] = kernel->sum_squares(blocks[b].count, x + blocks[b].offset);
     for (int b = 0; b < count; b++)
@@ -59,7 +59,7 @@ ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *
     HA_TRY(cut(n, segment, &blocks, &count, work));
     float bias1 = (float)(1.0 - pow((double)beta1, (double)step)),
           bias2 = (float)(1.0 - pow((double)beta2, (double)step));
-#pragma omp parallel for schedule(static) num_threads(ha_threads())
+#pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads())
     for (int b = 0; b < count; b++) {
         const ha_segment *s = segment + blocks[b].segment;
         size_t at = blocks[b].offset;

@@ -8,21 +8,12 @@
  *     dw = sum_j D_j S_{t-1,j};   db = S_{t-1} du;   D <- diag(w) D + b du^T
  * and, in the delta rule with z = beta (v - u) and b = w k:  dv = beta dz,  dbeta = dz . (v - u),  dk += w db,  dw += k db.
  * dg = w dw, summed over channels for a gate per head. Where w belongs to the columns, dw_j = sum_i D_ij S_{t-1,ij}. */
-#include <sched.h>
 #include <stdatomic.h>
 
 #include "core/slices.h"
+#include "core/team.h"
 #include "core/thread.h"
 #include "ops/recurrence_chunk.h"
-
-/* Until *done is `wanted`. Tasks are taken in order, so what is waited for is done or in work. */
-static void wait_for(atomic_int *done, int wanted)
-{
-    enum { SPINS = 1000 };
-    for (int spin = 0; atomic_load_explicit(done, memory_order_acquire) < wanted; spin++)
-        if (spin >= SPINS)
-            sched_yield();
-}
 
 typedef struct {
     float *packed;   /* as pack_chunk fills it */
@@ -223,7 +214,7 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
         const place at = order[task / heads];
         const int h = task % heads, line = at.seq * heads + h;
         const float *state = states + first[at.seq] + ((size_t)at.chunk * (size_t)heads + (size_t)h) * size;
-        wait_for(&done[line], at.before);
+        ha_wait_until(&done[line], at.before); /* tasks are taken in order: it is done or in work */
         one_chunk(r, batch, in, u, state, dout, lddo, d, at.seq, h, at.chunk, carried + (size_t)line * wide,
                   scratch + per_thread * (size_t)ha_thread_index());
         atomic_store_explicit(&done[line], at.before + 1, memory_order_release);
