@@ -1,6 +1,6 @@
 """Threads on a machine that has other work, or fewer cores than threads: seconds of one prefill.
 
-    python benchmarks/busy.py [--tokens 512] [--threads 1 2 3 4 8] [--loads idle busy ...] [--json build/bench/busy.json]
+    python benchmarks/busy.py [--threads 1 2 3 4 8] [--loads idle busy ...] [--json build/bench/busy.json]
 
 A Llama of SmolLM2-135M's shape with random weights reads one prompt. Columns are what else goes on: `idle`
 nothing of ours, `busy` one process at 100% of a core, `one core` the process held to a single core by
@@ -42,7 +42,8 @@ def cell(tokens: int, rounds: int) -> None:
     model = ha.Model(config_from_hf(SHAPE))
     rng = np.random.default_rng(0)
     for array in model.arrays().values():
-        array[...] = 1.0 if array.ndim == 1 else rng.standard_normal(array.shape, np.float32) * array.shape[-1] ** -0.5
+        values = rng.standard_normal(array.shape, np.float32)
+        array[...] = 1.0 if array.ndim == 1 else values * array.shape[-1] ** -0.5
     prompt = [rng.integers(0, SHAPE["vocab_size"], tokens).tolist()]
     times = []
     for _ in range(rounds + 1):
@@ -55,7 +56,7 @@ def cell(tokens: int, rounds: int) -> None:
 
 @contextlib.contextmanager
 def quota(processors: float):
-    """A cgroup of so many processors; gives the file that takes process ids, or None where none can be made."""
+    """A cgroup of so many processors: the file that takes process ids, or None where none can be made."""
     name, period = f"hybridattn-busy-{os.getpid()}", 100_000
     old, new = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     folder = (old if (old / "cpu.cfs_quota_us").exists() or (old / "cgroup.procs").exists() else new) / name
@@ -140,10 +141,10 @@ def main() -> None:
     from machine import facts, write_json
 
     rows = [run(threads, load, args) for threads in args.threads for load in args.loads]
-    args.json.parent.mkdir(parents=True, exist_ok=True)
     settings = {"tokens": args.tokens, "rounds": args.rounds, "limit": args.limit}
-    args.json.write_text(json.dumps({"machine": describe(), "settings": settings, "rows": rows}, indent=1) + "\n")
-    print(f"{args.tokens} tokens, seconds, median of {args.rounds}, {cores} cores\n\n{table(rows, args.loads)}")
+    write_json(args.json, {"machine": facts(), "settings": settings, "rows": rows})
+    print(f"{args.tokens} tokens, seconds, median of {args.rounds}, {cores} cores\n")
+    print(table(rows, args.loads))
 
 
 if __name__ == "__main__":

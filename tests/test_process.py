@@ -51,11 +51,9 @@ def everything(probe, threads):
 def test_results_do_not_depend_on_the_number_of_threads(probe):
     before = hybridattn.get_num_threads()
     try:
-        assert everything(probe, 1) == everything(probe, 2)
-        hybridattn.set_num_threads(3)  # briefly: more threads than cores spin for each other in BLIS
-        three = probe.logits(TOKENS[None, :99]).tobytes()
-        hybridattn.set_num_threads(1)
-        assert three == probe.logits(TOKENS[None, :99]).tobytes()
+        one = everything(probe, 1)
+        for threads in (2, 3, 4, 8):
+            assert everything(probe, threads) == one
     finally:
         hybridattn.set_num_threads(before)
 

@@ -10,6 +10,7 @@
 
 #include "core/activation.h"
 #include "core/dtype.h"
+#include "core/status.h"
 
 /* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
 #define HA_MASKED (-3e38f)
@@ -137,6 +138,8 @@ typedef struct {
 
 /* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512) if it can run here. */
 const ha_kernels *ha_kernels_get(void);
+/* HA_BAD_VALUE, with a message, where HYBRIDATTN_ISA names no instruction set that this processor has. */
+ha_status ha_kernels_check(void);
 
 /* y = f(x) and dx = dy * f'(x), n items on the calling thread; in place is fine */
 static inline void ha_activate(ha_act f, size_t n, const float *x, float *y)

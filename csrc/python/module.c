@@ -16,6 +16,7 @@
 #include "python/stored.h"
 #include "python/tensor.h"
 #include "core/blas.h"
+#include "core/processors.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "mixers/mixer.h"
@@ -30,9 +31,10 @@
 static PyObject *show_config(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:i}", "version", HA_VERSION, "blis_version", ha_blas_version(),
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:i}", "version", HA_VERSION, "blis_version", ha_blas_version(),
                          "blis_kernels", ha_blas_arch(), "blis_source", HA_BLIS_SOURCE, "isa", ha_kernels_get()->isa,
-                         "threads", ha_threads());
+                         "threads", ha_threads(), "threads_from", ha_threads_reason(), "processors",
+                         ha_processors_now());
 }
 
 static PyObject *options_of(const ha_mixer_kind *kind)
@@ -94,7 +96,8 @@ static PyObject *get_num_threads(PyObject *module, PyObject *unused)
 
 static PyMethodDef methods[] = {
     {"show_config", show_config, METH_NOARGS,
-     "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set and threads, as a dict."},
+     "show_config()\n--\n\nVersion, BLIS (version, kernels, source), instruction set; threads, where their number "
+     "comes from, and\nthe processors that run them; as a dict."},
     {"mixers", mixers, METH_NOARGS,
      "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'phrase', 'align_lr', 'options', 'masks'}. "
      "phrase: what\nthe kind is in half a sentence, or None; align_lr: the learning rate that step 1 starts from "
@@ -132,9 +135,22 @@ static PyMethodDef methods[] = {
     {0},
 };
 
+/* What the environment asks for: an error for our own variables, a warning for one that others read too. */
+static int check_environment(void)
+{
+    if (ha_threads_check() != HA_OK || ha_kernels_check() != HA_OK) {
+        PyErr_SetString(PyExc_ValueError, ha_error_message());
+        return -1;
+    }
+    const char *warning = ha_threads_warning();
+    return warning ? PyErr_WarnEx(PyExc_RuntimeWarning, warning, 1) : 0;
+}
+
 static int execute(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
+    if (check_environment() < 0)
+        return -1;
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     if (ha_add_tensor(module, state) < 0 || ha_add_model(module, state) < 0 || ha_add_cache(module, state) < 0 ||
