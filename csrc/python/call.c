@@ -81,7 +81,8 @@ size_t ha_call_count(const ha_call *call, const char *shape)
     return count;
 }
 
-/* Compares an array with its shape and learns the sizes that were not known; -1 with an exception. */
+/* Compares an array with its shape and learns the sizes that were not known; -1 with an
+ * exception. */
 static int match(ha_call *call, PyArrayObject *array, const char *name, const char *shape)
 {
     int ndim = count_axes(shape), times;
@@ -116,7 +117,8 @@ static int match(ha_call *call, PyArrayObject *array, const char *name, const ch
     return 0;
 }
 
-/* Keeps an array until the call ends and returns its data; NULL, and the call has failed, without one. */
+/* Keeps an array until the call ends and returns its data; NULL, and the call has failed, without
+ * one. */
 static void *hold(ha_call *call, PyArrayObject *array)
 {
     if (!array || call->held_count == HA_CALL_ARRAYS) {

@@ -1,7 +1,8 @@
 /* One call of an operation on arrays: what Python passes becomes sizes, pointers and numbers.
  *
- * Shapes are written as in the docstrings, one letter an axis: "T H d". The first array that has a letter sets its
- * length, later ones must agree; "2d" is twice d. Errors stick: after the first one every step does nothing. */
+ * Shapes are written as in the docstrings, one letter an axis: "T H d". The first array that has a
+ * letter sets its length, later ones must agree; "2d" is twice d. Errors stick: after the first one
+ * every step does nothing. */
 #ifndef HA_PYTHON_CALL_H
 #define HA_PYTHON_CALL_H
 
@@ -60,13 +61,15 @@ size_t ha_call_count(const ha_call *call, const char *shape);
 /* The lengths of the axes of that shape; returns how many. */
 int ha_call_axes(const ha_call *call, const char *shape, npy_intp *length);
 
-/* Reads a floating-point array of one of two shapes, told apart by the number of axes; other NULL: of the first. */
+/* Reads a floating-point array of one of two shapes, told apart by the number of axes; other NULL:
+ * of the first. */
 void ha_call_array(ha_call *call, ha_value *value, const char *shape, const char *other);
 /* Reads an array that the call changes: writable, contiguous, of the call's type. */
 void ha_call_in_place(ha_call *call, ha_value *value, const char *shape);
 /* Reads whole numbers, low <= n < end, as int32. */
 void ha_call_integers(ha_call *call, ha_value *value, const char *shape, int64_t low, int64_t end);
-/* Sets batch from `lengths`, a sequence of ints >= 1 with sum `rows`; None: one sequence. Sets 'S' to their number. */
+/* Sets batch from `lengths`, a sequence of ints >= 1 with sum `rows`; None: one sequence. Sets 'S'
+ * to their number. */
 void ha_call_lengths(ha_call *call, PyObject *lengths, const char *name, int rows, ha_batch *batch);
 
 #endif

@@ -24,7 +24,8 @@ void ha_call_result_none(ha_call *call, int i)
     call->result[i] = Py_NewRef(Py_None);
 }
 
-/* One arena is kept from call to call, so that a loop of calls takes no page faults after the first. */
+/* One arena is kept from call to call, so that a loop of calls takes no page faults after the
+ * first. */
 static _Atomic(ha_arena *) spare;
 enum { KEEP = 1 << 30 }; /* bytes of touched pages that may stay with it */
 

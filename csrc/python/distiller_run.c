@@ -23,7 +23,8 @@ static int report(PyObject *callback, int64_t step, const double *loss, int n, d
     return result ? 0 : -1;
 }
 
-/* What a run is given, checked: lr [steps, 2], hidden [n, hidden_size], weights [n], labels [steps, batch, k]. */
+/* What a run is given, checked: lr [steps, 2], hidden [n, hidden_size], weights [n], labels [steps,
+ * batch, k]. */
 typedef struct {
     windows_arg w;
     PyArrayObject *lr, *hidden, *weights, *labels;
@@ -105,7 +106,8 @@ static PyArrayObject *lr_of(PyObject *object, const npy_intp shape[2])
     return lr;
 }
 
-/* One label of window `at`: a class below `labels`, finite values, or a start and an end (included) inside the window. */
+/* One label of window `at`: a class below `labels`, finite values, or a start and an end (included)
+ * inside the window. */
 static int check_label(const ha_task *task, const run_arg *r, npy_intp at)
 {
     const npy_intp batch = PyArray_DIM(r->labels, 1);

@@ -1,8 +1,10 @@
-/* DLPack both ways, on the CPU: the exchange of memory with NumPy, PyTorch, JAX and others without a copy.
+/* DLPack both ways, on the CPU: the exchange of memory with NumPy, PyTorch, JAX and others without
+ * a copy.
  *
- * The structures are those of the public specification, https://dmlc.github.io/dlpack/latest/c_api.html: the
- * unversioned one that everybody takes, and the versioned one that can say "read-only". A capsule is renamed when it is
- * consumed; one that nobody consumed frees what it holds. */
+ * The structures are those of the public specification,
+ * https://dmlc.github.io/dlpack/latest/c_api.html: the unversioned one that everybody takes, and
+ * the versioned one that can say "read-only". A capsule is renamed when it is consumed; one that
+ * nobody consumed frees what it holds. */
 #include "python/dlpack.h"
 
 #include "python/tensor_memory.h"
@@ -45,7 +47,7 @@ enum { DL_CPU = 1, DL_FLOAT = 2, DL_BFLOAT = 4, DL_READ_ONLY = 1, DL_IS_COPY = 2
 #define VERSIONED "dltensor_versioned"
 #define USED_VERSIONED "used_dltensor_versioned"
 
-/* ---- out --------------------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 typedef struct {
     union {
@@ -161,7 +163,7 @@ PyObject *ha_tensor_dlpack_device(PyObject *self, PyObject *unused)
     return Py_BuildValue("ii", DL_CPU, 0);
 }
 
-/* ---- in ---------------------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------- */
 
 /* Capsules that own a consumed structure, and are a tensor's owner. */
 #define HELD_PLAIN "hybridattn.dlpack"

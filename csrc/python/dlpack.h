@@ -1,4 +1,5 @@
-/* Tensor and DLPack (https://dmlc.github.io/dlpack/latest/): __dlpack__, __dlpack_device__ and from_dlpack. */
+/* Tensor and DLPack (https://dmlc.github.io/dlpack/latest/): __dlpack__, __dlpack_device__ and
+ * from_dlpack. */
 #ifndef HA_PYTHON_DLPACK_H
 #define HA_PYTHON_DLPACK_H
 

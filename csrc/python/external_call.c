@@ -25,8 +25,9 @@ static int any_kept(const ha_callback *call)
     return any;
 }
 
-/* Views that someone kept, a traceback for one, get numbers of their own. What was cut from them before still points into
- * the models, so they keep those too; where there is no memory for a copy, that is all they do. */
+/* Views that someone kept, a traceback for one, get numbers of their own. What was cut from them
+ * before still points into the models, so they keep those too; where there is no memory for a copy,
+ * that is all they do. */
 static void detach(const ha_callback *call)
 {
     PyObject *type, *value, *traceback;

@@ -5,10 +5,10 @@
  *     external_mixer.c       its passes
  *     external_register.c    its registration
  *
- * The core calls with the GIL released, from the thread that called the core; the callback takes it. An exception stays
- * pending on that thread and the pass ends as an interrupt does: nothing has changed. The forward pass is made again for
- * the backward pass, so that no Python object outlives a call. Decode state is one float array a sequence, which the
- * cache copies like any other. */
+ * The core calls with the GIL released, from the thread that called the core; the callback takes
+ * it. An exception stays pending on that thread and the pass ends as an interrupt does: nothing has
+ * changed. The forward pass is made again for the backward pass, so that no Python object outlives
+ * a call. Decode state is one float array a sequence, which the cache copies like any other. */
 #ifndef HA_PYTHON_EXTERNAL_DECLARED_H
 #define HA_PYTHON_EXTERNAL_DECLARED_H
 
@@ -22,7 +22,8 @@ typedef struct {
     char name[HA_MAX_LEAF + 1];
     PyObject *summary, *phrase; /* str, or NULL: where the texts of `kind` live */
     PyObject *forward, *vjp, *step, *parameters, *init, *state;
-    /* What parameters(config) and state(config) gave: bytes of the config -> (dict, shape or None). */
+    /* What parameters(config) and state(config) gave: bytes of the config -> (dict, shape or
+     * None). */
     PyObject *declared;
 } ha_external_kind;
 
@@ -35,7 +36,8 @@ static inline const ha_external_kind *ha_external_of(const ha_mixer *mixer)
 PyObject *ha_external_config(const ha_config *c);
 /* (parameters, state shape or None) for a model's config, borrowed; asked once and kept. */
 PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *c);
-/* True for a letter and then letters, digits and _ of at most `most` characters, with dots for a parameter's name. */
+/* True for a letter and then letters, digits and _ of at most `most` characters, with dots for a
+ * parameter's name. */
 int ha_external_good_name(const char *name, size_t most);
 /* Numbers of a shape (1 for None), and its sizes in `out`; returns how many. */
 size_t ha_shape_floats(PyObject *shape);

@@ -8,7 +8,8 @@
 #include "python/padded_tokens.h"
 #include "python/raise.h"
 
-/* hidden states of packed sequences, [rows, hidden]; a cache continues its sequences instead of starting new ones */
+/* hidden states of packed sequences, [rows, hidden]; a cache continues its sequences instead of
+ * starting new ones */
 static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *cache, float *hidden,
                                const ha_interrupt *check)
 {
@@ -29,8 +30,8 @@ static ha_status packed_hidden(model_object *self, const packed *p, ha_cache *ca
     return ha_model_hidden(self->model, NULL, &batch, cache, hidden, &self->arena, check);
 }
 
-/* Rows of all sequences, or, with room for them in `last` [B,hidden], only the last of each, to an array [B,T,width] or
- * [B,width]: hidden states or logits. */
+/* Rows of all sequences, or, with room for them in `last` [B,hidden], only the last of each, to an
+ * array [B,T,width] or [B,width]: hidden states or logits. */
 static void unpack(model_object *self, const packed *p, const float *hidden, float *last, int logits, float *out)
 {
     const size_t d = (size_t)self->model->config.hidden_size,

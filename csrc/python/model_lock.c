@@ -3,7 +3,8 @@
 
 static _Thread_local model_object *innermost; /* of the models whose locks this thread holds */
 
-/* The first of the locks to take is the one at the lower address, so that two threads never wait for each other. */
+/* The first of the locks to take is the one at the lower address, so that two threads never wait
+ * for each other. */
 static void in_order(model_object **model, model_object **other)
 {
     if (*other == *model)

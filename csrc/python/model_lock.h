@@ -5,8 +5,9 @@
 #include "core/status.h"
 #include "python/model_object.h"
 
-/* Takes the lock of `model`, and of `other` unless it is NULL or the same, waiting for them without the GIL. Fails with a
- * RuntimeError (and HA_INTERRUPTED) where this thread holds one already: a signal handler runs inside a call. */
+/* Takes the lock of `model`, and of `other` unless it is NULL or the same, waiting for them without
+ * the GIL. Fails with a RuntimeError (and HA_INTERRUPTED) where this thread holds one already: a
+ * signal handler runs inside a call. */
 ha_status ha_lock(model_object *model, model_object *other);
 void ha_unlock(model_object *model, model_object *other);
 /* A new tuple of the models whose locks this thread holds. */
@@ -20,9 +21,11 @@ typedef struct {
     ha_status status;      /* of the locks, then of the call */
 } ha_core_call;
 
-/* Takes the locks as ha_lock does and releases the GIL. The core may be called when status is HA_OK only. */
+/* Takes the locks as ha_lock does and releases the GIL. The core may be called when status is HA_OK
+ * only. */
 ha_core_call ha_core_begin(model_object *model, model_object *other);
-/* Takes back the GIL and what the call left on the model's arena, releases the locks, and returns the status. */
+/* Takes back the GIL and what the call left on the model's arena, releases the locks, and returns
+ * the status. */
 ha_status ha_core_end(ha_core_call *call);
 
 #endif

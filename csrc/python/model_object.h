@@ -7,7 +7,8 @@
 #include "model/model.h"
 #include "python/state.h"
 
-/* One core call at a time works on a model: its arena, weights and caches are behind `lock`, see model_lock.h. */
+/* One core call at a time works on a model: its arena, weights and caches are behind `lock`, see
+ * model_lock.h. */
 typedef struct model_object {
     PyObject_HEAD ha_model *model;
     ha_arena arena;
@@ -20,10 +21,11 @@ typedef struct model_object {
 
 /* True when Model.__init__ has succeeded; else false with an exception. */
 int ha_model_ready(model_object *self);
-/* The model of an argument; NULL with an exception when it is not a Model or was never initialised. */
+/* The model of an argument; NULL with an exception when it is not a Model or was never
+ * initialised. */
 model_object *ha_model_arg(module_state *state, PyObject *object, const char *name);
-/* 0, or -1 with a ValueError naming what differs between a teacher and its `other`: vocabulary, hidden size, task or
- * labels. */
+/* 0, or -1 with a ValueError naming what differs between a teacher and its `other`: vocabulary,
+ * hidden size, task or labels. */
 int ha_comparable(model_object *teacher, model_object *model, const char *other);
 
 #endif

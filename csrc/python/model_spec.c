@@ -1,4 +1,5 @@
-/* Model(config, layers): two plain Python structures become numbers, or an error that names the field. */
+/* Model(config, layers): two plain Python structures become numbers, or an error that names the
+ * field. */
 #include "python/model_spec.h"
 
 #include "python/arrays.h"

@@ -39,7 +39,8 @@ PyObject *ha_model_store_method(model_object *self, PyObject *args, PyObject *kw
                      p->ndim == 2 ? p->shape[1] : 1);
     else if (columns >= 0)
         entry = Py_BuildValue("(sO)", ha_dtype_name(dtype), (PyObject *)bytes);
-    /* Under the lock, so that the dict holds what the model points to; what is replaced lives until it no longer does. */
+    /* Under the lock, so that the dict holds what the model points to; what is replaced lives until
+     * it no longer does. */
     PyObject *before = NULL;
     if (entry && ha_lock(self, NULL) == HA_OK) {
         before = Py_XNewRef(PyDict_GetItemWithError(self->stored, name));

@@ -1,4 +1,5 @@
-/* Model.forward_windows, Model.moments and Model.task_logits: forward passes over windows of a token stream. */
+/* Model.forward_windows, Model.moments and Model.task_logits: forward passes over windows of a
+ * token stream. */
 #include "python/model_windows.h"
 
 #include "python/arrays.h"
@@ -47,7 +48,8 @@ static int leader_of(const ha_params *params, PyObject *name)
     return (int)(p - params->list);
 }
 
-/* {name: float32 [in,in] of zeros}, the same array for matrices that are joined; sums [params->count] points into them. */
+/* {name: float32 [in,in] of zeros}, the same array for matrices that are joined; sums
+ * [params->count] points into them. */
 static PyObject *new_moments(const ha_params *params, PyObject *names, float **sums)
 {
     PyObject *found = PyDict_New(), **arrays = PyMem_Calloc((size_t)params->count, sizeof *arrays), *name;

@@ -122,7 +122,8 @@ static void read_choice(const ha_parameter *parameter, ha_value *value)
         refuse_choice(value->name, parameter->choices, name);
 }
 
-/* Numbers, flags and choices as they were passed; leaves an exception where one is not what it should be. */
+/* Numbers, flags and choices as they were passed; leaves an exception where one is not what it
+ * should be. */
 static void read_passed(const ha_parameter *parameter, ha_value *value)
 {
     switch (parameter->kind) {
@@ -165,8 +166,8 @@ static void read_array(const ha_parameter *parameter, ha_call *call, ha_value *v
                          parameter->end ? ha_size(call, parameter->end) : INT32_MAX);
 }
 
-/* Plain values first; then arrays of one kind and of one side of `check`. The first array tells how many tokens there
- * are, and lengths, read behind it, how many sequences. */
+/* Plain values first; then arrays of one kind and of one side of `check`. The first array tells how
+ * many tokens there are, and lengths, read behind it, how many sequences. */
 typedef enum { PLAIN, FLOATS, INTEGERS, DERIVED } stage;
 
 static stage stage_of(const ha_operation *op, const ha_parameter *parameter)

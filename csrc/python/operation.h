@@ -1,8 +1,10 @@
-/* An operation of hybridattn._core.ops and its naive twin in hybridattn._core.reference, described once.
+/* An operation of hybridattn._core.ops and its naive twin in hybridattn._core.reference, described
+ * once.
  *
- * The description lists parameters and results. From it come the signature that Python shows, the checks of what is
- * passed and the arrays of the results. What is left to the operation is `check`, where it has rules of its own, and
- * the two functions that compute: `fast` on float32, `naive` on float64. */
+ * The description lists parameters and results. From it come the signature that Python shows, the
+ * checks of what is passed and the arrays of the results. What is left to the operation is `check`,
+ * where it has rules of its own, and the two functions that compute: `fast` on float32, `naive` on
+ * float64. */
 #ifndef HA_PYTHON_OPERATION_H
 #define HA_PYTHON_OPERATION_H
 
@@ -67,7 +69,8 @@ typedef struct ha_operation {
     int positional;        /* so many parameters may be passed by position, the others by name only */
     ha_parameter parameter[HA_CALL_VALUES];
     ha_result result[HA_CALL_RESULTS];
-    /* Letters whose sizes `check` sets. Arrays that have one are read after it, all others before. */
+    /* Letters whose sizes `check` sets. Arrays that have one are read after it, all others
+     * before. */
     const char *derived;
     void (*check)(ha_call *call);
     ha_status (*fast)(const ha_call *call);  /* NULL: not in ops */
@@ -83,7 +86,8 @@ typedef struct {
     PyCFunctionWithKeywords fast, naive;
 } ha_entry;
 
-/* Defines these functions for the description `name`; HA_ENTRY(name) puts them in a table, which {0} ends. */
+/* Defines these functions for the description `name`; HA_ENTRY(name) puts them in a table, which
+ * {0} ends. */
 #define HA_OPERATION(name)                                                                 \
     static PyObject *call_##name(PyObject *module, PyObject *args, PyObject *kwargs)       \
     {                                                                                      \

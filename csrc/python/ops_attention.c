@@ -21,7 +21,8 @@ static int length_of(const ha_batch *batch, int s)
     return batch->offset[s + 1] - batch->offset[s];
 }
 
-/* Also sets call->keys: the sequences of k and v [L,K,d], each with at least the tokens of its queries. */
+/* Also sets call->keys: the sequences of k and v [L,K,d], each with at least the tokens of its
+ * queries. */
 static void check_keys(ha_call *call)
 {
     PyObject *lengths = ha_argument(call, "lengths")->object, *own = ha_argument(call, "key_lengths")->object;
@@ -56,7 +57,8 @@ static ha_attention attention_of(const ha_call *call)
                           .scale = (float)scale_of(call)};
 }
 
-/* out [T,H,d], log_sum and max [T,H] or NULL; the keys of sequence s are rows key_offset[s] .. of k and v */
+/* out [T,H,d], log_sum and max [T,H] or NULL; the keys of sequence s are rows key_offset[s] .. of k
+ * and v */
 static ha_status attend(const ha_call *call, const ha_attention *a, const int32_t *key_offset, float *out,
                         float *log_sum, float *max)
 {
@@ -113,7 +115,8 @@ static const ha_operation softmax_attention = {
 };
 HA_OPERATION(softmax_attention)
 
-/* The backward pass takes q, k, v as columns of one matrix [rows, width], as a joined projection leaves them. */
+/* The backward pass takes q, k, v as columns of one matrix [rows, width], as a joined projection
+ * leaves them. */
 typedef struct {
     float *data, *k, *v;
     ptrdiff_t width, q_columns, kv_columns;

@@ -10,7 +10,7 @@ static ha_head head_of(const ha_call *call, const char *weight, const char *bias
     return (ha_head){ha_f32(ha_data(call, weight)), ha_data(call, bias)};
 }
 
-/* ---- cross_entropy ----------------------------------------------------------------------------------------- */
+/* ---- cross_entropy --------------------------------------------------------------------------- */
 
 /* loss [T] of hidden [T,d], head [V,d], bias [V] or NULL and targets [T] */
 static ha_status cross_entropy_fast(const ha_call *call)
@@ -64,7 +64,7 @@ static const ha_operation cross_entropy_vjp = {
 };
 HA_OPERATION(cross_entropy_vjp)
 
-/* ---- kl_divergence ----------------------------------------------------------------------------------------- */
+/* ---- kl_divergence --------------------------------------------------------------------------- */
 
 /* loss [T], and with targets the student's cross-entropy [T] */
 static ha_status kl_fast(const ha_call *call)
@@ -106,7 +106,8 @@ static const ha_operation kl_divergence = {
 };
 HA_OPERATION(kl_divergence)
 
-/* dloss, the same for every token -> dhidden [T,d], dhead [V,d], dbias [V] or NULL, all of the student */
+/* dloss, the same for every token -> dhidden [T,d], dhead [V,d], dbias [V] or NULL, all of the
+ * student */
 static ha_status kl_backward(const ha_call *call)
 {
     const float *hidden = ha_data(call, "hidden"), dloss = (float)ha_argument(call, "dloss")->number;

@@ -34,7 +34,8 @@ static void check_state(ha_call *call)
     ha_call_state_size(call, (int64_t)ha_size(call, 'F') * (ha_size(call, 'd') + 1));
 }
 
-/* num [T,H,d] and den [T,H]; state [S,K,P], updated, or NULL; states: NULL, or room for the backward pass */
+/* num [T,H,d] and den [T,H]; state [S,K,P], updated, or NULL; states: NULL, or room for the
+ * backward pass */
 static ha_status attend(const ha_call *call, float *state, float *num, float *den, float *states)
 {
     const ha_linear_attention a = shape_of(call);

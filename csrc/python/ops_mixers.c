@@ -1,4 +1,5 @@
-/* Whole mixers, from the projections of x to what the output projection reads. Only naive: the fast ones run in models. */
+/* Whole mixers, from the projections of x to what the output projection reads. Only naive: the fast
+ * ones run in models. */
 #include "python/operation_tables.h"
 
 #include "ref/ref.h"
@@ -64,7 +65,8 @@ HA_OPERATION(mix_gated_delta)
         .name = name_, .kind = HA_ARRAY, .shape = (shape_), .nullable = 1 \
     }
 
-/* Heads that share key heads, and weights [heads,2h,2h] where the feature map, by its number, has some. */
+/* Heads that share key heads, and weights [heads,2h,2h] where the feature map, by its number, has
+ * some. */
 static void check_features(ha_call *call)
 {
     const int map = whole(call, "feature"), heads = ha_size(call, 'H'), key_heads = ha_size(call, 'K');

@@ -22,7 +22,8 @@ static void check_operands(ha_call *call)
     ha_call_state_size(call, (int64_t)ha_size(call, 'k') * ha_size(call, 'v'));
 }
 
-/* Whose decay g is: one a head [T,H], one a channel of k [T,H,k], or, passed as gv, one a channel of v [T,H,v]. */
+/* Whose decay g is: one a head [T,H], one a channel of k [T,H,k], or, passed as gv, one a channel
+ * of v [T,H,v]. */
 static ha_gate gate_of(const ha_call *call)
 {
     const ha_value *g = ha_argument(call, "g");
@@ -57,7 +58,8 @@ static ha_status pointers_to(const ha_call *call, float *states, float ***pointe
     return ha_by_sequence(call->batch.n_seq, ha_call_count(call, "H k v"), states, pointers, call->arena);
 }
 
-/* out [T,H,v]; final: NULL, or the states at the end; changes [T,H,v] and states: NULL, or room for the backward pass */
+/* out [T,H,v]; final: NULL, or the states at the end; changes [T,H,v] and states: NULL, or room for
+ * the backward pass */
 static ha_status run(const ha_call *call, float *final, float *out, float *changes, float *states)
 {
     const ha_recurrence shape = shape_of(call);
@@ -139,8 +141,8 @@ static const ha_operation gated_delta = {
 };
 HA_OPERATION(gated_delta)
 
-/* dout [T,H,v], and `dstate` [S,H,k,v] of the final states or None; state_gradient: of the final states on entry, of the
- * initial ones on return */
+/* dout [T,H,v], and `dstate` [S,H,k,v] of the final states or None; state_gradient: of the final
+ * states on entry, of the initial ones on return */
 static ha_status backward(const ha_call *call, const ha_recurrence_out *gradient, float *state_gradient)
 {
     const ha_recurrence shape = shape_of(call);

@@ -4,7 +4,8 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
-/* loss [rows] of target, y [rows,width]; dy [rows,width], unless NULL, of scale * sum of the losses */
+/* loss [rows] of target, y [rows,width]; dy [rows,width], unless NULL, of scale * sum of the
+ * losses */
 typedef void (*row_error)(int rows, int width, const float *target, const float *y, float scale, double *loss,
                           float *dy);
 typedef void (*naive_error)(int rows, int width, const double *target, const double *y, double *loss);

@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
-/* ---- rope -------------------------------------------------------------------------------------------------- */
+/* ---- rope ------------------------------------------------------------------------------------ */
 
 static void check_rope(ha_call *call)
 {
@@ -86,7 +86,7 @@ static const ha_operation rope_vjp = {
 };
 HA_OPERATION(rope_vjp)
 
-/* ---- swiglu ------------------------------------------------------------------------------------------------ */
+/* ---- swiglu ---------------------------------------------------------------------------------- */
 
 /* y [T,f] = silu(gate) * up; gate_up [T,2f] */
 static ha_status swiglu_fast(const ha_call *call)
@@ -131,7 +131,7 @@ static const ha_operation swiglu_vjp = {
 };
 HA_OPERATION(swiglu_vjp)
 
-/* ---- embed ------------------------------------------------------------------------------------------------- */
+/* ---- embed ----------------------------------------------------------------------------------- */
 
 /* y [T,d] = table [V,d] at tokens [T] */
 static ha_status embed_fast(const ha_call *call)
@@ -177,7 +177,7 @@ static const ha_operation embed_vjp = {
 };
 HA_OPERATION(embed_vjp)
 
-/* ---- feature_map ------------------------------------------------------------------------------------------- */
+/* ---- feature_map ----------------------------------------------------------------------------- */
 
 static const char *const maps[] = {[HA_FEATURE_ELU] = "elu",
                                    [HA_FEATURE_RELU] = "relu",

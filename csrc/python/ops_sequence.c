@@ -4,7 +4,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
-/* ---- short_conv -------------------------------------------------------------------------------------------- */
+/* ---- short_conv ------------------------------------------------------------------------------ */
 
 /* Sets 'P', the inputs that a state holds. */
 static void check_taps(ha_call *call)
@@ -74,7 +74,7 @@ static const ha_operation short_conv_vjp = {
 };
 HA_OPERATION(short_conv_vjp)
 
-/* ---- pool -------------------------------------------------------------------------------------------------- */
+/* ---- pool ------------------------------------------------------------------------------------ */
 
 static ha_pool pool_of(const ha_call *call)
 {

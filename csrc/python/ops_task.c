@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
-/* ---- pool_sequences ---------------------------------------------------------------------------------------- */
+/* ---- pool_sequences -------------------------------------------------------------------------- */
 
 static const char *const pools[] = {[HA_POOL_FIRST] = "first", [HA_POOL_LAST] = "last", [HA_POOL_MEAN] = "mean", NULL};
 
@@ -59,7 +59,7 @@ static const ha_operation pool_sequences_vjp = {
 };
 HA_OPERATION(pool_sequences_vjp)
 
-/* ---- softmax_cross_entropy --------------------------------------------------------------------------------- */
+/* ---- softmax_cross_entropy ------------------------------------------------------------------- */
 
 /* A copy of logits [T] on the arena, which a loss may use up; NULL when there is no memory. */
 static float *copy_of(const ha_call *call, const char *logits)
@@ -78,7 +78,8 @@ static void check_targets(ha_call *call)
                         target[s], offset[s + 1] - offset[s] - 1);
 }
 
-/* loss [S] of logits [T] and targets [S]; the gradient of scale * sum of the losses to dlogits [T], unless NULL */
+/* loss [S] of logits [T] and targets [S]; the gradient of scale * sum of the losses to dlogits [T],
+ * unless NULL */
 static ha_status cross_entropy(const ha_call *call, float scale, double *loss, float *dlogits)
 {
     float *logits = copy_of(call, "logits");
@@ -133,9 +134,10 @@ static const ha_operation softmax_cross_entropy_vjp = {
 };
 HA_OPERATION(softmax_cross_entropy_vjp)
 
-/* ---- softmax_kl -------------------------------------------------------------------------------------------- */
+/* ---- softmax_kl ------------------------------------------------------------------------------ */
 
-/* loss [S] of teacher_logits, logits [T]; the gradient of scale * sum of the losses to dlogits [T], unless NULL */
+/* loss [S] of teacher_logits, logits [T]; the gradient of scale * sum of the losses to dlogits [T],
+ * unless NULL */
 static ha_status kl(const ha_call *call, float scale, double *loss, float *dlogits)
 {
     float *logits = copy_of(call, "logits"), *teacher = copy_of(call, "teacher_logits");

@@ -14,7 +14,8 @@ typedef struct {
     int rows;
 } packed;
 
-/* tokens [B,T], with an optional mask [B,T], and segments [B,T] or None. Returns 0, or -1 with an exception. */
+/* tokens [B,T], with an optional mask [B,T], and segments [B,T] or None. Returns 0, or -1 with an
+ * exception. */
 int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, PyObject *segments, packed *out);
 void ha_pack_clear(packed *p);
 

@@ -6,10 +6,12 @@
 #include "core/status.h"
 #include "python/api.h"
 
-/* Sets the exception that belongs to a failed status and returns NULL. HA_INTERRUPTED keeps the pending one. */
+/* Sets the exception that belongs to a failed status and returns NULL. HA_INTERRUPTED keeps the
+ * pending one. */
 PyObject *ha_raise(ha_status status);
 
-/* The core's question whether to stop: takes the GIL and runs pending signal handlers; yes when one raised. */
+/* The core's question whether to stop: takes the GIL and runs pending signal handlers; yes when one
+ * raised. */
 extern const ha_interrupt ha_signals;
 
 #endif

@@ -145,7 +145,8 @@ static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
     return run(self, args, kwargs, "OO|OOOO:evaluate", 1);
 }
 
-/* A list of layer numbers: ascending, each with both mixers. Returns their count or -1; *out is to be freed. */
+/* A list of layer numbers: ascending, each with both mixers. Returns their count or -1; *out is to
+ * be freed. */
 static int parse_layers(scorer_object *self, PyObject *object, int **out)
 {
     const ha_model *m = self->model->model;

@@ -1,5 +1,5 @@
-/* What belongs to one import of the module: its types. The definition of the module that holds them is in state.c, so
- * that a type finds its module without knowing the file that lists the types. */
+/* What belongs to one import of the module: its types. The definition of the module that holds them
+ * is in state.c, so that a type finds its module without knowing the file that lists the types. */
 #ifndef HA_PYTHON_STATE_H
 #define HA_PYTHON_STATE_H
 

@@ -1,4 +1,5 @@
-/* Storage types in Python terms: pack(matrix, dtype, factor), float32 to rows of bytes, and unpack(data, dtype), back. */
+/* Storage types in Python terms: pack(matrix, dtype, factor), float32 to rows of bytes, and
+ * unpack(data, dtype), back. */
 #include "python/stored.h"
 
 #include "kernels/kernels.h"

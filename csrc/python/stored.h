@@ -9,7 +9,8 @@
 PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *ha_unpack_matrix(PyObject *module, PyObject *args, PyObject *kwargs);
 
-/* Numbers in a row of data [rows, bytes] of that type; -1 with a ValueError where a row does not hold whole blocks. */
+/* Numbers in a row of data [rows, bytes] of that type; -1 with a ValueError where a row does not
+ * hold whole blocks. */
 npy_intp ha_stored_columns(PyArrayObject *data, ha_dtype dtype);
 
 #endif

@@ -36,7 +36,8 @@ static void append(char *text, const char *piece)
     strncat(text, piece, TEXT - 1 - strlen(text));
 }
 
-/* "name(signature)\n--\n\ndocumentation" on memory of its own, as PyMethodDef takes it; NULL with an exception. */
+/* "name(signature)\n--\n\ndocumentation" on memory of its own, as PyMethodDef takes it; NULL with
+ * an exception. */
 static char *text_of(const ha_operation *op, int naive)
 {
     char text[TEXT] = "";
@@ -66,7 +67,8 @@ static char *text_of(const ha_operation *op, int naive)
     return own ? strcpy(own, text) : NULL;
 }
 
-/* Fills methods [FUNCTIONS] with what ops or reference has. They live as long as the process: functions point to them. */
+/* Fills methods [FUNCTIONS] with what ops or reference has. They live as long as the process:
+ * functions point to them. */
 static int define(PyMethodDef *methods, int naive)
 {
     int count = 0;

@@ -6,7 +6,8 @@
  *     .numpy()  np.asarray(t)  memoryview(t)  np.from_dlpack(t)      the same memory, the tensor stays alive
  *     .to(dtype)                                       a converted copy
  *
- * There is no tp_clear: memory stays valid while a tensor can be reached, and a cycle is broken at its owner. */
+ * There is no tp_clear: memory stays valid while a tensor can be reached, and a cycle is broken at
+ * its owner. */
 #include "python/tensor.h"
 
 #include "python/arrays.h"
@@ -94,7 +95,8 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
     ha_tensor *self = (ha_tensor *)object;
     *view = (Py_buffer){0};
     if (self->dtype == HA_BF16 && flags & PyBUF_FORMAT) {
-        /* An integer format would make np.asarray, which asks for buffers first, return bits in place of numbers. */
+        /* An integer format would make np.asarray, which asks for buffers first, return bits in
+         * place of numbers. */
         PyErr_SetString(PyExc_BufferError,
                         "bfloat16 has no buffer format: use numpy(), or numpy().view('uint16') for its bits");
         return -1;

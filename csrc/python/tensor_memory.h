@@ -16,7 +16,8 @@ typedef struct {
     Py_ssize_t count, shape[HA_TENSOR_DIMS], strides[HA_TENSOR_DIMS]; /* items; items; bytes */
 } ha_tensor;
 
-/* A new tensor of shape [ndim]. data NULL: memory of its own, zeroed. Otherwise a view, and `owner` keeps data alive. */
+/* A new tensor of shape [ndim]. data NULL: memory of its own, zeroed. Otherwise a view, and `owner`
+ * keeps data alive. */
 ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_ssize_t *shape, void *data,
                          PyObject *owner, int readonly);
 /* A float32 view of memory that `owner` keeps alive; shape [ndim]. */

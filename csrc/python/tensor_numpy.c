@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* bfloat16 as ml_dtypes has it; its bits as uint16 where that package is absent. A new reference. */
+/* bfloat16 as ml_dtypes has it; its bits as uint16 where that package is absent. A new
+ * reference. */
 static PyArray_Descr *bfloat16_descr(void)
 {
     PyArray_Descr *descr = NULL;
@@ -38,7 +39,8 @@ PyObject *ha_tensor_numpy(PyObject *object, PyObject *unused)
     return array;
 }
 
-/* __array__(dtype=None, copy=None), as NumPy 2 asks for it: copy True always, None where needed, False never. */
+/* __array__(dtype=None, copy=None), as NumPy 2 asks for it: copy True always, None where needed,
+ * False never. */
 PyObject *ha_tensor_as_array(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"dtype", "copy", NULL};
