@@ -11,43 +11,51 @@
 #include "python/raise.h"
 #include "python/tensor_memory.h"
 
+/* 0 when stage, layers, student and teacher fit each other, else -1 with a ValueError. layers: as
+ * passed. */
+static int check_stage(const ha_train_options *options, const char *stage, PyObject *layers,
+                       const model_object *student, const model_object *teacher)
+{
+    if (options->stage != HA_STAGE_ALIGN && layers != Py_None)
+        PyErr_Format(PyExc_ValueError, "layers is given for stage %s, allowed for stage align only", stage);
+    else if (options->stage == HA_STAGE_DISTILL && !teacher)
+        PyErr_SetString(PyExc_ValueError, "stage distill needs a teacher");
+    else if (options->stage == HA_STAGE_FINETUNE && ha_distance_of(student->model) == HA_DISTANCE_HIDDEN)
+        PyErr_SetString(PyExc_ValueError, "stage finetune needs an LM head or the head of a task");
+    else
+        return 0;
+    return -1;
+}
+
 static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"student", "teacher",     "stage",  "betas",     "eps", "weight_decay",
                             "clip",    "micro_batch", "layers", "recompute", NULL};
-    PyObject *student, *teacher = Py_None, *layers = Py_None;
-    const char *stage_name = "align";
-    ha_train_options o = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f};
+    PyObject *student_given, *teacher_given = Py_None, *layers = Py_None;
+    const char *stage = "align";
+    ha_train_options options = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f};
     uint8_t *flags = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOp:Distiller", names, &student, &teacher, &stage_name,
-                                     &o.beta1, &o.beta2, &o.eps, &o.weight_decay, &o.clip, &o.micro_batch, &layers,
-                                     &o.recompute))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOp:Distiller", names, &student_given, &teacher_given,
+                                     &stage, &options.beta1, &options.beta2, &options.eps, &options.weight_decay,
+                                     &options.clip, &options.micro_batch, &layers, &options.recompute))
         return NULL;
     module_state *state = ha_state_of(type);
-    model_object *s = state ? ha_model_arg(state, student, "student") : NULL;
-    model_object *t = !s || teacher == Py_None ? NULL : ha_model_arg(state, teacher, "teacher");
-    if (!s || (teacher != Py_None && !t) || ha_stage_parse(stage_name, &o.stage) < 0 || ha_train_options_check(&o) < 0)
+    model_object *student = state ? ha_model_arg(state, student_given, "student") : NULL, *teacher;
+    if (!student || ha_teacher_arg(state, teacher_given, student, "student", &teacher) < 0 ||
+        ha_stage_parse(stage, &options.stage) < 0 || ha_train_options_check(&options) < 0 ||
+        check_stage(&options, stage, layers, student, teacher) < 0)
         return NULL;
-    if (o.stage != HA_STAGE_ALIGN && layers != Py_None)
-        return PyErr_Format(PyExc_ValueError, "layers is given for stage %s, allowed for stage align only", stage_name);
-    if (o.stage == HA_STAGE_DISTILL && !t)
-        return PyErr_Format(PyExc_ValueError, "stage distill needs a teacher");
-    if (t && ha_comparable(t, s, "student") < 0)
-        return NULL;
-    if (o.stage == HA_STAGE_FINETUNE && ha_distance_of(s->model) == HA_DISTANCE_HIDDEN)
-        return PyErr_Format(PyExc_ValueError, "stage finetune needs an LM head or the head of a task");
-    if (o.stage == HA_STAGE_ALIGN && ha_align_layers_parse(s->model, layers, &flags) < 0) {
+    if (options.stage == HA_STAGE_ALIGN && ha_align_layers_parse(student->model, layers, &flags) < 0) {
         PyMem_Free(flags);
         return NULL;
     }
     distiller_object *self = (distiller_object *)type->tp_alloc(type, 0);
     if (self) {
-        Py_INCREF(s);
-        Py_XINCREF(t);
-        self->student = s;
-        self->teacher = t;
-        self->stage = o.stage;
-        ha_status status = ha_trainer_new(s->model, t ? t->model : NULL, &o, flags, &self->trainer);
+        self->student = (model_object *)Py_NewRef(student);
+        self->teacher = (model_object *)Py_XNewRef(teacher);
+        self->stage = options.stage;
+        const ha_status status =
+            ha_trainer_new(student->model, teacher ? teacher->model : NULL, &options, flags, &self->trainer);
         if (status != HA_OK) {
             Py_CLEAR(self);
             ha_raise(status);
@@ -87,10 +95,11 @@ static PyObject *moments(distiller_object *self, PyObject *unused)
         for (int i = 0; views && i < params->count; i++) {
             if (!ha_trainer_trains(self->trainer, i))
                 continue;
-            const ha_param *p = &params->list[i];
-            PyObject *view = ha_tensor_view(state, (PyObject *)self,
-                                            ha_trainer_moment(self->trainer, second) + p->offset, p->ndim, p->shape);
-            if (!view || PyDict_SetItemString(views, p->name, view) < 0)
+            const ha_param *param = &params->list[i];
+            PyObject *view =
+                ha_tensor_view(state, (PyObject *)self, ha_trainer_moment(self->trainer, second) + param->offset,
+                               param->ndim, param->shape);
+            if (!view || PyDict_SetItemString(views, param->name, view) < 0)
                 Py_CLEAR(views);
             Py_XDECREF(view);
         }
@@ -126,13 +135,13 @@ static PyObject *get_step(distiller_object *self, void *closure)
 static int set_step(distiller_object *self, PyObject *value, void *closure)
 {
     (void)closure;
-    long long n = value ? PyLong_AsLongLong(value) : -1;
-    if (n < 0) {
+    long long step = value ? PyLong_AsLongLong(value) : -1;
+    if (step < 0) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ValueError, "step must not be negative");
         return -1;
     }
-    ha_trainer_set_steps(self->trainer, n);
+    ha_trainer_set_steps(self->trainer, step);
     return 0;
 }
 

@@ -12,11 +12,13 @@ ha_callback ha_callback_begin(const ha_mixer *mixer)
     return call;
 }
 
+/* True when someone has a reference to view i beside the list. */
 static int kept(const ha_callback *call, Py_ssize_t i)
 {
     return Py_REFCNT(PyList_GET_ITEM(call->views, i)) > 1;
 }
 
+/* True when someone has a reference to any view. */
 static int any_kept(const ha_callback *call)
 {
     int any = 0;
@@ -110,6 +112,32 @@ void ha_callback_add(ha_callback *call, const char *what, PyObject *object, int 
     for (npy_intp i = 0, n = array ? PyArray_SIZE(array) : 0; i < n; i++)
         to[i] += factor * from[i];
     Py_XDECREF(array);
+}
+
+void ha_callback_clear_params(ha_callback *call, const ha_mixer *mixer, float *floats)
+{
+    PyObject *facts = ha_external_declared(call->kind, mixer->config), *name, *shape;
+    Py_ssize_t at = 0;
+    call->failed |= !facts;
+    for (int i = 0; !call->failed && PyDict_Next(PyTuple_GET_ITEM(facts, 0), &at, &name, &shape); i++)
+        memset(floats + mixer->at[i], 0, ha_shape_floats(shape) * sizeof *floats);
+}
+
+void ha_callback_add_params(ha_callback *call, const ha_mixer *mixer, const char *missing, PyObject *dict,
+                            float *floats)
+{
+    PyObject *facts = ha_external_declared(call->kind, mixer->config), *name, *shape;
+    Py_ssize_t at = 0;
+    call->failed |= !facts;
+    for (int i = 0; !call->failed && PyDict_Next(PyTuple_GET_ITEM(facts, 0), &at, &name, &shape); i++) {
+        npy_intp size[HA_MAX_DIMS];
+        const int ndim = ha_shape_array(shape, size);
+        PyObject *array = PyDict_GetItemWithError(dict, name);
+        if (!array && !PyErr_Occurred())
+            PyErr_Format(PyExc_ValueError, "mixer %s: %s %U", call->kind->name, missing, name);
+        call->failed |= !array;
+        ha_callback_add(call, PyUnicode_AsUTF8(name), array, ndim, size, 1.0f, floats + mixer->at[i]);
+    }
 }
 
 void ha_callback_pair(ha_callback *call, const char *what, PyObject *function, PyObject *args, PyObject *pair[2])

@@ -2,7 +2,9 @@
  *
  *     external_declared.c    what it declares: parameters and the shape of its state
  *     external_call.c        one callback: the GIL, views of the core's memory, results
+ *     external_init.c        its start
  *     external_mixer.c       its passes
+ *     external_step.c        decoding with it
  *     external_register.c    its registration
  *
  * The core calls with the GIL released, from the thread that called the core; the callback takes

@@ -2,6 +2,7 @@
 #include "python/external_register.h"
 
 #include "python/external_declared.h"
+#include "python/external_init.h"
 #include "python/external_mixer.h"
 #include "python/raise.h"
 

@@ -18,30 +18,41 @@ model_object *ha_model_arg(module_state *state, PyObject *object, const char *na
     return ha_model_ready(model) ? model : NULL;
 }
 
-int ha_comparable(model_object *teacher, model_object *model, const char *other)
+/* 0, or -1 with a ValueError that says in what a teacher and the model called `name` differ. */
+static int compare(const ha_model *teacher, const ha_model *model, const char *name)
 {
-    const ha_config *a = &teacher->model->config, *b = &model->model->config;
     static const char *const tasks[] = {"none", "classify", "regress", "span"}, *const heads[] = {"no", "an"};
+    const ha_config *theirs = &teacher->config, *own = &model->config;
     const struct {
         const char *what;
         int teacher, model;
         const char *const *names; /* of the values, NULL where they are numbers */
-    } same[] = {{"vocab_size", a->vocab_size, b->vocab_size, NULL},
-                {"hidden_size", a->hidden_size, b->hidden_size, NULL},
-                {"task", (int)a->task.kind, (int)b->task.kind, tasks},
-                {"num_labels", a->task.labels, b->task.labels, NULL},
-                {"LM head", teacher->model->head != HA_NONE, model->model->head != HA_NONE, heads}};
+    } same[] = {{"vocab_size", theirs->vocab_size, own->vocab_size, NULL},
+                {"hidden_size", theirs->hidden_size, own->hidden_size, NULL},
+                {"task", (int)theirs->task.kind, (int)own->task.kind, tasks},
+                {"num_labels", theirs->task.labels, own->task.labels, NULL},
+                {"LM head", teacher->head != HA_NONE, model->head != HA_NONE, heads}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
-        const int t = same[i].teacher, m = same[i].model;
-        if (t == m)
+        const int first = same[i].teacher, second = same[i].model;
+        if (first == second)
             continue;
         if (same[i].names)
-            PyErr_Format(PyExc_ValueError, "teacher and %s differ: %s '%s' and '%s', allowed are equal ones", other,
-                         same[i].what, same[i].names[t], same[i].names[m]);
+            PyErr_Format(PyExc_ValueError, "teacher and %s differ: %s '%s' and '%s', allowed are equal ones", name,
+                         same[i].what, same[i].names[first], same[i].names[second]);
         else
-            PyErr_Format(PyExc_ValueError, "teacher and %s differ: %s %d and %d, allowed are equal ones", other,
-                         same[i].what, t, m);
+            PyErr_Format(PyExc_ValueError, "teacher and %s differ: %s %d and %d, allowed are equal ones", name,
+                         same[i].what, first, second);
         return -1;
     }
     return 0;
+}
+
+int ha_teacher_arg(module_state *state, PyObject *object, const model_object *model, const char *name,
+                   model_object **teacher)
+{
+    *teacher = NULL;
+    if (object == Py_None)
+        return 0;
+    *teacher = ha_model_arg(state, object, "teacher");
+    return *teacher ? compare((*teacher)->model, model->model, name) : -1;
 }

@@ -24,8 +24,10 @@ int ha_model_ready(model_object *self);
 /* The model of an argument; NULL with an exception when it is not a Model or was never
  * initialised. */
 model_object *ha_model_arg(module_state *state, PyObject *object, const char *name);
-/* 0, or -1 with a ValueError naming what differs between a teacher and its `other`: vocabulary,
- * hidden size, task or labels. */
-int ha_comparable(model_object *teacher, model_object *model, const char *other);
+/* *teacher is the model of `object`, or NULL for None. It must have the vocabulary, hidden size,
+ * task, labels and LM head of `model`, which errors call `name`. Returns 0, or -1 with an exception
+ * that names what differs. */
+int ha_teacher_arg(module_state *state, PyObject *object, const model_object *model, const char *name,
+                   model_object **teacher);
 
 #endif

@@ -1,39 +1,28 @@
 /* class KLScorer: kl, evaluate, flip, gate_gradient, alignment on windows of a token stream. */
 #include "python/scorer.h"
 
-#include "python/arrays.h"
 #include "python/model_lock.h"
 #include "python/raise.h"
-#include "python/windows_arg.h"
-
-typedef struct {
-    PyObject_HEAD model_object *model, *teacher;
-    int64_t layer_passes;
-} scorer_object;
+#include "python/scorer_request.h"
 
 static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"model", "teacher", NULL};
-    PyObject *model, *teacher = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:KLScorer", names, &model, &teacher))
+    PyObject *model_given, *teacher_given = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:KLScorer", names, &model_given, &teacher_given))
         return NULL;
     module_state *state = ha_state_of(type);
-    model_object *m = state ? ha_model_arg(state, model, "model") : NULL;
-    model_object *t = !m || teacher == Py_None ? NULL : ha_model_arg(state, teacher, "teacher");
-    if (!m || (teacher != Py_None && !t))
+    model_object *model = state ? ha_model_arg(state, model_given, "model") : NULL, *teacher;
+    if (!model || ha_teacher_arg(state, teacher_given, model, "model", &teacher) < 0)
         return NULL;
-    if (t && ha_comparable(t, m, "model") < 0)
-        return NULL;
-    for (int l = 0; !t && l < m->model->config.num_layers; l++)
-        if (!m->model->layer[l].softmax.kind)
+    for (int l = 0; !teacher && l < model->model->config.num_layers; l++)
+        if (!model->model->layer[l].softmax.kind)
             return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe",
                                 l);
     scorer_object *self = (scorer_object *)type->tp_alloc(type, 0);
     if (self) {
-        Py_INCREF(m);
-        Py_XINCREF(t);
-        self->model = m;
-        self->teacher = t;
+        self->model = (model_object *)Py_NewRef(model);
+        self->teacher = (model_object *)Py_XNewRef(teacher);
     }
     return (PyObject *)self;
 }
@@ -56,82 +45,44 @@ static void dealloc(scorer_object *self)
     Py_DECREF(type);
 }
 
-/* What every method takes, checked. */
-typedef struct {
-    windows_arg w;
-    PyArrayObject *gates, *hidden, *weights;
-    const float *gate; /* the given gates, or the model's own as they were at the call */
-    ha_scorer core;
-} request;
-
-static void clear(request *r)
-{
-    Py_CLEAR(r->gates);
-    Py_CLEAR(r->hidden);
-    Py_CLEAR(r->weights);
-    ha_windows_clear(&r->w);
-}
-
-/* 0, or -1 with an exception and nothing held. */
-static int parse(scorer_object *self, PyObject *tokens, PyObject *windows, PyObject *gates, PyObject *hidden,
-                 PyObject *weights, PyObject *segments, int shortest, request *r)
-{
-    *r = (request){0};
-    if (ha_windows_parse(self->model, tokens, windows, segments, shortest, &r->w) < 0)
-        return -1;
-    const npy_intp shape[2] = {PyArray_DIM(r->w.tokens, 0), self->model->model->config.hidden_size};
-    if (!(r->gates = ha_gates_parse(self->model, gates)) ||
-        (hidden != Py_None && !(r->hidden = ha_array_arg(hidden, "teacher_hidden", NPY_FLOAT32, 2, shape))) ||
-        (weights != Py_None && !(r->weights = ha_weights_parse(self->model, &r->w, weights)))) {
-        clear(r);
-        return -1;
-    }
-    r->gate = PyArray_DATA(r->gates);
-    r->core = (ha_scorer){.model = self->model->model,
-                          .teacher = self->teacher ? self->teacher->model : NULL,
-                          .arena = &self->model->arena,
-                          .check = &ha_signals,
-                          .teacher_hidden = r->hidden ? PyArray_DATA(r->hidden) : NULL,
-                          .weight = r->weights ? PyArray_DATA(r->weights) : NULL,
-                          .layer_passes = &self->layer_passes};
-    return 0;
-}
-
 static double *doubles(PyObject *array)
 {
     return PyArray_DATA((PyArrayObject *)array);
 }
 
-static PyObject *new_doubles(int ndim, npy_intp a, npy_intp b)
+/* A new float64 array [first], or [first,second] with two axes. */
+static PyObject *new_doubles(int ndim, npy_intp first, npy_intp second)
 {
-    npy_intp shape[2] = {a, b};
+    npy_intp shape[2] = {first, second};
     return PyArray_SimpleNew(ndim, shape, NPY_FLOAT64);
 }
 
-/* kl(...) and, with_nll, evaluate(...) */
+/* kl(...) and, with_nll, evaluate(...): float64 [m] each */
 static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
     static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", "segments", NULL};
-    PyObject *tokens, *windows, *gates = Py_None, *hidden = Py_None, *weights = Py_None, *segments = Py_None, *mean,
-                                *nll, *result = NULL;
-    request r;
-    ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &tokens, &windows, &gates, &hidden, &weights,
-                                     &segments) ||
-        parse(self, tokens, windows, gates, hidden, weights, segments, 1 + with_nll, &r) < 0)
+    scorer_arguments given = ha_scorer_defaults();
+    scorer_request request;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &given.tokens, &given.windows, &given.gates,
+                                     &given.teacher_hidden, &given.weights, &given.segments) ||
+        ha_scorer_parse(self, &given, 1 + with_nll, &request) < 0)
         return NULL;
-    mean = new_doubles(1, r.w.view.count, 0);
-    nll = with_nll ? new_doubles(1, r.w.view.count, 0) : NULL;
+    const ha_windows *windows = &request.windows.view;
+    PyObject *mean = new_doubles(1, windows->count, 0), *result = NULL;
+    PyObject *nll = with_nll ? new_doubles(1, windows->count, 0) : NULL;
     if (mean && (nll || !with_nll)) {
         ha_core_call core = ha_core_begin(self->model, self->teacher);
         if (core.status == HA_OK)
-            core.status = ha_score_kl(&r.core, &r.w.view, r.gate, doubles(mean), nll ? doubles(nll) : NULL);
-        status = ha_core_end(&core);
-        result = status != HA_OK ? ha_raise(status) : nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
+            core.status = ha_score_kl(&request.core, windows, ha_scorer_gates(&request), doubles(mean),
+                                      nll ? doubles(nll) : NULL);
+        if (ha_core_end(&core) != HA_OK)
+            ha_raise(core.status);
+        else
+            result = nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
     }
     Py_XDECREF(mean);
     Py_XDECREF(nll);
-    clear(&r);
+    ha_scorer_clear(&request);
     return result;
 }
 
@@ -145,120 +96,93 @@ static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
     return run(self, args, kwargs, "OO|OOOO:evaluate", 1);
 }
 
-/* A list of layer numbers: ascending, each with both mixers. Returns their count or -1; *out is to
- * be freed. */
-static int parse_layers(scorer_object *self, PyObject *object, int **out)
-{
-    const ha_model *m = self->model->model;
-    PyObject *list = ha_tuple_arg(object, "layers", "a sequence of layer numbers");
-    if (!list)
-        return -1;
-    Py_ssize_t n = PyTuple_GET_SIZE(list);
-    *out = PyMem_Calloc((size_t)n + 1, sizeof **out);
-    if (!*out)
-        PyErr_NoMemory();
-    for (Py_ssize_t i = 0; *out && i < n; i++) {
-        long l = PyLong_AsLong(PyTuple_GET_ITEM(list, i));
-        if (!PyErr_Occurred() && (l < 0 || l >= m->config.num_layers || (i > 0 && l <= (*out)[i - 1])))
-            PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are ascending numbers from 0 to %d", i, l,
-                         m->config.num_layers - 1);
-        else if (!PyErr_Occurred() && !(m->layer[l].softmax.kind && m->layer[l].linear.kind))
-            PyErr_Format(PyExc_ValueError, "layer %ld has only one mixer: flip needs a probe", l);
-        if (PyErr_Occurred()) {
-            PyMem_Free(*out);
-            *out = NULL;
-            break;
-        }
-        (*out)[i] = (int)l;
-    }
-    Py_DECREF(list);
-    return *out ? (int)n : -1;
-}
-
+/* (float64 [m] of the hybrid, [layers,m] of those with one gate flipped) */
 static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tokens",  "windows", "gates",    "layers", "teacher_hidden",
                             "weights", "nll",     "segments", NULL};
-    PyObject *tokens, *windows, *gates, *layers_object, *hidden = Py_None, *weights = Py_None, *segments = Py_None,
-                                                        *base, *flipped = NULL, *result = NULL;
+    scorer_arguments given = ha_scorer_defaults();
+    scorer_request request;
+    PyObject *layers_given, *base = NULL, *flipped = NULL, *result = NULL;
     int nll = 0, *layers = NULL;
-    request r;
-    ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OOpO:flip", names, &tokens, &windows, &gates, &layers_object,
-                                     &hidden, &weights, &nll, &segments) ||
-        parse(self, tokens, windows, gates, hidden, weights, segments, 1 + nll, &r) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|OOpO:flip", names, &given.tokens, &given.windows, &given.gates,
+                                     &layers_given, &given.teacher_hidden, &given.weights, &nll, &given.segments) ||
+        ha_scorer_parse(self, &given, 1 + nll, &request) < 0)
         return NULL;
-    int n = parse_layers(self, layers_object, &layers);
-    base = n >= 0 ? new_doubles(1, r.w.view.count, 0) : NULL;
-    if (base && (flipped = new_doubles(2, n, r.w.view.count))) {
+    const ha_windows *windows = &request.windows.view;
+    const int count = ha_flip_layers_parse(self->model->model, layers_given, &layers);
+    if (count >= 0 && (base = new_doubles(1, windows->count, 0)))
+        flipped = new_doubles(2, count, windows->count);
+    if (flipped) {
         ha_core_call core = ha_core_begin(self->model, self->teacher);
         if (core.status == HA_OK)
-            core.status = ha_score_flip(&r.core, &r.w.view, nll ? HA_MEASURE_NLL : HA_MEASURE_KL, r.gate, n, layers,
-                                        doubles(base), doubles(flipped));
-        status = ha_core_end(&core);
-        result = status == HA_OK ? PyTuple_Pack(2, base, flipped) : ha_raise(status);
+            core.status = ha_score_flip(&request.core, windows, nll ? HA_MEASURE_NLL : HA_MEASURE_KL,
+                                        ha_scorer_gates(&request), count, layers, doubles(base), doubles(flipped));
+        result = ha_core_end(&core) == HA_OK ? PyTuple_Pack(2, base, flipped) : ha_raise(core.status);
     }
     Py_XDECREF(base);
     Py_XDECREF(flipped);
     PyMem_Free(layers);
-    clear(&r);
+    ha_scorer_clear(&request);
     return result;
 }
 
+/* (float64 [m], [m,num_layers]); the core writes the second layer by layer */
 static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", "segments", NULL};
-    PyObject *tokens, *windows, *gates, *hidden = Py_None, *weights = Py_None, *segments = Py_None, *mean, *by_layer,
-                                        *gradient, *result = NULL;
-    request r;
-    ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOO:gate_gradient", names, &tokens, &windows, &gates, &hidden,
-                                     &weights, &segments) ||
-        parse(self, tokens, windows, gates, hidden, weights, segments, 1, &r) < 0)
+    scorer_arguments given = ha_scorer_defaults();
+    scorer_request request;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOO:gate_gradient", names, &given.tokens, &given.windows,
+                                     &given.gates, &given.teacher_hidden, &given.weights, &given.segments) ||
+        ha_scorer_parse(self, &given, 1, &request) < 0)
         return NULL;
-    mean = new_doubles(1, r.w.view.count, 0);
-    by_layer = new_doubles(2, self->model->model->config.num_layers, r.w.view.count);
+    const ha_windows *windows = &request.windows.view;
+    PyObject *mean = new_doubles(1, windows->count, 0), *result = NULL;
+    PyObject *by_layer = new_doubles(2, self->model->model->config.num_layers, windows->count);
     if (mean && by_layer) {
         ha_core_call core = ha_core_begin(self->model, self->teacher);
         if (core.status == HA_OK)
-            core.status = ha_score_gates(&r.core, &r.w.view, r.gate, doubles(mean), doubles(by_layer));
-        status = ha_core_end(&core);
-        gradient = status == HA_OK ? PyArray_Transpose((PyArrayObject *)by_layer, NULL) : ha_raise(status);
+            core.status =
+                ha_score_gates(&request.core, windows, ha_scorer_gates(&request), doubles(mean), doubles(by_layer));
+        PyObject *gradient =
+            ha_core_end(&core) == HA_OK ? PyArray_Transpose((PyArrayObject *)by_layer, NULL) : ha_raise(core.status);
         result = gradient ? PyTuple_Pack(2, mean, gradient) : NULL;
         Py_XDECREF(gradient);
     }
     Py_XDECREF(mean);
     Py_XDECREF(by_layer);
-    clear(&r);
+    ha_scorer_clear(&request);
     return result;
 }
 
+/* (float64 [num_layers,m], the same of a mixer that gives zero) */
 static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tokens", "windows", "segments", NULL};
-    const ha_model *m = self->model->model;
-    PyObject *tokens, *windows, *segments = Py_None, *error, *zero, *result = NULL;
-    request r;
-    ha_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:alignment", names, &tokens, &windows, &segments))
+    const ha_model *model = self->model->model;
+    scorer_arguments given = ha_scorer_defaults();
+    scorer_request request;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:alignment", names, &given.tokens, &given.windows,
+                                     &given.segments))
         return NULL;
-    for (int l = 0; l < m->config.num_layers; l++)
-        if (!(m->layer[l].softmax.kind && m->layer[l].linear.kind))
+    for (int l = 0; l < model->config.num_layers; l++)
+        if (!(model->layer[l].softmax.kind && model->layer[l].linear.kind))
             return PyErr_Format(PyExc_ValueError, "layer %d has only one mixer: alignment needs a probe", l);
-    if (parse(self, tokens, windows, Py_None, Py_None, Py_None, segments, 1, &r) < 0)
+    if (ha_scorer_parse(self, &given, 1, &request) < 0)
         return NULL;
-    error = new_doubles(2, m->config.num_layers, r.w.view.count);
-    zero = new_doubles(2, m->config.num_layers, r.w.view.count);
+    const ha_windows *windows = &request.windows.view;
+    PyObject *error = new_doubles(2, model->config.num_layers, windows->count), *result = NULL;
+    PyObject *zero = new_doubles(2, model->config.num_layers, windows->count);
     if (error && zero) {
         ha_core_call core = ha_core_begin(self->model, self->teacher);
         if (core.status == HA_OK)
-            core.status = ha_score_align(&r.core, &r.w.view, doubles(error), doubles(zero));
-        status = ha_core_end(&core);
-        result = status == HA_OK ? PyTuple_Pack(2, error, zero) : ha_raise(status);
+            core.status = ha_score_align(&request.core, windows, doubles(error), doubles(zero));
+        result = ha_core_end(&core) == HA_OK ? PyTuple_Pack(2, error, zero) : ha_raise(core.status);
     }
     Py_XDECREF(error);
     Py_XDECREF(zero);
-    clear(&r);
+    ha_scorer_clear(&request);
     return result;
 }
 
