@@ -17,9 +17,9 @@ int ha_stage_parse(const char *name, ha_stage *stage)
     return -1;
 }
 
-int ha_align_layers_parse(const ha_model *m, PyObject *object, uint8_t **out)
+int ha_align_layers_parse(const ha_model *model, PyObject *object, uint8_t **out)
 {
-    *out = PyMem_Calloc((size_t)m->config.num_layers, 1);
+    *out = PyMem_Calloc((size_t)model->config.num_layers, 1);
     if (!*out) {
         PyErr_NoMemory();
         return -1;
@@ -30,8 +30,9 @@ int ha_align_layers_parse(const ha_model *m, PyObject *object, uint8_t **out)
         return -1;
     for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(list); i++) {
         long l = PyLong_AsLong(PyTuple_GET_ITEM(list, i));
-        if (!PyErr_Occurred() && (l < 0 || l >= m->config.num_layers))
-            PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are 0 to %d", i, l, m->config.num_layers - 1);
+        if (!PyErr_Occurred() && (l < 0 || l >= model->config.num_layers))
+            PyErr_Format(PyExc_ValueError, "layers[%zd] is %ld, allowed are 0 to %d", i, l,
+                         model->config.num_layers - 1);
         if (PyErr_Occurred()) {
             Py_DECREF(list);
             return -1;
@@ -39,8 +40,8 @@ int ha_align_layers_parse(const ha_model *m, PyObject *object, uint8_t **out)
         (*out)[l] = 1;
     }
     Py_XDECREF(list);
-    for (int l = 0; l < m->config.num_layers; l++) {
-        int both = m->layer[l].softmax.kind && m->layer[l].linear.kind;
+    for (int l = 0; l < model->config.num_layers; l++) {
+        int both = model->layer[l].softmax.kind && model->layer[l].linear.kind;
         if ((*out)[l] && !both) {
             PyErr_Format(PyExc_ValueError, "layer %d has only one mixer: align needs a probe", l);
             return -1;
@@ -53,19 +54,20 @@ int ha_align_layers_parse(const ha_model *m, PyObject *object, uint8_t **out)
     return any ? 0 : -1;
 }
 
-int ha_train_options_check(const ha_train_options *o)
+int ha_train_options_check(const ha_train_options *options)
 {
     const struct {
         const char *name;
         double value;
         int ok;
     } rules[] = {
-        {"betas[0]", (double)o->beta1, o->beta1 >= 0.0f && o->beta1 < 1.0f},
-        {"betas[1]", (double)o->beta2, o->beta2 >= 0.0f && o->beta2 < 1.0f},
-        {"eps", (double)o->eps, o->eps > 0.0f && o->eps < INFINITY},
-        {"weight_decay", (double)o->weight_decay, o->weight_decay >= 0.0f && o->weight_decay < INFINITY},
-        {"clip", (double)o->clip, o->clip >= 0.0f && o->clip < INFINITY},
-        {"micro_batch", o->micro_batch, o->micro_batch >= 0},
+        {"betas[0]", (double)options->beta1, options->beta1 >= 0.0f && options->beta1 < 1.0f},
+        {"betas[1]", (double)options->beta2, options->beta2 >= 0.0f && options->beta2 < 1.0f},
+        {"eps", (double)options->eps, options->eps > 0.0f && options->eps < INFINITY},
+        {"weight_decay", (double)options->weight_decay,
+         options->weight_decay >= 0.0f && options->weight_decay < INFINITY},
+        {"clip", (double)options->clip, options->clip >= 0.0f && options->clip < INFINITY},
+        {"micro_batch", options->micro_batch, options->micro_batch >= 0},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (!rules[i].ok) {

@@ -10,8 +10,8 @@
 int ha_stage_parse(const char *name, ha_stage *stage);
 /* The layers that stage align trains. object: None, or their numbers, each of a layer with both
  * mixers. *out: flags [num_layers], freed by the caller with PyMem_Free, after an error too. */
-int ha_align_layers_parse(const ha_model *m, PyObject *object, uint8_t **out);
+int ha_align_layers_parse(const ha_model *model, PyObject *object, uint8_t **out);
 /* The numbers are in their ranges. */
-int ha_train_options_check(const ha_train_options *o);
+int ha_train_options_check(const ha_train_options *options);
 
 #endif

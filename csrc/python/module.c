@@ -135,7 +135,8 @@ static PyMethodDef methods[] = {
     {0},
 };
 
-/* What the environment asks for: an error for our own variables, a warning for one that others read too. */
+/* What the environment asks for: an error for our own variables, a warning for one that others read
+ * too. */
 static int check_environment(void)
 {
     if (ha_threads_check() != HA_OK || ha_kernels_check() != HA_OK) {
