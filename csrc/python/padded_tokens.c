@@ -3,16 +3,17 @@
 
 #include "python/arrays.h"
 
-void ha_pack_clear(packed *p)
+void ha_packed_clear(packed_tokens *packed)
 {
-    PyMem_Free(p->token);
-    PyMem_Free(p->segment);
-    PyMem_Free(p->window);
-    PyMem_Free(p->first);
-    *p = (packed){0};
+    PyMem_Free(packed->token);
+    PyMem_Free(packed->segment);
+    PyMem_Free(packed->window);
+    PyMem_Free(packed->first);
+    *packed = (packed_tokens){0};
 }
 
-/* Real tokens of a mask row are one run [*from, *to). */
+/* Where the real tokens of a mask row [width] are, columns *from .. *to - 1: one run of at least
+ * one. Returns 0, or -1 with a ValueError. */
 static int run_of(const npy_bool *mask, int width, int row, int *from, int *to)
 {
     *from = 0;
@@ -35,66 +36,75 @@ static int run_of(const npy_bool *mask, int width, int row, int *from, int *to)
     return 0;
 }
 
-static int fill(model_object *model, PyArrayObject *tokens, PyArrayObject *mask, PyArrayObject *segments, packed *p)
+/* The arrays of an argument, all [n_seq,width]; mask and segments may be NULL. */
+typedef struct {
+    PyArrayObject *tokens, *mask, *segments;
+} padded_arrays;
+
+/* Copies what is not padded into `packed`, whose memory is there; -1 with a ValueError at a token
+ * that is none. */
+static int fill(const padded_arrays *arrays, int vocabulary, packed_tokens *packed)
 {
-    const int32_t *token = PyArray_DATA(tokens), *segment = segments ? PyArray_DATA(segments) : NULL;
-    const int vocabulary = model->model->config.vocab_size;
-    for (int s = 0; s < p->n_seq; s++) {
-        int from = 0, to = p->width;
-        if (mask &&
-            run_of((const npy_bool *)PyArray_DATA(mask) + (size_t)s * (size_t)p->width, p->width, s, &from, &to) < 0)
+    const int32_t *token = PyArray_DATA(arrays->tokens);
+    const int32_t *segment = arrays->segments ? PyArray_DATA(arrays->segments) : NULL;
+    const npy_bool *mask = arrays->mask ? PyArray_DATA(arrays->mask) : NULL;
+    for (int s = 0; s < packed->n_seq; s++) {
+        const size_t row = (size_t)s * (size_t)packed->width;
+        int from = 0, to = packed->width;
+        if (mask && run_of(mask + row, packed->width, s, &from, &to) < 0)
             return -1;
-        p->first[s] = from;
-        p->window[2 * s] = p->rows;
+        packed->first[s] = from;
+        packed->window[2 * s] = packed->rows;
         for (int t = from; t < to; t++) {
-            int32_t id = token[(size_t)s * (size_t)p->width + (size_t)t];
+            const int32_t id = token[row + (size_t)t];
             if (id < 0 || id >= vocabulary) {
                 PyErr_Format(PyExc_ValueError, "tokens[%d, %d] is %d, allowed are 0 to %d", s, t, id, vocabulary - 1);
                 return -1;
             }
             if (segment)
-                p->segment[p->rows] = segment[(size_t)s * (size_t)p->width + (size_t)t];
-            p->token[p->rows++] = id;
+                packed->segment[packed->rows] = segment[row + (size_t)t];
+            packed->token[packed->rows++] = id;
         }
-        p->window[2 * s + 1] = p->rows;
+        packed->window[2 * s + 1] = packed->rows;
     }
     return 0;
 }
 
-int ha_pack(model_object *model, PyObject *tokens, PyObject *mask, PyObject *segments, packed *p)
+/* Takes the memory and fills it; -1 with an exception. */
+static int pack(const padded_arrays *arrays, int vocabulary, packed_tokens *packed)
 {
-    *p = (packed){0};
-    PyArrayObject *mask_array = NULL, *segment_array = NULL,
-                  *array = ha_array_arg(tokens, "tokens", NPY_INT32, 2, NULL);
-    int ok = -1;
-    if (!array)
+    const npy_intp *shape = PyArray_DIMS(arrays->tokens);
+    const size_t count = (size_t)(shape[0] * shape[1]);
+    packed->n_seq = (int)shape[0];
+    packed->width = (int)shape[1];
+    packed->token = PyMem_Calloc(count, sizeof *packed->token);
+    packed->segment = arrays->segments ? PyMem_Calloc(count, sizeof *packed->segment) : NULL;
+    packed->window = PyMem_Calloc((size_t)shape[0] * 2, sizeof *packed->window);
+    packed->first = PyMem_Calloc((size_t)shape[0], sizeof *packed->first);
+    if (packed->token && (packed->segment || !arrays->segments) && packed->window && packed->first)
+        return fill(arrays, vocabulary, packed);
+    PyErr_NoMemory();
+    return -1;
+}
+
+int ha_packed_parse(model_object *model, PyObject *tokens, PyObject *mask, PyObject *segments, packed_tokens *out)
+{
+    padded_arrays arrays = {.tokens = ha_array_arg(tokens, "tokens", NPY_INT32, 2, NULL)};
+    int status = -1;
+    *out = (packed_tokens){0};
+    if (!arrays.tokens)
         return -1;
-    npy_intp *shape = PyArray_DIMS(array);
-    if (shape[0] < 1 || shape[1] < 1 || shape[0] * shape[1] > INT32_MAX / 2) {
+    const npy_intp *shape = PyArray_DIMS(arrays.tokens);
+    if (shape[0] < 1 || shape[1] < 1 || shape[0] * shape[1] > INT32_MAX / 2)
         PyErr_Format(PyExc_ValueError, "tokens has shape (%zd, %zd), allowed is at least one sequence of one token",
                      (Py_ssize_t)shape[0], (Py_ssize_t)shape[1]);
-        goto done;
-    }
-    if (mask && mask != Py_None && !(mask_array = ha_array_arg(mask, "mask", NPY_BOOL, 2, shape)))
-        goto done;
-    if (segments != Py_None && !(segment_array = ha_array_arg(segments, "segments", NPY_INT32, 2, shape)))
-        goto done;
-    p->n_seq = (int)shape[0];
-    p->width = (int)shape[1];
-    p->token = PyMem_Calloc((size_t)(shape[0] * shape[1]), sizeof *p->token);
-    if (segment_array)
-        p->segment = PyMem_Calloc((size_t)(shape[0] * shape[1]), sizeof *p->segment);
-    p->window = PyMem_Calloc((size_t)shape[0] * 2, sizeof *p->window);
-    p->first = PyMem_Calloc((size_t)shape[0], sizeof *p->first);
-    if (!p->token || (segment_array && !p->segment) || !p->window || !p->first)
-        PyErr_NoMemory();
-    else
-        ok = fill(model, array, mask_array, segment_array, p);
-done:
-    Py_DECREF(array);
-    Py_XDECREF(mask_array);
-    Py_XDECREF(segment_array);
-    if (ok < 0)
-        ha_pack_clear(p);
-    return ok;
+    else if ((mask == Py_None || (arrays.mask = ha_array_arg(mask, "mask", NPY_BOOL, 2, shape))) &&
+             (segments == Py_None || (arrays.segments = ha_array_arg(segments, "segments", NPY_INT32, 2, shape))))
+        status = pack(&arrays, model->model->config.vocab_size, out);
+    Py_DECREF(arrays.tokens);
+    Py_XDECREF(arrays.mask);
+    Py_XDECREF(arrays.segments);
+    if (status < 0)
+        ha_packed_clear(out);
+    return status;
 }
