@@ -107,6 +107,22 @@ static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *
     }
 }
 
+/* What the sums are taken over: features of queries and keys, and values where the projection left them. */
+static ha_status operands_of(const layout *l, const ha_batch *batch, const saved_parts *p,
+                             ha_linear_attention_in *operands, ha_arena *arena)
+{
+    const int query_width = l->sums.heads * l->sums.features, key_width = l->sums.kv_heads * l->sums.features;
+    ha_rows *keys, *values;
+    HA_PUSH(keys, arena, (size_t)batch->n_seq);
+    HA_PUSH(values, arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
+        keys[s] = ha_rows_of(p->fk + (ptrdiff_t)batch->offset[s] * key_width, key_width);
+        values[s] = ha_rows_of(p->qkv + (ptrdiff_t)batch->offset[s] * l->width + l->q + l->kv, l->width);
+    }
+    *operands = (ha_linear_attention_in){ha_rows_of(p->fq, query_width), keys, values};
+    return HA_OK;
+}
+
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -118,23 +134,19 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     if (!keep)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
     saved_parts p = parts(mixer, &l, batch, saved);
-    const float **e, **v;
     float **states, *y;
     ha_project_in(mixer, pass, x, p.qkv, p.raw);
     if (mixer->option[OPTION_ROPE])
         ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, l.width);
     HA_TRY(ha_features_forward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk));
-    HA_PUSH(e, pass->arena, (size_t)batch->n_seq);
-    HA_PUSH(v, pass->arena, (size_t)batch->n_seq);
     HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
-    const int F = l.sums.features;
-    for (int s = 0; s < batch->n_seq; s++) {
-        e[s] = p.fk + (ptrdiff_t)batch->offset[s] * c->num_kv_heads * F;
-        v[s] = p.qkv + (ptrdiff_t)batch->offset[s] * l.width + l.q + l.kv;
+    for (int s = 0; s < batch->n_seq; s++)
         states[s] = state ? state[s].data : NULL;
-    }
-    HA_TRY(ha_linear_attention_forward(&l.sums, batch, p.fq, c->num_heads * F, e, c->num_kv_heads * F, v, l.width,
-                                       state ? states : NULL, p.num, l.q, p.den, keep ? p.states : NULL, pass->arena));
+    ha_linear_attention_in operands;
+    const ha_linear_attention_out sums = {ha_rows_to(p.num, l.q), p.den};
+    HA_TRY(operands_of(&l, batch, &p, &operands, pass->arena));
+    HA_TRY(ha_linear_attention_forward(&l.sums, batch, &operands, state ? states : NULL, &sums, keep ? p.states : NULL,
+                                       pass->arena));
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.q);
     normalise(mixer, pass, &l, &p, y);
     ha_project_out(mixer, pass, y, scale, out);
@@ -187,9 +199,12 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_PUSH(dfk, pass->arena, n * (size_t)fk);
         HA_TRY(normalise_backward(mixer, pass, &l, &p, y, dy, dnum, dden));
         memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
-        HA_TRY(ha_linear_attention_backward(&l.sums, batch, p.fq, fq, p.fk, fk, p.qkv + l.q + l.kv, l.width, p.states,
-                                            dnum, l.q, dden, dfq, fq, dfk, fk, dqkv + l.q + l.kv, l.width,
-                                            pass->arena));
+        ha_linear_attention_in operands;
+        const ha_linear_attention_upstream upstream = {ha_rows_of(dnum, l.q), dden};
+        const ha_linear_attention_gradient gradient = {ha_rows_to(dfq, fq), ha_rows_to(dfk, fk),
+                                                       ha_rows_to(dqkv + l.q + l.kv, l.width)};
+        HA_TRY(operands_of(&l, batch, &p, &operands, pass->arena));
+        HA_TRY(ha_linear_attention_backward(&l.sums, batch, &operands, p.states, &upstream, &gradient, pass->arena));
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
         if (mixer->option[OPTION_ROPE])
             ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, l.width);

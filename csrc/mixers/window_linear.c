@@ -108,6 +108,22 @@ static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_w
     return HA_OK;
 }
 
+/* What the far sums are taken over: features of queries and keys, and values where the projection left them. */
+static ha_status far_operands(const ha_window_layout *l, const ha_batch *batch, const saved_parts *p,
+                              ha_linear_attention_in *operands, ha_arena *arena)
+{
+    const int key_width = l->kv_heads * l->feature;
+    ha_rows *keys, *values;
+    HA_PUSH(keys, arena, (size_t)batch->n_seq);
+    HA_PUSH(values, arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
+        keys[s] = ha_rows_of(p->fk + (ptrdiff_t)batch->offset[s] * key_width, key_width);
+        values[s] = ha_rows_of(p->qkv + (ptrdiff_t)batch->offset[s] * l->width + l->q + l->kv, l->width);
+    }
+    *operands = (ha_linear_attention_in){ha_rows_of(p->fq, l->heads * l->feature), keys, values};
+    return HA_OK;
+}
+
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -131,21 +147,18 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
         const ha_attention near = ha_window_attention(&l);
         const ha_linear_attention rest = ha_window_rest(&l, l.window);
         ha_keys *keys;
-        const float **e, **v;
+        ha_linear_attention_in operands;
+        const ha_linear_attention_out far = {ha_rows_to(p.far, l.q), p.den};
         HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
-        HA_PUSH(e, pass->arena, (size_t)batch->n_seq);
-        HA_PUSH(v, pass->arena, (size_t)batch->n_seq);
         for (int s = 0; s < batch->n_seq; s++) {
             ptrdiff_t row = batch->offset[s];
             const float *k = p.qkv + row * l.width + l.q;
             keys[s] = (ha_keys){
                 .k = k, .v = k + l.kv, .row = l.width, .head_stride = l.dim, .length = batch->offset[s + 1] - (int)row};
-            e[s] = p.fk + row * l.kv_heads * l.feature;
-            v[s] = k + l.kv;
         }
+        HA_TRY(far_operands(&l, batch, &p, &operands, pass->arena));
         HA_TRY(ha_attention_forward(&near, batch, p.qkv, l.width, keys, p.near, l.q, p.lse, p.max, pass->arena));
-        HA_TRY(ha_linear_attention_forward(&rest, batch, p.fq, l.heads * l.feature, e, l.kv_heads * l.feature, v,
-                                           l.width, NULL, p.far, l.q, p.den, p.states, pass->arena));
+        HA_TRY(ha_linear_attention_forward(&rest, batch, &operands, NULL, &far, p.states, pass->arena));
     }
     float *y;
     HA_PUSH(y, pass->arena, (size_t)rows * (size_t)l.q);
@@ -225,8 +238,11 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                          pass->arena));
         else
             memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
-        HA_TRY(ha_linear_attention_backward(&rest, batch, p.fq, fq, p.fk, fk, v, l.width, p.states, dfar, l.q, dden,
-                                            dfq, fq, dfk, fk, dv, l.kv, pass->arena));
+        ha_linear_attention_in operands;
+        const ha_linear_attention_upstream upstream = {ha_rows_of(dfar, l.q), dden};
+        const ha_linear_attention_gradient gradient = {ha_rows_to(dfq, fq), ha_rows_to(dfk, fk), ha_rows_to(dv, l.kv)};
+        HA_TRY(far_operands(&l, batch, &p, &operands, pass->arena));
+        HA_TRY(ha_linear_attention_backward(&rest, batch, &operands, p.states, &upstream, &gradient, pass->arena));
         for (int r = 0; r < rows; r++) {
             if (is_sink(&l, batch, r))
                 memset(dfk + (ptrdiff_t)r * fk, 0, (size_t)fk * sizeof *dfk);

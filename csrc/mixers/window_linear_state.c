@@ -106,10 +106,12 @@ static ha_status far_of_many(const ha_window_layout *l, const ha_pass *pass, con
     const ha_batch one = {.rows = n, .n_seq = 1, .offset = offset};
     const ha_linear_attention rest = ha_window_rest(l, 0);
     const size_t at = (size_t)row * (size_t)l->heads;
-    HA_TRY(ha_linear_attention_forward(&rest, &one, p->fq + at * (size_t)l->feature, l->heads * l->feature,
-                                       (const float *const[]){far_keys}, (ptrdiff_t)fk_row,
-                                       (const float *const[]){far_values}, l->kv, (float *const[]){sums_of(l, state)},
-                                       p->far + (size_t)row * (size_t)l->q, l->q, p->den + at, NULL, pass->arena));
+    const ha_rows keys = ha_rows_of(far_keys, (ptrdiff_t)fk_row), values = ha_rows_of(far_values, l->kv);
+    const ha_rows queries = ha_rows_of(p->fq + at * (size_t)l->feature, l->heads * l->feature);
+    const ha_linear_attention_in operands = {queries, &keys, &values};
+    const ha_linear_attention_out out = {ha_rows_to(p->far + (size_t)row * (size_t)l->q, l->q), p->den + at};
+    HA_TRY(ha_linear_attention_forward(&rest, &one, &operands, (float *const[]){sums_of(l, state)}, &out, NULL,
+                                       pass->arena));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

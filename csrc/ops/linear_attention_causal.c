@@ -45,14 +45,13 @@ static void list_chunks(const ha_linear_attention *a, const ha_batch *batch, chu
             list[n] = (chunk){s, from, rows - from < C ? rows - from : C};
 }
 
-/* state [features, dim] then z [features]: += e^T v and the sum of e over n rows */
-static void add_outer(const ha_linear_attention *a, int n, const float *e, ptrdiff_t lde, const float *v, ptrdiff_t ldv,
-                      float *state)
+/* state [features, dim], then z [features]: += keys^T values and the sum of keys over n rows of one head */
+static void add_keys(const ha_linear_attention *a, int n, ha_rows keys, ha_rows values, float *state)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    ha_add_outer(a, n, e, lde, v, ldv, state);
+    ha_add_outer(a, n, keys, values, state);
     for (int r = 0; r < n; r++)
-        kernel->axpy((size_t)a->features, 1.0f, e + r * lde, state + (ptrdiff_t)a->features * a->dim);
+        kernel->axpy((size_t)a->features, 1.0f, keys.at + r * keys.stride, state + (ptrdiff_t)a->features * a->dim);
 }
 
 /* Turns each sequence's chunk sums into sums of all chunks before (or after) it, starting from `start`. */
@@ -85,162 +84,221 @@ static void accumulate(const ha_linear_attention *a, const ha_batch *batch, floa
     }
 }
 
-/* p[n,n] = lower triangle (with diagonal) of f e^T; et [features, n] */
-static void causal_scores(const ha_linear_attention *a, int n, const float *f, ptrdiff_t ldf, const float *et, float *p)
+/* scores [n, HA_CHUNK] = lower triangle (with diagonal) of phi(q) phi(k)^T of one head; queries [n, features],
+ * keys_turned [features, HA_CHUNK] */
+static void causal_scores(const ha_linear_attention *a, int n, ha_rows queries, const float *keys_turned, float *scores)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    kernel->gemm(n, n, a->features, 1.0f, f, ldf, 1, et, C, 0, p, C);
+    kernel->gemm(n, n, a->features, 1.0f, queries.at, queries.stride, 1, keys_turned, C, 0, scores, C);
     for (int i = 0; i < n; i++)
         for (int j = i + 1; j < n; j++)
-            p[i * C + j] = 0.0f;
+            scores[i * C + j] = 0.0f;
 }
 
-ha_status ha_linear_causal_forward(const ha_linear_attention *a, const ha_batch *batch, const float *f, ptrdiff_t ldf,
-                                   const float *const *e, ptrdiff_t lde, const float *const *v, ptrdiff_t ldv,
-                                   float *const *state, float *num, ptrdiff_t ldn, float *den, float *states,
-                                   ha_arena *work)
+/* Queries before the lag see nothing. */
+static void clear_before_lag(const ha_linear_attention *a, const ha_batch *batch, const ha_linear_attention_out *out)
+{
+    const ha_rows_out numerator = out->numerator;
+    for (int s = 0; s < batch->n_seq; s++)
+        for (int r = batch->offset[s], end = batch->offset[s + 1] - shared_rows(a, batch, s); r < end; r++) {
+            memset(numerator.at + r * numerator.stride, 0, (size_t)(a->heads * a->dim) * sizeof *numerator.at);
+            memset(out->denominator + (ptrdiff_t)r * a->heads, 0, (size_t)a->heads * sizeof *out->denominator);
+        }
+}
+
+/* One chunk and key head. `before` [features, dim + 1] is the sum over the chunks before it; scratch [features + HA_CHUNK,
+ * HA_CHUNK]. */
+static void chunk_forward(const ha_linear_attention *a, const ha_batch *batch, const ha_linear_attention_in *in,
+                          const ha_linear_attention_out *out, const chunk *chunk, int kv_head, const float *before,
+                          float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int F = a->features, D = a->dim, n = chunk->n, group = a->heads / a->kv_heads;
+    const ha_rows keys = ha_rows_from(in->keys[chunk->seq], chunk->from, (ptrdiff_t)kv_head * F);
+    const ha_rows values = ha_rows_from(in->values[chunk->seq], chunk->from, (ptrdiff_t)kv_head * D);
+    const ptrdiff_t row = batch->offset[chunk->seq + 1] - shared_rows(a, batch, chunk->seq) + chunk->from;
+    float *keys_turned = scratch, *scores = keys_turned + (ptrdiff_t)F * C;
+    const float *key_sum = before + (ptrdiff_t)F * D;
+    kernel->transpose(n, F, keys.at, keys.stride, keys_turned, C);
+    for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        const ha_rows queries = ha_rows_from(in->queries, row, (ptrdiff_t)head * F);
+        const ha_rows_out to = ha_rows_out_from(out->numerator, row, (ptrdiff_t)head * D);
+        causal_scores(a, n, queries, keys_turned, scores);
+        kernel->gemm(n, D, F, 1.0f, queries.at, queries.stride, 1, before, D, 0, to.at, to.stride);
+        kernel->gemm(n, D, n, 1.0f, scores, C, 1, values.at, values.stride, 1, to.at, to.stride);
+        for (int i = 0; i < n; i++) {
+            float sum = kernel->dot((size_t)F, queries.at + i * queries.stride, key_sum);
+            for (int j = 0; j <= i; j++)
+                sum += scores[i * C + j];
+            out->denominator[(row + i) * a->heads + head] = sum;
+        }
+    }
+}
+
+ha_status ha_linear_causal_forward(const ha_linear_attention *a, const ha_batch *batch,
+                                   const ha_linear_attention_in *in, float *const *state,
+                                   const ha_linear_attention_out *out, float *saved, ha_arena *work)
+{
     const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), size = ha_sum_size(a);
-    const int chunks = count_chunks(a, batch), kv = a->kv_heads, group = a->heads / kv, F = a->features, D = a->dim;
+    const size_t mark = ha_arena_mark(work), size = ha_sum_size(a);
+    const int chunks = count_chunks(a, batch), kv_heads = a->kv_heads, F = a->features, D = a->dim;
     chunk *list;
     float *scratch;
-    size_t per_thread = (size_t)F * C + C * C;
+    const size_t per_thread = (size_t)F * C + C * C;
     HA_PUSH(list, work, (size_t)chunks);
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
-    if (!states)
-        HA_PUSH(states, work, (size_t)chunks * (size_t)kv * size);
+    if (!saved)
+        HA_PUSH(saved, work, (size_t)chunks * (size_t)kv_heads * size);
     list_chunks(a, batch, list);
 #pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
-        for (int h = 0; h < kv; h++) {
-            float *own = states + ((size_t)c * (size_t)kv + (size_t)h) * size;
+        for (int h = 0; h < kv_heads; h++) {
+            float *own = saved + ((size_t)c * (size_t)kv_heads + (size_t)h) * size;
             memset(own, 0, size * sizeof *own);
-            add_outer(a, list[c].n, e[list[c].seq] + list[c].from * lde + (ptrdiff_t)h * F, lde,
-                      v[list[c].seq] + list[c].from * ldv + (ptrdiff_t)h * D, ldv, own);
+            add_keys(a, list[c].n, ha_rows_from(in->keys[list[c].seq], list[c].from, (ptrdiff_t)h * F),
+                     ha_rows_from(in->values[list[c].seq], list[c].from, (ptrdiff_t)h * D), own);
         }
-    accumulate(a, batch, states, state, 0);
-    /* Queries before the lag see nothing. */
-    for (int s = 0; s < batch->n_seq; s++)
-        for (int r = batch->offset[s], end = batch->offset[s + 1] - shared_rows(a, batch, s); r < end; r++) {
-            memset(num + r * ldn, 0, (size_t)(a->heads * D) * sizeof *num);
-            memset(den + (ptrdiff_t)r * a->heads, 0, (size_t)a->heads * sizeof *den);
-        }
+    accumulate(a, batch, saved, state, 0);
+    clear_before_lag(a, batch, out);
 #pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
-        for (int h = 0; h < kv; h++) {
-            const chunk *k = &list[c];
-            float *et = scratch + per_thread * (size_t)ha_thread_index(), *p = et + (ptrdiff_t)F * C;
-            const float *before = states + ((size_t)c * (size_t)kv + (size_t)h) * size, *z = before + (ptrdiff_t)F * D;
-            const float *values = v[k->seq] + k->from * ldv + (ptrdiff_t)h * D;
-            ptrdiff_t row = batch->offset[k->seq + 1] - shared_rows(a, batch, k->seq) + k->from;
-            kernel->transpose(k->n, F, e[k->seq] + k->from * lde + (ptrdiff_t)h * F, lde, et, C);
-            for (int q = h * group; q < (h + 1) * group; q++) {
-                const float *query = f + row * ldf + (ptrdiff_t)q * F;
-                float *to = num + row * ldn + (ptrdiff_t)q * D;
-                causal_scores(a, k->n, query, ldf, et, p);
-                kernel->gemm(k->n, D, F, 1.0f, query, ldf, 1, before, D, 0, to, ldn);
-                kernel->gemm(k->n, D, k->n, 1.0f, p, C, 1, values, ldv, 1, to, ldn);
-                for (int i = 0; i < k->n; i++) {
-                    float sum = kernel->dot((size_t)F, query + i * ldf, z);
-                    for (int j = 0; j <= i; j++)
-                        sum += p[i * C + j];
-                    den[(row + i) * a->heads + q] = sum;
-                }
-            }
-        }
+        for (int h = 0; h < kv_heads; h++)
+            chunk_forward(a, batch, in, out, &list[c], h, saved + ((size_t)c * (size_t)kv_heads + (size_t)h) * size,
+                          scratch + per_thread * (size_t)ha_thread_index());
     ha_arena_release(work, mark);
     return HA_OK;
 }
 
-/* One chunk and key head. With w_ij = dnum_i . v_j + dden_i (j <= i) and p_ij = f_i . e_j:
- *   df_i = sum_j w_ij e_j + S dnum_i + z dden_i,  de_j = sum_i w_ij f_i + dS v_j + dz,  dv_j = sum_i p_ij dnum_i + dS^T e_j,
- * where S, z are sums over the chunks before and dS, dz sums of f^T dnum and f dden over the chunks after. */
-static void chunk_backward(const ha_linear_attention *a, int n, const float *f, ptrdiff_t ldf, const float *e,
-                           ptrdiff_t lde, const float *v, ptrdiff_t ldv, const float *before, const float *after,
-                           const float *dnum, ptrdiff_t lddn, const float *dden, float *df, ptrdiff_t lddf, float *de,
-                           ptrdiff_t ldde, float *dv, ptrdiff_t lddv, float *scratch)
+/* The operands and gradients of one chunk and key head, from the first of its query heads on. */
+typedef struct {
+    ha_rows queries, keys, values, dnumerator; /* [n, features], [n, features], [n, dim], [n, dim] */
+    const float *ddenominator;                 /* [n, heads] */
+    ha_rows_out dqueries, dkeys, dvalues;
+    const float *before,
+        *after; /* [features, dim + 1]: sums over the chunks before it, their gradient from those after */
+} chunk_problem;
+
+/* With w_ij = dnum_i . v_j + dden_i (j <= i) and p_ij = phi(q_i) . phi(k_j):
+ *     dphi(q_i) = sum_j w_ij phi(k_j) + S dnum_i + z dden_i
+ *     dphi(k_j) = sum_i w_ij phi(q_i) + dS v_j + dz
+ *     dv_j = sum_i p_ij dnum_i + dS^T phi(k_j)
+ * where S, z are `before`, sums over the chunks before, and dS, dz `after`, sums of phi(q)^T dnum and phi(q) dden over the
+ * chunks after. scratch [features + dim, HA_CHUNK], [features, dim], 2 [HA_CHUNK, HA_CHUNK] */
+static void chunk_backward(const ha_linear_attention *a, int n, const chunk_problem *p, float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int F = a->features, D = a->dim, group = a->heads / a->kv_heads;
-    float *et = scratch, *vt = et + (ptrdiff_t)F * C, *turned = vt + (ptrdiff_t)D * C, *p = turned + (ptrdiff_t)F * D,
-          *w = p + C * C;
-    const float *z = before + (ptrdiff_t)F * D, *dz = after + (ptrdiff_t)F * D;
-    kernel->transpose(n, F, e, lde, et, C);
-    kernel->transpose(n, D, v, ldv, vt, C);
-    kernel->transpose(F, D, after, D, turned, F);
-    kernel->gemm(n, F, D, 1.0f, v, ldv, 1, turned, F, 0, de, ldde);
-    kernel->gemm(n, D, F, 1.0f, e, lde, 1, after, D, 0, dv, lddv);
+    const ha_rows keys = p->keys, values = p->values;
+    const ha_rows_out dkeys = p->dkeys, dvalues = p->dvalues;
+    float *keys_turned = scratch, *values_turned = keys_turned + (ptrdiff_t)F * C,
+          *sums_turned = values_turned + (ptrdiff_t)D * C, *scores = sums_turned + (ptrdiff_t)F * D,
+          *slopes = scores + C * C;
+    const float *key_sum = p->before + (ptrdiff_t)F * D, *key_sum_after = p->after + (ptrdiff_t)F * D;
+    kernel->transpose(n, F, keys.at, keys.stride, keys_turned, C);
+    kernel->transpose(n, D, values.at, values.stride, values_turned, C);
+    kernel->transpose(F, D, p->after, D, sums_turned, F);
+    kernel->gemm(n, F, D, 1.0f, values.at, values.stride, 1, sums_turned, F, 0, dkeys.at, dkeys.stride);
+    kernel->gemm(n, D, F, 1.0f, keys.at, keys.stride, 1, p->after, D, 0, dvalues.at, dvalues.stride);
     for (int j = 0; j < n; j++)
-        kernel->axpy((size_t)F, 1.0f, dz, de + j * ldde);
-    kernel->transpose(F, D, before, D, turned, F);
-    for (int g = 0; g < group; g++, f += F, dnum += D, dden++, df += F) {
-        causal_scores(a, n, f, ldf, et, p);
-        kernel->gemm(n, n, D, 1.0f, dnum, lddn, 1, vt, C, 0, w, C);
+        kernel->axpy((size_t)F, 1.0f, key_sum_after, dkeys.at + j * dkeys.stride);
+    kernel->transpose(F, D, p->before, D, sums_turned, F);
+    for (int g = 0; g < group; g++) {
+        const ha_rows queries = ha_rows_from(p->queries, 0, (ptrdiff_t)g * F);
+        const ha_rows dnumerator = ha_rows_from(p->dnumerator, 0, (ptrdiff_t)g * D);
+        const ha_rows_out dqueries = ha_rows_out_from(p->dqueries, 0, (ptrdiff_t)g * F);
+        const float *ddenominator = p->ddenominator + g;
+        causal_scores(a, n, queries, keys_turned, scores);
+        kernel->gemm(n, n, D, 1.0f, dnumerator.at, dnumerator.stride, 1, values_turned, C, 0, slopes, C);
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++)
-                w[i * C + j] = j <= i ? w[i * C + j] + dden[(ptrdiff_t)i * a->heads] : 0.0f;
-        kernel->gemm(n, F, D, 1.0f, dnum, lddn, 1, turned, F, 0, df, lddf);
-        kernel->gemm(n, F, n, 1.0f, w, C, 1, e, lde, 1, df, lddf);
+                slopes[i * C + j] = j <= i ? slopes[i * C + j] + ddenominator[(ptrdiff_t)i * a->heads] : 0.0f;
+        kernel->gemm(n, F, D, 1.0f, dnumerator.at, dnumerator.stride, 1, sums_turned, F, 0, dqueries.at,
+                     dqueries.stride);
+        kernel->gemm(n, F, n, 1.0f, slopes, C, 1, keys.at, keys.stride, 1, dqueries.at, dqueries.stride);
         for (int i = 0; i < n; i++)
-            kernel->axpy((size_t)F, dden[(ptrdiff_t)i * a->heads], z, df + i * lddf);
-        kernel->gemm(n, F, n, 1.0f, w, 1, C, f, ldf, 1, de, ldde);
-        kernel->gemm(n, D, n, 1.0f, p, 1, C, dnum, lddn, 1, dv, lddv);
+            kernel->axpy((size_t)F, ddenominator[(ptrdiff_t)i * a->heads], key_sum, dqueries.at + i * dqueries.stride);
+        kernel->gemm(n, F, n, 1.0f, slopes, 1, C, queries.at, queries.stride, 1, dkeys.at, dkeys.stride);
+        kernel->gemm(n, D, n, 1.0f, scores, 1, C, dnumerator.at, dnumerator.stride, 1, dvalues.at, dvalues.stride);
     }
 }
 
-ha_status ha_linear_causal_backward(const ha_linear_attention *a, const ha_batch *batch, const float *f, ptrdiff_t ldf,
-                                    const float *e, ptrdiff_t lde, const float *v, ptrdiff_t ldv, const float *states,
-                                    const float *dnum, ptrdiff_t lddn, const float *dden, float *df, ptrdiff_t lddf,
-                                    float *de, ptrdiff_t ldde, float *dv, ptrdiff_t lddv, ha_arena *work)
+/* own [features, dim + 1] = sums of phi(q)^T dnum and phi(q) dden over the rows of a chunk and the heads of a key head */
+static void sum_queries(const ha_linear_attention *a, const ha_batch *batch, ha_rows all_queries,
+                        const ha_linear_attention_upstream *upstream, const chunk *chunk, int kv_head, float *own)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int F = a->features, D = a->dim, group = a->heads / a->kv_heads;
+    const ptrdiff_t row = batch->offset[chunk->seq] + a->lag + chunk->from;
+    memset(own, 0, ha_sum_size(a) * sizeof *own);
+    for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        const ha_rows queries = ha_rows_from(all_queries, row, (ptrdiff_t)head * F);
+        ha_add_outer(a, chunk->n, queries, ha_rows_from(upstream->numerator, row, (ptrdiff_t)head * D), own);
+        for (int i = 0; i < chunk->n; i++)
+            kernel->axpy((size_t)F, upstream->denominator[(row + i) * a->heads + head], queries.at + i * queries.stride,
+                         own + (ptrdiff_t)F * D);
+    }
+}
+
+static void clear_row(ha_rows_out x, int row, int width)
+{
+    memset(x.at + row * x.stride, 0, (size_t)width * sizeof *x.at);
+}
+
+/* Queries before the lag and keys that no query comes late enough for have gradients of 0. */
+static void clear_unseen(const ha_linear_attention *a, const ha_batch *batch,
+                         const ha_linear_attention_gradient *gradient)
+{
+    for (int s = 0; s < batch->n_seq; s++) {
+        const int start = batch->offset[s], end = batch->offset[s + 1], n = shared_rows(a, batch, s);
+        for (int r = start; r < end - n; r++)
+            clear_row(gradient->queries, r, a->heads * a->features);
+        for (int r = start + n; r < end; r++) {
+            clear_row(gradient->keys, r, a->kv_heads * a->features);
+            clear_row(gradient->values, r, a->kv_heads * a->dim);
+        }
+    }
+}
+
+ha_status ha_linear_causal_backward(const ha_linear_attention *a, const ha_batch *batch,
+                                    const ha_linear_attention_in *in, const float *saved,
+                                    const ha_linear_attention_upstream *upstream,
+                                    const ha_linear_attention_gradient *gradient, ha_arena *work)
+{
     const int threads = ha_threads();
-    size_t mark = ha_arena_mark(work), size = ha_sum_size(a);
-    const int chunks = count_chunks(a, batch), kv = a->kv_heads, group = a->heads / kv, F = a->features, D = a->dim;
+    const size_t mark = ha_arena_mark(work), size = ha_sum_size(a);
+    const int chunks = count_chunks(a, batch), kv_heads = a->kv_heads, group = a->heads / kv_heads;
+    const ptrdiff_t F = a->features, D = a->dim;
     chunk *list;
     float *after, *scratch;
-    size_t per_thread = (size_t)(F + D) * C + (size_t)F * (size_t)D + 2 * C * C;
+    const size_t per_thread = (size_t)((F + D) * C + F * D + 2 * C * C);
     HA_PUSH(list, work, (size_t)chunks);
-    HA_PUSH(after, work, (size_t)chunks * (size_t)kv * size);
+    HA_PUSH(after, work, (size_t)chunks * (size_t)kv_heads * size);
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
     list_chunks(a, batch, list);
 #pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
-        for (int h = 0; h < kv; h++) {
-            const chunk *k = &list[c];
-            float *own = after + ((size_t)c * (size_t)kv + (size_t)h) * size;
-            ptrdiff_t row = batch->offset[k->seq] + a->lag + k->from;
-            memset(own, 0, size * sizeof *own);
-            for (int q = h * group; q < (h + 1) * group; q++) {
-                const float *query = f + row * ldf + (ptrdiff_t)q * F;
-                ha_add_outer(a, k->n, query, ldf, dnum + row * lddn + (ptrdiff_t)q * D, lddn, own);
-                for (int i = 0; i < k->n; i++)
-                    kernel->axpy((size_t)F, dden[(row + i) * a->heads + q], query + i * ldf, own + (ptrdiff_t)F * D);
-            }
-        }
+        for (int h = 0; h < kv_heads; h++)
+            sum_queries(a, batch, in->queries, upstream, &list[c], h,
+                        after + ((size_t)c * (size_t)kv_heads + (size_t)h) * size);
     accumulate(a, batch, after, NULL, 1);
-    for (int s = 0; s < batch->n_seq; s++) {
-        int start = batch->offset[s], end = batch->offset[s + 1], n = shared_rows(a, batch, s);
-        for (int r = start; r < end - n; r++)
-            memset(df + r * lddf, 0, (size_t)(a->heads * F) * sizeof *df);
-        for (int r = start + n; r < end; r++) {
-            memset(de + r * ldde, 0, (size_t)(kv * F) * sizeof *de);
-            memset(dv + r * lddv, 0, (size_t)(kv * D) * sizeof *dv);
-        }
-    }
+    clear_unseen(a, batch, gradient);
 #pragma omp parallel for schedule(static) collapse(2) num_threads(threads)
     for (int c = 0; c < chunks; c++)
-        for (int h = 0; h < kv; h++) {
+        for (int h = 0; h < kv_heads; h++) {
             const chunk *k = &list[c];
-            size_t at = ((size_t)c * (size_t)kv + (size_t)h) * size;
-            ptrdiff_t key = batch->offset[k->seq] + k->from, query = key + a->lag, q = (ptrdiff_t)h * group;
-            chunk_backward(a, k->n, f + query * ldf + q * F, ldf, e + key * lde + (ptrdiff_t)h * F, lde,
-                           v + key * ldv + (ptrdiff_t)h * D, ldv, states + at, after + at, dnum + query * lddn + q * D,
-                           lddn, dden + query * a->heads + q, df + query * lddf + q * F, lddf,
-                           de + key * ldde + (ptrdiff_t)h * F, ldde, dv + key * lddv + (ptrdiff_t)h * D, lddv,
-                           scratch + per_thread * (size_t)ha_thread_index());
+            const size_t at = ((size_t)c * (size_t)kv_heads + (size_t)h) * size;
+            const ptrdiff_t key = batch->offset[k->seq] + k->from, query = key + a->lag, head = (ptrdiff_t)h * group;
+            const chunk_problem problem = {.queries = ha_rows_from(in->queries, query, head * F),
+                                           .keys = ha_rows_from(in->keys[k->seq], k->from, h * F),
+                                           .values = ha_rows_from(in->values[k->seq], k->from, h * D),
+                                           .dnumerator = ha_rows_from(upstream->numerator, query, head * D),
+                                           .ddenominator = upstream->denominator + query * a->heads + head,
+                                           .dqueries = ha_rows_out_from(gradient->queries, query, head * F),
+                                           .dkeys = ha_rows_out_from(gradient->keys, key, h * F),
+                                           .dvalues = ha_rows_out_from(gradient->values, key, h * D),
+                                           .before = saved + at,
+                                           .after = after + at};
+            chunk_backward(a, k->n, &problem, scratch + per_thread * (size_t)ha_thread_index());
         }
     ha_arena_release(work, mark);
     return HA_OK;

@@ -34,25 +34,21 @@ static void check_state(ha_call *call)
     ha_call_state_size(call, (int64_t)ha_size(call, 'F') * (ha_size(call, 'd') + 1));
 }
 
-/* num [T,H,d] and den [T,H]; state [S,K,P], updated, or NULL; states: NULL, or room for the
- * backward pass */
-static ha_status attend(const ha_call *call, float *state, float *num, float *den, float *states)
+/* The call's queries, and the keys and values of each sequence. */
+static ha_status operands_of(const ha_call *call, const ha_linear_attention *a, ha_linear_attention_in *in)
 {
-    const ha_linear_attention a = shape_of(call);
     const ha_batch *batch = &call->batch;
-    const float *e = ha_data(call, "e"), *v = ha_data(call, "v"), **e_rows, **v_rows;
-    float **pointers;
-    const ptrdiff_t e_row = (ptrdiff_t)a.kv_heads * a.features, v_row = (ptrdiff_t)a.kv_heads * a.dim;
-    HA_PUSH(e_rows, call->arena, (size_t)batch->n_seq);
-    HA_PUSH(v_rows, call->arena, (size_t)batch->n_seq);
+    const float *e = ha_data(call, "e"), *v = ha_data(call, "v");
+    const ptrdiff_t key_width = (ptrdiff_t)a->kv_heads * a->features, value_width = (ptrdiff_t)a->kv_heads * a->dim;
+    ha_rows *keys, *values;
+    HA_PUSH(keys, call->arena, (size_t)batch->n_seq);
+    HA_PUSH(values, call->arena, (size_t)batch->n_seq);
     for (int s = 0; s < batch->n_seq; s++) {
-        e_rows[s] = e + batch->offset[s] * e_row;
-        v_rows[s] = v + batch->offset[s] * v_row;
+        keys[s] = ha_rows_of(e + batch->offset[s] * key_width, key_width);
+        values[s] = ha_rows_of(v + batch->offset[s] * value_width, value_width);
     }
-    HA_TRY(ha_by_sequence(batch->n_seq, ha_call_count(call, "K P"), state, &pointers, call->arena));
-    return ha_linear_attention_forward(&a, batch, ha_data(call, "f"), (ptrdiff_t)a.heads * a.features, e_rows, e_row,
-                                       v_rows, v_row, pointers, num, (ptrdiff_t)a.heads * a.dim, den, states,
-                                       call->arena);
+    *in = (ha_linear_attention_in){ha_rows_of(ha_data(call, "f"), (ptrdiff_t)a->heads * a->features), keys, values};
+    return HA_OK;
 }
 
 static ha_status linear_attention_fast(const ha_call *call)
@@ -61,7 +57,13 @@ static ha_status linear_attention_fast(const ha_call *call)
     float *state = NULL;
     if ((initial || call->out[2]) && !(state = ha_call_states(call, call->out[2], initial, "S K P")))
         return HA_NO_MEMORY;
-    return attend(call, state, call->out[0], call->out[1], NULL);
+    const ha_linear_attention a = shape_of(call);
+    const ha_linear_attention_out out = {ha_rows_to(call->out[0], (ptrdiff_t)a.heads * a.dim), call->out[1]};
+    ha_linear_attention_in in;
+    float **pointers;
+    HA_TRY(operands_of(call, &a, &in));
+    HA_TRY(ha_by_sequence(call->batch.n_seq, ha_call_count(call, "K P"), state, &pointers, call->arena));
+    return ha_linear_attention_forward(&a, &call->batch, &in, pointers, &out, NULL, call->arena);
 }
 
 static ha_status linear_attention_naive(const ha_call *call)
@@ -98,17 +100,21 @@ HA_OPERATION(linear_attention)
 static ha_status linear_attention_backward(const ha_call *call)
 {
     const ha_linear_attention a = shape_of(call);
-    const ptrdiff_t f_row = (ptrdiff_t)a.heads * a.features, e_row = (ptrdiff_t)a.kv_heads * a.features;
-    const ptrdiff_t num_row = (ptrdiff_t)a.heads * a.dim, v_row = (ptrdiff_t)a.kv_heads * a.dim;
-    float *num, *den, *states;
+    const ptrdiff_t query_width = (ptrdiff_t)a.heads * a.features, key_width = (ptrdiff_t)a.kv_heads * a.features;
+    const ptrdiff_t out_width = (ptrdiff_t)a.heads * a.dim, value_width = (ptrdiff_t)a.kv_heads * a.dim;
+    ha_linear_attention_in in;
+    float *num, *den, *saved;
+    HA_TRY(operands_of(call, &a, &in));
     HA_PUSH(num, call->arena, ha_call_count(call, "T H d"));
     HA_PUSH(den, call->arena, ha_call_count(call, "T H"));
-    HA_PUSH(states, call->arena, ha_linear_attention_states(&a, &call->batch));
-    HA_TRY(attend(call, NULL, num, den, states));
-    return ha_linear_attention_backward(&a, &call->batch, ha_data(call, "f"), f_row, ha_data(call, "e"), e_row,
-                                        ha_data(call, "v"), v_row, states, ha_data(call, "dnum"), num_row,
-                                        ha_data(call, "dden"), call->out[0], f_row, call->out[1], e_row, call->out[2],
-                                        v_row, call->arena);
+    HA_PUSH(saved, call->arena, ha_linear_attention_states(&a, &call->batch));
+    const ha_linear_attention_out out = {ha_rows_to(num, out_width), den};
+    const ha_linear_attention_upstream upstream = {ha_rows_of(ha_data(call, "dnum"), out_width), ha_data(call, "dden")};
+    const ha_linear_attention_gradient gradient = {ha_rows_to(call->out[0], query_width),
+                                                   ha_rows_to(call->out[1], key_width),
+                                                   ha_rows_to(call->out[2], value_width)};
+    HA_TRY(ha_linear_attention_forward(&a, &call->batch, &in, NULL, &out, saved, call->arena));
+    return ha_linear_attention_backward(&a, &call->batch, &in, saved, &upstream, &gradient, call->arena);
 }
 
 static const ha_operation linear_attention_vjp = {

@@ -423,22 +423,25 @@ static void linear_attention_of(int kv, int dim, int lag, int both)
     float *f = numbers(fs, small), *e = numbers(es, small), *v = numbers(vs, 1), *dnum = numbers(ns, 1);
     float *dden = numbers(h, 1), *num = zeros(ns), *den = zeros(h), *saved = zeros(saves), *df = zeros(fs);
     float *de = zeros(es), *dv = zeros(vs), *start = numbers(SEQS * size, .3), *end = zeros(SEQS * size), *state[SEQS];
-    const float *ep[SEQS], *vp[SEQS];
+    ha_rows keys[SEQS], values[SEQS];
     double *want = keep(malloc((ns + h) * sizeof *want)), *want_end = wide(start, SEQS * size);
     for (int s = 0; s < SEQS; s++) {
-        ep[s] = e + offsets[s] * E;
-        vp[s] = v + offsets[s] * V;
+        keys[s] = ha_rows_of(e + offsets[s] * E, E);
+        values[s] = ha_rows_of(v + offsets[s] * V, V);
         state[s] = end + (size_t)s * size;
     }
     const ref_linear_shape twin = {HEADS, kv, features, dim, lag, both};
-#define FORWARD ha_linear_attention_forward(&a, &batch, f, F, ep, E, vp, V, NULL, num, N, den, saved, &arena)
+    const ha_linear_attention_in in = {ha_rows_of(f, F), keys, values};
+    const ha_linear_attention_out out = {ha_rows_to(num, N), den};
+    const ha_linear_attention_upstream down = {ha_rows_of(dnum, N), dden};
+    const ha_linear_attention_gradient gradient = {ha_rows_to(df, F), ha_rows_to(de, E), ha_rows_to(dv, V)};
+#define FORWARD ha_linear_attention_forward(&a, &batch, &in, NULL, &out, saved, &arena)
     EXERCISE(FORWARD, {num, ns}, {den, h}, {saved, saves});
     ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), NULL, want, want + ns);
     CHECK_TWIN(num, want, ns);
     CHECK_TWIN(den, want + ns, h);
-    EXERCISE(
-        ha_linear_attention_backward(&a, &batch, f, F, e, E, v, V, saved, dnum, N, dden, df, F, de, E, dv, V, &arena),
-        {df, fs}, {de, es}, {dv, vs});
+    EXERCISE(ha_linear_attention_backward(&a, &batch, &in, saved, &down, &gradient, &arena), {df, fs}, {de, es},
+             {dv, vs});
     float *const x[] = {f, e, v}, *const dx[] = {df, de, dv};
     const size_t sizes[] = {fs, es, vs};
     for (int i = 0; lag < 130 && i < 3; i++)
@@ -447,7 +450,7 @@ static void linear_attention_of(int kv, int dim, int lag, int both)
     if (lag || both)
         return;
     EXERCISE((memcpy(end, start, SEQS * size * sizeof *end),
-              ha_linear_attention_forward(&a, &batch, f, F, ep, E, vp, V, state, num, N, den, NULL, &arena)),
+              ha_linear_attention_forward(&a, &batch, &in, state, &out, NULL, &arena)),
              {num, ns}, {den, h}, {end, SEQS * size});
     ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), want_end, want, want + ns);
     CHECK_TWIN(num, want, ns);
@@ -534,18 +537,18 @@ static void threads_change_during_a_call(void)
     float *x = numbers(n, 1), *w = numbers((size_t)(HEADS * d * d), 1), *y = zeros(2 * n), *den = zeros(n);
     float *g = zeros((size_t)(ROWS * HEADS));
     const ha_recurrence_in operands = {x, x, x, g, g, NULL, NULL, width, width};
-    const float *in[SEQS];
+    ha_rows rows[SEQS];
+    const ha_linear_attention_in in = {ha_rows_of(x, width), rows, rows};
+    const ha_linear_attention_out out = {ha_rows_to(y, width), den};
     pthread_t other;
     atomic_int stop = 0;
     for (int s = 0; s < SEQS; s++)
-        in[s] = x + offsets[s] * width;
+        rows[s] = ha_rows_of(x + offsets[s] * width, width);
     CHECK_INT(pthread_create(&other, NULL, change_threads, &stop), 0);
     for (int i = 0; i < 50; i++) {
         CHECK_INT(ha_feature_forward(HA_FEATURE_HEDGEHOG, ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), HA_OK);
         CHECK_INT(ha_recurrence_forward(&delta, &batch, &operands, NULL, NULL, y, width, NULL, NULL, &arena), HA_OK);
-        CHECK_INT(ha_linear_attention_forward(&linear, &batch, x, width, in, width, in, width, NULL, y, width, den,
-                                              NULL, &arena),
-                  HA_OK);
+        CHECK_INT(ha_linear_attention_forward(&linear, &batch, &in, NULL, &out, NULL, &arena), HA_OK);
     }
     atomic_store(&stop, 1);
     pthread_join(other, NULL);
