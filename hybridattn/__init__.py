@@ -40,6 +40,7 @@ _HOME = {
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
+    "ExportError": "errors",
     "HybridAttnError": "errors",
     "LockedError": "errors",
     "PlanError": "errors",
@@ -64,6 +65,7 @@ _MODULES = {
     "elastic": "select.elastic",
     "errors": "errors",
     "evaluate": "evaluate",
+    "export": "export",
     "fetch": "evaluate.fetch",
     "generate": "model.generate",
     "glue": "evaluate.glue",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from . import diagnostics as diagnostics
     from . import errors as errors
     from . import evaluate as evaluate
+    from . import export as export
     from . import model as model
     from . import pipeline as pipeline
     from . import radlads as radlads
@@ -113,6 +116,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from .errors import CheckpointError as CheckpointError
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
+    from .errors import ExportError as ExportError
     from .errors import HybridAttnError as HybridAttnError
     from .errors import LockedError as LockedError
     from .errors import PlanError as PlanError

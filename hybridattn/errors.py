@@ -31,3 +31,7 @@ class PlanError(HybridAttnError):
 
 class LockedError(HybridAttnError):
     """A file or folder that another run is writing."""
+
+
+class ExportError(HybridAttnError):
+    """A model that a layout of another program does not hold, or a folder that an export may not replace."""

@@ -16,6 +16,7 @@ COMMANDS = {
     "distill": "steps 2 and 3: train the hybrid on the teacher's predictions, then on text",
     "generate": "continue a text",
     "evaluate": "perplexity of a text, GLUE, SQuAD and the like, and KL divergence from a teacher",
+    "export": "write a model as other programs read it: transformers, vLLM, llama.cpp",
     "fetch": "download GLUE or SQuAD from their official addresses",
     "info": "what a model, plan or score file holds; how the C core was built",
 }

@@ -35,7 +35,7 @@ def rope_frequencies(
     Raises ConfigError for an unknown type or a parameter that is missing or out of range.
     """
     check_int("head_dim", head_dim, 1, MAX_HEAD_DIM)
-    parameters = _parameters(hf)
+    parameters = rope_parameters(hf)
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in _VARIANTS:
         raise refuse("rope_type", kind, ", ".join(_VARIANTS))
@@ -63,7 +63,7 @@ def rope_frequencies(
     return tuple(float(f) for f in frequencies), attention_factor
 
 
-def _parameters(hf: Mapping[str, Any]) -> dict[str, Any]:
+def rope_parameters(hf: Mapping[str, Any]) -> dict[str, Any]:
     """One flat dictionary from the old key, the new key and the top level, which counts least."""
     found = {}
     for key in ("rope_scaling", "rope_parameters"):

@@ -7,7 +7,6 @@ Mistral files.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,30 +21,14 @@ from ..families.config import ModelConfig
 from ..families.rope import rope_frequencies
 from ..files import MappedFile
 from .dtypes import Bytes
-from .gguf_header import GGUFHeader, GGUFTensor, _gguf, open_header
+from .gguf_header import GGUFHeader, GGUFTensor, gguf_library, open_header
+from .gguf_names import to_hf
 from .safetensors import WeightSource
 
 SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 _STORED = {"F16": "float16", "BF16": "bfloat16", "Q8_0": "q8_0", "Q4_0": "q4_0", "Q4_1": "q4_1"}
 _CHUNK = 1 << 22  # values converted at a time
 
-_TOP = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_PART = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_LAYER = re.compile(r"blk\.(\d+)\.([a-z_]+)\.(weight|bias)")
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
@@ -186,7 +169,7 @@ class GGUFSource(WeightSource):
         self.path = header.mapped.path
         self._mapped = header.mapped
         self._config = config
-        self._names = {_hf_tensor_name(name): name for name in header.tensors if name != _ROPE_FACTORS}
+        self._names = {to_hf(name): name for name in header.tensors if name != _ROPE_FACTORS}
         self._tensors = header.tensors
 
     def names(self) -> list[str]:
@@ -200,7 +183,7 @@ class GGUFSource(WeightSource):
 
     def type_name(self, name: str) -> str:
         """The stored format, as `Q4_1`."""
-        return _gguf().GGMLQuantizationType(self._find(name).type).name
+        return gguf_library().GGMLQuantizationType(self._find(name).type).name
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         entry = self._find(name)
@@ -258,17 +241,9 @@ class GGUFSource(WeightSource):
         return np.arange(rows).reshape(-1, 2, half).swapaxes(1, 2).reshape(-1)
 
 
-def _hf_tensor_name(name: str) -> str:
-    """The Hugging Face name. An unknown tensor keeps its own, so that loading refuses it by that name."""
-    match = _LAYER.fullmatch(name)
-    if match and match[2] in _PART:
-        return f"model.layers.{match[1]}.{_PART[match[2]]}.{match[3]}"
-    return _TOP.get(name, name)
-
-
 def _rows(mapped: MappedFile, name: str, entry: GGUFTensor) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, float32 rows [n, last]) in pieces of about _CHUNK values. A vector is one row."""
-    gguf = _gguf()
+    gguf = gguf_library()
     kind = gguf.GGMLQuantizationType(entry.type)
     if kind.name not in SUPPORTED_TYPES:
         raise WeightError(

@@ -24,18 +24,16 @@ def open_header(path: str | os.PathLike[str]) -> GGUFHeader:
     path = Path(path)
     if not path.is_file():
         raise WeightError(f"{path}: no such file")
-    constants = _gguf().constants
+    constants = gguf_library().constants
     sizes = {int(kind): (int(n), int(size)) for kind, (n, size) in constants.GGML_QUANT_SIZES.items()}
     return read_header(path, sizes)
 
 
-def _gguf() -> ModuleType:
+def gguf_library() -> ModuleType:
     try:
         import gguf
     except ImportError:
-        raise HybridAttnError(
-            "reading GGUF files needs the gguf package: pip install hybridattn[gguf]"
-        ) from None
+        raise HybridAttnError("GGUF files need the gguf package: pip install hybridattn[gguf]") from None
     return gguf
 
 

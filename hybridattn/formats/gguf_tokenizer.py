@@ -44,7 +44,7 @@ def _default() -> PreTokenizer:
     return _split(r"[\p{P}\$\+<=>\^~\|]+", _WORDS, r"\p{N}+", r"[0-9][0-9][0-9]")
 
 
-_PRE_TOKENIZERS: dict[str, Callable[[], PreTokenizer]] = {
+PRE_TOKENIZERS: dict[str, Callable[[], PreTokenizer]] = {
     "smollm": _smollm,
     "gpt-2": _words,
     "llama-bpe": lambda: _split(_LLAMA3),
@@ -63,8 +63,8 @@ def tokenizer_parts(metadata: dict[str, Any]) -> tuple[Tokenizer, dict[str, Any]
     if kind != "gpt2":
         raise DataError(f"tokenizer.ggml.model is {kind!r}; allowed: gpt2 (byte-level BPE)")
     pre = metadata.get("tokenizer.ggml.pre", "default")
-    if pre not in _PRE_TOKENIZERS:
-        raise DataError(f"tokenizer.ggml.pre is {pre!r}; allowed: {', '.join(_PRE_TOKENIZERS)}")
+    if pre not in PRE_TOKENIZERS:
+        raise DataError(f"tokenizer.ggml.pre is {pre!r}; allowed: {', '.join(PRE_TOKENIZERS)}")
     tokens, merges = _texts(metadata, "tokens"), _texts(metadata, "merges")
     types = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
     if not isinstance(types, list) or len(types) != len(tokens):
@@ -79,7 +79,7 @@ def tokenizer_parts(metadata: dict[str, Any]) -> tuple[Tokenizer, dict[str, Any]
         core = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=pre == "llama-bpe"))
     except Exception as error:  # the library raises bare Exception
         raise DataError(f"tokenizer.ggml.merges do not fit the tokens: {error}") from None
-    core.pre_tokenizer = _PRE_TOKENIZERS[pre]()
+    core.pre_tokenizer = PRE_TOKENIZERS[pre]()
     core.decoder = decoders.ByteLevel()
     if pre == "qwen2":
         core.normalizer = normalizers.NFC()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,13 @@ class Model(BaseModel):
         if self.tokenizer is not None:
             self.tokenizer.save(target)
         atomic_write(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+    def export(self, folder: str | os.PathLike[str], layout: str, **options: Any) -> Any:
+        """Write a folder that other programs read, in a layout that holds this model, see
+        `hybridattn.export.export`. Raises ExportError, naming layer and reason, for one that does not.
+        """
+        # by name, since layouts are written on top of what stands here
+        return import_module("hybridattn.export").export(self, folder, layout, **options)
 
     def generate(self, prompt: Any, **options: Any) -> Any:
         """Continue a prompt or a list of prompts, see `hybridattn.model.generate`."""

@@ -1,0 +1,105 @@
+"""`window` hybrids as Qwen2 or Qwen3 models whose `layer_types` mix sliding and full attention.
+
+A body of Llama's or Mistral's kind is a Qwen2 with biases of zero. Read by transformers (4.53 and newer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import decoder, rope
+from .checkpoint import DTYPES, write_checkpoint
+from .plain_tensors import tensors
+from .registry import Layout, Misfit, Options
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+ROPE_KINDS = ("default", "linear", "dynamic", "yarn", "llama3")  # one program: what it reads
+
+
+def misfits(model: Model) -> list[Misfit]:
+    """What of a model the layout cannot hold."""
+    found = [Misfit(reason) for reason in decoder.reasons(model)]
+    if found:
+        return found
+    bad_rope = rope.misfit(model, ROPE_KINDS)
+    if bad_rope:
+        found.append(Misfit(bad_rope))
+    if model.model_config.output_bias and not model.model_config.qk_norm:
+        found.append(Misfit("its attention has a bias on the output, which Qwen2 has no place for"))
+    found += [Misfit(reason, i) for i, specs in enumerate(model.layers) for reason in _layer(specs)]
+    widths = sorted({_width(model, i) for i in range(len(model.layers))} - {0})
+    if len(widths) > 1 and not any(misfit.layer is not None for misfit in found):
+        found.append(Misfit(f"its windows are {widths} tokens wide; allowed: one width for all layers"))
+    return found
+
+
+def _layer(specs: list[dict[str, Any]]) -> Iterator[str]:
+    kinds = [spec["kind"] for spec in specs]
+    if len(kinds) > 1:
+        yield f"holds {' and '.join(kinds)}; allowed: one mixer (to_hybrid makes a hybrid of a probe)"
+    elif kinds[0] not in ("softmax", "window"):
+        yield f"{kinds[0]} has no place in a model of windows; allowed: softmax or window"
+    elif specs[0].get("sinks"):
+        yield f"window has {specs[0]['sinks']} sinks; allowed: sinks 0"
+
+
+def _width(model: Model, layer: int) -> int:
+    """Tokens that a layer sees, 0 for all."""
+    spec = model.layers[layer][0]
+    return int(spec["window"]) if spec["kind"] == "window" else model.model_config.sliding_window
+
+
+def config(model: Model, dtype: str) -> dict[str, Any]:
+    """The config.json."""
+    c, hf = model.model_config, model.model_config.hf
+    widths = [_width(model, i) for i in range(len(model.layers))]
+    ids = {key: hf.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return {
+        "architectures": ["Qwen3ForCausalLM" if c.qk_norm else "Qwen2ForCausalLM"],
+        "model_type": "qwen3" if c.qk_norm else "qwen2",
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.hidden_size,
+        "intermediate_size": c.intermediate_size,
+        "num_hidden_layers": c.num_layers,
+        "num_attention_heads": c.num_heads,
+        "num_key_value_heads": c.num_kv_heads,
+        "head_dim": c.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": c.max_positions,
+        "rms_norm_eps": c.norm_eps,
+        "tie_word_embeddings": c.tie_embeddings,
+        **({"attention_bias": c.attention_bias} if c.qk_norm else {}),
+        "attention_dropout": 0.0,
+        "initializer_range": hf.get("initializer_range", 0.02),
+        "use_cache": True,
+        "use_sliding_window": any(widths),
+        "sliding_window": max(widths) or None,
+        "max_window_layers": c.num_layers,  # counts only where layer_types is not given
+        "layer_types": ["sliding_attention" if width else "full_attention" for width in widths],
+        # both spellings: transformers 4 reads rope_theta and rope_scaling, 5 rope_parameters
+        **rope.old_and_new(model),
+        "dtype": dtype,
+        "torch_dtype": dtype,
+        **{key: value for key, value in ids.items() if value is not None},
+    }
+
+
+def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
+    """Write the checkpoint."""
+    made = tensors(model, zero_biases=not model.model_config.qk_norm)
+    write_checkpoint(model, folder, config(model, options.dtype), made, options.dtype)
+    return {}
+
+
+LAYOUT = Layout(
+    name="sliding_window",
+    summary="window (without sinks) and softmax layers as a Qwen2 or Qwen3 model with layer_types",
+    programs="transformers 4.53 and newer (Qwen2ForCausalLM, Qwen3ForCausalLM)",
+    dtypes=DTYPES,
+    misfits=misfits,
+    write=write,
+)

@@ -1,0 +1,72 @@
+"""Tensor names of GGUF files and of Hugging Face checkpoints, both ways.
+
+Sources: the tensor names of the GGUF specification and, of Qwen3.5's linear layers, of llama.cpp.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TOP = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_PART = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+# Qwen3.5: another name for the norm before the MLP, and the linear layers.
+_QWEN35 = {
+    "post_attention_norm": "post_attention_layernorm",
+    "attn_qkv": "linear_attn.in_proj_qkv",
+    "attn_gate": "linear_attn.in_proj_z",
+    "ssm_beta": "linear_attn.in_proj_b",
+    "ssm_alpha": "linear_attn.in_proj_a",
+    "ssm_conv1d": "linear_attn.conv1d",
+    "ssm_norm": "linear_attn.norm",
+    "ssm_out": "linear_attn.out_proj",
+}
+# Whole names, since they end in neither .weight nor .bias or in another one.
+_QWEN35_WHOLE = {"ssm_a": "linear_attn.A_log", "ssm_dt.bias": "linear_attn.dt_bias"}
+_LAYER = re.compile(r"blk\.(\d+)\.(.+)")
+
+
+def to_hf(name: str, architecture: str = "llama") -> str:
+    """The Hugging Face name. An unknown tensor keeps its own, so that loading refuses it by that name."""
+    match = _LAYER.fullmatch(name)
+    if match is None:
+        return _TOP.get(name, name)
+    parts = {**_PART, **_QWEN35} if architecture == "qwen35" else _PART
+    whole = _QWEN35_WHOLE.get(match[2]) if architecture == "qwen35" else None
+    stem, _, end = match[2].rpartition(".")
+    if whole is None and (stem not in parts or end not in ("weight", "bias")):
+        return name
+    return f"model.layers.{match[1]}.{whole or f'{parts[stem]}.{end}'}"
+
+
+def from_hf(name: str, architecture: str = "llama") -> str:
+    """The GGUF name of a tensor that `to_hf` gives. KeyError for any other."""
+    for theirs, ours in _TOP.items():
+        if ours == name:
+            return theirs
+    match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
+    if match is None:
+        raise KeyError(name)
+    parts = {ours: theirs for theirs, ours in _PART.items()}
+    if architecture == "qwen35":
+        parts |= {ours: theirs for theirs, ours in _QWEN35.items()}
+        whole = {ours: theirs for theirs, ours in _QWEN35_WHOLE.items()}
+        if match[2] in whole:
+            return f"blk.{match[1]}.{whole[match[2]]}"
+    stem, _, end = match[2].rpartition(".")
+    return f"blk.{match[1]}.{parts[stem]}.{end}"

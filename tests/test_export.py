@@ -1,0 +1,360 @@
+"""Layouts of other programs: what fits, what is refused and how a folder comes to be. What the programs make
+of the files is checked in test_export_transformers.py and test_export_llama_cpp.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tiny
+
+from hybridattn import errors, export
+from hybridattn.cli.main import main
+from hybridattn.export import constant, folder, lengths, qwen3_5, qwen3_5_tensors, registry
+from hybridattn.export.weights import Weights
+from hybridattn.families.config import TaskHead
+from hybridattn.formats.safetensors import open_weights
+
+GATED = {"kind": "gated_delta"}
+QWEN2 = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16}
+
+
+def hybrid(mixer=GATED, keep=(1,), **teacher):
+    return tiny.teacher(**teacher).to_probe(mixer).to_hybrid(keep)
+
+
+def reasons(model, layout):
+    return registry.grouped(export.fits(model)[layout])
+
+
+# --- what fits ---
+
+
+@pytest.mark.parametrize(
+    ("teacher", "mixer", "keep", "says"),
+    [
+        ({}, GATED, (1,), None),
+        ({"tied": False}, {**GATED, "conv": 3}, (0, 2), None),
+        ({}, GATED, (0, 1, 2), None),
+        ({"attention_bias": True}, {**GATED, "bias": 0}, (1,), None),
+        (QWEN2, {**GATED, "bias": 0}, (1,), None),
+        (QWEN3, {**GATED, "qk_norm": 0}, (1,), None),
+        (QWEN2, GATED, (1,), "layers 0, 2: gated_delta has biases on q, k and v"),
+        (QWEN3, GATED, (1,), "layers 0, 2: gated_delta norms q and k before silu"),
+        ({"attention_bias": True}, GATED, (1,), "layers 0, 2: gated_delta has a bias on its output"),
+        ({}, {**GATED, "rope": 1}, (2,), "layers 0 to 1: gated_delta rotates q and k"),
+        ({}, {**GATED, "silu": 0}, (1,), "gated_delta has no silu"),
+        ({}, {"kind": "gla"}, (1,), "layers 0, 2: gla has no place in a Qwen3.5 model"),
+        ({}, GATED, (), "it has no softmax layer"),
+        ({"mlp_bias": True}, GATED, (1,), "mlp_bias"),
+        (
+            {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 16},
+            GATED,
+            (1,),
+            "layer 1: its softmax sees a window of 16 tokens",
+        ),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, GATED, (1,), None),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, GATED, (1,), "rope_type is 'dynamic'"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "attention_factor": 1.5}},
+            GATED,
+            (1,),
+            "attention_factor of yarn is 1.5",
+        ),
+    ],
+)
+def test_what_qwen3_5_holds(teacher, mixer, keep, says, tmp_path):
+    model = hybrid(mixer, keep, **teacher)
+    found = "; ".join(reasons(model, "qwen3_5"))
+    assert (found == "") if says is None else (says in found)
+    if says is None:
+        model.export(tmp_path / "out", "qwen3_5")
+        return
+    with pytest.raises(errors.ExportError, match="layout qwen3_5 does not hold this model"):
+        model.export(tmp_path / "out", "qwen3_5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_an_encoder_and_a_classifier_are_refused():
+    probe = tiny.teacher().to_probe(GATED)
+    assert reasons(probe, "qwen3_5")[0].startswith("layers 0 to 2: holds softmax and gated_delta")
+    assert "bidirectional" in reasons(tiny.teacher(bidirectional=True), "qwen3_5")[0]
+    classifier = tiny.teacher().with_task(TaskHead(kind="classify"))
+    assert "head of a task (classify)" in reasons(classifier, "sliding_window")[0]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "mixer", "says"),
+    [
+        ({}, {"kind": "window", "window": 16, "sinks": 0}, None),
+        ({}, {"kind": "window", "window": 16, "sinks": 2}, "layers 0, 2: window has 2 sinks"),
+        ({}, GATED, "layers 0, 2: gated_delta has no place in a model of windows"),
+        ({"attention_bias": True}, {"kind": "window", "sinks": 0}, "bias on the output"),
+        (
+            {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 16},
+            {"kind": "window", "window": 8, "sinks": 0},
+            "windows are [8, 16] tokens wide",
+        ),
+    ],
+)
+def test_what_sliding_window_holds(teacher, mixer, says):
+    found = "; ".join(reasons(hybrid(mixer, **teacher), "sliding_window"))
+    assert (found == "") if says is None else (says in found)
+
+
+def test_a_refusal_says_what_would_hold_the_model(tmp_path):
+    model = hybrid({"kind": "window", "window": 16, "sinks": 0})
+    with pytest.raises(errors.ExportError, match=r"layouts that hold this model: .*sliding_window"):
+        model.export(tmp_path / "x", "qwen3_5")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"layout": "onnx"}, "layout is 'onnx'; allowed: qwen3_5"),
+        ({"dtype": "q8_0"}, "dtype is 'q8_0'; allowed: float32, bfloat16, float16"),
+        ({"text": np.zeros((2, 2), np.int32)}, "text has the shape"),
+        ({"text": [3, 257]}, "token id 257"),
+        ({"text": [0.5]}, "allowed: token ids"),
+    ],
+)
+def test_wrong_options(options, says, tmp_path):
+    with pytest.raises(errors.HybridAttnError, match=says):
+        hybrid().export(tmp_path / "x", **{"layout": "qwen3_5", **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the arithmetic of the layout ---
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(8, 4), (64, 9), (128, 32), (12, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_constants_make_a_norm_do_nothing(dim, heads, dtype):
+    padded = qwen3_5_tensors.padded_dim(dim)
+    assert padded % 16 == 0 and 0 < padded - dim <= 16
+    rng = np.random.default_rng(0)
+    q, k = (rng.standard_normal((2, heads, dim)) * scale for scale in (3.0, 0.7))
+    longest = [float(np.linalg.norm(x, axis=-1).max()) for x in (q, k)]
+    found = constant.choose(dim, padded, *longest, dtype, layer=0)
+    kind = ml_dtypes.bfloat16
+    for value in (found.query, found.key, found.query_weight - 1, found.key_weight - 1):
+        assert float(np.array(value).astype(kind)) == value  # 8 bits, which every type holds
+
+    def normed(x, c, weight):
+        wide = np.concatenate([x, np.full((*x.shape[:-1], 1), c)], -1)
+        return x / np.sqrt((wide**2).sum(-1, keepdims=True) / padded) * weight
+
+    a, b = normed(q, found.query, found.query_weight), normed(k, found.key, found.key_weight)
+    theirs, ours = (a * b).sum(-1) / np.sqrt(padded), (q * k).sum(-1) / np.sqrt(dim)
+    share = np.abs(theirs / ours - 1).max()
+    assert share <= found.error + 2e-7 and found.error <= constant.WANTED
+
+
+def test_q_and_k_too_long_for_a_type_are_refused_with_the_figure(tmp_path):
+    model = hybrid()
+    model.arrays()["layers.1.softmax.q_proj.weight"][:] *= 1e4
+    with pytest.raises(
+        errors.ExportError, match=r"layer 1: q and k have lengths of up to .* largest for float16"
+    ):
+        model.export(tmp_path / "x", "qwen3_5", dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+    assert model.export(tmp_path / "x", "qwen3_5", dtype="bfloat16").notes["constant_error"] < 1e-6
+
+
+def test_lengths_are_those_of_the_model_on_the_text():
+    model = hybrid(layers=5, keep=(0, 3))
+    tokens = lengths.token_ids(model, tiny.TEXT[:100])
+    assert len(tokens) == 100
+    found = lengths.query_key_lengths(model, tokens)
+    assert list(found) == [0, 3]
+    inputs = dict(lengths.mixer_inputs(model, tokens, Weights(model)))
+    for layer in (0, 3):
+        for i, (part, heads) in enumerate((("q", 4), ("k", 2))):
+            rows = inputs[layer] @ model.arrays()[f"layers.{layer}.softmax.{part}_proj.weight"].T
+            longest = np.linalg.norm(rows.reshape(-1, heads, 8), axis=-1).max()
+            np.testing.assert_allclose(found[layer][i], longest, rtol=1e-6)
+    teacher = tiny.teacher(layers=5)
+    assert [i for i, _ in lengths.mixer_inputs(teacher, tokens, Weights(teacher))] == [0, 1, 2, 3, 4]
+
+
+def test_the_stream_of_single_layers_ends_in_the_models_own_hidden_states():
+    """Of a model whose final norm is that of the layer asked for."""
+    model = hybrid(keep=(2,), tied=False)
+    tokens = lengths.token_ids(model, None)
+    inputs = dict(lengths.mixer_inputs(model, tokens, Weights(model)))
+    # a model of the first two layers whose final norm is the third's
+    two = tiny.teacher(layers=2, tied=False).to_probe(GATED).to_hybrid([])
+    for name, array in two.arrays().items():
+        array[...] = model.arrays()["layers.2.mixer_norm.weight" if name == "final_norm.weight" else name]
+    np.testing.assert_allclose(
+        inputs[2], two.hidden(tokens[None])[0], rtol=0, atol=2e-5 * np.abs(inputs[2]).max()
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_small_norm_weights_survive_less_1_in_16_bits(dtype):
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float16
+    weight = np.array([1.0, 0.05, -0.3, 1e-5, 0.0, 3.3], np.float32)
+    read, columns = qwen3_5_tensors._norm(weight, dtype)
+    np.testing.assert_array_equal((read - 1).astype(kind).astype(np.float32) + 1, read)
+    np.testing.assert_allclose(read * columns, weight, rtol=1e-6)
+    read, columns = qwen3_5_tensors._norm(weight, "float32")
+    assert read is weight and columns is None
+
+
+@pytest.mark.parametrize("padded", range(16, 320, 16))
+def test_the_share_of_a_head_that_turns_is_exact(padded):
+    for dim in range(padded - 16, padded, 2):
+        if dim:
+            assert int(padded * qwen3_5.share(dim, padded)) == dim
+            assert sum(qwen3_5.sections(dim // 2)) == dim // 2
+
+
+def test_the_checkpoint_of_a_hybrid(tmp_path):
+    model = hybrid({**GATED, "conv": 3}, keep=(0, 2), tied=False)
+    result = model.export(tmp_path / "out", "qwen3_5", dtype="bf16", text=tiny.TEXT)
+    assert result.dtype == "bfloat16" and result.notes["padded_head_dim"] == [8, 16]
+    assert set(result.files) == {p.name for p in (tmp_path / "out").iterdir()}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["model_type"] == "qwen3_5_text" and config["head_dim"] == 16
+    assert config["layer_types"] == ["full_attention", "linear_attention", "full_attention"]
+    assert config["rope_parameters"]["partial_rotary_factor"] == 0.5
+    with open_weights(tmp_path / "out") as source:
+        shapes = {name: source.shape(name) for name in source.names()}
+    assert shapes["model.layers.0.self_attn.q_proj.weight"] == (4 * 2 * 16, 32)
+    assert shapes["model.layers.0.self_attn.o_proj.weight"] == (32, 4 * 16)
+    assert shapes["model.layers.1.linear_attn.conv1d.weight"] == (3 * 32, 1, 4)
+    assert shapes["model.layers.1.linear_attn.in_proj_qkv.weight"] == (3 * 32, 32)
+    mlp_and_norms, softmax, linear = 5, 10, 9
+    assert len(shapes) == 3 + 3 * mlp_and_norms + 2 * softmax + linear
+
+
+def test_a_stored_model_is_exported_as_what_it_stands_for(tmp_path):
+    model = hybrid(intermediate_size=64)
+    stored = model.astype("q8_0")
+    constants = {1: constant.choose(8, 16, 5.0, 5.0, "float32", 1)}
+    plain = dict(qwen3_5_tensors.tensors(stored, constants, 4))
+    back = dict(qwen3_5_tensors.tensors(stored.astype("float32"), constants, 4))
+    for name, array in plain.items():
+        np.testing.assert_array_equal(array, back[name], err_msg=name)
+    assert model.astype("bfloat16").export(tmp_path / "a", "qwen3_5").dtype == "bfloat16"
+    assert model.astype("q8_0").export(tmp_path / "b", "qwen3_5").dtype == "float32"
+
+
+# --- the folder ---
+
+
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
+    model, out = hybrid(), tmp_path / "out"
+    out.mkdir()
+    model.export(out, "qwen3_5")  # an empty folder will do
+    model.export(out, "qwen3_5", dtype="bfloat16")
+    assert json.loads((out / folder.SHEET).read_text())["dtype"] == "bfloat16"
+    (out / "notes.txt").write_text("mine")
+    before = sorted(p.name for p in out.iterdir())
+    with pytest.raises(errors.ExportError, match=r"holds notes.txt; allowed: .*--force"):
+        model.export(out, "qwen3_5")
+    assert sorted(p.name for p in out.iterdir()) == before
+    model.export(out, "qwen3_5", force=True)
+    assert not (out / "notes.txt").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("sheet", ["[]", "{}", '{"files": 3}', "{", '{"files": [1, null]}'])
+def test_a_damaged_sheet_owns_nothing(tmp_path, sheet):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / folder.SHEET).write_text(sheet)
+    with pytest.raises(errors.ExportError, match=r"holds hybridattn_export\.json"):
+        hybrid().export(tmp_path / "out", "qwen3_5")
+
+
+def test_a_file_or_a_link_in_the_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("file", "link"):
+        for force in (False, True):
+            with pytest.raises(errors.ExportError, match="is not a folder"):
+                hybrid().export(tmp_path / name, "qwen3_5", force=force)
+    assert (tmp_path / "file").read_text() == "x" and not (tmp_path / "elsewhere").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), errors.ExportError("no")])
+def test_what_ends_early_leaves_what_was_there(tmp_path, error, monkeypatch):
+    model, out = hybrid(), tmp_path / "out"
+    model.export(out, "qwen3_5")
+    before = (out / "model.safetensors").read_bytes()
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("hybridattn.export.checkpoint.atomic_write", fail)
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        model.export(out, "qwen3_5", dtype="bfloat16")
+    assert (out / "model.safetensors").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_killed_export_leaves_no_folder_of_that_name(tmp_path):
+    code = f"""
+import os, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+import tiny
+from hybridattn.export import checkpoint
+checkpoint.atomic_write = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})
+tiny.teacher().to_probe({{"kind": "gated_delta"}}).to_hybrid([1]).export({str(tmp_path / "out")!r}, "qwen3_5")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert all(p.name.startswith(folder.PREFIX) for p in tmp_path.iterdir())
+    hybrid().export(tmp_path / "out", "qwen3_5")
+
+
+# --- the command ---
+
+
+def run_command(capsys, *arguments):
+    code = main(["export", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+def test_the_command(tmp_path, capsys):
+    hybrid().save_pretrained(tmp_path / "hybrid")
+    code, out, _ = run_command(capsys, tmp_path / "hybrid", "--list", "--json")
+    listed = json.loads(out)
+    assert code == 0 and listed["qwen3_5"]["fits"] and not listed["sliding_window"]["fits"]
+    assert "layers 0, 2: gated_delta has no place" in listed["sliding_window"]["reasons"][0]
+    code, out, _ = run_command(capsys, tmp_path / "hybrid", "--list")
+    assert code == 0 and "transformers" in out
+    target = tmp_path / "out"
+    code, out, _ = run_command(capsys, tmp_path / "hybrid", "--to", "qwen3_5", "--out", target, "--dtype", "bf16")
+    assert code == 0 and "constant error" in out and "bfloat16" in out
+    (target / "mine").write_text("x")
+    arguments = (tmp_path / "hybrid", "--to", "qwen3_5", "--out", target)
+    code, _, err = run_command(capsys, *arguments)
+    assert code == 1 and "--force" in err
+    assert run_command(capsys, *arguments, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--to", "qwen3_5"], "--to and --out"),
+        (["--to", "onnx", "--out", "x"], "layout is 'onnx'"),
+        (["--to", "sliding_window", "--out", "x"], "layout sliding_window does not hold this model"),
+    ],
+)
+def test_what_the_command_refuses(tmp_path, capsys, arguments, says, monkeypatch):
+    hybrid().save_pretrained(tmp_path / "hybrid")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_command(capsys, "hybrid", *arguments)
+    assert code == 1 and says in err and err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["hybrid"]
