@@ -12,6 +12,7 @@
 
 enum { MOST_SEQUENCES = 65536 };
 
+/* A new object that takes over `cache`, or frees it and returns NULL. */
 static cache_object *new_object(PyTypeObject *type, model_object *owner, ha_cache *cache)
 {
     cache_object *self = (cache_object *)type->tp_alloc(type, 0);
@@ -19,8 +20,7 @@ static cache_object *new_object(PyTypeObject *type, model_object *owner, ha_cach
         ha_cache_free(cache);
         return NULL;
     }
-    Py_INCREF(owner);
-    self->owner = owner;
+    self->owner = (model_object *)Py_NewRef(owner);
     self->cache = cache;
     return self;
 }

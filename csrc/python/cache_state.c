@@ -7,17 +7,18 @@
 #include "python/model_lock.h"
 #include "python/raise.h"
 
-/* Visits every state: `name` is layer.kind.sequence. Stops at the first failure. */
+/* What is done with the state called layer.kind.sequence; -1 with an exception. */
 typedef int (*visitor)(const char *name, const ha_state *state, PyObject *dict);
 
+/* Visits every state. Stops at the first failure, with -1. */
 static int visit_states(cache_object *self, visitor visit, PyObject *dict)
 {
-    const ha_model *m = self->owner->model;
+    const ha_model *model = self->owner->model;
     char name[64];
-    for (int l = 0; l < m->config.num_layers; l++)
+    for (int l = 0; l < model->config.num_layers; l++)
         for (int linear = 0; linear < 2; linear++) {
             const ha_state *state = ha_cache_state(self->cache, l, linear);
-            const ha_mixer *mixer = linear ? &m->layer[l].linear : &m->layer[l].softmax;
+            const ha_mixer *mixer = linear ? &model->layer[l].linear : &model->layer[l].softmax;
             for (int s = 0; state && s < ha_cache_sequences(self->cache); s++) {
                 PyOS_snprintf(name, sizeof name, "%d.%s.%d", l, mixer->kind->name, s);
                 if (visit(name, &state[s], dict) < 0)
@@ -37,6 +38,7 @@ static int put(PyObject *dict, const char *name, const char *part, PyObject *arr
     return status;
 }
 
+/* The array dict[name.part] of that type and shape; a new reference, NULL with an exception. */
 static PyArrayObject *get(PyObject *dict, const char *name, const char *part, int type, int ndim, const npy_intp *shape)
 {
     char key[80];
@@ -52,10 +54,11 @@ static PyArrayObject *get(PyObject *dict, const char *name, const char *part, in
     return array;
 }
 
+/* A state as arrays: rows [planes, used, row] of `type`, and data [floats] of float32. */
 typedef struct {
     int type;
     npy_intp shape[3], floats[1];
-    size_t plane; /* bytes */
+    size_t plane; /* bytes of one plane's rows */
 } saved_form;
 
 static saved_form form_of(const ha_state *state)
@@ -68,42 +71,44 @@ static saved_form form_of(const ha_state *state)
                         (size_t)used * (size_t)shape->row * ha_dtype_size(state->type)};
 }
 
+/* dict[name.rows] and dict[name.data] = copies of a state */
 static int save_state(const char *name, const ha_state *state, PyObject *dict)
 {
-    saved_form f = form_of(state);
-    if (f.shape[0]) {
-        PyObject *rows = PyArray_SimpleNew(3, f.shape, f.type);
-        for (int p = 0; rows && f.plane && p < f.shape[0]; p++)
-            memcpy((char *)PyArray_DATA((PyArrayObject *)rows) + (size_t)p * f.plane, ha_state_row(state, p, 0),
-                   f.plane);
+    saved_form form = form_of(state);
+    if (form.shape[0]) {
+        PyObject *rows = PyArray_SimpleNew(3, form.shape, form.type);
+        for (int p = 0; rows && form.plane && p < form.shape[0]; p++)
+            memcpy((char *)PyArray_DATA((PyArrayObject *)rows) + (size_t)p * form.plane, ha_state_row(state, p, 0),
+                   form.plane);
         if (put(dict, name, "rows", rows) < 0)
             return -1;
     }
-    if (f.floats[0]) {
-        PyObject *data = PyArray_SimpleNew(1, f.floats, NPY_FLOAT32);
+    if (form.floats[0]) {
+        PyObject *data = PyArray_SimpleNew(1, form.floats, NPY_FLOAT32);
         if (data)
-            memcpy(PyArray_DATA((PyArrayObject *)data), state->data, (size_t)f.floats[0] * sizeof *state->data);
+            memcpy(PyArray_DATA((PyArrayObject *)data), state->data, (size_t)form.floats[0] * sizeof *state->data);
         return put(dict, name, "data", data);
     }
     return 0;
 }
 
-static int load_one(const char *name, const ha_state *state, PyObject *dict)
+/* The state becomes dict[name.rows] and dict[name.data]. */
+static int load_state(const char *name, const ha_state *state, PyObject *dict)
 {
-    saved_form f = form_of(state);
-    if (f.shape[0]) {
-        PyArrayObject *rows = get(dict, name, "rows", f.type, 3, f.shape);
+    saved_form form = form_of(state);
+    if (form.shape[0]) {
+        PyArrayObject *rows = get(dict, name, "rows", form.type, 3, form.shape);
         if (!rows)
             return -1;
-        for (int p = 0; f.plane && p < f.shape[0]; p++)
-            memcpy(ha_state_row(state, p, 0), (char *)PyArray_DATA(rows) + (size_t)p * f.plane, f.plane);
+        for (int p = 0; form.plane && p < form.shape[0]; p++)
+            memcpy(ha_state_row(state, p, 0), (char *)PyArray_DATA(rows) + (size_t)p * form.plane, form.plane);
         Py_DECREF(rows);
     }
-    if (f.floats[0]) {
-        PyArrayObject *data = get(dict, name, "data", NPY_FLOAT32, 1, f.floats);
+    if (form.floats[0]) {
+        PyArrayObject *data = get(dict, name, "data", NPY_FLOAT32, 1, form.floats);
         if (!data)
             return -1;
-        memcpy(state->data, PyArray_DATA(data), (size_t)f.floats[0] * sizeof *state->data);
+        memcpy(state->data, PyArray_DATA(data), (size_t)form.floats[0] * sizeof *state->data);
         Py_DECREF(data);
     }
     return 0;
@@ -132,7 +137,7 @@ static int load(cache_object *self, PyObject *saved, const int *lengths)
         ha_cache_set_length(self->cache, s, lengths[s]);
     if (status != HA_OK)
         ha_raise(status);
-    else if (visit_states(self, load_one, saved) < 0)
+    else if (visit_states(self, load_state, saved) < 0)
         ha_cache_reset(self->cache);
     return PyErr_Occurred() ? -1 : 0;
 }

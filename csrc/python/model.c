@@ -16,56 +16,60 @@
 #include "python/model_windows.h"
 #include "python/raise.h"
 
+/* The object gets its model and keeps `config`, `layers` and an empty `stored`; -1 with an
+ * exception, and it may be initialised again. */
+static int start(model_object *self, const ha_config *numbers, const ha_layer_spec *specs, PyObject *config,
+                 PyObject *layers, PyObject *stored)
+{
+    if (self->model) {
+        PyErr_SetString(PyExc_RuntimeError, "Model.__init__ was called twice");
+        return -1;
+    }
+    if (!self->lock && !(self->lock = PyThread_allocate_lock())) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    ha_status status = self->arena.base ? HA_OK : ha_arena_open(&self->arena);
+    if (status == HA_OK)
+        status = ha_model_new(numbers, specs, &self->model);
+    if (status != HA_OK) {
+        ha_raise(status);
+        return -1;
+    }
+    self->config = Py_NewRef(config);
+    self->layers = Py_NewRef(layers);
+    self->stored = Py_NewRef(stored);
+    return 0;
+}
+
+/* Model.__init__(config, layers) */
 static int init(model_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"config", "layers", NULL};
     PyObject *config, *layers, *own_config = NULL, *own_layers = NULL, *stored = NULL;
-    ha_config c = {0};
+    ha_config numbers = {0};
     ha_layer_spec *specs = NULL;
     float *inv_freq = NULL;
-    int ok = -1;
+    int result = -1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Model", names, &config, &layers))
         return -1;
-    if (ha_parse_config(config, &c, &inv_freq) < 0)
-        goto done;
-    specs = PyMem_Calloc((size_t)c.num_layers, sizeof *specs);
-    if (!specs) {
+    if (ha_parse_config(config, &numbers, &inv_freq) == 0 &&
+        !(specs = PyMem_Calloc((size_t)numbers.num_layers, sizeof *specs)))
         PyErr_NoMemory();
-        goto done;
+    if (specs && ha_parse_layers(layers, numbers.num_layers, specs) == 0) {
+        own_config = PyDict_New();
+        own_layers = PySequence_List(layers);
+        stored = PyDict_New();
     }
-    if (ha_parse_layers(layers, c.num_layers, specs) < 0)
-        goto done;
-    own_config = PyDict_New();
-    own_layers = PySequence_List(layers);
-    stored = PyDict_New();
-    if (!own_config || !own_layers || !stored || PyDict_Update(own_config, config) < 0)
-        goto done;
-    if (self->model) { /* asked after all that may run other code */
-        PyErr_SetString(PyExc_RuntimeError, "Model.__init__ was called twice");
-        goto done;
-    }
-    if (!self->lock && !(self->lock = PyThread_allocate_lock())) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    ha_status status = self->arena.base ? HA_OK : ha_arena_open(&self->arena);
-    if (status == HA_OK)
-        status = ha_model_new(&c, specs, &self->model);
-    if (status == HA_OK) {
-        self->config = Py_NewRef(own_config);
-        self->layers = Py_NewRef(own_layers);
-        self->stored = Py_NewRef(stored);
-        ok = 0;
-    } else {
-        ha_raise(status);
-    }
-done:
+    /* Whether the object has a model already is asked last, after all that may run other code. */
+    if (own_config && own_layers && stored && PyDict_Update(own_config, config) == 0)
+        result = start(self, &numbers, specs, own_config, own_layers, stored);
     Py_XDECREF(own_config);
     Py_XDECREF(own_layers);
     Py_XDECREF(stored);
     PyMem_Free(inv_freq);
     PyMem_Free(specs);
-    return ok;
+    return result;
 }
 
 static int traverse(model_object *self, visitproc visit, void *arg)
@@ -107,9 +111,8 @@ static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwarg
     ha_core_call core = ha_core_begin(self, NULL);
     if (core.status == HA_OK)
         core.status = ha_model_init_mixers(self->model, seed);
-    const ha_status status = ha_core_end(&core);
-    if (status != HA_OK)
-        return ha_raise(status);
+    if (ha_core_end(&core) != HA_OK)
+        return ha_raise(core.status);
     if (PyErr_Occurred()) /* of a mixer registered from Python */
         return NULL;
     Py_RETURN_NONE;
@@ -122,11 +125,8 @@ static PyObject *get_gates(model_object *self, void *closure)
         return NULL;
     npy_intp shape[1] = {self->model->config.num_layers};
     PyObject *array = PyArray_SimpleNewFromData(1, shape, NPY_FLOAT32, self->model->gates);
-    if (array) {
-        Py_INCREF(self);
-        if (PyArray_SetBaseObject((PyArrayObject *)array, (PyObject *)self) < 0)
-            Py_CLEAR(array);
-    }
+    if (array && PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(self)) < 0)
+        Py_CLEAR(array);
     return array;
 }
 
@@ -135,10 +135,10 @@ static PyObject *get_num_parameters(model_object *self, void *closure)
     (void)closure;
     if (!ha_model_ready(self))
         return NULL;
-    size_t n = 0;
+    size_t count = 0;
     for (int i = 0; i < self->model->params.count; i++)
-        n += self->model->params.list[i].count;
-    return PyLong_FromSize_t(n);
+        count += self->model->params.list[i].count;
+    return PyLong_FromSize_t(count);
 }
 
 static PyObject *get_config(model_object *self, void *closure)

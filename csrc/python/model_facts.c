@@ -32,12 +32,12 @@ PyObject *ha_model_parameter_info(model_object *self, PyObject *unused)
         return NULL;
     PyObject *result = PyList_New(0);
     for (int i = 0; result && i < self->model->params.count; i++) {
-        const ha_param *p = &self->model->params.list[i];
-        PyObject *shape = PyTuple_New(p->ndim), *entry = NULL;
-        for (int j = 0; shape && j < p->ndim; j++)
-            PyTuple_SET_ITEM(shape, j, PyLong_FromLong(p->shape[j]));
-        if (shape)
-            entry = Py_BuildValue("(sNs)", p->name, shape, group[p->group]);
+        const ha_param *param = &self->model->params.list[i];
+        npy_intp lengths[HA_MAX_DIMS];
+        for (int j = 0; j < param->ndim; j++)
+            lengths[j] = param->shape[j];
+        PyObject *shape = PyArray_IntTupleFromIntp(param->ndim, lengths);
+        PyObject *entry = shape ? Py_BuildValue("(sNs)", param->name, shape, group[param->group]) : NULL;
         if (!entry || PyList_Append(result, entry) < 0)
             Py_CLEAR(result);
         Py_XDECREF(entry);
@@ -45,6 +45,8 @@ PyObject *ha_model_parameter_info(model_object *self, PyObject *unused)
     return result;
 }
 
+/* dict[kind] = the cost of a mixer at that context; nothing where a layer has none. -1 with an
+ * exception. */
 static int add_cost(PyObject *dict, const ha_mixer *mixer, double context)
 {
     if (!mixer->kind)

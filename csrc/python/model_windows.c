@@ -11,21 +11,21 @@ PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject 
 {
     static char *names[] = {"tokens", "windows", "out", "segments", NULL};
     PyObject *tokens, *windows, *out, *segments = Py_None;
-    windows_arg w;
+    windows_arg stream;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:forward_windows", names, &tokens, &windows, &out, &segments))
         return NULL;
-    if (!ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
+    if (!ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &stream) < 0)
         return NULL;
-    const npy_intp shape[2] = {PyArray_DIM(w.tokens, 0), self->model->config.hidden_size};
+    const npy_intp shape[2] = {PyArray_DIM(stream.tokens, 0), self->model->config.hidden_size};
     PyArrayObject *to = ha_array_out(out, "out", NPY_FLOAT32, 2, shape);
     ha_status status = HA_OK;
     if (to) {
         ha_core_call core = ha_core_begin(self, NULL);
         if (core.status == HA_OK)
-            core.status = ha_windows_hidden(self->model, &w.view, PyArray_DATA(to), &self->arena, &ha_signals);
+            core.status = ha_windows_hidden(self->model, &stream.view, PyArray_DATA(to), &self->arena, &ha_signals);
         status = ha_core_end(&core);
     }
-    ha_windows_clear(&w);
+    ha_windows_clear(&stream);
     if (!to)
         return NULL;
     Py_DECREF(to);
@@ -38,14 +38,14 @@ PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject 
 static int leader_of(const ha_params *params, PyObject *name)
 {
     const char *text = PyUnicode_AsUTF8(name);
-    const ha_param *p = text ? ha_params_find(params, text) : NULL;
-    if (text && (!p || !p->matrix || p->layer < 0))
+    const ha_param *param = text ? ha_params_find(params, text) : NULL;
+    if (text && (!param || !param->matrix || param->layer < 0))
         PyErr_Format(PyExc_ValueError, "names holds '%s': allowed are matrices() of layers", text);
-    if (!p || !p->matrix || p->layer < 0)
+    if (!param || !param->matrix || param->layer < 0)
         return -1;
-    while (p->joined)
-        p--;
-    return (int)(p - params->list);
+    while (param->joined)
+        param--;
+    return (int)(param - params->list);
 }
 
 /* {name: float32 [in,in] of zeros}, the same array for matrices that are joined; sums
@@ -58,7 +58,7 @@ static PyObject *new_moments(const ha_params *params, PyObject *names, float **s
         const int i = PyUnicode_Check(name) ? leader_of(params, name) : -1;
         if (i < 0 && !PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "names must be text");
-        const npy_intp shape[2] = {i < 0 ? 0 : params->list[i].shape[1], i < 0 ? 0 : params->list[i].shape[1]};
+        const npy_intp width = i < 0 ? 0 : params->list[i].shape[1], shape[2] = {width, width};
         if (i >= 0 && !arrays[i])
             arrays[i] = PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
         if (i < 0 || !arrays[i] || PyDict_SetItem(found, name, arrays[i]) < 0)
@@ -82,9 +82,9 @@ PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tokens", "windows", "names", "segments", NULL};
     PyObject *tokens, *windows, *wanted, *segments = Py_None;
-    windows_arg w;
+    windows_arg stream;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:moments", names, &tokens, &windows, &wanted, &segments) ||
-        !ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
+        !ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &stream) < 0)
         return NULL;
     float **sums = PyMem_Calloc((size_t)self->model->params.count, sizeof *sums);
     PyObject *found = sums ? new_moments(&self->model->params, wanted, sums) : PyErr_NoMemory();
@@ -92,11 +92,11 @@ PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs)
     if (found) {
         ha_core_call core = ha_core_begin(self, NULL);
         if (core.status == HA_OK)
-            core.status = ha_windows_observe(self->model, &w.view, sums, &self->arena, &ha_signals);
+            core.status = ha_windows_observe(self->model, &stream.view, sums, &self->arena, &ha_signals);
         status = ha_core_end(&core);
     }
     PyMem_Free(sums);
-    ha_windows_clear(&w);
+    ha_windows_clear(&stream);
     if (status != HA_OK) {
         Py_CLEAR(found);
         ha_raise(status);
@@ -108,7 +108,7 @@ PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwa
 {
     static char *names[] = {"tokens", "windows", "segments", NULL};
     PyObject *tokens, *windows, *segments = Py_None;
-    windows_arg w;
+    windows_arg stream;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:task_logits", names, &tokens, &windows, &segments) ||
         !ha_model_ready(self))
         return NULL;
@@ -116,18 +116,19 @@ PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwa
     if (task->kind == HA_TASK_NONE)
         return PyErr_Format(PyExc_ValueError,
                             "the model has no head for a task: allowed are models with one, see tasks.add_head");
-    if (ha_windows_parse(self, tokens, windows, segments, 1, &w) < 0)
+    if (ha_windows_parse(self, tokens, windows, segments, 1, &stream) < 0)
         return NULL;
-    const npy_intp shape[2] = {task->kind == HA_TASK_SPAN ? PyArray_DIM(w.tokens, 0) : w.view.count, task->labels};
+    const npy_intp shape[2] = {task->kind == HA_TASK_SPAN ? PyArray_DIM(stream.tokens, 0) : stream.view.count,
+                               task->labels};
     PyArrayObject *out = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
     ha_status status = HA_OK;
     if (out) {
         ha_core_call core = ha_core_begin(self, NULL);
         if (core.status == HA_OK)
-            core.status = ha_windows_task(self->model, &w.view, PyArray_DATA(out), &self->arena, &ha_signals);
+            core.status = ha_windows_task(self->model, &stream.view, PyArray_DATA(out), &self->arena, &ha_signals);
         status = ha_core_end(&core);
     }
-    ha_windows_clear(&w);
+    ha_windows_clear(&stream);
     if (status != HA_OK) {
         Py_CLEAR(out);
         ha_raise(status);

@@ -3,7 +3,8 @@
  *     Tensor(shape, dtype="float32")                   zeros
  *     Tensor.from_numpy(array), Tensor.from_dlpack(x)  the same memory
  *     .shape .dtype .nbytes .ndim  len(t)
- *     .numpy()  np.asarray(t)  memoryview(t)  np.from_dlpack(t)      the same memory, the tensor stays alive
+ *     .numpy()  np.asarray(t)  memoryview(t)           the same memory, the tensor stays alive
+ *     np.from_dlpack(t)
  *     .to(dtype)                                       a converted copy
  *
  * There is no tp_clear: memory stays valid while a tensor can be reached, and a cycle is broken at
@@ -59,6 +60,7 @@ static int shape_of(PyObject *object, Py_ssize_t *shape)
     return (int)ndim;
 }
 
+/* Tensor(shape, dtype="float32"), of zeros */
 static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"shape", "dtype", NULL};
@@ -73,6 +75,7 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return ndim < 0 ? NULL : (PyObject *)ha_tensor_new(type, dtype, ndim, shape, NULL, NULL, 0);
 }
 
+/* Tensor.to(dtype) */
 static PyObject *to(PyObject *self, PyObject *name)
 {
     ha_dtype dtype;
@@ -89,6 +92,7 @@ static PyObject *from_dlpack(PyObject *class, PyObject *object)
     return ha_tensor_from_dlpack((PyTypeObject *)class, object);
 }
 
+/* The buffer protocol: the memory as it is; bfloat16 only for those who ask for no format. */
 static int get_buffer(PyObject *object, Py_buffer *view, int flags)
 {
     static const char *const format[HA_PLAIN_DTYPES] = {[HA_F32] = "f", [HA_F16] = "e"};
@@ -105,7 +109,7 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
         PyErr_SetString(PyExc_BufferError, "this Tensor is read-only");
         return -1;
     }
-    int long_axes = 0; /* row-major is column-major too where at most one axis has a stride that matters */
+    int long_axes = 0; /* with at most one of them row-major is column-major too */
     for (int i = 0; i < self->ndim; i++)
         long_axes += self->shape[i] > 1;
     if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && long_axes > 1 && self->count) {
@@ -128,16 +132,8 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
 static PyObject *get_shape(PyObject *object, void *unused)
 {
     (void)unused;
-    ha_tensor *self = (ha_tensor *)object;
-    PyObject *shape = PyTuple_New(self->ndim);
-    for (int i = 0; shape && i < self->ndim; i++) {
-        PyObject *item = PyLong_FromSsize_t(self->shape[i]);
-        if (item)
-            PyTuple_SET_ITEM(shape, i, item);
-        else
-            Py_CLEAR(shape);
-    }
-    return shape;
+    const ha_tensor *self = (ha_tensor *)object;
+    return PyArray_IntTupleFromIntp(self->ndim, self->shape);
 }
 
 static PyObject *get_dtype(PyObject *self, void *unused)

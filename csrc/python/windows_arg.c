@@ -11,20 +11,20 @@ void ha_windows_clear(windows_arg *arg)
     Py_CLEAR(arg->windows);
 }
 
-static int check_windows(const windows_arg *a, int vocabulary, int shortest)
+static int check_windows(const windows_arg *arg, int vocabulary, int shortest)
 {
-    const npy_intp n = PyArray_SIZE(a->tokens);
-    const int32_t *token = PyArray_DATA(a->tokens);
-    const int64_t *window = PyArray_DATA(a->windows);
-    for (npy_intp i = 0; i < PyArray_SIZE(a->windows) / 2; i++) {
+    const npy_intp count = PyArray_SIZE(arg->tokens);
+    const int32_t *token = PyArray_DATA(arg->tokens);
+    const int64_t *window = PyArray_DATA(arg->windows);
+    for (npy_intp i = 0; i < PyArray_SIZE(arg->windows) / 2; i++) {
         int64_t from = window[2 * i], to = window[2 * i + 1];
-        if (from < 0 || to > n || to - from < shortest || to - from > INT32_MAX / 2) {
+        if (from < 0 || to > count || to - from < shortest || to - from > INT32_MAX / 2) {
             PyErr_Format(PyExc_ValueError, "window %zd is [%lld, %lld), allowed are at least %d of the %zd tokens",
-                         (Py_ssize_t)i, (long long)from, (long long)to, shortest, (Py_ssize_t)n);
+                         (Py_ssize_t)i, (long long)from, (long long)to, shortest, (Py_ssize_t)count);
             return -1;
         }
     }
-    for (npy_intp i = 0; i < n; i++)
+    for (npy_intp i = 0; i < count; i++)
         if (token[i] < 0 || token[i] >= vocabulary) {
             PyErr_Format(PyExc_ValueError, "tokens[%zd] is %d, allowed are 0 to %d", (Py_ssize_t)i, token[i],
                          vocabulary - 1);
@@ -60,11 +60,11 @@ int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, P
 }
 
 /* The first window without any weight, or -1. */
-static int unweighted(const ha_windows *w, const float *weight, int skip)
+static int unweighted(const ha_windows *windows, const float *weight, int skip)
 {
-    for (int i = 0; i < w->count; i++) {
+    for (int i = 0; i < windows->count; i++) {
         double sum = 0.0;
-        for (int64_t t = w->window[2 * i] + skip; t < w->window[2 * i + 1]; t++)
+        for (int64_t t = windows->window[2 * i] + skip; t < windows->window[2 * i + 1]; t++)
             sum += (double)weight[t];
         if (!(sum > 0.0))
             return i;
