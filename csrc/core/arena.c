@@ -9,8 +9,7 @@
 #define MAP_NORESERVE 0
 #endif
 
-/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that overruns are seen. Poison
- * costs an eighth of its range in real memory, hence the limit. */
+/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that overruns are seen. */
 #if defined __SANITIZE_ADDRESS__
 #define UNDER_ASAN 1
 #elif defined __has_feature
@@ -21,13 +20,13 @@
 #ifdef UNDER_ASAN
 #include <sanitizer/asan_interface.h>
 #define GAP ((size_t)HA_ALIGN)
-#define MOST ((size_t)1 << 31)
 #else
 #define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #define GAP ((size_t)0)
-#define MOST SIZE_MAX
 #endif
+
+enum { LEAST = 4 << 20 }; /* bytes of a piece: two huge pages */
 
 static void *map(size_t bytes)
 {
@@ -68,61 +67,104 @@ void ha_block_drop(void *part, size_t bytes)
     memset(first + inside, 0, bytes - skip - inside);
 }
 
-ha_status ha_arena_open(ha_arena *arena)
+void ha_arena_open(ha_arena *arena)
 {
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    size_t physical = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 34;
-    *arena = (ha_arena){0};
-    /* Address space only: halve until an address-space limit (ulimit -v) lets it through. */
-    for (size_t size = physical < MOST ? physical : MOST; size >= (size_t)1 << 24; size /= 2) {
-        arena->base = map(size);
-        if (arena->base) {
-            arena->size = size;
-            ASAN_POISON_MEMORY_REGION(arena->base, size);
-            return HA_OK;
-        }
-    }
-    return ha_fail(HA_NO_MEMORY, "cannot reserve address space for activations");
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    *arena = (ha_arena){.size = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 34};
 }
 
-void ha_arena_close(ha_arena *arena)
+static void unmap(ha_arena_piece *piece)
 {
-    if (arena->base) {
-        ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->size);
-        munmap(arena->base, arena->size);
-    }
-    *arena = (ha_arena){0};
-}
-
-void ha_arena_release(ha_arena *arena, size_t mark)
-{
-    if (mark < arena->used)
-        ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->used - mark);
-    arena->used = mark;
+    ASAN_UNPOISON_MEMORY_REGION(piece->base, piece->size);
+    munmap(piece->base, piece->size);
+    *piece = (ha_arena_piece){0};
 }
 
 void ha_arena_trim(ha_arena *arena)
 {
-    if (arena->base && arena->used == 0 && arena->peak)
-        madvise(arena->base, arena->peak, MADV_DONTNEED);
+    if (arena->used)
+        return;
+    while (arena->pieces > 0)
+        unmap(&arena->piece[--arena->pieces]);
+    arena->top = 0;
     arena->peak = 0;
+}
+
+void ha_arena_close(ha_arena *arena)
+{
+    arena->used = 0;
+    ha_arena_trim(arena);
+    *arena = (ha_arena){0};
+}
+
+/* The piece after the top one, or the first, becomes the top and holds at least `bytes`. */
+static int next_piece(ha_arena *arena, size_t bytes)
+{
+    const int at = arena->pieces ? arena->top + 1 : 0;
+    ha_arena_piece *piece = &arena->piece[at];
+    size_t before = 0;
+    for (int i = 0; i < at; i++)
+        before += arena->piece[i].size;
+    if (at < arena->pieces && piece->size < bytes) /* too small for what comes now: a larger one in its place */
+        while (arena->pieces > at)
+            unmap(&arena->piece[--arena->pieces]);
+    if (at == HA_ARENA_PIECES)
+        return 0;
+    if (at == arena->pieces) {
+        const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        size_t size = before > LEAST ? before : LEAST;
+        size = bytes > size ? (bytes + page - 1) / page * page : size;
+        piece->base = map(size);
+        if (!piece->base && size > bytes) /* near a limit */
+            piece->base = map(size = (bytes + page - 1) / page * page);
+        if (!piece->base)
+            return 0;
+        piece->size = size;
+        arena->pieces++;
+        ASAN_POISON_MEMORY_REGION(piece->base, piece->size);
+    }
+    piece->start = arena->used;
+    arena->top = at;
+    return 1;
+}
+
+void ha_arena_release(ha_arena *arena, size_t mark)
+{
+    while (arena->pieces && mark < arena->used) {
+        ha_arena_piece *piece = &arena->piece[arena->top];
+        const size_t from = mark > piece->start ? mark : piece->start;
+        ASAN_POISON_MEMORY_REGION(piece->base + (from - piece->start), arena->used - from);
+        arena->used = from;
+        if (from == piece->start && arena->top > 0)
+            arena->top--;
+    }
 }
 
 void *ha_arena_push(ha_arena *arena, size_t count, size_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HA_ALIGN - GAP) {
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2) {
         ha_fail(HA_NO_MEMORY, "a temporary of %zu items of %zu bytes does not fit in memory", count, size);
         return NULL;
     }
-    size_t wanted = bytes;
+    const size_t wanted = bytes;
     bytes = (bytes + HA_ALIGN - 1) / HA_ALIGN * HA_ALIGN + GAP;
-    if (bytes > arena->size - arena->used) {
+    if (arena->used > arena->size || bytes > arena->size - arena->used) {
         ha_fail(HA_NO_MEMORY, "activations need %zu MiB and %zu MiB are available: use fewer or shorter sequences",
                 (arena->used + bytes) >> 20, arena->size >> 20);
         return NULL;
     }
-    void *p = arena->base + arena->used;
+    const ha_arena_piece *piece = &arena->piece[arena->top];
+    if (!arena->pieces || bytes > piece->size - (arena->used - piece->start)) {
+        if (!next_piece(arena, bytes)) {
+            ha_fail(HA_NO_MEMORY,
+                    "activations need %zu MiB and the system refuses %zu of them: use fewer or shorter sequences",
+                    (arena->used + bytes) >> 20, bytes >> 20);
+            return NULL;
+        }
+        piece = &arena->piece[arena->top];
+    }
+    void *p = piece->base + (arena->used - piece->start);
     ASAN_UNPOISON_MEMORY_REGION(p, wanted);
     arena->used += bytes;
     if (arena->used > arena->peak)

@@ -1,7 +1,8 @@
 /* Memory: blocks that live long (parameters, moments) and an arena for what lives during one call (activations, scratch).
  *
  * Both come from mmap: pages cost nothing until they are touched, arrive zeroed, and stay mapped from one step to the
- * next, so a training step makes no system call and takes no page fault after the first one. */
+ * next, so a training step makes no system call and takes no page fault after the first ones. An arena maps what is
+ * asked of it and no more than about three times that, so that many of them fit under an address-space limit. */
 #ifndef HA_CORE_ARENA_H
 #define HA_CORE_ARENA_H
 
@@ -17,18 +18,26 @@ void ha_block_free(void *block, size_t bytes);
 /* Zeroes a part of a block, and gives its whole pages back to the system. */
 void ha_block_drop(void *part, size_t bytes);
 
-/* A stack of temporaries over one reserved address range: push, remember a mark, release back to the mark. */
+/* A stack of temporaries: push, remember a mark, release back to the mark. Its memory is in pieces, each at least as large
+ * as all before it: `used` counts what is pushed, and a piece holds what was pushed from its `start` on. */
+enum { HA_ARENA_PIECES = 48 };
 typedef struct {
     char *base;
-    size_t size, used, peak;
+    size_t start, size;
+} ha_arena_piece;
+typedef struct {
+    size_t size, used, peak; /* size: the most that may be used at a time */
+    int pieces, top;         /* mapped; the one that pushes go to */
+    ha_arena_piece piece[HA_ARENA_PIECES];
 } ha_arena;
 
-ha_status ha_arena_open(ha_arena *arena);
+/* An empty arena; nothing is mapped yet. */
+void ha_arena_open(ha_arena *arena);
 void ha_arena_close(ha_arena *arena);
-/* Gives the touched pages back to the system; the arena must be empty. */
+/* Gives all memory back to the system; the arena must be empty. */
 void ha_arena_trim(ha_arena *arena);
 
-/* `count` items of `size` bytes, aligned to 64, contents undefined; NULL (with a message) when the range is full. */
+/* `count` items of `size` bytes, aligned to 64, contents undefined; NULL (with a message) when there is no memory. */
 void *ha_arena_push(ha_arena *arena, size_t count, size_t size);
 
 static inline size_t ha_arena_mark(const ha_arena *arena)

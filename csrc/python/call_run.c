@@ -35,11 +35,10 @@ static ha_arena *take_arena(ha_status *status)
     if (arena)
         return arena;
     arena = PyMem_RawCalloc(1, sizeof *arena);
-    *status = arena ? ha_arena_open(arena) : ha_fail(HA_NO_MEMORY, "out of memory");
-    if (*status != HA_OK) {
-        PyMem_RawFree(arena);
-        return NULL;
-    }
+    if (arena)
+        ha_arena_open(arena);
+    else
+        *status = ha_fail(HA_NO_MEMORY, "out of memory");
     return arena;
 }
 

@@ -29,9 +29,9 @@ static int start(model_object *self, const ha_config *numbers, const ha_layer_sp
         PyErr_NoMemory();
         return -1;
     }
-    ha_status status = self->arena.base ? HA_OK : ha_arena_open(&self->arena);
-    if (status == HA_OK)
-        status = ha_model_new(numbers, specs, &self->model);
+    if (!self->arena.size)
+        ha_arena_open(&self->arena);
+    const ha_status status = ha_model_new(numbers, specs, &self->model);
     if (status != HA_OK) {
         ha_raise(status);
         return -1;

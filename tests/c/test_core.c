@@ -20,7 +20,7 @@ static void status_keeps_the_message(void)
 static void arena_is_a_stack(void)
 {
     ha_arena arena;
-    CHECK_INT(ha_arena_open(&arena), HA_OK);
+    ha_arena_open(&arena);
     size_t mark = ha_arena_mark(&arena);
     float *a = ha_arena_push(&arena, 3, sizeof *a), *b = ha_arena_push(&arena, 5, sizeof *b);
     CHECK(a && b && (char *)b >= (char *)(a + 3));
@@ -34,13 +34,56 @@ static void arena_is_a_stack(void)
     ha_arena_close(&arena);
 }
 
+/* Pushes of all sizes keep what they hold, however pieces are made, left and taken again. */
+static void arena_grows_by_need(void)
+{
+    enum { DEEP = 40 };
+    ha_arena arena;
+    unsigned char *x[DEEP];
+    size_t size[DEEP], mark[DEEP];
+    ha_rng rng = ha_rng_seed(5);
+    ha_arena_open(&arena);
+    CHECK_INT(arena.pieces, 0);
+    for (int round = 0, depth = 0; round < 3000; round++) {
+        if (depth < DEEP && ha_rng_uniform(&rng) < 0.55) {
+            size[depth] = (size_t)1 << (int)(24 * ha_rng_uniform(&rng));
+            mark[depth] = ha_arena_mark(&arena);
+            x[depth] = ha_arena_push(&arena, size[depth], 1);
+            CHECK(x[depth] != NULL);
+            x[depth][0] = x[depth][size[depth] - 1] = (unsigned char)(depth + 1);
+            depth++;
+        } else if (depth > 0) {
+            depth = (int)(depth * ha_rng_uniform(&rng));
+            CHECK(x[depth][0] == depth + 1 && x[depth][size[depth] - 1] == depth + 1);
+            ha_arena_release(&arena, mark[depth]);
+            CHECK_INT(ha_arena_mark(&arena), mark[depth]);
+        }
+        for (int i = 0; i < depth; i++)
+            CHECK(x[i][0] == i + 1 && x[i][size[i] - 1] == i + 1);
+    }
+    size_t mapped = 0;
+    for (int i = 0; i < arena.pieces; i++)
+        mapped += arena.piece[i].size;
+    CHECK(mapped <= 4 * arena.peak);
+    ha_arena_release(&arena, 0);
+    ha_arena_trim(&arena);
+    CHECK_INT(arena.pieces, 0);
+    arena.size = 1000;
+    CHECK(ha_arena_push(&arena, 1001, 1) == NULL && strstr(ha_error_message(), "are available"));
+    CHECK(ha_arena_push(&arena, 500, 1) != NULL);
+    arena.size = SIZE_MAX;
+    CHECK(ha_arena_push(&arena, (size_t)1 << 50, 1) == NULL && strstr(ha_error_message(), "the system refuses"));
+    CHECK(ha_arena_push(&arena, 500, 1) != NULL);
+    ha_arena_close(&arena);
+}
+
 /* Usable is what is pushed and not released, to the byte; a gap of 64 bytes follows each push. */
 static void arena_is_poisoned(void)
 {
     ha_arena arena;
-    CHECK_INT(ha_arena_open(&arena), HA_OK);
-    CHECK(__asan_address_is_poisoned(arena.base) && __asan_address_is_poisoned(arena.base + arena.size - 1));
+    ha_arena_open(&arena);
     char *a = ha_arena_push(&arena, 64, 1);
+    CHECK(__asan_address_is_poisoned(arena.piece[0].base + arena.piece[0].size - 1));
     size_t mark = ha_arena_mark(&arena);
     char *b = ha_arena_push(&arena, 7, 1);
     for (int i = 0; i < 64; i++)
@@ -54,7 +97,6 @@ static void arena_is_poisoned(void)
     ha_arena_release(&arena, 0);
     CHECK(__asan_address_is_poisoned(a));
     ha_arena_trim(&arena);
-    CHECK(__asan_address_is_poisoned(a));
     a = ha_arena_push(&arena, 64, 1);
     memset(a, 1, 64);
     ha_arena_close(&arena);
@@ -108,6 +150,7 @@ int main(void)
 {
     RUN(status_keeps_the_message);
     RUN(arena_is_a_stack);
+    RUN(arena_grows_by_need);
     if (CHECK_UNDER_ASAN)
         RUN(arena_is_poisoned);
     RUN(blocks_give_pages_back);
