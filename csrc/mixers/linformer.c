@@ -130,7 +130,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                             .row = l.kv,
                             .head_stride = l.over.dim,
                             .length = offset[s + 1] - offset[s]};
-    HA_TRY(ha_attention_forward(&l.over, batch, p.qkv, l.width, keys, p.y, l.q, p.lse, NULL, pass->arena));
+    const ha_attention_out to = {ha_rows_to(p.y, l.q), p.lse, NULL};
+    HA_TRY(ha_attention_forward(&l.over, batch, ha_rows_of(p.qkv, l.width), keys, &to, pass->arena));
     ha_project_out(mixer, pass, p.y, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -157,8 +158,14 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         HA_PUSH(dk, pass->arena, (size_t)offset[batch->n_seq] * (size_t)kv);
         HA_PUSH(dv, pass->arena, (size_t)offset[batch->n_seq] * (size_t)kv);
         ha_dot_per_head(batch->rows, heads, dim, dy, l.q, p.y, l.q, delta);
-        HA_TRY(ha_attention_backward(&l.over, batch, offset, p.qkv, l.width, p.k, p.v, kv, p.lse, delta, NULL, NULL, dy,
-                                     l.q, dqkv, l.width, dk, dv, kv, pass->arena));
+        const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, l.width),
+                                         .keys = ha_rows_of(p.k, kv),
+                                         .values = ha_rows_of(p.v, kv),
+                                         .key_offset = offset,
+                                         .log_sum = p.lse};
+        const ha_attention_upstream upstream = {ha_rows_of(dy, l.q), delta, NULL};
+        const ha_attention_gradient gradient = {ha_rows_to(dqkv, l.width), ha_rows_to(dk, kv), ha_rows_to(dv, kv)};
+        HA_TRY(ha_attention_backward(&l.over, batch, &kept, &upstream, &gradient, pass->arena));
         HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_KEY_POOL), dk,
                                 dqkv + l.q, l.width, ha_grad(mixer, pass, SLOT_KEY_POOL), pass->arena));
         HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q + kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),

@@ -14,7 +14,7 @@ int ha_ring_slot(const ha_attention *a, int position)
 
 /* One token takes its slot, and the softmax sees every slot: the order of keys does not matter. */
 static ha_status one_token(const ha_attention *a, const ha_pass *pass, const ha_state *state, const float *qkv,
-                           float *out, float *lse, float *max)
+                           const ha_attention_out *out)
 {
     const int q = a->heads * a->dim, kv = a->kv_heads * a->dim, slots = a->sinks + a->window, past = state->length;
     ha_state_store(state, ha_ring_slot(a, past), 1, qkv + q, 0);
@@ -24,7 +24,7 @@ static ha_status one_token(const ha_attention *a, const ha_pass *pass, const ha_
     const ha_keys keys = ha_state_keys(state, held, held - 1);
     ha_attention all = *a;
     all.causal = all.window = all.sinks = 0; /* what is held is what may be seen */
-    return ha_attention_decode(&all, &one, qkv, q + 2 * kv, &keys, out, q, lse, max, pass->arena);
+    return ha_attention_decode(&all, &one, ha_rows_of(qkv, q + 2 * kv), &keys, out, pass->arena);
 }
 
 /* Held keys, then n new ones, in order, as the stored tokens of `joined`. */
@@ -50,7 +50,7 @@ static ha_status join(const ha_attention *a, const ha_state *state, int held, in
 /* Several tokens: held keys and new ones laid out in order act as one shorter sequence: sinks keep their numbers, the rest
  * keep their distances. */
 static ha_status many_tokens(const ha_attention *a, const ha_pass *pass, int n, const ha_state *state, const float *qkv,
-                             float *out, float *lse, float *max)
+                             const ha_attention_out *out)
 {
     const ptrdiff_t q = (ptrdiff_t)a->heads * a->dim, width = q + 2 * (ptrdiff_t)a->kv_heads * a->dim;
     const int slots = a->sinks + a->window, past = state->length, held = past < slots ? past : slots;
@@ -60,7 +60,7 @@ static ha_status many_tokens(const ha_attention *a, const ha_pass *pass, int n, 
     const int32_t offset[2] = {0, n};
     const ha_batch one = {.rows = n, .n_seq = 1, .offset = offset};
     const ha_keys keys = ha_state_keys(&joined, held + n, held);
-    HA_TRY(ha_attention_forward(a, &one, qkv, width, &keys, out, q, lse, max, pass->arena));
+    HA_TRY(ha_attention_forward(a, &one, ha_rows_of(qkv, width), &keys, out, pass->arena));
     for (int i = 0; i < n; i++)
         if (past + i < a->sinks || i >= n - a->window)
             ha_state_store(state, ha_ring_slot(a, past + i), 1, qkv + i * width + q, 0);
@@ -69,15 +69,13 @@ static ha_status many_tokens(const ha_attention *a, const ha_pass *pass, int n, 
 }
 
 ha_status ha_ring_attend(const ha_attention *a, const ha_pass *pass, int seq, const ha_state *state, const float *qkv,
-                         float *out, float *lse, float *max)
+                         const ha_attention_out *out)
 {
     const int row = pass->batch->offset[seq], n = pass->batch->offset[seq + 1] - row;
-    const ptrdiff_t q = (ptrdiff_t)a->heads * a->dim, at = (ptrdiff_t)row * a->heads;
-    qkv += row * (q + 2 * (ptrdiff_t)a->kv_heads * a->dim);
-    out += row * q;
-    lse += at;
-    max = max ? max + at : NULL;
+    const ptrdiff_t width = (ptrdiff_t)(a->heads + 2 * a->kv_heads) * a->dim, at = (ptrdiff_t)row * a->heads;
+    const ha_attention_out own = {ha_rows_out_from(out->values, row, 0), out->log_sum ? out->log_sum + at : NULL,
+                                  out->largest ? out->largest + at : NULL};
     if (n == 1)
-        return one_token(a, pass, state, qkv, out, lse, max);
-    return n ? many_tokens(a, pass, n, state, qkv, out, lse, max) : HA_OK;
+        return one_token(a, pass, state, qkv + row * width, &own);
+    return n ? many_tokens(a, pass, n, state, qkv + row * width, &own) : HA_OK;
 }

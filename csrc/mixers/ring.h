@@ -8,8 +8,8 @@
 ha_state_shape ha_ring_shape(const ha_attention *a);
 int ha_ring_slot(const ha_attention *a, int position);
 /* Attention of sequence `seq` of the batch over what the ring holds of its tokens so far and over its new rows, which the
- * ring then takes in. qkv [rows, heads + 2 kv_heads, dim] and out, lse, max (or NULL) are those of the whole batch. */
+ * ring then takes in. qkv [rows, heads + 2 kv_heads, dim] and out are those of the whole batch. */
 ha_status ha_ring_attend(const ha_attention *a, const ha_pass *pass, int seq, const ha_state *state, const float *qkv,
-                         float *out, float *lse, float *max);
+                         const ha_attention_out *out);
 
 #endif

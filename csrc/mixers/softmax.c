@@ -95,9 +95,10 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     ha_project_in(mixer, pass, x, p.qkv, p.raw);
     ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, width);
     const ha_attention shape = shape_of(mixer);
+    const ha_attention_out to = {ha_rows_to(p.y, q), p.lse, NULL};
     if (state && mixer->kind == &ha_window_mixer) {
         for (int s = 0; s < batch->n_seq; s++)
-            HA_TRY(ha_ring_attend(&shape, pass, s, &state[s], p.qkv, p.y, p.lse, NULL));
+            HA_TRY(ha_ring_attend(&shape, pass, s, &state[s], p.qkv, &to));
     } else {
         ha_keys *keys;
         HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
@@ -110,7 +111,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                                         .head_stride = dim,
                                         .length = batch->offset[s + 1] - batch->offset[s]};
         }
-        HA_TRY(ha_attention_forward(&shape, batch, p.qkv, width, keys, p.y, q, p.lse, NULL, pass->arena));
+        HA_TRY(ha_attention_forward(&shape, batch, ha_rows_of(p.qkv, width), keys, &to, pass->arena));
     }
     ha_project_out(mixer, pass, p.y, scale, out);
     ha_arena_release(pass->arena, mark);
@@ -134,9 +135,15 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     if (scale != 0.0f) {
         const ha_attention shape = shape_of(mixer);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
-        HA_TRY(ha_attention_backward(&shape, batch, batch->offset, p.qkv, width, p.qkv + q, p.qkv + q + kv, width,
-                                     p.lse, delta, NULL, NULL, dy, q, dqkv, width, dqkv + q, dqkv + q + kv, width,
-                                     pass->arena));
+        const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, width),
+                                         .keys = ha_rows_of(p.qkv + q, width),
+                                         .values = ha_rows_of(p.qkv + q + kv, width),
+                                         .key_offset = batch->offset,
+                                         .log_sum = p.lse};
+        const ha_attention_upstream upstream = {ha_rows_of(dy, q), delta, NULL};
+        const ha_attention_gradient gradient = {ha_rows_to(dqkv, width), ha_rows_to(dqkv + q, width),
+                                                ha_rows_to(dqkv + q + kv, width)};
+        HA_TRY(ha_attention_backward(&shape, batch, &kept, &upstream, &gradient, pass->arena));
         ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, width);
         HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
     }

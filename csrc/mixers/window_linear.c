@@ -157,7 +157,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                 .k = k, .v = k + l.kv, .row = l.width, .head_stride = l.dim, .length = batch->offset[s + 1] - (int)row};
         }
         HA_TRY(far_operands(&l, batch, &p, &operands, pass->arena));
-        HA_TRY(ha_attention_forward(&near, batch, p.qkv, l.width, keys, p.near, l.q, p.lse, p.max, pass->arena));
+        const ha_attention_out beside = {ha_rows_to(p.near, l.q), p.lse, p.max};
+        HA_TRY(ha_attention_forward(&near, batch, ha_rows_of(p.qkv, l.width), keys, &beside, pass->arena));
         HA_TRY(ha_linear_attention_forward(&rest, batch, &operands, NULL, &far, p.states, pass->arena));
     }
     float *y;
@@ -229,13 +230,19 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         merge_backward(mixer, pass, &l, &p, y, dy, dfar, dden, delta, dmax);
         const ha_attention near = ha_window_attention(&l);
         const ha_linear_attention rest = ha_window_rest(&l, l.window);
-        const float *k = p.qkv + l.q, *v = k + l.kv;
+        const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, l.width),
+                                         .keys = ha_rows_of(p.qkv + l.q, l.width),
+                                         .values = ha_rows_of(p.qkv + l.q + l.kv, l.width),
+                                         .key_offset = batch->offset,
+                                         .log_sum = p.lse,
+                                         .largest = p.max};
+        const ha_attention_upstream down = {ha_rows_of(dy, l.q), delta, dmax};
+        const ha_attention_gradient into = {ha_rows_to(dqkv, l.width), ha_rows_to(dqkv + l.q, l.width),
+                                            ha_rows_to(dqkv + l.q + l.kv, l.width)};
         /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a gradient. */
         const int projections = dx || ha_grad(mixer, pass, HA_SLOT_QKV);
         if (projections)
-            HA_TRY(ha_attention_backward(&near, batch, batch->offset, p.qkv, l.width, k, v, l.width, p.lse, delta,
-                                         p.max, dmax, dy, l.q, dqkv, l.width, dqkv + l.q, dqkv + l.q + l.kv, l.width,
-                                         pass->arena));
+            HA_TRY(ha_attention_backward(&near, batch, &kept, &down, &into, pass->arena));
         else
             memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
         ha_linear_attention_in operands;

@@ -127,7 +127,8 @@ ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const h
             HA_TRY(far_of_one(&l, pass, p, s, &state[s]));
         else if (n > 1)
             HA_TRY(far_of_many(&l, pass, p, s, &state[s]));
-        HA_TRY(ha_ring_attend(&near, pass, s, &state[s], p->qkv, p->near, p->lse, p->max));
+        const ha_attention_out beside = {ha_rows_to(p->near, l.q), p->lse, p->max};
+        HA_TRY(ha_ring_attend(&near, pass, s, &state[s], p->qkv, &beside));
         for (int i = 0; i < n; i++)
             if (past + i >= l.sinks && i >= n - l.window)
                 memcpy(features_at(&l, &state[s], past + i), p->fk + (size_t)(row + i) * fk_row,

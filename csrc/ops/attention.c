@@ -7,29 +7,36 @@
 #include "core/thread.h"
 #include "ops/attention_tile.h"
 
-/* One tile of queries of one head: S = q K^T with the keys transposed, softmax step, out += P V; packed keys and values. */
-static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int first, int m, int length,
-                       const float *kt, const float *v, float *out, ptrdiff_t ldo, float *lse, float *max_out,
-                       float *scratch)
+/* One tile of queries of one head, row 0 of each array being its first; log_sum and largest are heads apart. */
+typedef struct {
+    ha_rows queries;                   /* [count, dim] */
+    const float *keys_turned, *values; /* all of the sequence: packed columns of keys, packed rows of values */
+    int first, count, length;          /* place of the first query among the keys; queries; keys */
+    ha_rows_out out;                   /* [count, dim] */
+    float *log_sum, *largest;          /* [count, heads], or NULL */
+} tile;
+
+/* Logits = q K^T, softmax step, out += P V, tile of keys by tile of keys. scratch [QUERY_TILE, 2 dim + KEY_TILE] */
+static void query_tile(const ha_attention *a, const tile *t, float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int d = a->dim;
+    const int d = a->dim, m = t->count, first = t->first;
     float *scaled = scratch, *acc = scaled + QUERY_TILE * d, *s = acc + QUERY_TILE * d;
     float max[QUERY_TILE], sum[QUERY_TILE], correction[QUERY_TILE];
     for (int r = 0; r < m; r++) {
         for (int c = 0; c < d; c++)
-            scaled[r * d + c] = a->scale * q[r * ldq + c];
+            scaled[r * d + c] = a->scale * t->queries.at[r * t->queries.stride + c];
         max[r] = HA_NO_MAX;
         sum[r] = 0.0f;
     }
     memset(acc, 0, sizeof *acc * (size_t)(m * d));
-    key_range range = keys_of(a, first, first + m - 1, length);
+    key_range range = keys_of(a, first, first + m - 1, t->length);
     for (int end = 0, start; (start = next_tile(&range, end, &end)) >= 0;) {
         int n = end - start;
         for (int r = 0, rows; r < m; r += rows) { /* all at once, but for the tile on the diagonal */
             rows = rows_alike(a, first, r, m, start, n);
             kernel->gemm(rows, seen(a, first + r + rows - 1, start, n), d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1,
-                         packed_column(kt, start, d), KEY_TILE, 0, s + r * KEY_TILE, KEY_TILE);
+                         packed_column(t->keys_turned, start, d), KEY_TILE, 0, s + r * KEY_TILE, KEY_TILE);
         }
         mask_tile(a, first, m, start, end, s, KEY_TILE);
         kernel->softmax_step(m, n, s, KEY_TILE, max, sum, correction);
@@ -37,17 +44,17 @@ static void query_tile(const ha_attention *a, const float *q, ptrdiff_t ldq, int
         for (int r = 0, rows; r < m; r += rows) {
             rows = rows_alike(a, first, r, m, start, n);
             kernel->gemm(rows, d, seen(a, first + r + rows - 1, start, n), 1.0f, s + r * KEY_TILE, KEY_TILE, 1,
-                         packed_row(v, start, d), d, 1, acc + (ptrdiff_t)r * d, d);
+                         packed_row(t->values, start, d), d, 1, acc + (ptrdiff_t)r * d, d);
         }
     }
     for (int r = 0; r < m; r++) {
         float inverse = sum[r] > 0.0f ? 1.0f / sum[r] : 0.0f;
         for (int c = 0; c < d; c++)
-            out[r * ldo + c] = acc[r * d + c] * inverse;
-        if (lse)
-            lse[r * a->heads] = max[r] + logf(sum[r]);
-        if (max_out)
-            max_out[r * a->heads] = max[r];
+            t->out.at[r * t->out.stride + c] = acc[r * d + c] * inverse;
+        if (t->log_sum)
+            t->log_sum[r * a->heads] = max[r] + logf(sum[r]);
+        if (t->largest)
+            t->largest[r * a->heads] = max[r];
     }
 }
 
@@ -79,14 +86,14 @@ static ha_status widen(const ha_attention *a, int n_seq, const ha_keys **keys, h
     return HA_OK;
 }
 
-ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
-                               const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work)
+ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
+                               const ha_attention_out *out, ha_arena *work)
 {
     int single = 1;
     for (int s = 0; s < batch->n_seq; s++)
         single &= batch->offset[s + 1] - batch->offset[s] == 1;
     if (single)
-        return ha_attention_decode(a, batch, q, ldq, keys, out, ldo, lse, max, work);
+        return ha_attention_decode(a, batch, queries, keys, out, work);
     const int threads = ha_threads();
     size_t mark = ha_arena_mark(work);
     HA_TRY(widen(a, batch->n_seq, &keys, work));
@@ -117,17 +124,24 @@ ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, con
         /* Longest tiles first: the last ones of a causal sequence see the most keys. */
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int t = 0; t < tiles * a->heads; t++) {
-        float *own = scratch + per_thread * (size_t)ha_thread_index();
-        int h = t % a->heads, tile = tiles - 1 - t / a->heads, s = batch->n_seq - 1;
-        while (tile_start[s] > tile)
+        const int h = t % a->heads, number = tiles - 1 - t / a->heads;
+        int s = batch->n_seq - 1;
+        while (tile_start[s] > number)
             s--;
-        int local = (tile - tile_start[s]) * QUERY_TILE, row = batch->offset[s] + local;
-        int m = batch->offset[s + 1] - row < QUERY_TILE ? batch->offset[s + 1] - row : QUERY_TILE;
-        ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
-        size_t each = packed_floats(keys[s].length, d);
-        query_tile(a, q + row * ldq + (ptrdiff_t)h * d, ldq, keys[s].past + local, m, keys[s].length,
-                   packed[s] + (size_t)(h / group) * each, packed[s] + (size_t)(kv + h / group) * each,
-                   out + row * ldo + (ptrdiff_t)h * d, ldo, lse ? lse + at : NULL, max ? max + at : NULL, own);
+        const int local = (number - tile_start[s]) * QUERY_TILE, row = batch->offset[s] + local;
+        const int left = batch->offset[s + 1] - row;
+        const ptrdiff_t at = (ptrdiff_t)row * a->heads + h;
+        const size_t each = packed_floats(keys[s].length, d);
+        const tile own = {.queries = ha_rows_from(queries, row, (ptrdiff_t)h * d),
+                          .keys_turned = packed[s] + (size_t)(h / group) * each,
+                          .values = packed[s] + (size_t)(kv + h / group) * each,
+                          .first = keys[s].past + local,
+                          .count = left < QUERY_TILE ? left : QUERY_TILE,
+                          .length = keys[s].length,
+                          .out = ha_rows_out_from(out->values, row, (ptrdiff_t)h * d),
+                          .log_sum = out->log_sum ? out->log_sum + at : NULL,
+                          .largest = out->largest ? out->largest + at : NULL};
+        query_tile(a, &own, scratch + per_thread * (size_t)ha_thread_index());
     }
     ha_arena_release(work, mark);
     return HA_OK;

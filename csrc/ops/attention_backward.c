@@ -10,11 +10,14 @@
 /* Padded, so that a column of scores does not fall into a few sets of L1. */
 enum { LDS = KEY_TILE + 8 };
 
+/* One sequence and head. */
 typedef struct {
-    const float *q, *k, *kt, *vt, *lse, *delta, *max, *dmax, *dout;
-    float *dq, *dk, *dv; /* k, dk, dv [length, dim]; kt and vt packed columns */
-    ptrdiff_t ldq, lddo, lddq;
-    int length; /* keys */
+    ha_rows queries, dvalues;                        /* [., dim] */
+    const float *keys, *keys_turned, *values_turned; /* packed rows [length, dim], packed columns of keys and values */
+    const float *log_sum, *delta, *largest, *dlargest; /* [., heads] */
+    ha_rows_out dqueries;                              /* [., dim] */
+    float *dkeys, *dvalues_of_keys;                    /* [length, dim] */
+    int length;                                        /* keys */
 } problem;
 
 /* A gradient to the row's largest logit goes to the first key that has it; returns its column or -1. */
@@ -33,11 +36,11 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
     float *scaled = scratch, *dq = scaled + QUERY_TILE * d, *s = dq + QUERY_TILE * d, *ds = s + QUERY_TILE * LDS;
     float lse[QUERY_TILE], delta[QUERY_TILE];
     int column[QUERY_TILE], found[QUERY_TILE] = {0};
-    const float *dout = p->dout + first * p->lddo;
+    const float *dout = p->dvalues.at + first * p->dvalues.stride;
     for (int r = 0; r < m; r++) {
         for (int c = 0; c < d; c++)
-            scaled[r * d + c] = a->scale * p->q[(first + r) * p->ldq + c];
-        lse[r] = p->lse[(ptrdiff_t)(first + r) * heads];
+            scaled[r * d + c] = a->scale * p->queries.at[(first + r) * p->queries.stride + c];
+        lse[r] = p->log_sum[(ptrdiff_t)(first + r) * heads];
         delta[r] = p->delta[(ptrdiff_t)(first + r) * heads];
     }
     memset(dq, 0, sizeof *dq * (size_t)(m * d));
@@ -47,29 +50,29 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
         for (int r = 0, rows; r < m; r += rows) { /* all at once, but for the tile on the diagonal */
             rows = rows_alike(a, first, r, m, start, n);
             int see = seen(a, first + r + rows - 1, start, n);
-            kernel->gemm(rows, see, d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1, packed_column(p->kt, start, d), KEY_TILE,
-                         0, s + r * LDS, LDS);
-            kernel->gemm(rows, see, d, 1.0f, dout + r * p->lddo, p->lddo, 1, packed_column(p->vt, start, d), KEY_TILE,
-                         0, ds + r * LDS, LDS);
+            kernel->gemm(rows, see, d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1, packed_column(p->keys_turned, start, d),
+                         KEY_TILE, 0, s + r * LDS, LDS);
+            kernel->gemm(rows, see, d, 1.0f, dout + r * p->dvalues.stride, p->dvalues.stride, 1,
+                         packed_column(p->values_turned, start, d), KEY_TILE, 0, ds + r * LDS, LDS);
             for (int i = r; i < r + rows; i++) /* what is not computed is hidden below, and must be finite */
                 memset(ds + i * LDS + see, 0, sizeof *ds * (size_t)(n - see));
         }
         mask_tile(a, first, m, start, end, s, LDS);
-        for (int r = 0; p->dmax && r < m; r++) {
+        for (int r = 0; p->dlargest && r < m; r++) {
             /* a single key: the forward pass may have taken the decode path, whose bits are others */
             column[r] = p->length == 1 ? 0
                         : found[r]     ? -1
-                                       : column_of_max(s + r * LDS, n, p->max[(ptrdiff_t)(first + r) * heads]);
+                                       : column_of_max(s + r * LDS, n, p->largest[(ptrdiff_t)(first + r) * heads]);
             found[r] |= column[r] >= 0;
         }
         kernel->softmax_tile_backward(m, n, s, LDS, ds, LDS, lse, delta);
-        for (int r = 0; p->dmax && r < m; r++)
+        for (int r = 0; p->dlargest && r < m; r++)
             if (column[r] >= 0)
-                ds[r * LDS + column[r]] += p->dmax[(ptrdiff_t)(first + r) * heads];
+                ds[r * LDS + column[r]] += p->dlargest[(ptrdiff_t)(first + r) * heads];
         for (int r = 0, rows; r < m; r += rows) {
             rows = rows_alike(a, first, r, m, start, n);
             kernel->gemm(rows, d, seen(a, first + r + rows - 1, start, n), a->scale, ds + r * LDS, LDS, 1,
-                         packed_row(p->k, start, d), d, 1, dq + (ptrdiff_t)r * d, d);
+                         packed_row(p->keys, start, d), d, 1, dq + (ptrdiff_t)r * d, d);
         }
         int whole = rows_alike(a, first, 0, m, start, n) == m;
         for (int j = 0, keys; j < n; j += keys) { /* queries before r do not see these keys */
@@ -77,14 +80,14 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
             int r = whole || start + j < first ? 0 : start + j - first;
             if (r >= m)
                 break;
-            kernel->gemm(keys, d, m - r, 1.0f, s + r * LDS + j, 1, LDS, dout + r * p->lddo, p->lddo, 1,
-                         p->dv + (ptrdiff_t)(start + j) * d, d);
+            kernel->gemm(keys, d, m - r, 1.0f, s + r * LDS + j, 1, LDS, dout + r * p->dvalues.stride, p->dvalues.stride,
+                         1, p->dvalues_of_keys + (ptrdiff_t)(start + j) * d, d);
             kernel->gemm(keys, d, m - r, 1.0f, ds + r * LDS + j, 1, LDS, scaled + (ptrdiff_t)r * d, d, 1,
-                         p->dk + (ptrdiff_t)(start + j) * d, d);
+                         p->dkeys + (ptrdiff_t)(start + j) * d, d);
         }
     }
     for (int r = 0; r < m; r++)
-        memcpy(p->dq + (first + r) * p->lddq, dq + (ptrdiff_t)r * d, sizeof *dq * (size_t)d);
+        memcpy(p->dqueries.at + (first + r) * p->dqueries.stride, dq + (ptrdiff_t)r * d, sizeof *dq * (size_t)d);
 }
 
 /* Where the second task of a sequence begins: the halves see about as many keys, and neither depends on the threads. */
@@ -94,13 +97,12 @@ static int middle(const ha_attention *a, int length)
     return (a->causal && !a->window ? (tiles * 181 + 255) / 256 : (tiles + 1) / 2) * QUERY_TILE; /* 181/256 = 2^-1/2 */
 }
 
-ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const int32_t *key_offset, const float *q,
-                                ptrdiff_t ldq, const float *k, const float *v, ptrdiff_t ldk, const float *lse,
-                                const float *delta, const float *max, const float *dmax, const float *dout,
-                                ptrdiff_t lddo, float *dq, ptrdiff_t lddq, float *dk, float *dv, ptrdiff_t lddk,
+ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const ha_attention_saved *saved,
+                                const ha_attention_upstream *upstream, const ha_attention_gradient *gradient,
                                 ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int32_t *key_offset = saved->key_offset;
     const int threads = ha_threads();
     const size_t mark = ha_arena_mark(work), n_keys = (size_t)key_offset[batch->n_seq];
     const int d = a->dim, kv = a->kv_heads, heads = a->heads, group = heads / kv;
@@ -119,9 +121,11 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
             int row = key_offset[s], length = key_offset[s + 1] - row;
             size_t each = packed_floats(length, d);
             float *to = packed[s] + 3 * (size_t)h * each;
-            pack_rows(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to);
-            pack_columns(length, d, k + row * ldk + (ptrdiff_t)h * d, ldk, to + each);
-            pack_columns(length, d, v + row * ldk + (ptrdiff_t)h * d, ldk, to + 2 * each);
+            const ha_rows keys = ha_rows_from(saved->keys, row, (ptrdiff_t)h * d);
+            const ha_rows values = ha_rows_from(saved->values, row, (ptrdiff_t)h * d);
+            pack_rows(length, d, keys.at, keys.stride, to);
+            pack_columns(length, d, keys.at, keys.stride, to + each);
+            pack_columns(length, d, values.at, values.stride, to + 2 * each);
         }
 #pragma omp parallel for schedule(dynamic, 1) collapse(2) num_threads(threads)
     for (int s = 0; s < batch->n_seq; s++)
@@ -132,24 +136,22 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
             const ptrdiff_t key = key_offset[s], length = key_offset[s + 1] - key;
             size_t each = packed_floats((int)length, d), own_rows = (size_t)task * each_task + (size_t)(key * d);
             const float *keys = packed[s] + 3 * (size_t)(h / group) * each;
-            problem p = {.q = q + row * ldq + (ptrdiff_t)h * d,
-                         .k = keys,
-                         .kt = keys + each,
-                         .vt = keys + 2 * each,
-                         .lse = lse + row * heads + h,
-                         .delta = delta + row * heads + h,
-                         .max = max ? max + row * heads + h : NULL,
-                         .dmax = dmax ? dmax + row * heads + h : NULL,
-                         .dout = dout + row * lddo + (ptrdiff_t)h * d,
-                         .dq = dq + row * lddq + (ptrdiff_t)h * d,
-                         .dk = dk_task + own_rows,
-                         .dv = dv_task + own_rows,
-                         .ldq = ldq,
-                         .lddo = lddo,
-                         .lddq = lddq,
-                         .length = (int)length};
-            memset(p.dk, 0, sizeof *p.dk * (size_t)(length * d));
-            memset(p.dv, 0, sizeof *p.dv * (size_t)(length * d));
+            const ptrdiff_t at = row * heads + h;
+            const problem p = {.queries = ha_rows_from(saved->queries, row, (ptrdiff_t)h * d),
+                               .dvalues = ha_rows_from(upstream->dvalues, row, (ptrdiff_t)h * d),
+                               .keys = keys,
+                               .keys_turned = keys + each,
+                               .values_turned = keys + 2 * each,
+                               .log_sum = saved->log_sum + at,
+                               .delta = upstream->delta + at,
+                               .largest = upstream->dlargest ? saved->largest + at : NULL,
+                               .dlargest = upstream->dlargest ? upstream->dlargest + at : NULL,
+                               .dqueries = ha_rows_out_from(gradient->queries, row, (ptrdiff_t)h * d),
+                               .dkeys = dk_task + own_rows,
+                               .dvalues_of_keys = dv_task + own_rows,
+                               .length = (int)length};
+            memset(p.dkeys, 0, sizeof *p.dkeys * (size_t)(length * d));
+            memset(p.dvalues_of_keys, 0, sizeof *p.dkeys * (size_t)(length * d));
             int cut = middle(a, (int)queries), end = half ? (int)queries : cut;
             for (int first = half ? cut : 0; first < end && first < queries; first += QUERY_TILE)
                 query_tile(a, &p, first, (int)queries - first < QUERY_TILE ? (int)queries - first : QUERY_TILE, own);
@@ -157,13 +159,13 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size_t r = 0; r < n_keys; r++)
         for (int g = 0; g < kv; g++) {
-            float *to_k = dk + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d,
-                  *to_v = dv + (ptrdiff_t)r * lddk + (ptrdiff_t)g * d;
+            float *to_k = ha_rows_out_from(gradient->keys, (ptrdiff_t)r, (ptrdiff_t)g * d).at,
+                  *to_v = ha_rows_out_from(gradient->values, (ptrdiff_t)r, (ptrdiff_t)g * d).at;
             for (int task = 2 * g * group; task < 2 * (g + 1) * group; task++) {
                 size_t at = (size_t)task * each_task + r * (size_t)d;
                 if (task == 2 * g * group) {
-                    memcpy(to_k, dk_task + at, sizeof *dk * (size_t)d);
-                    memcpy(to_v, dv_task + at, sizeof *dv * (size_t)d);
+                    memcpy(to_k, dk_task + at, sizeof *to_k * (size_t)d);
+                    memcpy(to_v, dv_task + at, sizeof *to_v * (size_t)d);
                 } else {
                     kernel->axpy((size_t)d, 1.0f, dk_task + at, to_k);
                     kernel->axpy((size_t)d, 1.0f, dv_task + at, to_v);

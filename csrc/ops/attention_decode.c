@@ -43,9 +43,8 @@ static void one_piece(const ha_attention *a, const ha_keys *keys, const piece *p
     }
 }
 
-ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
-                              const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max_out,
-                              ha_arena *work)
+ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
+                              const ha_attention_out *out, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
     size_t mark = ha_arena_mark(work);
@@ -71,7 +70,8 @@ ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, cons
     HA_PUSH(sum, work, (size_t)pieces * (size_t)group);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads()) if (pieces > a->kv_heads)
     for (int p = 0; p < pieces; p++)
-        one_piece(a, &keys[list[p].seq], &list[p], q + list[p].seq * ldq + (ptrdiff_t)list[p].kv_head * group * d,
+        one_piece(a, &keys[list[p].seq], &list[p],
+                  queries.at + list[p].seq * queries.stride + (ptrdiff_t)list[p].kv_head * group * d,
                   acc + (ptrdiff_t)p * group * d, max + (ptrdiff_t)p * group, sum + (ptrdiff_t)p * group);
     for (int p = 0, end; p < pieces; p = end) {
         int s = list[p].seq, h = list[p].kv_head;
@@ -79,7 +79,7 @@ ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, cons
             end++;
         for (int g = 0; g < group; g++) {
             int head = h * group + g;
-            float *to = out + s * ldo + (ptrdiff_t)head * d, top = HA_NO_MAX, total = 0.0f;
+            float *to = out->values.at + s * out->values.stride + (ptrdiff_t)head * d, top = HA_NO_MAX, total = 0.0f;
             for (int i = p; i < end; i++)
                 top = fmaxf(top, max[(ptrdiff_t)i * group + g]);
             memset(to, 0, sizeof *to * (size_t)d);
@@ -90,10 +90,10 @@ ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, cons
             }
             for (int c = 0; c < d; c++)
                 to[c] /= total;
-            if (lse)
-                lse[(ptrdiff_t)s * a->heads + head] = top + logf(total);
-            if (max_out)
-                max_out[(ptrdiff_t)s * a->heads + head] = top;
+            if (out->log_sum)
+                out->log_sum[(ptrdiff_t)s * a->heads + head] = top + logf(total);
+            if (out->largest)
+                out->largest[(ptrdiff_t)s * a->heads + head] = top;
         }
     }
     ha_arena_release(work, mark);

@@ -97,20 +97,43 @@ typedef struct {
     ha_dtype type;
 } ha_keys;
 
-/* attention.c: tiled online softmax; q, out [rows, heads, dim]; keys [n_seq]; lse [rows, heads] = log sum exp, and
- * max [rows, heads] = the largest logit, each unless NULL. Memory: the keys once more, transposed. */
-ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
-                               const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work);
+/* Where results go: values [rows, heads, dim]; log_sum [rows, heads] = log sum exp and largest [rows, heads] = the largest
+ * logit, each unless NULL. */
+typedef struct {
+    ha_rows_out values;
+    float *log_sum, *largest;
+} ha_attention_out;
+
+/* What the backward pass reads: queries [rows, heads, dim]; keys and values [., kv_heads, dim], of one stride, those of
+ * sequence s in rows key_offset[s] .. key_offset[s + 1] (batch->offset where every token brings its own); log_sum and
+ * largest [rows, heads] as they came out. `largest` is looked at where its gradient is given. */
+typedef struct {
+    ha_rows queries, keys, values;
+    const int32_t *key_offset;
+    const float *log_sum, *largest;
+} ha_attention_saved;
+
+/* dvalues [rows, heads, dim] of what came out; delta [rows, heads] = <dvalues, values> - dlog_sum; dlargest [rows, heads], a
+ * gradient to the largest logit, or NULL */
+typedef struct {
+    ha_rows dvalues;
+    const float *delta, *dlargest;
+} ha_attention_upstream;
+
+/* Gradients of queries, keys and values, shaped as they are. */
+typedef struct {
+    ha_rows_out queries, keys, values;
+} ha_attention_gradient;
+
+/* attention.c: tiled online softmax; queries [rows, heads, dim], keys [n_seq]. Memory: the keys once more, transposed. */
+ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
+                               const ha_attention_out *out, ha_arena *work);
 /* attention_decode.c: the same for one query row a sequence; streams the keys once */
-ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, const float *q, ptrdiff_t ldq,
-                              const ha_keys *keys, float *out, ptrdiff_t ldo, float *lse, float *max, ha_arena *work);
-/* attention_backward.c: no past. delta [rows, heads] = <dout, out> - dlse;
- * max and dmax [rows, heads], or both NULL, carry a gradient to the largest logit. Keys, values and their gradients are rows
- * key_offset[s] .. key_offset[s + 1] of their arrays: batch->offset where every token brings its own. */
-ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const int32_t *key_offset, const float *q,
-                                ptrdiff_t ldq, const float *k, const float *v, ptrdiff_t ldk, const float *lse,
-                                const float *delta, const float *max, const float *dmax, const float *dout,
-                                ptrdiff_t lddo, float *dq, ptrdiff_t lddq, float *dk, float *dv, ptrdiff_t lddk,
+ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
+                              const ha_attention_out *out, ha_arena *work);
+/* attention_backward.c: no past */
+ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const ha_attention_saved *saved,
+                                const ha_attention_upstream *upstream, const ha_attention_gradient *gradient,
                                 ha_arena *work);
 
 /* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),

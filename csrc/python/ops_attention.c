@@ -76,7 +76,8 @@ static ha_status attend(const ha_call *call, const ha_attention *a, const int32_
                             .length = length,
                             .past = length - length_of(batch, s)};
     }
-    return ha_attention_forward(a, batch, ha_data(call, "q"), wide, keys, out, wide, log_sum, max, call->arena);
+    const ha_attention_out to = {ha_rows_to(out, wide), log_sum, max};
+    return ha_attention_forward(a, batch, ha_rows_of(ha_data(call, "q"), wide), keys, &to, call->arena);
 }
 
 static ha_status attention_fast(const ha_call *call)
@@ -164,9 +165,16 @@ static ha_status attention_backward(const ha_call *call)
     copy_columns(rows, x.q_columns, ha_data(call, "q"), x.q_columns, x.data, x.width);
     copy_columns(rows, x.kv_columns, ha_data(call, "k"), x.kv_columns, x.k, x.width);
     copy_columns(rows, x.kv_columns, ha_data(call, "v"), x.kv_columns, x.v, x.width);
-    HA_TRY(ha_attention_backward(&a, batch, batch->offset, x.data, x.width, x.k, x.v, x.width, log_sum, delta,
-                                 dmax ? max : NULL, dmax, dout, x.q_columns, dx.data, dx.width, dx.k, dx.v, dx.width,
-                                 call->arena));
+    const ha_attention_saved saved = {.queries = ha_rows_of(x.data, x.width),
+                                      .keys = ha_rows_of(x.k, x.width),
+                                      .values = ha_rows_of(x.v, x.width),
+                                      .key_offset = batch->offset,
+                                      .log_sum = log_sum,
+                                      .largest = max};
+    const ha_attention_upstream upstream = {ha_rows_of(dout, x.q_columns), delta, dmax};
+    const ha_attention_gradient gradient = {ha_rows_to(dx.data, dx.width), ha_rows_to(dx.k, dx.width),
+                                            ha_rows_to(dx.v, dx.width)};
+    HA_TRY(ha_attention_backward(&a, batch, &saved, &upstream, &gradient, call->arena));
     copy_columns(rows, x.q_columns, dx.data, x.width, call->out[0], x.q_columns);
     copy_columns(rows, x.kv_columns, dx.k, x.width, call->out[1], x.kv_columns);
     copy_columns(rows, x.kv_columns, dx.v, x.width, call->out[2], x.kv_columns);

@@ -258,8 +258,10 @@ static void check_halves(const ha_attention *a, const ha_batch *tails, const flo
         half_keys[s].v = halves + own + k;
         half_keys[s].type = HA_F16;
     }
-    EXERCISE(ha_attention_forward(a, tails, queries, q, half_keys, half_out, q, NULL, NULL, &arena), {half_out, n});
-    CHECK_INT(ha_attention_forward(a, tails, queries, q, wide_keys, wide_out, q, NULL, NULL, &arena), HA_OK);
+    const ha_attention_out half_to = {ha_rows_to(half_out, q), NULL, NULL};
+    const ha_attention_out wide_to = {ha_rows_to(wide_out, q), NULL, NULL};
+    EXERCISE(ha_attention_forward(a, tails, ha_rows_of(queries, q), half_keys, &half_to, &arena), {half_out, n});
+    CHECK_INT(ha_attention_forward(a, tails, ha_rows_of(queries, q), wide_keys, &wide_to, &arena), HA_OK);
     CHECK_SAME(half_out, wide_out, n);
 }
 
@@ -276,7 +278,9 @@ static void softmax_attention_of(const ha_attention *a)
         keys[s] = (ha_keys){own, own + k, ld, a->dim, offsets[s + 1] - offsets[s], 0};
     }
     const ref_attention twin = {HEADS, a->kv_heads, a->dim, a->causal, a->window, a->sinks, (double)a->scale};
-    EXERCISE(ha_attention_forward(a, &batch, qkv, ld, keys, y, q, lse, max, &arena), {y, n}, {lse, h}, {max, h});
+    const ha_attention_out to = {ha_rows_to(y, q), lse, max};
+#define FORWARD ha_attention_forward(a, &batch, ha_rows_of(qkv, ld), keys, &to, &arena)
+    EXERCISE(FORWARD, {y, n}, {lse, h}, {max, h});
     ref_softmax_attention(&twin, &batch, offsets, columns(qkv, ROWS, ld, 0, q), columns(qkv, ROWS, ld, q, k),
                           columns(qkv, ROWS, ld, q + k, k), want, want + n, want + n + h);
     CHECK_TWIN(y, want, n);
@@ -285,12 +289,18 @@ static void softmax_attention_of(const ha_attention *a)
     ha_dot_per_head(ROWS, HEADS, a->dim, dy, q, y, q, delta);
     for (size_t i = 0; i < h; i++)
         delta[i] -= dlse[i];
-    EXERCISE(ha_attention_backward(a, &batch, offsets, qkv, ld, qkv + q, qkv + q + k, ld, lse, delta, max, dmax, dy, q,
-                                   d, ld, d + q, d + q + k, ld, &arena),
-             {d, all});
+    const ha_attention_saved saved = {.queries = ha_rows_of(qkv, ld),
+                                      .keys = ha_rows_of(qkv + q, ld),
+                                      .values = ha_rows_of(qkv + q + k, ld),
+                                      .key_offset = offsets,
+                                      .log_sum = lse,
+                                      .largest = max};
+    const ha_attention_upstream down = {ha_rows_of(dy, q), delta, dmax};
+    const ha_attention_gradient into = {ha_rows_to(d, ld), ha_rows_to(d + q, ld), ha_rows_to(d + q + k, ld)};
+    EXERCISE(ha_attention_backward(a, &batch, &saved, &down, &into, &arena), {d, all});
     float *kept_y = copy(y, n);
-    CHECK_SLOPE(qkv, d, all, ha_attention_forward(a, &batch, qkv, ld, keys, y, q, lse, max, &arena), {y, n, dy},
-                {lse, h, dlse}, {max, h, dmax});
+    CHECK_SLOPE(qkv, d, all, FORWARD, {y, n, dy}, {lse, h, dlse}, {max, h, dmax});
+#undef FORWARD
     /* the later half of each sequence as a prompt goes on, and the last row as a decoding step */
     for (int step = 0; step < 2; step++) {
         int32_t offset[SEQS + 1] = {0};
@@ -303,7 +313,8 @@ static void softmax_attention_of(const ha_attention *a)
             offset[s + 1] = offset[s] + tail;
         }
         const ha_batch tails = {.rows = offset[SEQS], .n_seq = SEQS, .offset = offset};
-        EXERCISE(ha_attention_forward(a, &tails, queries, q, keys, part, q, NULL, NULL, &arena),
+        const ha_attention_out tails_to = {ha_rows_to(part, q), NULL, NULL};
+        EXERCISE(ha_attention_forward(a, &tails, ha_rows_of(queries, q), keys, &tails_to, &arena),
                  {part, (size_t)(tails.rows * q)});
         check_tails(&tails, part, kept_y, q);
         check_halves(a, &tails, queries, qkv, ld, keys);
