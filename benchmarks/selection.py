@@ -29,6 +29,7 @@ import selection_tables as tables
 import hybridattn as ha
 from hybridattn import diagnostics, files, hub, plan, radlads, select
 from hybridattn.errors import LockedError
+from hybridattn.locks import locked
 from hybridattn.radlads.teacher import final_hidden
 
 SEQ_LEN = 512
@@ -136,7 +137,7 @@ class Lab:
     def _probe(self):
         rate = radlads.align_lr(self.args.mixer)
         folder = self.args.out / f"probe-{self.args.mixer}-{self.args.align_tokens}-{rate:g}"
-        with files.locked(f"{folder}.lock", wait=True):
+        with locked(f"{folder}.lock", wait=True):
             if not (folder / "config.json").exists():
                 steps = max(1, self.args.align_tokens // SEQ_LEN)
                 probe = radlads.align(self.teacher, {"kind": self.args.mixer}, self.align_text, steps, 1)
@@ -180,7 +181,7 @@ class Lab:
 
 def done(path: Path, make, settings: dict) -> dict:
     """The JSON at `path`, made when it is not there or was made with other settings."""
-    with files.locked(f"{path}.lock"):
+    with locked(f"{path}.lock"):
         if path.exists():
             content = json.loads(path.read_text())
             if content.get("settings") == settings:
@@ -221,7 +222,7 @@ def scores_of(lab: Lab, choice: Choice):
         str(part) for part in (method, choice.text, choice.seed, size, key) if part not in ("", None)
     )
     path = args.out / "scores" / f"{name}.json"
-    with files.locked(f"{path}.lock"):
+    with locked(f"{path}.lock"):
         if not path.exists():
             data = lab.text(choice.text, choice.seed) if select.reads_text(method) else None
             options = {}

@@ -1,4 +1,8 @@
-"""Files written whole or not at all, JSON among them, files mapped for reading without a copy, and locks."""
+"""Files written whole or not at all, JSON among them, digests, and folders that are this program's own.
+
+Names that start with `.hybridattn-` are ours: temporaries, locks, checkpoints of the command line. Nothing
+else is ever taken away or emptied.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,30 @@ import fcntl
 import hashlib
 import json
 import math
-import mmap
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+import stat
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import LockedError
+from .errors import DataError
+
+OURS = ".hybridattn-"  # the beginning of every name that we give to what is not a result
+_STALE_SECONDS = 3600.0  # a temporary that nobody holds is swept away after this time
+_swept: set[str] = set()  # folders that this process has looked through
 
 
 def file_digest(path: Path) -> str:
     """Digest of a file or folder by the names, sizes and bytes of its files."""
     state = hashlib.blake2b()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith(OURS))
+    files = sorted(inside) if path.is_dir() else [path]
     for file in files:
         size = file.stat().st_size
         state.update(f"{file.relative_to(path) if path.is_dir() else ''}|{size}|".encode())
@@ -31,24 +43,56 @@ def file_digest(path: Path) -> str:
     return state.hexdigest()[:24]
 
 
+def checksum(array: np.ndarray) -> str:
+    """CRC-32 of the array's bytes, as eight hex digits: any single flipped bit changes it."""
+    return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):08x}"
+
+
 @contextmanager
 def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open `path` for writing bytes under a temporary name, which becomes `path` when the block ends well.
 
-    The data is on the disk before the name changes (fsync). After an error nothing is left behind.
+    The temporary has a random name, is made new and never through a symbolic link, so that neither another
+    process nor a planted link can share it; it takes over the permissions of a file that it replaces. The
+    data is on the disk before the name changes (fsync). After an error nothing is left behind; what a killed
+    process left is swept away by a later one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _sweep(path.parent)
+    temporary = path.with_name(f"{OURS}{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o666)
     try:
-        with open(temporary, "wb") as file:
+        with open(descriptor, "wb") as file:
+            with suppress(OSError):  # a file system without locks: then age alone decides
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.fsync(descriptor)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Take away temporaries of processes that died: old, of our name, and held by nobody."""
+    key = os.path.abspath(folder)
+    if key in _swept:
+        return
+    _swept.add(key)
+    for entry in folder.glob(f"{OURS}*.tmp"):
+        with suppress(OSError):
+            descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if time.time() - os.fstat(descriptor).st_mtime > _STALE_SECONDS:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    entry.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -71,43 +115,26 @@ def finite(value: Any) -> Any:
     return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-@contextmanager
-def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
-    """Hold the lock file `path`, which says whose it is, until the block ends. The system lets go of it when
-    the process dies, so a file that was left behind locks nothing.
-
-    While another run holds it: waits if `wait`, else raises LockedError with the holder's process id.
+def refuse_foreign(folder: str | os.PathLike[str], ours: Callable[[Path], bool], force: bool = False) -> None:
+    """DataError when `folder` holds something that `ours` does not know as a result of this program; `force`
+    lets it pass. An empty folder and one that is not there are fine.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise LockedError(
-                f"{path}: another run (process {holder}) writes here; wait for it, stop it, or give another "
-                "--out"
-            ) from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                break
-        os.close(descriptor)  # its last holder has just taken it away: try the new one
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+    target = Path(folder)
+    if force or not target.exists():
+        return
+    if not target.is_dir():
+        raise DataError(f"--out {os.fspath(folder)!r} is a file; allowed: a folder, or a name that is free")
+    held = sorted(p.name for p in target.iterdir() if not p.name.startswith(OURS))
+    if held and not ours(target):
+        shown = ", ".join(held[:3]) + (", .." if len(held) > 3 else "")
+        raise DataError(
+            f"--out {os.fspath(folder)!r} holds what hybridattn did not make ({shown}); "
+            "give another folder, or --force to write beside it"
+        )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # some systems do not open folders; the rename is still atomic there
@@ -118,38 +145,3 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
-
-
-class MappedFile:
-    """A file mapped read-only: `view` gives arrays without a copy, `drop` gives pages back to the system."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        with open(self.path, "rb") as file:
-            self.size = os.fstat(file.fileno()).st_size
-            self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ) if self.size else None
-
-    def view(self, dtype: Any, offset: int, count: int) -> np.ndarray:
-        """`count` numbers of `dtype` from byte `offset`, read-only; the caller has checked the bounds."""
-        if count == 0:
-            return np.empty(0, dtype)
-        if self._map is None:
-            raise ValueError(f"{self.path}: read after it was closed")
-        return np.frombuffer(self._map, dtype, count, offset)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """A copy of `size` bytes from byte `offset`; fewer when the file ends before."""
-        return self._map[offset : offset + size] if self._map is not None else b""
-
-    def drop(self, offset: int, size: int) -> None:
-        """Say that these bytes are not needed soon, so that reading a large file does not fill the memory."""
-        start = offset - offset % mmap.PAGESIZE
-        if self._map is not None and size and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, start, offset + size - start)
-
-    def close(self) -> None:
-        """Unmap. An array from `view` that is still alive keeps the mapping until it goes."""
-        mapping, self._map = self._map, None
-        if mapping is not None:
-            with suppress(BufferError):
-                mapping.close()

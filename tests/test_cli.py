@@ -17,7 +17,7 @@ from hybridattn.cli import COMMANDS, load
 from hybridattn.cli import main as cli
 from hybridattn.data.tokens import TokenData
 from hybridattn.errors import DataError
-from hybridattn.files import locked
+from hybridattn.locks import locked
 
 
 def call(capsys, *argv):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from hybridattn.errors import LockedError
-from hybridattn.files import locked
+from hybridattn.locks import locked
 
 SECONDS = 1.0
 

@@ -14,7 +14,8 @@ import tiny
 from hybridattn import pipeline
 from hybridattn.data import split as texts
 from hybridattn.errors import ConfigError, DataError, HybridAttnError, LockedError, PlanError
-from hybridattn.files import file_digest, locked
+from hybridattn.files import file_digest
+from hybridattn.locks import locked
 from hybridattn.pipeline import estimate, work
 from hybridattn.pipeline import stages as stages_module
 from hybridattn.pipeline.recipe import DEMO, Recipe, merge

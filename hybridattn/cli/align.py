@@ -51,11 +51,10 @@ def run(args: argparse.Namespace) -> None:
     from ..data.split import Texts, locate, note_aligned
     from ..model.base import tokenizer_of
     from ..model.model import Model
-    from ..radlads.checkpoint import finish_checkpoint
 
     apply_threads(args)
     refuse_overwrite(args.teacher, args.out)
-    with writing(args.out) as checkpoint:
+    with writing(args.out, args.force) as checkpoint:
         teacher, texts = Model.from_pretrained(args.teacher), Texts(locate(args.text, "--text"))
         data = texts.training(tokenizer_of(teacher), args.tokens, args.seq_len)
         steps = max(1, args.tokens // (args.seq_len * args.batch_size))
@@ -75,7 +74,6 @@ def run(args: argparse.Namespace) -> None:
         )
         probe.save_pretrained(args.out)
         note_aligned(args.out, texts, args.tokens)
-        finish_checkpoint(checkpoint)
     result = probe.train_result
     assert result is not None  # align sets it
     report = training_summary(result.losses, steps * args.seq_len * args.batch_size, result.seconds, args.out)

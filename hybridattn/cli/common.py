@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -53,6 +52,12 @@ class Parser(argparse.ArgumentParser):
         """--json."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
+    def add_force(self) -> None:
+        """--force."""
+        self.add_argument(
+            "--force", action="store_true", help="write into a folder that holds other files, too"
+        )
+
     def add_training(self, tokens: int, batch_size: int) -> None:
         """The options of a training step."""
         self.add_argument(
@@ -75,6 +80,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--seed", type=natural, default=0, help="order of the text (default: %(default)s)")
         self.add_argument("--out", required=True, metavar="DIR", help="folder to save the model in")
+        self.add_force()
         self.add_argument("--quiet", action="store_true", help="no progress bar")
         self.add_threads()
         self.add_json()
@@ -166,13 +172,19 @@ def refuse_overwrite(source: str, out: str) -> None:
 
 
 @contextmanager
-def writing(out: str) -> Iterator[Path]:
-    """Keep other runs out of an output folder; gives the path of its checkpoint."""
-    from ..files import locked
+def writing(out: str, force: bool) -> Iterator[Path]:
+    """Keep other runs out of an output folder; gives the folder of its checkpoint, which is taken away at the
+    end. DataError when the folder holds what is no model of ours, unless `force`.
+    """
+    from ..files import refuse_foreign
+    from ..locks import beside, locked
+    from ..model.saved import is_hybrid
+    from ..radlads import checkpoint
 
-    folder = os.path.abspath(out)
-    with locked(f"{folder}.lock"):
-        yield Path(f"{folder}.checkpoint")
+    refuse_foreign(out, is_hybrid, force)
+    with locked(beside(out, "lock")):
+        yield beside(out, "checkpoint")
+        checkpoint.remove(beside(out, "checkpoint"))
 
 
 def show(args: argparse.Namespace, data: Any, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -54,13 +54,12 @@ def run(args: argparse.Namespace) -> None:
     from ..model.base import tokenizer_of
     from ..model.model import Model
     from ..model.plan import Plan
-    from ..radlads.checkpoint import finish_checkpoint
 
     apply_threads(args)
     refuse_overwrite(args.probe, args.out)
     plan, per_step = Plan.load(args.plan), args.seq_len * args.batch_size
     steps, more = (max(1, tokens // per_step) for tokens in (args.tokens, args.finetune_tokens or per_step))
-    with writing(args.out) as checkpoint:
+    with writing(args.out, args.force) as checkpoint:
         teacher = Model.from_pretrained(args.probe)
         hybrid = teacher.to_hybrid(plan)
         teacher.gates[:] = 1.0  # with its softmax mixers alone the probe is the teacher
@@ -100,5 +99,4 @@ def run(args: argparse.Namespace) -> None:
             )
             rows = rows[:-1] + [[f"fine-tuning {name}", value] for name, value in extra[:-1]] + rows[-1:]
         hybrid.save_pretrained(args.out)
-        finish_checkpoint(checkpoint)
     show(args, summary, (), rows)

@@ -52,6 +52,7 @@ def parser() -> Parser:
         help="any key of the recipe; may be repeated",
     )
     p.add_argument("--show-recipe", action="store_true", help="print the whole recipe as TOML and stop")
+    p.add_force()
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.add_threads()
     p.add_argument(
@@ -86,7 +87,8 @@ def run(args: argparse.Namespace) -> None:
         if not args.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    paths = run_recipe(recipe, args.out, log, progress=not args.quiet and sys.stderr.isatty())
+    shown = not args.quiet and sys.stderr.isatty()
+    paths = run_recipe(recipe, args.out, log, progress=shown, force=args.force)
     facts = json.loads(paths["json"].read_text(encoding="utf-8"))
     if args.json:
         json.dump(

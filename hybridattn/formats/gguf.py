@@ -19,10 +19,10 @@ from ..errors import ConfigError, WeightError
 from ..families import config_from_hf
 from ..families.config import ModelConfig
 from ..families.rope import rope_frequencies
-from ..files import MappedFile
 from .dtypes import Bytes
 from .gguf_header import GGUFHeader, GGUFTensor, gguf_library, open_header
 from .gguf_names import to_hf
+from .mapped import MappedFile
 from .safetensors import WeightSource
 
 SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")

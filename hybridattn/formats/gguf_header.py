@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import HybridAttnError, WeightError
-from ..files import MappedFile
+from .mapped import MappedFile
 
 
 def open_header(path: str | os.PathLike[str]) -> GGUFHeader:

@@ -24,8 +24,9 @@ from ..errors import WeightError
 from ..families import cut_of, layout_of
 from ..families.config import ModelConfig
 from ..families.layout import Cut
-from ..files import MappedFile, atomic_open
+from ..files import atomic_open
 from .dtypes import Bytes, bad_row
+from .mapped import MappedFile
 
 _ITEM_BYTES = {
     "BOOL": 1,

@@ -98,6 +98,15 @@ def to_hf(config: ModelConfig, saved: Section, dtype: str) -> dict[str, Any]:
     }
 
 
+def is_hybrid(folder: Path) -> bool:
+    """Whether a folder holds a model that was saved here, by its config.json."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("model_type") == HYBRID_TYPE
+
+
 def read_config(path: Path) -> tuple[ModelConfig, Section]:
     """The configuration and the section of a config.json. Raises ConfigError or PlanError naming the file."""
     try:

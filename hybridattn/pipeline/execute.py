@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from .._core import mixers
-from ..files import atomic_write, locked
+from ..files import OURS, atomic_write
+from ..locks import locked
 from ..report import numbers
 from . import estimate, work
 from .job import Job
 from .recipe import Recipe
 from .stages import Stage, build
-from .store import fingerprint
+from .store import Store, fingerprint
 
 __all__ = ["Job", "run"]
 
@@ -30,16 +31,22 @@ REGISTERED = "registered from Python"  # the core's summary of such a mixer, who
 
 
 def run(
-    recipe: Recipe, out: str | Path, log: Callable[[str], None] = print, progress: bool = True
+    recipe: Recipe,
+    out: str | Path,
+    log: Callable[[str], None] = print,
+    progress: bool = True,
+    force: bool = False,
 ) -> dict[str, Path]:
     """Run a recipe into `out` and return the paths of the report: {"md", "html", "json"}.
 
-    log: called with each line of progress; progress: bars on stderr within stages. Raises HybridAttnError,
-    also when another run writes into `out`, and OSError; KeyboardInterrupt leaves a folder that the same call
+    log: called with each line of progress; progress: bars on stderr within stages; force: write into a
+    folder that holds what no run has made. Raises HybridAttnError, also when another run writes into `out`,
+    and OSError; KeyboardInterrupt leaves a folder that the same call
     goes on from.
     """
     recipe.check()
-    with locked(Path(out) / ".lock"):
+    Store(Path(out)).claim(force)
+    with locked(Path(out) / f"{OURS}lock"):
         return _run(recipe, Path(out), log, progress)
 
 
@@ -77,7 +84,7 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
             with suppress(OSError):  # a full disk must not hide why the stage ended
                 job.store.interrupted(stage.name, digest, time.perf_counter() - start)
             raise
-        record = job.store.save(stage.name, digest, time.perf_counter() - start, result)
+        record = job.store.save(stage.name, digest, time.perf_counter() - start, result, stage.files(job))
         if label:
             job.log(f"{label}{stage.name}: done in {numbers.seconds(record['seconds'])}")
     job.results[stage.name] = record["result"]
@@ -86,9 +93,7 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
 
 
 def _record(job: Job, stage: Stage, digest: str) -> dict[str, Any] | None:
-    record = job.store.load(stage.name, digest)
-    complete = all((job.out / name).exists() for name in stage.files(job))
-    return record if complete else None
+    return job.store.load(stage.name, digest, stage.files(job))
 
 
 def _survey(job: Job, stages: list[Stage]) -> set[str]:

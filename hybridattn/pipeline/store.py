@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..files import atomic_write
-from ..radlads.checkpoint import finish_checkpoint
+from ..files import OURS, atomic_write, file_digest, refuse_foreign
+from ..radlads import checkpoint, teacher
 
-VERSION = 3  # raise it when a stage's result changes its meaning: all folders then run again
+MARKER = f"{OURS}run"  # a folder that holds it was made by a run
+PROGRESS = f"{OURS}progress"  # the folder of what only an unfinished run needs
+VERSION = 4  # raise it when a stage's result changes its meaning: all folders then run again
 
 
 def fingerprint(name: str, inputs: Any) -> str:
@@ -31,26 +34,63 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self._digests: dict[tuple[str, int, int], str] = {}  # of files as they were last seen
+
+    def claim(self, force: bool = False) -> None:
+        """Make the output folder this program's own. DataError when it holds what no run has made, unless
+        `force`; nothing of that is ever taken away.
+        """
+        refuse_foreign(self.out, _made_by_a_run, force)
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not (self.out / MARKER).exists():
+            atomic_write(self.out / MARKER, f"hybridattn {__version__}\n")
 
     def path(self, name: str) -> Path:
         """Where the result of a stage is; "distill/uniform" -> stages/distill-uniform.json."""
         return self.out / "stages" / f"{name.replace('/', '-')}.json"
 
-    def load(self, name: str, digest: str) -> dict[str, Any] | None:
-        """The record of a stage done with these very inputs; else, or when it cannot be read, None."""
+    def load(self, name: str, digest: str, files: Iterable[str] = ()) -> dict[str, Any] | None:
+        """The record of a stage done with these very inputs, whose files are as it left them; else, or when
+        it cannot be read, None.
+        """
         try:
             record = json.loads(self.path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return record if isinstance(record, dict) and record.get("fingerprint") == digest else None
+        if not isinstance(record, dict) or record.get("fingerprint") != digest:
+            return None
+        if not isinstance(record.get("result"), dict) or not isinstance(record.get("seconds"), (int, float)):
+            return None
+        return record if record.get("files") == self.digests(files) else None
+
+    def digests(self, files: Iterable[str]) -> dict[str, str]:
+        """{name: digest of the file or folder below the output folder, "" when it is not there}."""
+        return {name: self._digest(self.out / name) for name in files}
+
+    def _digest(self, path: Path) -> str:
+        """A digest is taken again when the time or size of a file has changed."""
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(OURS))
+            return fingerprint("folder", [[str(p.relative_to(path)), self._digest(p)] for p in inside])
+        if not path.exists():
+            return ""
+        state = path.stat()
+        key = (str(path), state.st_mtime_ns, state.st_size)
+        if key not in self._digests:
+            self._digests[key] = file_digest(path)
+        return self._digests[key]
 
     def drop(self, name: str) -> None:
         """Forget the record of a stage, before the files it speaks of are overwritten."""
         self.path(name).unlink(missing_ok=True)
 
-    def save(self, name: str, digest: str, seconds: float, result: dict[str, Any]) -> dict[str, Any]:
-        """Write the record that `load` reads; the stage counts as done from here on."""
-        record = {"fingerprint": digest, "seconds": seconds, "result": result}
+    def save(
+        self, name: str, digest: str, seconds: float, result: dict[str, Any], files: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """Write the record that `load` reads; the stage counts as done from here on, as long as `files` stay
+        what they are.
+        """
+        record = {"fingerprint": digest, "seconds": seconds, "result": result, "files": self.digests(files)}
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.path(name), json.dumps(record, indent=1) + "\n")
         self.drop_checkpoints(name)
@@ -60,7 +100,7 @@ class Store:
         """Where an unfinished stage, or a part of it, keeps its progress. What was kept for other inputs is
         deleted: it can serve no more.
         """
-        folder = self.out / "checkpoints"
+        folder = self.out / PROGRESS
         folder.mkdir(parents=True, exist_ok=True)
         wanted = folder / f"{name.replace('/', '-')}.{digest}"
         self.drop_checkpoints(name, keep=wanted)
@@ -80,14 +120,30 @@ class Store:
     @property
     def teacher_cache(self) -> Path:
         """The teacher's outputs on the distillation text, shared by the models that are distilled."""
-        return self.out / "checkpoints" / "teacher-hidden.npy"
+        return self.out / PROGRESS / "teacher-hidden.npy"
 
     def clean(self) -> None:
-        """Delete what only an unfinished run needs."""
-        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+        """Delete what only an unfinished run needs, and nothing else."""
+        self._drop("*")
+        teacher.remove_cache(self.teacher_cache)
+        with suppress(OSError):  # somebody else's file lies in it
+            (self.out / PROGRESS).rmdir()
 
     def drop_checkpoints(self, name: str, keep: Path | None = None) -> None:
         """Delete the progress files of a stage."""
-        for path in (self.out / "checkpoints").glob(f"{name.replace('/', '-')}.*"):
-            if keep is None or not path.name.startswith(keep.name):
-                finish_checkpoint(path)
+        self._drop(f"{name.replace('/', '-')}.*", keep.name if keep else "")
+
+    def _drop(self, pattern: str, keep: str = "") -> None:
+        for path in (self.out / PROGRESS).glob(pattern):
+            if keep and path.name.startswith(keep):
+                continue
+            if path.suffix == ".seconds":
+                path.unlink(missing_ok=True)
+            else:
+                checkpoint.remove(path)
+
+
+def _made_by_a_run(folder: Path) -> bool:
+    """Whether a run has written into the folder; releases before the marker left a recipe and stages."""
+    old = (folder / "recipe.toml").is_file() and (folder / "stages").is_dir()
+    return old or (folder / MARKER).is_file()

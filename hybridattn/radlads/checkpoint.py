@@ -1,17 +1,19 @@
 """Progress of a training run in one safetensors file: weights, both moments, losses, the position, and
 what run it is.
 
-Written whole or not at all. A file of another run is refused by naming the first field that differs, so a
-resumed run is the run that was interrupted, bit for bit. It is read one tensor at a time.
+Written whole or not at all, with a checksum of every tensor and of the text beside them. The file before it
+is kept until the new one has been read back. A file of another run is refused by naming the first field that
+differs, so a resumed run is the run that was interrupted, bit for bit. It is read one tensor at a time.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import warnings
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,26 +21,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
+from ..files import checksum
 from ..formats.safetensors import save_safetensors
 
-
-def finish_checkpoint(path: Path) -> None:
-    """Delete a checkpoint, file or folder, that has served."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-FORMAT = "hybridattn-checkpoint-1"
+FORMAT = "hybridattn-checkpoint-2"
 FILE_NAME = "checkpoint.safetensors"
 
 _DTYPES = {"F32": np.float32, "F64": np.float64}
 
 
 class Found(NamedTuple):
-    """What a checkpoint says about itself: whose run it is (see `save`), and how far it got."""
+    """What a checkpoint says about itself: the whole file that was found (the newest, or the one before it),
+    whose run it is (see `save`), and how far it got.
+    """
 
+    file: Path
     run: dict[str, Any]
     position: dict[str, int]
 
@@ -51,6 +48,12 @@ def location(path: str | os.PathLike[str]) -> Path:
     return target if target.suffix == ".safetensors" else target / FILE_NAME
 
 
+def generations(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that a checkpoint may lie in, the newest first."""
+    newest = location(path)
+    return [newest, newest.with_name(f"{newest.stem}.previous.safetensors")]
+
+
 def save(
     path: str | os.PathLike[str],
     run: Mapping[str, Any],
@@ -58,31 +61,104 @@ def save(
     arrays: Mapping[str, np.ndarray],
 ) -> None:
     """Write a checkpoint. run: everything that decides the run's result, as JSON data. position: how far
-    it is.
+    it is. Raises CheckpointError when what was written does not read back, OSError when it cannot be written;
+    the checkpoint before this one is then still there.
     """
-    target = location(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {
+    newest, previous = generations(path)
+    newest.parent.mkdir(parents=True, exist_ok=True)
+    texts = {
         "format": FORMAT,
         "run": json.dumps(run, sort_keys=True),
         "position": json.dumps(dict(position)),
+        "checksums": json.dumps({name: checksum(array) for name, array in arrays.items()}),
     }
-    save_safetensors(target, arrays, metadata)
+    if newest.is_file() and _is_ours(newest):
+        os.replace(newest, previous)
+    save_safetensors(newest, arrays, {**texts, "checksum": _text_checksum(texts)})
+    _prove(newest)
+    if _is_ours(previous):
+        previous.unlink()
 
 
 def load(path: str | os.PathLike[str]) -> Found | None:
-    """What the checkpoint says, or None when there is none yet. Raises CheckpointError when it is damaged."""
-    target = location(path)
-    if not target.is_file():
-        return None
-    with _opened(target) as file:
-        metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{target}: format is {metadata.get('format')!r}; allowed: {FORMAT!r}")
+    """The newest whole checkpoint, or None when there is none yet. Raises CheckpointError when the newest is
+    damaged and there is none before it; else a warning names the damaged one.
+    """
+    there = [file for file in generations(path) if file.is_file()]
+    for file in there:
+        try:
+            _prove(file)
+            return _read(file)
+        except CheckpointError as error:
+            if file == there[-1]:
+                raise
+            warnings.warn(f"{error}; going on from {there[-1]}", RuntimeWarning, stacklevel=2)
+    return None
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Take a checkpoint away that has served: files in this format, and the folder when nothing else is in
+    it. Files of anybody else stay.
+    """
+    for file in generations(path):
+        if _is_ours(file):
+            file.unlink()
+    folder = location(path).parent
+    if folder == Path(path):
+        with suppress(OSError):  # something else lies in it
+            folder.rmdir()
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file is a checkpoint in this format or an older one of it."""
     try:
-        return Found(json.loads(metadata["run"]), json.loads(metadata["position"]))
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{target}: its metadata cannot be read: {error}") from None
+        with safe_open(file, framework="numpy") as opened:
+            return str((opened.metadata() or {}).get("format", "")).startswith("hybridattn-checkpoint-")
+    except (SafetensorError, OSError):
+        return False
+
+
+def _text_checksum(texts: Mapping[str, str]) -> str:
+    return f"{zlib.crc32(json.dumps(texts, sort_keys=True).encode()):08x}"
+
+
+def _read(file: Path) -> Found:
+    """What a checkpoint says, every field of the type that it must have."""
+    with _opened(file) as opened:
+        texts = dict(opened.metadata() or {})
+    if texts.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: format is {texts.get('format')!r}; allowed: {FORMAT!r}")
+    if texts.pop("checksum", None) != _text_checksum(texts):
+        raise _damaged(file, "its metadata does not match its checksum")
+    try:
+        run, position = json.loads(texts["run"]), json.loads(texts["position"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise _damaged(file, f"its metadata cannot be read: {error}") from None
+    if not isinstance(run, dict) or not isinstance(position, dict) or position.keys() != {"phase", "step"}:
+        raise _damaged(file, "its metadata holds no run and position")
+    for name, value in position.items():
+        if type(value) is not int or value < 0:
+            raise _damaged(file, f"{name} is {value!r}; allowed: an integer of at least 0")
+    return Found(file, run, position)
+
+
+def _prove(file: Path) -> None:
+    """CheckpointError unless every tensor has the bytes that its checksum was taken of."""
+    _read(file)
+    with _opened(file) as opened:
+        try:
+            sums = json.loads(opened.metadata()["checksums"])
+        except (KeyError, ValueError, RecursionError):
+            raise _damaged(file, "it has no checksums") from None
+        if not isinstance(sums, dict) or sums.keys() != set(opened.keys()):
+            raise _damaged(file, "its checksums are of other tensors")
+        for name, wanted in sums.items():
+            if checksum(opened.get_tensor(name)) != wanted:
+                raise _damaged(file, f"tensor {name!r} does not match its checksum")
+
+
+def _damaged(file: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{file}: not a whole checkpoint: {reason}; delete it to start from step 0")
 
 
 def refuse_other_run(path: str | os.PathLike[str], saved: Mapping[str, Any], run: Mapping[str, Any]) -> None:
@@ -91,7 +167,7 @@ def refuse_other_run(path: str | os.PathLike[str], saved: Mapping[str, Any], run
     if difference:
         field, old, new = difference
         raise CheckpointError(
-            f"{location(path)}: {field} is {_short(old)} in the checkpoint and {_short(new)} in this run; "
+            f"{path}: {field} is {_short(old)} in the checkpoint and {_short(new)} in this run; "
             "resume with the same settings, or delete the file to start from step 0"
         )
 
@@ -102,7 +178,7 @@ def fill(path: str | os.PathLike[str], wanted: Mapping[str, np.ndarray]) -> None
 
     Everything is checked before anything is written.
     """
-    target = location(path)
+    target = Path(path)
     with _opened(target) as file:
         for name in sorted(set(file.keys()) ^ wanted.keys()):
             where = "is missing in the file" if name in wanted else "is not part of this run"
@@ -121,7 +197,7 @@ def fill(path: str | os.PathLike[str], wanted: Mapping[str, np.ndarray]) -> None
 
 def holds(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether every one of `arrays` is in the checkpoint, bit for bit."""
-    with _opened(location(path)) as file:
+    with _opened(Path(path)) as file:
         names = set(file.keys())
         return all(
             name in names and np.array_equal(file.get_tensor(name), array) for name, array in arrays.items()
@@ -135,9 +211,7 @@ def _opened(target: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{target}: not a whole checkpoint: {reason}; delete it to start from step 0"
-        ) from None
+        raise _damaged(target, reason) from None
 
 
 def _difference(saved: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:

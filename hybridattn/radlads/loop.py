@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..checks import check_int, check_number, refuse
-from ..errors import HybridAttnError
+from ..errors import CheckpointError, HybridAttnError
 from ..model.result import TrainResult
 from . import checkpoint
 from .schedules import Schedule
@@ -230,21 +230,26 @@ class _Run:
         """The trainer as the checkpoint left it; None when there is no checkpoint."""
         path, facts = self.settings.checkpoint, self.job.facts
         found = checkpoint.load(path) if path is not None else None
-        if path is None or found is None:
+        if found is None:
             return None
         position, start = found.position, found.run.get("start")
-        checkpoint.refuse_other_run(path, found.run, {**facts, "start": start})
+        checkpoint.refuse_other_run(found.file, found.run, {**facts, "start": start})
         if start != facts["start"]:
             # right, too, is the model that the interruption left as it is in the checkpoint
             parameters = {f"param.{name}": array for name, array in self.job.model.arrays().items()}
-            if not checkpoint.holds(path, parameters):
-                checkpoint.refuse_other_run(path, found.run, facts)
+            if not checkpoint.holds(found.file, parameters):
+                checkpoint.refuse_other_run(found.file, found.run, facts)
             facts["start"] = start
+        for name, most in (("phase", len(self.job.phases) - 1), ("step", self.job.steps)):
+            if position[name] > most:
+                raise CheckpointError(
+                    f"{found.file}: {name} is {position[name]}; allowed: 0 to {most}, as in this run"
+                )
         self.phase = position["phase"]
         for layers in self.job.phases[: self.phase]:
             self.trained += self.job.make(layers).trainable()
         distiller = self.job.make(self.job.phases[self.phase])
-        checkpoint.fill(path, self._arrays(distiller))
+        checkpoint.fill(found.file, self._arrays(distiller))
         self.seen[...] = self.losses
         distiller.step = position["step"]
         return distiller

@@ -1,8 +1,9 @@
 """The teacher's final hidden states on disk: a teacher that does not change is computed once, not once per
 epoch.
 
-The file is a .npy array float32 [n, D] by stream position, beside it a JSON file that says whose states these
-are and how many windows are filled, so that an interrupted filling goes on where it was.
+The file is a .npy array float32 [n, D] by stream position, whose room on the disk is reserved before it is
+mapped. Beside it a JSON file says whose states these are, and for every slice of windows that is filled the
+checksum of its states: an interrupted filling goes on where it was, and damaged states are made again.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from tqdm import tqdm
 from .. import __version__
 from ..data.tokens import TokenData, Tokens, Windows, digest, overlap, slices
 from ..errors import DataError
-from ..files import atomic_write, locked
+from ..files import atomic_write, checksum
+from ..locks import beside, locked
 
 if TYPE_CHECKING:
     from ..model.model import Model
+
+
+FORMAT = "hybridattn-teacher-cache-2"
+SLICE_TOKENS = 8192  # tokens between two notes of progress
 
 
 def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
@@ -36,10 +42,6 @@ def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
     for part in slices(data.windows, SLICE_TOKENS):
         model.forward_windows(data.tokens, part, out, data.segments)
     return out
-
-
-FORMAT = "hybridattn-teacher-cache-1"
-SLICE_TOKENS = 8192  # tokens between two notes of progress
 
 
 def weights_fingerprint(model: Model) -> str:
@@ -83,17 +85,46 @@ def open_cache(
     made_by = f"{__version__} {weights_fingerprint(teacher)}"
     more = [] if segments is None else [segments]
     fingerprint = digest(np.frombuffer(made_by.encode(), np.uint8), tokens, unique, *more)
-    with locked(target.with_name(target.name + ".lock"), wait=True):  # two runs fill one cache once
-        done = _read_note(target, note, fingerprint, shape)
-        if done is None:
+    parts = slices(unique, SLICE_TOKENS)
+    with locked(beside(target, "lock"), wait=True):  # two runs fill one cache once
+        sums = _read_note(target, note, fingerprint, shape, parts)
+        if sums is None:
             note.unlink(missing_ok=True)
             target.unlink(missing_ok=True)  # a run that still maps the old file keeps it
-            _write_note(note, fingerprint, 0)  # first: an array without a note would be taken for another's
-            np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape).flush()
-            done = 0
-        if done < len(unique):
-            _fill(target, note, fingerprint, teacher, tokens, unique, done, progress, segments)
+            sums = []
+            _write_note(note, fingerprint, sums)  # first: an array without a note is taken for another's
+            _reserve(target, shape)
+        if len(sums) < len(parts):
+            _fill(target, note, fingerprint, teacher, tokens, parts, sums, progress, segments)
         return np.asarray(np.lib.format.open_memmap(target, mode="r"))
+
+
+def remove_cache(path: Path) -> None:
+    """Take a cache away that has served; a file that `open_cache` did not make stays."""
+    note = path.with_name(path.name + ".json")
+    if _content(note) is not None:
+        path.unlink(missing_ok=True)
+        note.unlink()
+
+
+def _reserve(target: Path, shape: tuple[int, int]) -> None:
+    """Make the array file with all its room on the disk. OSError when that is not to be had: a mapped file
+    that the disk cannot hold would end the process at the first write to the missing room.
+    """
+    try:
+        states = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
+        states.flush()
+        del states
+        with open(target, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        size = 4 * shape[0] * shape[1]
+        raise OSError(
+            error.errno,
+            f"{os.strerror(error.errno or 0)}: the teacher cache takes {size:,} bytes",
+            str(target),
+        ) from None
 
 
 def _fill(
@@ -102,59 +133,77 @@ def _fill(
     fingerprint: str,
     teacher: Model,
     tokens: Tokens,
-    windows: Windows,
-    done: int,
+    parts: list[Windows],
+    sums: list[str],
     progress: bool,
     segments: npt.NDArray[np.int32] | None,
 ) -> None:
+    """Fill the slices of windows from `len(sums)` on. They are the same with and without an interruption: the
+    last digits depend on them.
+    """
     states = np.lib.format.open_memmap(target, mode="r+")
-    total = int((windows[:, 1] - windows[:, 0]).sum())
-    before = int((windows[:done, 1] - windows[:done, 0]).sum())
+    sizes = [int((part[:, 1] - part[:, 0]).sum()) for part in parts]
     with tqdm(
-        total=total,
-        initial=before,
+        total=sum(sizes),
+        initial=sum(sizes[: len(sums)]),
         desc="teacher",
         unit="tok",
         unit_scale=True,
         disable=not progress,
         leave=False,
     ) as bar:
-        reached = 0
-        for part in slices(windows, SLICE_TOKENS):
-            reached += len(part)
-            if reached <= done:
-                continue  # the same slices as without the interruption: the last digits depend on them
+        for part, size in zip(parts[len(sums) :], sizes[len(sums) :], strict=True):
             teacher.forward_windows(tokens, part, np.asarray(states), segments)
             states.flush()
-            done = reached
-            _write_note(note, fingerprint, done)
-            bar.update(int((part[:, 1] - part[:, 0]).sum()))
+            sums.append(_sum(states, part))
+            _write_note(note, fingerprint, sums)
+            bar.update(size)
 
 
-def _write_note(note: Path, fingerprint: str, done: int) -> None:
-    atomic_write(
-        note, json.dumps({"format": FORMAT, "fingerprint": fingerprint, "windows_done": done}) + "\n"
+def _sum(states: npt.NDArray[np.float32], part: Windows) -> str:
+    """The checksum of the states of some windows."""
+    return checksum(
+        np.frombuffer("".join(checksum(states[a:b]) for a, b in part.tolist()).encode(), np.uint8)
     )
 
 
-def _read_note(target: Path, note: Path, fingerprint: str, shape: tuple[int, int]) -> int | None:
-    """How many windows of a cache are filled; None when it is not there or is another one's."""
+def _write_note(note: Path, fingerprint: str, sums: list[str]) -> None:
+    atomic_write(note, json.dumps({"format": FORMAT, "fingerprint": fingerprint, "sums": sums}) + "\n")
+
+
+def _content(note: Path) -> dict[str, Any] | None:
+    """What a note says; None when it is not one of a teacher cache, of this release or another."""
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
-        ours = isinstance(content, dict) and content.get("format") == FORMAT
-    except FileNotFoundError:
-        ours, content = False, {}
-    except ValueError:
-        ours, content = False, {}
-    if target.exists() and not ours:
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(content, dict) and str(content.get("format")).startswith("hybridattn-teacher-cache-")
+    return content if ours else None
+
+
+def _read_note(
+    target: Path, note: Path, fingerprint: str, shape: tuple[int, int], parts: list[Windows]
+) -> list[str] | None:
+    """The checksums of the slices of a cache that are filled and whole; None when it is not there or is
+    another one's.
+    """
+    content = _content(note)
+    if target.exists() and content is None:
         raise DataError(
             f"{target}: exists, but {note.name} does not say that it is a teacher cache; give another path"
         )
-    if not ours or content.get("fingerprint") != fingerprint or not target.is_file():
+    if content is None or content.get("format") != FORMAT or content.get("fingerprint") != fingerprint:
+        return None
+    sums = content.get("sums")
+    if not isinstance(sums, list) or len(sums) > len(parts) or not target.is_file():
         return None
     try:
         states = np.lib.format.open_memmap(target, mode="r")
-    except (ValueError, OSError):
+    except (ValueError, OSError, SyntaxError, EOFError):
         return None
-    whole = states.shape == shape and states.dtype == np.float32
-    return int(content["windows_done"]) if whole else None
+    if states.shape != shape or states.dtype != np.float32:
+        return None
+    whole = 0
+    while whole < len(sums) and _sum(states, parts[whole]) == sums[whole]:
+        whole += 1
+    return sums[:whole]
