@@ -263,7 +263,7 @@ def test_other_safetensors_files_are_refused(tmp_path, data):
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):
     arrays = {"a": np.zeros(3, np.float32)}
-    checkpoint.save(tmp_path, {}, {"step": 1}, arrays)
+    checkpoint.save(tmp_path, {}, {"phase": 0, "step": 1}, arrays)
     for wanted, message in (
         ({"a": np.zeros(4, np.float32)}, r"tensor 'a' is float32 \[3\]; this run needs float32 \[4\]"),
         ({"a": np.zeros(3)}, "needs float64"),
@@ -271,7 +271,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
         ({**arrays, "b": np.zeros(1)}, "'b' is missing"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            checkpoint.fill(tmp_path, wanted)
+            checkpoint.fill(tmp_path / checkpoint.FILE_NAME, wanted)
 
 
 def test_what_is_in_the_file(tmp_path, data):

@@ -17,7 +17,7 @@ from hybridattn.cli import COMMANDS, load
 from hybridattn.cli import main as cli
 from hybridattn.data.tokens import TokenData
 from hybridattn.errors import DataError
-from hybridattn.locks import locked
+from hybridattn.locks import beside, locked
 
 
 def call(capsys, *argv):
@@ -506,12 +506,13 @@ def test_an_interrupted_fine_tuning_goes_on(capsys, folder, tmp_path, monkeypatc
 
 
 def test_an_output_folder_is_for_one_run(capsys, folder, tmp_path):
-    with locked(tmp_path / "out.lock"):
+    lock = beside(tmp_path / "out", "lock")
+    with locked(lock):
         code, _, err = call(capsys, *distillation(folder, tmp_path / "out"))
     assert code == 1 and f"another run (process {os.getpid()}) writes here" in err
-    (tmp_path / "out.lock").write_text("999999999\n")  # left by a process that is no more
+    lock.write_text("999999999\n")  # left by a process that is no more
     assert call(capsys, *distillation(folder, tmp_path / "out"))[0] == 0
-    assert not (tmp_path / "out.lock").exists()
+    assert not lock.exists()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
@@ -528,7 +529,8 @@ def test_a_signal_keeps_what_was_done(folder, tmp_path, name):
         signal.signal(number, before)
     with run:
         try:
-            saved, deadline = tmp_path / "out.checkpoint" / "checkpoint.safetensors", time.monotonic() + 60
+            saved = beside(out, "checkpoint") / "checkpoint.safetensors"
+            deadline = time.monotonic() + 60
             while not saved.exists() and time.monotonic() < deadline:  # its 300,000 steps take far longer
                 time.sleep(0.05)
             run.send_signal(number)
@@ -537,7 +539,7 @@ def test_a_signal_keeps_what_was_done(folder, tmp_path, name):
             run.kill()
     assert run.returncode == 130 and "stopped; what was finished is kept" in error
     assert checkpoint.load(saved).position["step"] >= 100
-    assert not (tmp_path / "out.lock").exists()
+    assert not beside(out, "lock").exists()
 
 
 def test_signals_are_given_back(capsys):

@@ -20,7 +20,7 @@ from hybridattn.pipeline import estimate, work
 from hybridattn.pipeline import stages as stages_module
 from hybridattn.pipeline.recipe import DEMO, Recipe, merge
 from hybridattn.pipeline.stages import build
-from hybridattn.pipeline.store import Store, fingerprint
+from hybridattn.pipeline.store import PROGRESS, Store, fingerprint
 from hybridattn.select import SELECTORS
 
 SMALL = {
@@ -91,7 +91,7 @@ def test_the_whole_job(first):
     assert results["additivity"]["all_linear_kl"] > 0
     assert results["curves"]["align"]["loss"][-1] < results["curves"]["align"]["loss"][0]
     assert len(results["curves"]["distill"]["chosen"]["loss"]) == 4
-    assert not (out / "checkpoints").exists()
+    assert not (out / PROGRESS).exists()
     assert Recipe.load(out / "recipe.toml") == Recipe.from_dict(pipeline_recipe(out))
 
 
@@ -354,7 +354,7 @@ def test_time_of_a_stage_that_was_interrupted_counts(inputs, tmp_path, monkeypat
         go(inputs, tmp_path)
     go(inputs, tmp_path)
     assert json.loads((tmp_path / "stages" / "align.json").read_text())["seconds"] > 1.0
-    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / PROGRESS).exists()
 
 
 def test_the_report_counts_whole_steps(inputs, tmp_path):
@@ -428,7 +428,7 @@ def test_a_stop_within_training(inputs, tuned, tmp_path, monkeypatch, step):
         patch.setattr(training._Run, "_slice", stop)
         with pytest.raises(KeyboardInterrupt):
             go(inputs, tmp_path, distill={"finetune_tokens": 256})
-    assert list((tmp_path / "checkpoints").iterdir())
+    assert list((tmp_path / PROGRESS).iterdir())
     starts = []
 
     def watch(self, distiller, start, end):
@@ -528,7 +528,7 @@ def test_another_version_runs_everything_again(monkeypatch):
 
 
 def test_one_run_at_a_time(inputs, tmp_path):
-    with locked(tmp_path / ".lock"), pytest.raises(LockedError, match=f"process {os.getpid()}"):
+    with locked(tmp_path / ".hybridattn-lock"), pytest.raises(LockedError, match=f"process {os.getpid()}"):
         go(inputs, tmp_path)
 
 

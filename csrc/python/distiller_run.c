@@ -1,4 +1,5 @@
 /* Distiller.run: the steps of a stage over windows of a token stream. */
+#include "python/stop.h"
 #include "python/distiller_run.h"
 
 #include "python/arrays.h"
@@ -58,7 +59,7 @@ static int take_steps(distiller_object *self, const run_arguments *given, const 
             tokens += window[2 * i + 1] - window[2 * i];
         if (given->callback != Py_None && report(given->callback, step, loss, (int)columns, norm, tokens) < 0)
             return -1;
-        if (PyErr_CheckSignals() < 0)
+        if (ha_check_stop() < 0)
             return -1;
     }
     return 0;

@@ -13,6 +13,7 @@
 #include "python/submodules.h"
 #include "python/scorer.h"
 #include "python/state.h"
+#include "python/stop.h"
 #include "python/stored.h"
 #include "python/tensor.h"
 #include "core/blas.h"
@@ -123,6 +124,11 @@ static PyMethodDef methods[] = {
      "the model that runs them. Raises ValueError for a name that is taken."},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads(n, /)\n--\n\nThreads of every parallel region, 1 to 1024; returns what is in force."},
+    {"request_stop", ha_request_stop, METH_NOARGS,
+     "request_stop()\n--\n\nAsk the work of this thread to stop with KeyboardInterrupt, from a signal handler. "
+     "False when it was asked already."},
+    {"take_stop", ha_take_stop, METH_NOARGS,
+     "take_stop()\n--\n\nWhether this thread was asked to stop; the request is then gone."},
     {"pack", (PyCFunction)(void (*)(void))ha_pack_matrix, METH_VARARGS | METH_KEYWORDS,
      "pack(matrix, dtype, factor=None)\n--\n\nfloat32 [rows, columns] in a storage type ('float32', 'bfloat16', "
      "'float16', 'q8_0', "

@@ -1,6 +1,8 @@
 /* Statuses to exceptions, signals to interrupts. */
 #include "python/raise.h"
 
+#include "python/stop.h"
+
 PyObject *ha_raise(ha_status status)
 {
     switch (status) {
@@ -19,7 +21,7 @@ static int poll_signals(void *arg)
 {
     (void)arg;
     PyGILState_STATE gil = PyGILState_Ensure();
-    int raised = PyErr_CheckSignals();
+    int raised = ha_check_stop();
     PyGILState_Release(gil);
     return raised;
 }

@@ -7,11 +7,9 @@ or by the end of the terminal: all three keep what was finished.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 
 from . import COMMANDS, load
 
@@ -33,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _stopped_as_by_ctrl_c():
-            return _main(arguments)
+        return _main(arguments)
     except KeyboardInterrupt:
         with suppress(OSError):  # the terminal may be gone
             print("\nstopped; what was finished is kept", file=sys.stderr)
@@ -51,20 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-@contextmanager
-def _stopped_as_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, unless something else was made of them (by nohup, say)."""
-    names = [signal.SIGTERM, signal.SIGHUP]
-    if threading.current_thread() is not threading.main_thread():
-        names = []
-    taken = [name for name in names if signal.getsignal(name) == signal.SIG_DFL]
-    for name in taken:
-        signal.signal(name, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for name in taken:
-            signal.signal(name, signal.SIG_DFL)
+def _stopped_as_by_ctrl_c() -> AbstractContextManager[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, unless something else is made of them (by nohup)."""
+    from ..stop import on_signals
+
+    return on_signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def _main(arguments: list[str]) -> int:
@@ -88,7 +76,9 @@ def _main(arguments: list[str]) -> int:
         return 2
     command = load(name)
     parser = command.parser()
-    command.run(parser.parse_intermixed_args(rest))
+    options = parser.parse_intermixed_args(rest)
+    with _stopped_as_by_ctrl_c():
+        command.run(options)
     sys.stdout.flush()
     return 0
 

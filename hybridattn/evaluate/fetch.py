@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from .. import stop
 from ..checks import check_choice
 from ..errors import HybridAttnError
 from ..files import atomic_open, atomic_write
@@ -161,6 +162,7 @@ def download(remote: Remote, folder: str | os.PathLike[str], mirror: str | None 
             ) as bar,
         ):
             while block := source.read(1 << 20):
+                stop.check()
                 size += len(block)
                 if size > remote.size:
                     break

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..errors import DataError
 from ..files import OURS, atomic_write, file_digest, refuse_foreign
 from ..radlads import checkpoint, teacher
 
@@ -50,30 +51,41 @@ class Store:
         return self.out / "stages" / f"{name.replace('/', '-')}.json"
 
     def load(self, name: str, digest: str, files: Iterable[str] = ()) -> dict[str, Any] | None:
-        """The record of a stage done with these very inputs, whose files are as it left them; else, or when
-        it cannot be read, None.
+        """The record of a stage done with these very inputs, whose files are there; else, or when it cannot
+        be read, None. DataError when a file is not what the stage wrote: nobody's change is written over.
         """
         try:
             record = json.loads(self.path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(record, dict) or record.get("fingerprint") != digest:
             return None
+        wanted, found = record.get("files"), self.digests(files)
         if not isinstance(record.get("result"), dict) or not isinstance(record.get("seconds"), (int, float)):
             return None
-        return record if record.get("files") == self.digests(files) else None
+        if not isinstance(wanted, dict) or not wanted.keys() <= found.keys():
+            return None
+        for file, state in wanted.items():
+            if found[file] != state:
+                raise DataError(
+                    f"{self.out / file}: is not as stage {name!r} wrote it (damaged, or edited?); "
+                    "put it back, or delete it to have it made again"
+                )
+        return record
 
     def digests(self, files: Iterable[str]) -> dict[str, str]:
-        """{name: digest of the file or folder below the output folder, "" when it is not there}."""
-        return {name: self._digest(self.out / name) for name in files}
+        """{name: digest} of files below the output folder, and of all files in folders, that are there."""
+        found = {}
+        for top in files:
+            path = self.out / top
+            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+            for file in inside:
+                if file.is_file() and not file.name.startswith(OURS):
+                    found[file.relative_to(self.out).as_posix()] = self._digest(file)
+        return found
 
     def _digest(self, path: Path) -> str:
         """A digest is taken again when the time or size of a file has changed."""
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(OURS))
-            return fingerprint("folder", [[str(p.relative_to(path)), self._digest(p)] for p in inside])
-        if not path.exists():
-            return ""
         state = path.stat()
         key = (str(path), state.st_mtime_ns, state.st_size)
         if key not in self._digests:

@@ -97,16 +97,15 @@ def load(path: str | os.PathLike[str]) -> Found | None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Take a checkpoint away that has served: files in this format, and the folder when nothing else is in
-    it. Files of anybody else stay.
+    """Take away a checkpoint that has served, or every one in a folder, and the folder when nothing else is
+    in it. Files of anybody else stay.
     """
-    for file in generations(path):
+    folder = Path(path)
+    for file in folder.glob("*.safetensors") if folder.is_dir() else generations(path):
         if _is_ours(file):
             file.unlink()
-    folder = location(path).parent
-    if folder == Path(path):
-        with suppress(OSError):  # something else lies in it
-            folder.rmdir()
+    with suppress(OSError):  # it is not there, or something else lies in it
+        folder.rmdir()
 
 
 def _is_ours(file: Path) -> bool:

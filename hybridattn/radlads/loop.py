@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..checks import check_int, check_number, refuse
 from ..errors import CheckpointError, HybridAttnError
 from ..model.result import TrainResult
+from ..stop import on_signals
 from . import checkpoint
 from .schedules import Schedule
 
@@ -118,7 +119,8 @@ def run(job: Job, settings: Settings) -> TrainResult:
 
     KeyboardInterrupt leaves the model as it is after the last whole step, writes the checkpoint, and goes on.
     """
-    return _Run(job, settings).run()
+    with on_signals("SIGINT"):
+        return _Run(job, settings).run()
 
 
 class _Run:

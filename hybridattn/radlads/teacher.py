@@ -120,11 +120,8 @@ def _reserve(target: Path, shape: tuple[int, int]) -> None:
     except OSError as error:
         target.unlink(missing_ok=True)
         size = 4 * shape[0] * shape[1]
-        raise OSError(
-            error.errno,
-            f"{os.strerror(error.errno or 0)}: the teacher cache takes {size:,} bytes",
-            str(target),
-        ) from None
+        reason = f"{os.strerror(error.errno or 0)}: the teacher cache takes {size:,} bytes"
+        raise OSError(error.errno, reason, str(target)) from None
 
 
 def _fill(
@@ -162,9 +159,8 @@ def _fill(
 
 def _sum(states: npt.NDArray[np.float32], part: Windows) -> str:
     """The checksum of the states of some windows."""
-    return checksum(
-        np.frombuffer("".join(checksum(states[a:b]) for a, b in part.tolist()).encode(), np.uint8)
-    )
+    sums = "".join(checksum(states[start:stop]) for start, stop in part.tolist())
+    return checksum(np.frombuffer(sums.encode(), np.uint8))
 
 
 def _write_note(note: Path, fingerprint: str, sums: list[str]) -> None:
