@@ -24,7 +24,7 @@ def curve(teacher, kind, train, held_out, tokens):
     """List of {tokens, kl_512, kl_2048, loss, tokens_per_second}; the first is the start, before any step."""
     probe = teacher.to_probe({"kind": kind})
     steps = tokens // SEQ_LEN
-    rate = schedules.cosine(steps, radlads.ALIGN_LR.get(kind, 1e-3), 1e-5)
+    rate = schedules.cosine(steps, radlads.align_lr(kind), 1e-5)
     lr = schedules.combine(rate, schedules.constant(steps, 0.0))
     trainer = ha.Distiller(probe, None, "align")
     windows = train.batches(steps, 1, seed=0)

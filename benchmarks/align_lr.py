@@ -1,4 +1,4 @@
-"""Which learning rate suits step 1 of each mixer? What radlads.ALIGN_LR should hold.
+"""Which learning rate suits step 1 of each mixer? What the align_rate of its ha_mixer_kind should be.
 
     python benchmarks/align_lr.py [--mixers gsa,kda] [--layers 3,15,27] [--rates 3e-3,1e-2] [--json FILE]
 
@@ -52,7 +52,7 @@ def aligned(teacher, spec, rate, train, layers):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    causal = [kind for kind in radlads.ALIGN_LR if "causal" in ha.mixers()[kind]["masks"]]
+    causal = [kind for kind, said in ha.mixers().items() if said["align_lr"] and "causal" in said["masks"]]
     parser.add_argument("--mixers", type=numbers(str), default=causal, help="kinds, by commas")
     parser.add_argument("--layers", type=numbers(int), default=[3, 15, 27], help="the layers that train")
     parser.add_argument("--rates", type=numbers(float), default=[1e-3, 3e-3, 6e-3, 1e-2])

@@ -33,7 +33,7 @@ def parser() -> Parser:
         "--lr",
         type=float,
         default=AlignPart.lr,
-        help="learning rate at the start (default: the mixer's own, see radlads.ALIGN_LR)",
+        help="learning rate at the start (default: the mixer's own, see radlads.align_lr)",
     )
     p.add_argument(
         "--lr-final", type=float, default=AlignPart.lr_final, help="and at the end (default: %(default)s)"

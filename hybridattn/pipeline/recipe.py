@@ -51,7 +51,7 @@ class AlignPart:
     tokens: int = 32_768
     seq_len: int = 2_048  # longer than step 2's: a linear part trained on short text hurts on long
     batch_size: int = 1
-    lr: float = 0.0  # 0: the mixer's own, radlads.ALIGN_LR
+    lr: float = 0.0  # 0: the mixer's own, radlads.align_lr
     lr_final: float = 1e-5
     layerwise: bool = False  # one layer at a time: the memory of one layer, slower
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from ..lazy import face
 from ..model.result import TrainResult
 
-__all__ = ["ALIGN_LR", "Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
+__all__ = ["Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
 
 if TYPE_CHECKING:
     from .loop import Settings as Settings
-    from .schedules import ALIGN_LR as ALIGN_LR
     from .schedules import align_lr as align_lr
     from .steps import align as align
     from .steps import distill as distill
@@ -22,7 +21,6 @@ else:
     __getattr__ = face(
         __name__,
         {
-            "ALIGN_LR": "schedules",
             "Settings": "loop",
             "TrainResult": "..model.result",
             "align": "steps",

@@ -12,29 +12,20 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from .._core import mixers
 from ..errors import ConfigError
 
-# Step 1's learning rate. RADLADS' 1e-3 is for 100M tokens: those of the recurrences suit the few that a CPU
-# reads (docs/log.md). More where only feature maps and gates train, less for softmax.
-ALIGN_LR = {
-    "window_linear": 1e-2,
-    "gated_delta": 6e-3,
-    "delta": 1e-2,
-    "kda": 6e-3,
-    "retention": 6e-3,
-    "rwkv6": 3e-3,
-    "rwkv7": 6e-3,
-    "gla": 6e-3,
-    "gsa": 1e-2,
-    "window": 1e-4,
-    "linear": 1e-3,
-    "linformer": 1e-3,
-}
+DEFAULT_ALIGN_LR = 1e-3  # RADLADS' own, for 100M tokens
 
 
 def align_lr(kind: str) -> float:
-    """The learning rate that step 1 starts from unless told, by kind of mixer."""
-    return ALIGN_LR.get(kind, 1e-3)
+    """The learning rate that step 1 starts from unless told, as the kind of mixer says (`mixers()`).
+
+    The kinds of the core were measured for the 10^4 to 10^5 tokens that a CPU reads: more than RADLADS' rate
+    where only feature maps and gates train and for recurrences, less for softmax in a window (docs/log.md).
+    """
+    rate = mixers().get(kind, {}).get("align_lr")
+    return DEFAULT_ALIGN_LR if rate is None else float(rate)
 
 
 Schedule = npt.NDArray[np.float32]

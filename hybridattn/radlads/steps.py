@@ -64,7 +64,7 @@ def align(
     with the training memory of one layer and the same result (gradients are clipped per layer), at the price
     of more forward passes.
 
-    steps, batch_size: optimizer steps, windows per step. lr: by default ALIGN_LR of the mixer's kind, else
+    steps, batch_size: optimizer steps, windows per step. lr: by default `align_lr` of the mixer's kind, else
     1e-3. settings: see `training.Settings`. The probe's `train_result` holds the losses [steps, num_layers].
     Raises ConfigError, DataError, CheckpointError.
     """

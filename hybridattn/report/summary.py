@@ -7,11 +7,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .._core import mixers
 from . import numbers as n
 from .verdict import (
     BASELINES,
     LABELS,
-    MIXERS,
     beside_training,
     cache_bytes,
     cell,
@@ -35,7 +35,7 @@ def _trade(results: dict[str, Any]) -> str:
     teacher, chosen = entry(results, "teacher"), entry(results, "chosen")
     total, kept = results["teacher"]["num_layers"], results["chosen"]["softmax_layers"]
     kind = results["mixer"]["kind"]
-    what = MIXERS.get(kind)
+    what = mixers().get(kind, {}).get("phrase")
     text = [
         f"{results['teacher']['name']} has {total} layers of softmax attention, each of which looks back at "
         f"every earlier token. In the hybrid {total - len(kept)} of them are linear "

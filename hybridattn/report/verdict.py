@@ -18,20 +18,6 @@ LABELS = {
     "chosen": "chosen",
 }
 BASELINES = ("uniform", "random", "diagnostic")  # other choices of as many layers
-MIXERS = {
-    "window_linear": "exact attention to a short window and the first few tokens, linear attention to the "
-    "rest",
-    "gated_delta": "a recurrent state that is overwritten by a gated delta rule",
-    "delta": "a recurrent state that is overwritten by the delta rule",
-    "kda": "a recurrent state that is overwritten by a delta rule, with a decay for each channel",
-    "retention": "a recurrent state with a fixed decay for each head",
-    "rwkv6": "the recurrent state of RWKV-6",
-    "rwkv7": "the recurrent state of RWKV-7",
-    "gla": "a recurrent state with a decay for each channel",
-    "gsa": "exact attention over a fixed number of slots, each a gated mean of keys and of values",
-    "linear": "linear attention, sums over all tokens under a feature map",
-    "window": "exact attention to a short window and the first few tokens, and to nothing else",
-}
 
 
 def label(model_id: str) -> str:
