@@ -1,6 +1,7 @@
 /* Objects to arrays and tuples, with errors that name the argument. */
 #include "python/arrays.h"
 
+/* How an error calls a NumPy type. */
 static const char *type_name(int type)
 {
     switch (type) {
@@ -19,6 +20,8 @@ static const char *type_name(int type)
     }
 }
 
+/* 0 when an array has that many dimensions (-1: any) and the lengths of `shape` that are not
+ * negative; else -1 with a ValueError. */
 static int check(PyArrayObject *array, const char *name, int ndim, const npy_intp *shape)
 {
     if (ndim >= 0 && PyArray_NDIM(array) != ndim) {

@@ -25,6 +25,7 @@ static cache_object *new_object(PyTypeObject *type, model_object *owner, ha_cach
     return self;
 }
 
+/* Cache(model, batch=1, dtype="f32") */
 static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"model", "batch", "dtype", NULL};
@@ -64,30 +65,35 @@ static void dealloc(cache_object *self)
     Py_DECREF(type);
 }
 
+/* int64 [batch] */
 static PyObject *get_lengths(cache_object *self, void *closure)
 {
     (void)closure;
     return ha_cache_lengths(self);
 }
 
+/* "f32" or "f16", of keys and values */
 static PyObject *get_dtype(cache_object *self, void *closure)
 {
     (void)closure;
     return PyUnicode_FromString(ha_cache_dtype(self->cache) == HA_F16 ? "f16" : "f32");
 }
 
+/* Bytes held. */
 static PyObject *get_nbytes(cache_object *self, void *closure)
 {
     (void)closure;
     return PyLong_FromSize_t(ha_cache_bytes(self->cache));
 }
 
+/* Bytes that one more token of a sequence takes. */
 static PyObject *get_bytes_per_token(cache_object *self, void *closure)
 {
     (void)closure;
     return PyLong_FromSize_t(ha_cache_bytes_per_token(self->cache));
 }
 
+/* Cache.fork(batch=None): a copy, or `batch` copies of the one sequence */
 static PyObject *fork_cache(cache_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"batch", NULL};
@@ -110,6 +116,7 @@ static PyObject *fork_cache(cache_object *self, PyObject *args, PyObject *kwargs
     return status == HA_OK ? (PyObject *)new_object(Py_TYPE(self), self->owner, copy) : ha_raise(status);
 }
 
+/* Cache.reserve(tokens), int64 [batch] */
 static PyObject *reserve(cache_object *self, PyObject *tokens)
 {
     int *extra = ha_cache_counts(self, tokens, "tokens", 1);
@@ -125,6 +132,7 @@ static PyObject *reserve(cache_object *self, PyObject *tokens)
     Py_RETURN_NONE;
 }
 
+/* Cache.reset() */
 static PyObject *reset(cache_object *self, PyObject *unused)
 {
     (void)unused;

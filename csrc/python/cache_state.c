@@ -61,6 +61,7 @@ typedef struct {
     size_t plane; /* bytes of one plane's rows */
 } saved_form;
 
+/* The arrays that a state makes. */
 static saved_form form_of(const ha_state *state)
 {
     const ha_state_shape *shape = &state->shape;

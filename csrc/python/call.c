@@ -56,6 +56,7 @@ static char next_axis(const char **at, int *times)
     return **at ? *(*at)++ : 0;
 }
 
+/* Axes of an array of that shape. */
 static int count_axes(const char *shape)
 {
     int n = 0, times;

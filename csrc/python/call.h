@@ -39,6 +39,7 @@ typedef struct {
     PyThreadState *thread; /* while the GIL is released */
 } ha_call;
 
+/* The size of an axis letter; 0: not known yet. */
 static inline int ha_size(const ha_call *call, char letter)
 {
     return call->size[letter - 'A'];

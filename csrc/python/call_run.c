@@ -42,6 +42,7 @@ static ha_arena *take_arena(ha_status *status)
     return arena;
 }
 
+/* Keeps an arena for the next call, in the place of one that is kept. */
 static void give_arena(ha_arena *arena)
 {
     ha_arena_release(arena, 0); /* an op that failed may have left something on it */

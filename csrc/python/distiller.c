@@ -27,6 +27,7 @@ static int check_stage(const ha_train_options *options, const char *stage, PyObj
     return -1;
 }
 
+/* Distiller(student, teacher=None, stage="align", ...) */
 static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"student", "teacher",     "stage",  "betas",     "eps", "weight_decay",
@@ -84,6 +85,7 @@ static void dealloc(distiller_object *self)
     Py_DECREF(type);
 }
 
+/* Distiller.moments(): {"m": {name: view}, "v": {name: view}} */
 static PyObject *moments(distiller_object *self, PyObject *unused)
 {
     (void)unused;
@@ -110,6 +112,7 @@ static PyObject *moments(distiller_object *self, PyObject *unused)
     return result;
 }
 
+/* Distiller.trainable(): names of the trained parameters */
 static PyObject *trainable(distiller_object *self, PyObject *unused)
 {
     (void)unused;
@@ -126,12 +129,14 @@ static PyObject *trainable(distiller_object *self, PyObject *unused)
     return list;
 }
 
+/* Steps so far. */
 static PyObject *get_step(distiller_object *self, void *closure)
 {
     (void)closure;
     return PyLong_FromLongLong(ha_trainer_steps(self->trainer));
 }
 
+/* Sets the steps so far; -1 with a ValueError when there are less than none. */
 static int set_step(distiller_object *self, PyObject *value, void *closure)
 {
     (void)closure;

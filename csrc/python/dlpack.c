@@ -58,6 +58,7 @@ typedef struct {
     int64_t shape[HA_TENSOR_DIMS], strides[HA_TENSOR_DIMS];
 } export;
 
+/* Frees an export and lets its tensor go. */
 static void drop(void *context)
 {
     export *e = context;
@@ -69,16 +70,19 @@ static void drop(void *context)
     PyMem_RawFree(e);
 }
 
+/* The deleter of the unversioned structure. */
 static void delete_plain(dl_managed *self)
 {
     drop(self->context);
 }
 
+/* The deleter of the versioned structure. */
 static void delete_versioned(dl_versioned *self)
 {
     drop(self->context);
 }
 
+/* The destructor of a capsule that we gave out: frees what nobody took over. */
 static void free_unconsumed(PyObject *capsule)
 {
     if (PyCapsule_IsValid(capsule, PLAIN)) {
@@ -90,6 +94,7 @@ static void free_unconsumed(PyObject *capsule)
     }
 }
 
+/* A new capsule over the memory of `tensor`; flags: of the versioned structure. */
 static PyObject *export_tensor(ha_tensor *tensor, int versioned, uint64_t flags)
 {
     export *e = PyMem_RawCalloc(1, sizeof *e);
@@ -169,6 +174,7 @@ PyObject *ha_tensor_dlpack_device(PyObject *self, PyObject *unused)
 #define HELD_PLAIN "hybridattn.dlpack"
 #define HELD_VERSIONED "hybridattn.dlpack_versioned"
 
+/* The destructor of a capsule that holds what we took over. */
 static void free_held(PyObject *capsule)
 {
     if (PyCapsule_IsValid(capsule, HELD_PLAIN)) {
@@ -200,6 +206,7 @@ static PyObject *ask(PyObject *object)
     return capsule;
 }
 
+/* True when object.__dlpack_device__() is the CPU; else false with an exception. */
 static int on_cpu(PyObject *object)
 {
     PyObject *device = PyObject_CallMethod(object, "__dlpack_device__", NULL);

@@ -38,6 +38,8 @@ int ha_external_good_name(const char *name, size_t most)
     return good;
 }
 
+/* {name: shape} as parameters(config) gives it, checked: a new dict of tuples, NULL with an
+ * exception. */
 static PyObject *declare_parameters(const ha_external_kind *kind, PyObject *config)
 {
     PyObject *given = PyObject_CallOneArg(kind->parameters, config), *found = PyDict_New(), *name, *value;

@@ -29,6 +29,7 @@ typedef struct {
     PyObject *declared;
 } ha_external_kind;
 
+/* The kind of a mixer that is made of Python functions. */
 static inline const ha_external_kind *ha_external_of(const ha_mixer *mixer)
 {
     return (const ha_external_kind *)mixer->kind;

@@ -6,6 +6,7 @@
 #include "python/external_mixer.h"
 #include "python/raise.h"
 
+/* ha_mixer_kind.declare: adds the parameters that the kind declares for this config. */
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     PyGILState_STATE gil = PyGILState_Ensure();
@@ -35,6 +36,7 @@ static ha_state_shape state_shape(const ha_mixer *mixer)
     return (ha_state_shape){.floats = n};
 }
 
+/* Nothing is saved: the backward pass makes the forward pass again. */
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     (void)mixer, (void)batch;

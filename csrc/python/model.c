@@ -102,6 +102,7 @@ static void dealloc(model_object *self)
     Py_DECREF(type);
 }
 
+/* Model.init_mixers(seed=0) */
 static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"seed", NULL};
@@ -118,6 +119,7 @@ static PyObject *init_mixers(model_object *self, PyObject *args, PyObject *kwarg
     Py_RETURN_NONE;
 }
 
+/* float32 [num_layers], a view */
 static PyObject *get_gates(model_object *self, void *closure)
 {
     (void)closure;
@@ -130,6 +132,7 @@ static PyObject *get_gates(model_object *self, void *closure)
     return array;
 }
 
+/* Numbers in all parameters. */
 static PyObject *get_num_parameters(model_object *self, void *closure)
 {
     (void)closure;
@@ -141,12 +144,14 @@ static PyObject *get_num_parameters(model_object *self, void *closure)
     return PyLong_FromSize_t(count);
 }
 
+/* A copy of the config. */
 static PyObject *get_config(model_object *self, void *closure)
 {
     (void)closure;
     return ha_model_ready(self) ? PyDict_Copy(self->config) : NULL;
 }
 
+/* A copy of the mixer specs. */
 static PyObject *get_layers(model_object *self, void *closure)
 {
     (void)closure;

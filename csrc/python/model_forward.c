@@ -15,6 +15,7 @@ typedef struct {
     int last, logits;
 } forward_arguments;
 
+/* The packed sequences as windows of a stream. */
 static ha_windows windows_of(const ha_model *model, const packed_tokens *packed)
 {
     return (ha_windows){packed->token, packed->window, packed->n_seq, model->config.vocab_size, packed->segment};

@@ -4,6 +4,7 @@
 
 #include "python/arrays.h"
 
+/* *out = dict[name], an int from low to high; -1 with an exception. */
 static int get_int(PyObject *dict, const char *name, int low, int high, int *out)
 {
     PyObject *value = PyMapping_GetItemString(dict, name);
@@ -33,6 +34,7 @@ static int get_int_if(PyObject *dict, const char *name, int low, int high, int *
     return there > 0 ? get_int(dict, name, low, high, out) : there;
 }
 
+/* *out = dict[name], a number between low and high; -1 with an exception. */
 static int get_float(PyObject *dict, const char *name, double low, double high, float *out)
 {
     PyObject *value = PyMapping_GetItemString(dict, name);
@@ -52,6 +54,8 @@ static int get_float(PyObject *dict, const char *name, double low, double high, 
     return bad ? -1 : 0;
 }
 
+/* *out: a copy of rope_inv_freq [half], freed by the caller with PyMem_Free; NULL when half is 0.
+ * -1 with an exception. */
 static int get_inv_freq(PyObject *dict, int half, float **out)
 {
     if (half == 0)
@@ -161,6 +165,8 @@ int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
     return 0;
 }
 
+/* option[i] = value, where i is the place of the option called `key` in the kind; -1 with an
+ * exception. */
 static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kind, int layer, int *option)
 {
     const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
@@ -220,6 +226,7 @@ static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
     return 0;
 }
 
+/* out = a list of one or two mixer specs; -1 with an exception. */
 static int parse_layer(PyObject *list, int layer, ha_layer_spec *out)
 {
     PyObject *specs = PyList_Check(list) ? PyList_AsTuple(list) : NULL;

@@ -29,6 +29,7 @@
 #define HA_VERSION "unknown"
 #endif
 
+/* show_config() */
 static PyObject *show_config(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -38,6 +39,7 @@ static PyObject *show_config(PyObject *module, PyObject *unused)
                          ha_processors_now());
 }
 
+/* {name: {default, min, max, what}} of the options of a kind */
 static PyObject *options_of(const ha_mixer_kind *kind)
 {
     PyObject *options = PyDict_New();
@@ -60,6 +62,7 @@ static PyObject *masks_of(const ha_mixer_kind *kind)
                                         : Py_BuildValue("(s)", name[kind->masks]);
 }
 
+/* mixers(): name -> what the kind is */
 static PyObject *mixers(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -78,6 +81,7 @@ static PyObject *mixers(PyObject *module, PyObject *unused)
     return result;
 }
 
+/* set_num_threads(n), 1 to 1024 */
 static PyObject *set_num_threads(PyObject *module, PyObject *arg)
 {
     (void)module;
@@ -89,6 +93,7 @@ static PyObject *set_num_threads(PyObject *module, PyObject *arg)
     return PyLong_FromLong(ha_set_threads((int)n));
 }
 
+/* get_num_threads() */
 static PyObject *get_num_threads(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -153,6 +158,7 @@ static int check_environment(void)
     return warning ? PyErr_WarnEx(PyExc_RuntimeWarning, warning, 1) : 0;
 }
 
+/* Fills a new module. */
 static int execute(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
@@ -175,6 +181,7 @@ static PyModuleDef_Slot slots[] = {
     {0, NULL},
 };
 
+/* What the interpreter calls on import. */
 PyMODINIT_FUNC PyInit__core(void)
 {
     return ha_state_define(methods, slots);

@@ -50,6 +50,7 @@ static int choice_of(const char *const *names, const char *name, size_t length)
     return -1;
 }
 
+/* The ValueError for a name that is none of `names`. */
 static void refuse_choice(const char *what, const char *const *names, const char *name)
 {
     char allowed[128] = "";
@@ -90,6 +91,7 @@ static void read_default(const ha_parameter *parameter, ha_value *value)
     }
 }
 
+/* number and second from a sequence of two */
 static void read_pair(ha_value *value)
 {
     PyObject *pair = ha_tuple_arg(value->object, value->name, "two numbers");
@@ -102,6 +104,7 @@ static void read_pair(ha_value *value)
     Py_XDECREF(pair);
 }
 
+/* whole from an int; narrow: it must fit a C int */
 static void read_whole(ha_value *value, int narrow)
 {
     value->whole = PyLong_AsLongLong(value->object);
@@ -110,6 +113,7 @@ static void read_whole(ha_value *value, int narrow)
                      INT_MIN, INT_MAX);
 }
 
+/* whole from one of the names */
 static void read_choice(const ha_parameter *parameter, ha_value *value)
 {
     Py_ssize_t length;
@@ -150,11 +154,13 @@ static void read_passed(const ha_parameter *parameter, ha_value *value)
     }
 }
 
+/* True for a shape with a letter that `check` sets. */
 static int is_derived(const ha_operation *op, const ha_parameter *parameter)
 {
     return op->derived && strpbrk(parameter->shape, op->derived) != NULL;
 }
 
+/* Arrays, by their kind. */
 static void read_array(const ha_parameter *parameter, ha_call *call, ha_value *value)
 {
     if (parameter->kind == HA_ARRAY)
@@ -170,6 +176,7 @@ static void read_array(const ha_parameter *parameter, ha_call *call, ha_value *v
  * many tokens there are, and lengths, read behind it, how many sequences. */
 typedef enum { PLAIN, FLOATS, INTEGERS, DERIVED } stage;
 
+/* When a parameter is read. */
 static stage stage_of(const ha_operation *op, const ha_parameter *parameter)
 {
     switch (parameter->kind) {
@@ -183,6 +190,7 @@ static stage stage_of(const ha_operation *op, const ha_parameter *parameter)
     }
 }
 
+/* call->batch from the parameter of that kind, where there is one */
 static void read_lengths(const ha_operation *op, ha_call *call)
 {
     for (int i = 0; i < HA_CALL_VALUES && op->parameter[i].name; i++)
@@ -191,6 +199,7 @@ static void read_lengths(const ha_operation *op, ha_call *call)
                             ha_size(call, 'T'), &call->batch);
 }
 
+/* Reads the parameters of one stage, in their order. */
 static void read_stage(const ha_operation *op, ha_call *call, stage wanted)
 {
     for (int i = 0, at = 0; i < HA_CALL_VALUES && op->parameter[i].name; i++) {
@@ -212,6 +221,7 @@ static void read_stage(const ha_operation *op, ha_call *call, stage wanted)
     }
 }
 
+/* The results whose parameter is given. */
 static void make_results(const ha_operation *op, ha_call *call)
 {
     for (int i = 0; i < HA_CALL_RESULTS && !call->failed; i++) {

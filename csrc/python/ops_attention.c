@@ -7,6 +7,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
+/* Heads that share key heads, window and sinks. */
 static void check_heads(ha_call *call)
 {
     const int heads = ha_size(call, 'H'), key_heads = ha_size(call, 'K');
@@ -46,6 +47,7 @@ static double scale_of(const ha_call *call)
     return scale->given ? scale->number : 1.0 / sqrt(ha_size(call, 'd'));
 }
 
+/* The shape and options of the call, in float32. */
 static ha_attention attention_of(const ha_call *call)
 {
     return (ha_attention){.heads = ha_size(call, 'H'),
@@ -80,12 +82,14 @@ static ha_status attend(const ha_call *call, const ha_attention *a, const int32_
     return ha_attention_forward(a, batch, ha_rows_of(ha_data(call, "q"), wide), keys, &to, call->arena);
 }
 
+/* out [T,H,d], and with return_stats the log-sum-exp and the largest logit [T,H] */
 static ha_status attention_fast(const ha_call *call)
 {
     const ha_attention a = attention_of(call);
     return attend(call, &a, call->keys.offset, call->out[0], call->out[1], call->out[2]);
 }
 
+/* The same in float64. */
 static ha_status attention_naive(const ha_call *call)
 {
     const ha_attention fast = attention_of(call);
@@ -123,6 +127,7 @@ typedef struct {
     ptrdiff_t width, q_columns, kv_columns;
 } joined;
 
+/* Room on the arena for one such matrix. */
 static ha_status join(const ha_attention *a, int rows, joined *j, ha_arena *arena)
 {
     j->q_columns = (ptrdiff_t)a->heads * a->dim;

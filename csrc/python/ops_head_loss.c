@@ -5,6 +5,7 @@
 #include "python/raise.h"
 #include "ref/ref.h"
 
+/* A head [V,d] with its bias [V] or NULL, by the names of the parameters. */
 static ha_head head_of(const ha_call *call, const char *weight, const char *bias)
 {
     return (ha_head){ha_f32(ha_data(call, weight)), ha_data(call, bias)};
@@ -20,6 +21,7 @@ static ha_status cross_entropy_fast(const ha_call *call)
                                  (ha_head_gradient){NULL, NULL}, &ha_signals, call->arena);
 }
 
+/* The same in float64. */
 static ha_status cross_entropy_naive(const ha_call *call)
 {
     ref_cross_entropy(ha_size(call, 'T'), ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, "hidden"),
@@ -77,6 +79,7 @@ static ha_status kl_fast(const ha_call *call)
                       &ha_signals, call->arena);
 }
 
+/* The same in float64. */
 static ha_status kl_naive(const ha_call *call)
 {
     const int rows = ha_size(call, 'T'), dim = ha_size(call, 'd'), vocabulary = ha_size(call, 'V');

@@ -24,6 +24,7 @@ static ha_status linear_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status linear_naive(const ha_call *call)
 {
     ref_linear(ha_size(call, 'T'), ha_size(call, 'I'), ha_size(call, 'O'), ha_data(call, "x"), ha_data(call, "weight"),
@@ -62,6 +63,7 @@ static const ha_operation linear_vjp = {
 };
 HA_OPERATION(linear_vjp)
 
+/* Rows of the weight are whole blocks of its storage type. */
 static void check_stored(ha_call *call)
 {
     const ha_dtype dtype = (ha_dtype)ha_argument(call, "dtype")->whole;
@@ -93,6 +95,7 @@ static ha_status stored_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status stored_naive(const ha_call *call)
 {
     const size_t count = ha_call_count(call, "O I");

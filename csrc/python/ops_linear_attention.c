@@ -4,6 +4,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
+/* The shape and options of the call. */
 static ha_linear_attention shape_of(const ha_call *call)
 {
     return (ha_linear_attention){.heads = ha_size(call, 'H'),
@@ -14,6 +15,7 @@ static ha_linear_attention shape_of(const ha_call *call)
                                  .bidirectional = !ha_argument(call, "causal")->whole};
 }
 
+/* Heads that share key heads, and the lag. */
 static void check_heads(ha_call *call)
 {
     const int heads = ha_size(call, 'H'), key_heads = ha_size(call, 'K');
@@ -51,6 +53,7 @@ static ha_status operands_of(const ha_call *call, const ha_linear_attention *a, 
     return HA_OK;
 }
 
+/* num [T,H,d], den [T,H], and the states [S,K,P] where they are asked for */
 static ha_status linear_attention_fast(const ha_call *call)
 {
     const float *initial = ha_data(call, "initial_state");
@@ -66,6 +69,7 @@ static ha_status linear_attention_fast(const ha_call *call)
     return ha_linear_attention_forward(&a, &call->batch, &in, pointers, &out, NULL, call->arena);
 }
 
+/* The same in float64. */
 static ha_status linear_attention_naive(const ha_call *call)
 {
     const ha_linear_attention a = shape_of(call);

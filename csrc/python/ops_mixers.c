@@ -4,6 +4,7 @@
 
 #include "ref/ref.h"
 
+/* An int, a flag or the number of a choice. */
 static int whole(const ha_call *call, const char *name)
 {
     return (int)ha_argument(call, name)->whole;
@@ -77,6 +78,7 @@ static void check_features(ha_call *call)
                     key_heads);
 }
 
+/* The same with a window and sinks. */
 static void check_window(ha_call *call)
 {
     check_features(call);

@@ -6,6 +6,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
+/* What is added to the mean square. */
 static double epsilon_of(const ha_call *call)
 {
     return ha_argument(call, "eps")->number;
@@ -26,6 +27,7 @@ static ha_status rms_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status rms_naive(const ha_call *call)
 {
     ref_rms_norm(ha_size(call, 'T') * heads_of(call), ha_size(call, 'd'), ha_data(call, "x"), ha_data(call, "weight"),
@@ -95,6 +97,7 @@ static ha_status layer_norm_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status layer_norm_naive(const ha_call *call)
 {
     ref_layer_norm(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "x"), ha_data(call, "weight"),
@@ -138,6 +141,7 @@ static const char *const kinds[] = {
     [HA_ACT_NONE] = "none", [HA_ACT_GELU] = "gelu",       [HA_ACT_GELU_TANH] = "gelu_tanh", [HA_ACT_RELU] = "relu",
     [HA_ACT_SILU] = "silu", [HA_ACT_SIGMOID] = "sigmoid", [HA_ACT_TANH] = "tanh",           NULL};
 
+/* Which activation. */
 static ha_act kind_of(const ha_call *call)
 {
     return (ha_act)ha_argument(call, "kind")->whole;
@@ -150,6 +154,7 @@ static ha_status activation_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status activation_naive(const ha_call *call)
 {
     ref_activation(kind_of(call), ha_call_count(call, "T f"), ha_data(call, "x"), call->out[0]);

@@ -4,6 +4,7 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
+/* Steps count from 1. */
 static void check_step(ha_call *call)
 {
     const int64_t step = ha_argument(call, "step")->whole;
@@ -32,6 +33,7 @@ static ha_status adamw_fast(const ha_call *call)
                     (float)o.clip, (float)o.beta1, (float)o.beta2, (float)o.eps, o.step, call->arena);
 }
 
+/* The same in float64. */
 static ha_status adamw_naive(const ha_call *call)
 {
     const ref_adamw_options o = options_of(call);

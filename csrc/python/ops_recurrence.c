@@ -6,11 +6,13 @@
 #include "ops/ops.h"
 #include "ref/ref.h"
 
+/* How an error calls an operand. */
 static const char *given(const void *data)
 {
     return data ? "given" : "None";
 }
 
+/* Operands that go together; sets the size of a state of one head, which must fit. */
 static void check_operands(ha_call *call)
 {
     const void *a = ha_data(call, "a"), *b = ha_data(call, "b"), *beta = ha_data(call, "beta");
@@ -34,11 +36,13 @@ static ha_gate gate_of(const ha_call *call)
     return strcmp(g->shape, "T H") == 0 ? HA_GATE_HEAD : HA_GATE_CHANNEL;
 }
 
+/* The shape of the recurrence. */
 static ha_recurrence shape_of(const ha_call *call)
 {
     return (ha_recurrence){ha_size(call, 'H'), ha_size(call, 'k'), ha_size(call, 'v'), gate_of(call)};
 }
 
+/* The operands in float32; NULL for those that are not given. */
 static ha_recurrence_in operands_of(const ha_call *call)
 {
     return (ha_recurrence_in){.q = ha_data(call, "q"),
@@ -70,11 +74,13 @@ static ha_status run(const ha_call *call, float *final, float *out, float *chang
     return ha_recurrence_forward(&shape, &call->batch, &in, from, to, out, in.ldv, changes, states, call->arena);
 }
 
+/* out [T,H,v], and the final states [S,H,k,v] where they are asked for */
 static ha_status recurrence_fast(const ha_call *call)
 {
     return run(call, call->out[1], call->out[0], NULL, NULL);
 }
 
+/* The same in float64; reverse: from the last token to the first. */
 static ha_status recurrence_naive(const ha_call *call)
 {
     const ref_shape shape = {ha_size(call, 'H'), ha_size(call, 'k'), ha_size(call, 'v'),
@@ -160,6 +166,8 @@ static ha_status backward(const ha_call *call, const ha_recurrence_out *gradient
                                   state_gradients, gradient, call->arena);
 }
 
+/* The gradients of all operands, in the order of the results; those of operands that are not given
+ * are NULL. */
 static ha_status recurrence_backward(const ha_call *call)
 {
     const ha_recurrence_in in = operands_of(call);
@@ -198,6 +206,7 @@ static const ha_operation recurrence_vjp = {
 };
 HA_OPERATION(recurrence_vjp)
 
+/* The gradients of q, k, v, g, beta and the initial states. */
 static ha_status gated_delta_backward(const ha_call *call)
 {
     const ha_recurrence_in in = operands_of(call);

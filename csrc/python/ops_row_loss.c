@@ -10,6 +10,7 @@ typedef void (*row_error)(int rows, int width, const float *target, const float 
                           float *dy);
 typedef void (*naive_error)(int rows, int width, const double *target, const double *y, double *loss);
 
+/* ha_relative_error with every row of weight 1. */
 static void relative(int rows, int width, const float *target, const float *y, float scale, double *loss, float *dy)
 {
     ha_relative_error(rows, width, target, y, NULL, scale, loss, dy);
@@ -23,6 +24,7 @@ static ha_status forward(const ha_call *call, row_error error)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status forward_naive(const ha_call *call, naive_error error)
 {
     error(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "target"), ha_data(call, "y"), call->out[0]);

@@ -36,11 +36,13 @@ static ha_status rotate(const ha_call *call, const float *x, float sign)
     return HA_OK;
 }
 
+/* y [T,H,D] of x [T,H,D] */
 static ha_status rope_fast(const ha_call *call)
 {
     return rotate(call, ha_data(call, "x"), 1.0f);
 }
 
+/* The same in float64. */
 static ha_status rope_naive(const ha_call *call)
 {
     ref_rope(ha_size(call, 'T'), ha_size(call, 'H'), ha_size(call, 'D'), ha_size(call, 'h'), positions_of(call),
@@ -65,6 +67,7 @@ static const ha_operation rope = {
 };
 HA_OPERATION(rope)
 
+/* dy [T,H,D] -> dx [T,H,D] */
 static ha_status rope_backward(const ha_call *call)
 {
     return rotate(call, ha_data(call, "dy"), -1.0f);
@@ -95,6 +98,7 @@ static ha_status swiglu_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status swiglu_naive(const ha_call *call)
 {
     ref_swiglu(ha_size(call, 'T'), ha_size(call, 'f'), ha_data(call, "gate_up"), call->out[0]);
@@ -141,6 +145,7 @@ static ha_status embed_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status embed_naive(const ha_call *call)
 {
     ref_embed(ha_size(call, 'T'), ha_size(call, 'd'), ha_data(call, "tokens"), ha_data(call, "table"), call->out[0]);
@@ -185,6 +190,7 @@ static const char *const maps[] = {[HA_FEATURE_ELU] = "elu",
                                    [HA_FEATURE_FAVOR] = "favor",
                                    NULL};
 
+/* Which feature map. */
 static ha_feature map_of(const ha_call *call)
 {
     return (ha_feature)ha_argument(call, "map")->whole;
@@ -209,11 +215,13 @@ static ha_status map_forward(const ha_call *call, float *y)
                               ha_data(call, "weight"), y, heads * ha_size(call, 'F'), call->arena);
 }
 
+/* y [T,H,F] */
 static ha_status feature_map_fast(const ha_call *call)
 {
     return map_forward(call, call->out[0]);
 }
 
+/* The same in float64. */
 static ha_status feature_map_naive(const ha_call *call)
 {
     ref_feature((int)map_of(call), ha_size(call, 'T'), ha_size(call, 'H'), ha_size(call, 'd'), ha_data(call, "x"),

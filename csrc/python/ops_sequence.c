@@ -28,6 +28,7 @@ static ha_status short_conv_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status short_conv_naive(const ha_call *call)
 {
     double *state = ha_call_states(call, call->out[1], ha_data(call, "initial_state"), "S P d");
@@ -76,6 +77,7 @@ HA_OPERATION(short_conv_vjp)
 
 /* ---- pool ------------------------------------------------------------------------------------ */
 
+/* The shape of the projection: n slots over N rows. */
 static ha_pool pool_of(const ha_call *call)
 {
     return (ha_pool){ha_size(call, 'n'), ha_size(call, 'N')};
@@ -107,6 +109,7 @@ static ha_status pool_fast(const ha_call *call)
                            call->arena);
 }
 
+/* The same in float64. */
 static ha_status pool_naive(const ha_call *call)
 {
     ref_pool(&call->batch, ha_size(call, 'd'), ha_size(call, 'n'), ha_size(call, 'N'), ha_data(call, "x"),

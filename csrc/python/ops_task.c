@@ -10,6 +10,7 @@
 
 static const char *const pools[] = {[HA_POOL_FIRST] = "first", [HA_POOL_LAST] = "last", [HA_POOL_MEAN] = "mean", NULL};
 
+/* Which row, or the mean. */
 static ha_pool_kind pool_of(const ha_call *call)
 {
     return (ha_pool_kind)ha_argument(call, "pool")->whole;
@@ -22,6 +23,7 @@ static ha_status pool_fast(const ha_call *call)
     return HA_OK;
 }
 
+/* The same in float64. */
 static ha_status pool_naive(const ha_call *call)
 {
     ref_pool_sequences((int)pool_of(call), &call->batch, ha_size(call, 'd'), ha_data(call, "x"), call->out[0]);
@@ -91,17 +93,20 @@ static ha_status cross_entropy(const ha_call *call, float scale, double *loss, f
     return HA_OK;
 }
 
+/* loss [S] */
 static ha_status cross_entropy_fast(const ha_call *call)
 {
     return cross_entropy(call, 0.0f, call->out[0], NULL);
 }
 
+/* The same in float64. */
 static ha_status cross_entropy_naive(const ha_call *call)
 {
     ref_softmax_cross_entropy(&call->batch, ha_data(call, "logits"), ha_data(call, "targets"), call->out[0]);
     return HA_OK;
 }
 
+/* dloss, the same for every piece -> dlogits [T] */
 static ha_status cross_entropy_backward(const ha_call *call)
 {
     double *loss;
@@ -149,17 +154,20 @@ static ha_status kl(const ha_call *call, float scale, double *loss, float *dlogi
     return HA_OK;
 }
 
+/* loss [S] */
 static ha_status kl_fast(const ha_call *call)
 {
     return kl(call, 0.0f, call->out[0], NULL);
 }
 
+/* The same in float64. */
 static ha_status kl_naive(const ha_call *call)
 {
     ref_softmax_kl(&call->batch, ha_data(call, "teacher_logits"), ha_data(call, "logits"), call->out[0]);
     return HA_OK;
 }
 
+/* dloss, the same for every piece -> dlogits [T] of the student */
 static ha_status kl_backward(const ha_call *call)
 {
     double *loss;

@@ -17,6 +17,7 @@ PyObject *ha_raise(ha_status status)
     }
 }
 
+/* ha_interrupt.poll */
 static int poll_signals(void *arg)
 {
     (void)arg;

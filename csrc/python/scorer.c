@@ -5,6 +5,7 @@
 #include "python/raise.h"
 #include "python/scorer_request.h"
 
+/* KLScorer(model, teacher=None) */
 static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"model", "teacher", NULL};
@@ -45,6 +46,7 @@ static void dealloc(scorer_object *self)
     Py_DECREF(type);
 }
 
+/* The data of a float64 array. */
 static double *doubles(PyObject *array)
 {
     return PyArray_DATA((PyArrayObject *)array);
@@ -86,11 +88,13 @@ static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, cons
     return result;
 }
 
+/* float64 [m] */
 static PyObject *kl(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     return run(self, args, kwargs, "OO|OOOO:kl", 0);
 }
 
+/* (kl, nll), float64 [m] each */
 static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     return run(self, args, kwargs, "OO|OOOO:evaluate", 1);
@@ -186,11 +190,13 @@ static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs
     return result;
 }
 
+/* Tokens times layers that they went through. */
 static PyObject *get_layer_passes(scorer_object *self, void *closure)
 {
     return PyLong_FromLongLong(self->layer_passes);
 }
 
+/* What is compared, by name. */
 static PyObject *get_measure(scorer_object *self, void *closure)
 {
     return PyUnicode_FromString(ha_distance_name(self->model->model));

@@ -15,6 +15,7 @@ typedef struct {
     PyObject *tokens, *windows, *gates, *teacher_hidden, *weights, *segments;
 } scorer_arguments;
 
+/* Arguments of which none was passed. */
 static inline scorer_arguments ha_scorer_defaults(void)
 {
     return (scorer_arguments){NULL, NULL, Py_None, Py_None, Py_None, Py_None};
@@ -34,6 +35,7 @@ typedef struct {
 int ha_scorer_parse(scorer_object *self, const scorer_arguments *given, int shortest, scorer_request *request);
 void ha_scorer_clear(scorer_request *request);
 
+/* The gates [num_layers] of a request. */
 static inline const float *ha_scorer_gates(const scorer_request *request)
 {
     return PyArray_DATA(request->gates);

@@ -89,6 +89,7 @@ static int define(PyMethodDef *methods, int naive)
     return 0;
 }
 
+/* Makes one sub-module and adds it; -1 with an exception. */
 static int add(PyObject *module, const char *name, int naive, const char *doc)
 {
     static PyMethodDef methods[2][FUNCTIONS];

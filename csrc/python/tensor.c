@@ -87,6 +87,7 @@ static PyObject *to(PyObject *self, PyObject *name)
                                                              : (PyObject *)ha_tensor_to((ha_tensor *)self, dtype);
 }
 
+/* Tensor.from_dlpack(tensor) */
 static PyObject *from_dlpack(PyObject *class, PyObject *object)
 {
     return ha_tensor_from_dlpack((PyTypeObject *)class, object);
@@ -129,6 +130,7 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
     return 0;
 }
 
+/* A tuple of ints. */
 static PyObject *get_shape(PyObject *object, void *unused)
 {
     (void)unused;
@@ -136,24 +138,28 @@ static PyObject *get_shape(PyObject *object, void *unused)
     return PyArray_IntTupleFromIntp(self->ndim, self->shape);
 }
 
+/* The dtype by name. */
 static PyObject *get_dtype(PyObject *self, void *unused)
 {
     (void)unused;
     return PyUnicode_FromString(ha_dtype_name(((ha_tensor *)self)->dtype));
 }
 
+/* Bytes of the memory. */
 static PyObject *get_nbytes(PyObject *self, void *unused)
 {
     (void)unused;
     return PyLong_FromSsize_t(((ha_tensor *)self)->count * (Py_ssize_t)ha_dtype_size(((ha_tensor *)self)->dtype));
 }
 
+/* Axes. */
 static PyObject *get_ndim(PyObject *self, void *unused)
 {
     (void)unused;
     return PyLong_FromLong(((ha_tensor *)self)->ndim);
 }
 
+/* Tensor(shape=..., dtype='...') */
 static PyObject *repr(PyObject *object)
 {
     ha_tensor *self = (ha_tensor *)object;
@@ -164,6 +170,7 @@ static PyObject *repr(PyObject *object)
     return text;
 }
 
+/* Length of the first axis; a TypeError without one. */
 static Py_ssize_t length(PyObject *object)
 {
     ha_tensor *self = (ha_tensor *)object;

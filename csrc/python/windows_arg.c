@@ -11,6 +11,8 @@ void ha_windows_clear(windows_arg *arg)
     Py_CLEAR(arg->windows);
 }
 
+/* 0 when every window lies in the stream with enough tokens, and every token is in the vocabulary;
+ * else -1 with a ValueError. */
 static int check_windows(const windows_arg *arg, int vocabulary, int shortest)
 {
     const npy_intp count = PyArray_SIZE(arg->tokens);
