@@ -18,7 +18,7 @@ typedef struct {
     PyArrayObject *lr;             /* float32 [steps, 2], a copy */
     PyArrayObject *teacher_hidden; /* float32 [tokens, hidden_size] or NULL */
     PyArrayObject *weights;        /* float32 [tokens] or NULL */
-    PyArrayObject *labels;         /* [steps, batch, k] or NULL, a copy; float32 values or int32 classes or spans */
+    PyArrayObject *labels;         /* float32 or int32 [steps, batch, k] or NULL, a copy */
 } run_data;
 
 /* Returns 0, or -1 with an exception; the caller clears `data` after both. */

@@ -56,18 +56,19 @@ typedef struct {
     } head;
     PyObject *owner;
     int64_t shape[HA_TENSOR_DIMS], strides[HA_TENSOR_DIMS];
-} export;
+} exported;
 
 /* Frees an export and lets its tensor go. */
 static void drop(void *context)
 {
-    export *e = context;
-    if (Py_IsInitialized()) { /* the consumer may call from any thread, even after the interpreter has gone */
+    exported *given = context;
+    /* The consumer may call from any thread, even after the interpreter has gone. */
+    if (Py_IsInitialized()) {
         PyGILState_STATE gil = PyGILState_Ensure();
-        Py_DECREF(e->owner);
+        Py_DECREF(given->owner);
         PyGILState_Release(gil);
     }
-    PyMem_RawFree(e);
+    PyMem_RawFree(given);
 }
 
 /* The deleter of the unversioned structure. */
@@ -86,40 +87,40 @@ static void delete_versioned(dl_versioned *self)
 static void free_unconsumed(PyObject *capsule)
 {
     if (PyCapsule_IsValid(capsule, PLAIN)) {
-        dl_managed *m = PyCapsule_GetPointer(capsule, PLAIN);
-        m->deleter(m);
+        dl_managed *managed = PyCapsule_GetPointer(capsule, PLAIN);
+        managed->deleter(managed);
     } else if (PyCapsule_IsValid(capsule, VERSIONED)) {
-        dl_versioned *m = PyCapsule_GetPointer(capsule, VERSIONED);
-        m->deleter(m);
+        dl_versioned *managed = PyCapsule_GetPointer(capsule, VERSIONED);
+        managed->deleter(managed);
     }
 }
 
 /* A new capsule over the memory of `tensor`; flags: of the versioned structure. */
 static PyObject *export_tensor(ha_tensor *tensor, int versioned, uint64_t flags)
 {
-    export *e = PyMem_RawCalloc(1, sizeof *e);
-    if (!e)
+    exported *given = PyMem_RawCalloc(1, sizeof *given);
+    if (!given)
         return PyErr_NoMemory();
     Py_ssize_t item = (Py_ssize_t)ha_dtype_size(tensor->dtype);
     for (int i = 0; i < tensor->ndim; i++) {
-        e->shape[i] = tensor->shape[i];
-        e->strides[i] = tensor->strides[i] / item;
+        given->shape[i] = tensor->shape[i];
+        given->strides[i] = tensor->strides[i] / item;
     }
-    e->owner = Py_NewRef(tensor);
+    given->owner = Py_NewRef(tensor);
     dl_tensor view = {.data = tensor->data,
                       .device = {DL_CPU, 0},
                       .ndim = tensor->ndim,
                       .dtype = {tensor->dtype == HA_BF16 ? DL_BFLOAT : DL_FLOAT, (uint8_t)(8 * item), 1},
-                      .shape = e->shape,
-                      .strides = e->strides};
+                      .shape = given->shape,
+                      .strides = given->strides};
     if (versioned)
-        e->head.versioned =
-            (dl_versioned){.major = 1, .context = e, .deleter = delete_versioned, .flags = flags, .tensor = view};
+        given->head.versioned =
+            (dl_versioned){.major = 1, .context = given, .deleter = delete_versioned, .flags = flags, .tensor = view};
     else
-        e->head.plain = (dl_managed){.tensor = view, .context = e, .deleter = delete_plain};
-    PyObject *capsule = PyCapsule_New(&e->head, versioned ? VERSIONED : PLAIN, free_unconsumed);
+        given->head.plain = (dl_managed){.tensor = view, .context = given, .deleter = delete_plain};
+    PyObject *capsule = PyCapsule_New(&given->head, versioned ? VERSIONED : PLAIN, free_unconsumed);
     if (!capsule)
-        drop(e);
+        drop(given);
     return capsule;
 }
 
@@ -178,13 +179,13 @@ PyObject *ha_tensor_dlpack_device(PyObject *self, PyObject *unused)
 static void free_held(PyObject *capsule)
 {
     if (PyCapsule_IsValid(capsule, HELD_PLAIN)) {
-        dl_managed *m = PyCapsule_GetPointer(capsule, HELD_PLAIN);
-        if (m->deleter)
-            m->deleter(m);
+        dl_managed *managed = PyCapsule_GetPointer(capsule, HELD_PLAIN);
+        if (managed->deleter)
+            managed->deleter(managed);
     } else {
-        dl_versioned *m = PyCapsule_GetPointer(capsule, HELD_VERSIONED);
-        if (m && m->deleter)
-            m->deleter(m);
+        dl_versioned *managed = PyCapsule_GetPointer(capsule, HELD_VERSIONED);
+        if (managed && managed->deleter)
+            managed->deleter(managed);
     }
 }
 
@@ -222,35 +223,36 @@ static int on_cpu(PyObject *object)
 }
 
 /* The dtype and shape of t, or -1 with an exception that says what is allowed. */
-static int accept(const dl_tensor *t, ha_dtype *dtype, Py_ssize_t *shape)
+static int accept(const dl_tensor *tensor, ha_dtype *dtype, Py_ssize_t *shape)
 {
-    const dl_dtype d = t->dtype;
-    if (t->device.type != DL_CPU) {
-        PyErr_Format(PyExc_BufferError, "tensor is on device type %d, allowed is 1, the CPU", (int)t->device.type);
+    const dl_dtype theirs = tensor->dtype;
+    if (tensor->device.type != DL_CPU) {
+        PyErr_Format(PyExc_BufferError, "tensor is on device type %d, allowed is 1, the CPU", (int)tensor->device.type);
         return -1;
     }
-    if (d.lanes == 1 && d.code == DL_FLOAT && d.bits == 32)
+    if (theirs.lanes == 1 && theirs.code == DL_FLOAT && theirs.bits == 32)
         *dtype = HA_F32;
-    else if (d.lanes == 1 && d.code == DL_FLOAT && d.bits == 16)
+    else if (theirs.lanes == 1 && theirs.code == DL_FLOAT && theirs.bits == 16)
         *dtype = HA_F16;
-    else if (d.lanes == 1 && d.code == DL_BFLOAT && d.bits == 16)
+    else if (theirs.lanes == 1 && theirs.code == DL_BFLOAT && theirs.bits == 16)
         *dtype = HA_BF16;
     else {
         PyErr_Format(PyExc_BufferError, "tensor has DLPack type code %d with %d bits, allowed are " HA_TENSOR_DTYPES,
-                     d.code, d.bits);
+                     theirs.code, theirs.bits);
         return -1;
     }
-    if (t->ndim < 0 || t->ndim > HA_TENSOR_DIMS) {
-        PyErr_Format(PyExc_BufferError, "tensor has %d dimensions, allowed are 0 to %d", (int)t->ndim, HA_TENSOR_DIMS);
+    if (tensor->ndim < 0 || tensor->ndim > HA_TENSOR_DIMS) {
+        PyErr_Format(PyExc_BufferError, "tensor has %d dimensions, allowed are 0 to %d", (int)tensor->ndim,
+                     HA_TENSOR_DIMS);
         return -1;
     }
     int64_t count = 1, contiguous = 1;
-    for (int i = t->ndim - 1; i >= 0; i--) {
-        shape[i] = (Py_ssize_t)t->shape[i];
-        contiguous &= !t->strides || t->shape[i] == 1 || t->strides[i] == count;
-        count *= t->shape[i];
+    for (int i = tensor->ndim - 1; i >= 0; i--) {
+        shape[i] = (Py_ssize_t)tensor->shape[i];
+        contiguous &= !tensor->strides || tensor->shape[i] == 1 || tensor->strides[i] == count;
+        count *= tensor->shape[i];
     }
-    uintptr_t address = (uintptr_t)t->data + (uintptr_t)t->byte_offset;
+    uintptr_t address = (uintptr_t)tensor->data + (uintptr_t)tensor->byte_offset;
     if ((!contiguous && count) || (count && address % ha_dtype_size(*dtype))) {
         PyErr_SetString(PyExc_BufferError,
                         "tensor must be row-major, without gaps and aligned; a contiguous copy of it is");
@@ -267,17 +269,18 @@ PyObject *ha_tensor_from_dlpack(PyTypeObject *type, PyObject *object)
     dl_tensor *view = NULL;
     int readonly = 0;
     if (PyCapsule_IsValid(capsule, VERSIONED)) {
-        dl_versioned *m = PyCapsule_GetPointer(capsule, VERSIONED);
-        if (m->major != 1)
-            PyErr_Format(PyExc_BufferError, "tensor speaks DLPack %u.%u, allowed is 1.x", m->major, m->minor);
-        else if ((held = PyCapsule_New(m, HELD_VERSIONED, NULL))) {
-            view = &m->tensor;
-            readonly = (m->flags & DL_READ_ONLY) != 0;
+        dl_versioned *managed = PyCapsule_GetPointer(capsule, VERSIONED);
+        if (managed->major != 1)
+            PyErr_Format(PyExc_BufferError, "tensor speaks DLPack %u.%u, allowed is 1.x", managed->major,
+                         managed->minor);
+        else if ((held = PyCapsule_New(managed, HELD_VERSIONED, NULL))) {
+            view = &managed->tensor;
+            readonly = (managed->flags & DL_READ_ONLY) != 0;
         }
     } else if (PyCapsule_IsValid(capsule, PLAIN)) {
-        dl_managed *m = PyCapsule_GetPointer(capsule, PLAIN);
-        if ((held = PyCapsule_New(m, HELD_PLAIN, NULL)))
-            view = &m->tensor;
+        dl_managed *managed = PyCapsule_GetPointer(capsule, PLAIN);
+        if ((held = PyCapsule_New(managed, HELD_PLAIN, NULL)))
+            view = &managed->tensor;
     } else {
         PyErr_Format(PyExc_TypeError, "__dlpack__ returned %R, expected an unused DLPack capsule", capsule);
     }

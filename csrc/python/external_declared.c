@@ -3,12 +3,12 @@
 
 #include <ctype.h>
 
-PyObject *ha_external_config(const ha_config *c)
+PyObject *ha_external_config(const ha_config *config)
 {
-    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:d}", "hidden_size", c->hidden_size, "num_layers",
-                         c->num_layers, "num_heads", c->num_heads, "num_kv_heads", c->num_kv_heads, "head_dim",
-                         c->head_dim, "intermediate_size", c->intermediate_size, "vocab_size", c->vocab_size,
-                         "norm_eps", (double)c->norm_eps);
+    return Py_BuildValue("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:d}", "hidden_size", config->hidden_size, "num_layers",
+                         config->num_layers, "num_heads", config->num_heads, "num_kv_heads", config->num_kv_heads,
+                         "head_dim", config->head_dim, "intermediate_size", config->intermediate_size, "vocab_size",
+                         config->vocab_size, "norm_eps", (double)config->norm_eps);
 }
 
 /* A shape as a new tuple of 1 to HA_MAX_DIMS positive ints; NULL with an error. */
@@ -17,8 +17,8 @@ static PyObject *shape_tuple(const ha_external_kind *kind, const char *what, PyO
     PyObject *shape = PyLong_Check(value) ? PyTuple_Pack(1, value) : PySequence_Tuple(value);
     int good = shape && PyTuple_GET_SIZE(shape) >= 1 && PyTuple_GET_SIZE(shape) <= HA_MAX_DIMS;
     for (Py_ssize_t i = 0; good && i < PyTuple_GET_SIZE(shape); i++) {
-        long n = PyLong_AsLong(PyTuple_GET_ITEM(shape, i));
-        good = n >= 1 && n <= 1 << 28;
+        long length = PyLong_AsLong(PyTuple_GET_ITEM(shape, i));
+        good = length >= 1 && length <= 1 << 28;
     }
     if (good)
         return shape;
@@ -31,9 +31,9 @@ static PyObject *shape_tuple(const ha_external_kind *kind, const char *what, PyO
 
 int ha_external_good_name(const char *name, size_t most)
 {
-    size_t n = name ? strlen(name) : 0;
-    int good = n > 0 && n <= most && isalpha((unsigned char)name[0]);
-    for (size_t i = 0; good && i < n; i++)
+    size_t length = name ? strlen(name) : 0;
+    int good = length > 0 && length <= most && isalpha((unsigned char)name[0]);
+    for (size_t i = 0; good && i < length; i++)
         good = isalnum((unsigned char)name[i]) || name[i] == '_' || (name[i] == '.' && most > HA_MAX_LEAF - 1);
     return good;
 }
@@ -68,23 +68,24 @@ static PyObject *declare_parameters(const ha_external_kind *kind, PyObject *conf
     return found;
 }
 
-PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *c)
+PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *config)
 {
-    const int numbers[] = {c->hidden_size, c->num_layers,        c->num_heads,  c->num_kv_heads,
-                           c->head_dim,    c->intermediate_size, c->vocab_size, (int)(c->norm_eps * 1e9f)};
-    PyObject *key = PyBytes_FromStringAndSize((const char *)numbers, sizeof numbers), *config = NULL, *entry = NULL,
+    const int numbers[] = {
+        config->hidden_size, config->num_layers,        config->num_heads,  config->num_kv_heads,
+        config->head_dim,    config->intermediate_size, config->vocab_size, (int)(config->norm_eps * 1e9f)};
+    PyObject *key = PyBytes_FromStringAndSize((const char *)numbers, sizeof numbers), *given = NULL, *entry = NULL,
              *parameters = NULL, *state = NULL, *shape = NULL;
     PyObject *known = key ? PyDict_GetItemWithError(kind->declared, key) : NULL;
-    if (known || PyErr_Occurred() || !(config = ha_external_config(c)))
+    if (known || PyErr_Occurred() || !(given = ha_external_config(config)))
         goto done;
-    parameters = declare_parameters(kind, config);
-    state = !parameters ? NULL : kind->state == Py_None ? Py_NewRef(Py_None) : PyObject_CallOneArg(kind->state, config);
+    parameters = declare_parameters(kind, given);
+    state = !parameters ? NULL : kind->state == Py_None ? Py_NewRef(Py_None) : PyObject_CallOneArg(kind->state, given);
     shape = !state || state == Py_None ? Py_XNewRef(state) : shape_tuple(kind, "state", state);
     if (shape && (entry = PyTuple_Pack(2, parameters, shape)) && PyDict_SetItem(kind->declared, key, entry) == 0)
         known = entry;
 done:
     Py_XDECREF(key);
-    Py_XDECREF(config);
+    Py_XDECREF(given);
     Py_XDECREF(parameters);
     Py_XDECREF(state);
     Py_XDECREF(shape);
@@ -94,10 +95,10 @@ done:
 
 size_t ha_shape_floats(PyObject *shape)
 {
-    size_t n = 1;
+    size_t count = 1;
     for (Py_ssize_t i = 0; shape != Py_None && i < PyTuple_GET_SIZE(shape); i++)
-        n *= (size_t)PyLong_AsLong(PyTuple_GET_ITEM(shape, i));
-    return n;
+        count *= (size_t)PyLong_AsLong(PyTuple_GET_ITEM(shape, i));
+    return count;
 }
 
 int ha_shape_array(PyObject *shape, npy_intp *out)

@@ -36,9 +36,9 @@ static inline const ha_external_kind *ha_external_of(const ha_mixer *mixer)
 }
 
 /* The dict that a kind's functions get as `config`; a new reference. */
-PyObject *ha_external_config(const ha_config *c);
+PyObject *ha_external_config(const ha_config *config);
 /* (parameters, state shape or None) for a model's config, borrowed; asked once and kept. */
-PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *c);
+PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *config);
 /* True for a letter and then letters, digits and _ of at most `most` characters, with dots for a
  * parameter's name. */
 int ha_external_good_name(const char *name, size_t most);

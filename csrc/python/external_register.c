@@ -31,9 +31,10 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
 static ha_state_shape state_shape(const ha_mixer *mixer)
 {
     PyGILState_STATE gil = PyGILState_Ensure();
-    size_t n = ha_shape_floats(PyTuple_GET_ITEM(ha_external_declared(ha_external_of(mixer), mixer->config), 1));
+    PyObject *facts = ha_external_declared(ha_external_of(mixer), mixer->config);
+    const size_t floats = facts ? ha_shape_floats(PyTuple_GET_ITEM(facts, 1)) : 1;
     PyGILState_Release(gil);
-    return (ha_state_shape){.floats = n};
+    return (ha_state_shape){.floats = floats};
 }
 
 /* Nothing is saved: the backward pass makes the forward pass again. */
@@ -51,8 +52,8 @@ static double flops(const ha_mixer *mixer, double context)
     Py_ssize_t at = 0;
     (void)context;
     PyGILState_STATE gil = PyGILState_Ensure();
-    while (PyDict_Next(PyTuple_GET_ITEM(ha_external_declared(ha_external_of(mixer), mixer->config), 0), &at, &name,
-                       &shape))
+    PyObject *facts = ha_external_declared(ha_external_of(mixer), mixer->config);
+    while (facts && PyDict_Next(PyTuple_GET_ITEM(facts, 0), &at, &name, &shape))
         sum += 2.0 * (double)ha_shape_floats(shape);
     PyGILState_Release(gil);
     return sum;

@@ -1,9 +1,9 @@
 /* class Model:
- *     __init__(config, layers)                  see model_spec.c
- *     logits, hidden, nll                       forward passes, see model_forward.c
- *     forward_windows, moments, task_logits     the same on windows of a stream, see model_windows.c
- *     store, stored, matrices                   parameters of other types than float32, see model_store.c
- *     parameters, parameter_info, cost          what it is made of, see model_facts.c
+ *     __init__(config, layers)                  model_spec.c
+ *     logits, hidden, nll                       forward passes: model_forward.c
+ *     forward_windows, moments, task_logits     on windows of a stream: model_windows.c
+ *     store, stored, matrices                   parameters of other types: model_store.c
+ *     parameters, parameter_info, cost          what it is made of: model_facts.c
  *     gates, config, layers, num_parameters, init_mixers
  */
 #include "python/model.h"

@@ -13,15 +13,15 @@ static int get_int(PyObject *dict, const char *name, int low, int high, int *out
             PyErr_Format(PyExc_ValueError, "config has no %s", name);
         return -1;
     }
-    long n = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
-    int bad = !PyLong_Check(value) || (n == -1 && PyErr_Occurred()) || n < low || n > high;
+    long number = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
+    int bad = !PyLong_Check(value) || (number == -1 && PyErr_Occurred()) || number < low || number > high;
     if (bad) {
         PyErr_Clear();
         PyErr_Format(PyExc_ValueError, "config %s is %R, allowed are whole numbers from %d to %d", name, value, low,
                      high);
     }
     Py_DECREF(value);
-    *out = (int)n;
+    *out = (int)number;
     return bad ? -1 : 0;
 }
 
@@ -43,14 +43,14 @@ static int get_float(PyObject *dict, const char *name, double low, double high, 
             PyErr_Format(PyExc_ValueError, "config has no %s", name);
         return -1;
     }
-    double x = PyFloat_AsDouble(value);
-    int bad = (x == -1.0 && PyErr_Occurred()) || !(x > low && x < high);
+    double number = PyFloat_AsDouble(value);
+    int bad = (number == -1.0 && PyErr_Occurred()) || !(number > low && number < high);
     if (bad) {
         PyErr_Clear();
         PyErr_Format(PyExc_ValueError, "config %s is %R, allowed are positive numbers", name, value);
     }
     Py_DECREF(value);
-    *out = (float)x;
+    *out = (float)number;
     return bad ? -1 : 0;
 }
 
@@ -99,69 +99,69 @@ static int parse_task(PyObject *config, ha_task *task)
 }
 
 /* What tells the families' blocks, embeddings and heads apart; what is left out is as in Llama. */
-static int parse_form(PyObject *config, ha_config *c)
+static int parse_form(PyObject *given, ha_config *config)
 {
     const int most = 1 << 24;
     int norm = 0, block = 0, act = 0;
-    c->final_norm = c->lm_head = 1;
-    c->rope_dim = c->head_dim;
-    if (get_int_if(config, "qk_norm", 0, 1, &c->qk_norm) < 0 ||
-        get_int_if(config, "norm", 0, HA_NORM_LAYER, &norm) < 0 ||
-        get_int_if(config, "block", 0, HA_BLOCK_PARALLEL, &block) < 0 ||
-        get_int_if(config, "mlp_plain", 0, 1, &c->mlp_plain) < 0 ||
-        get_int_if(config, "act", 0, HA_ACTS - 1, &act) < 0 ||
-        get_int_if(config, "positions", 0, most, &c->positions) < 0 ||
-        get_int_if(config, "position_offset", 0, most, &c->position_offset) < 0 ||
-        get_int_if(config, "segments", 0, most, &c->segments) < 0 ||
-        get_int_if(config, "embed_norm", 0, 1, &c->embed_norm) < 0 ||
-        get_int_if(config, "final_norm", 0, 1, &c->final_norm) < 0 ||
-        get_int_if(config, "lm_head", 0, 1, &c->lm_head) < 0 ||
-        get_int_if(config, "head_bias", 0, 1, &c->head_bias) < 0 ||
-        get_int_if(config, "head_transform", 0, 1, &c->head_transform) < 0 ||
-        get_int_if(config, "rope_dim", 0, c->head_dim, &c->rope_dim) < 0)
+    config->final_norm = config->lm_head = 1;
+    config->rope_dim = config->head_dim;
+    if (get_int_if(given, "qk_norm", 0, 1, &config->qk_norm) < 0 ||
+        get_int_if(given, "norm", 0, HA_NORM_LAYER, &norm) < 0 ||
+        get_int_if(given, "block", 0, HA_BLOCK_PARALLEL, &block) < 0 ||
+        get_int_if(given, "mlp_plain", 0, 1, &config->mlp_plain) < 0 ||
+        get_int_if(given, "act", 0, HA_ACTS - 1, &act) < 0 ||
+        get_int_if(given, "positions", 0, most, &config->positions) < 0 ||
+        get_int_if(given, "position_offset", 0, most, &config->position_offset) < 0 ||
+        get_int_if(given, "segments", 0, most, &config->segments) < 0 ||
+        get_int_if(given, "embed_norm", 0, 1, &config->embed_norm) < 0 ||
+        get_int_if(given, "final_norm", 0, 1, &config->final_norm) < 0 ||
+        get_int_if(given, "lm_head", 0, 1, &config->lm_head) < 0 ||
+        get_int_if(given, "head_bias", 0, 1, &config->head_bias) < 0 ||
+        get_int_if(given, "head_transform", 0, 1, &config->head_transform) < 0 ||
+        get_int_if(given, "rope_dim", 0, config->head_dim, &config->rope_dim) < 0)
         return -1;
-    c->norm = (ha_norm_kind)norm;
-    c->block = (ha_block_form)block;
-    c->act = (ha_act)act;
-    if (c->rope_dim % 2 == 0)
+    config->norm = (ha_norm_kind)norm;
+    config->block = (ha_block_form)block;
+    config->act = (ha_act)act;
+    if (config->rope_dim % 2 == 0)
         return 0;
-    PyErr_Format(PyExc_ValueError, "config rope_dim is %d, allowed are even numbers", c->rope_dim);
+    PyErr_Format(PyExc_ValueError, "config rope_dim is %d, allowed are even numbers", config->rope_dim);
     return -1;
 }
 
-int ha_parse_config(PyObject *config, ha_config *c, float **inv_freq)
+int ha_parse_config(PyObject *given, ha_config *config, float **inv_freq)
 {
     const int most = 1 << 24;
-    if (!PyMapping_Check(config)) {
+    if (!PyMapping_Check(given)) {
         PyErr_SetString(PyExc_TypeError, "config must be a mapping of names to numbers");
         return -1;
     }
-    if (get_int(config, "vocab_size", 1, most, &c->vocab_size) < 0 ||
-        get_int(config, "hidden_size", 1, most, &c->hidden_size) < 0 ||
-        get_int(config, "num_layers", 1, 10000, &c->num_layers) < 0 ||
-        get_int(config, "num_heads", 1, 65536, &c->num_heads) < 0 ||
-        get_int(config, "num_kv_heads", 1, 65536, &c->num_kv_heads) < 0 ||
-        get_int(config, "head_dim", 1, HA_MAX_HEAD_DIM, &c->head_dim) < 0 ||
-        get_int(config, "intermediate_size", 1, most, &c->intermediate_size) < 0 ||
-        get_float(config, "norm_eps", 0.0, 1.0, &c->norm_eps) < 0 ||
-        get_float(config, "rope_attention_factor", 0.0, 1000.0, &c->rope_factor) < 0 ||
-        get_int(config, "sliding_window", 0, 1 << 30, /* positions plus it stay ints */
-                &c->sliding_window) < 0 ||
-        get_int(config, "bidirectional", 0, 1, &c->bidirectional) < 0 ||
-        get_int(config, "attention_bias", 0, 1, &c->attention_bias) < 0 ||
-        get_int(config, "output_bias", 0, 1, &c->output_bias) < 0 ||
-        get_int(config, "mlp_bias", 0, 1, &c->mlp_bias) < 0 ||
-        get_int(config, "tie_embeddings", 0, 1, &c->tie_embeddings) < 0 || parse_form(config, c) < 0 ||
-        parse_task(config, &c->task) < 0)
+    if (get_int(given, "vocab_size", 1, most, &config->vocab_size) < 0 ||
+        get_int(given, "hidden_size", 1, most, &config->hidden_size) < 0 ||
+        get_int(given, "num_layers", 1, 10000, &config->num_layers) < 0 ||
+        get_int(given, "num_heads", 1, 65536, &config->num_heads) < 0 ||
+        get_int(given, "num_kv_heads", 1, 65536, &config->num_kv_heads) < 0 ||
+        get_int(given, "head_dim", 1, HA_MAX_HEAD_DIM, &config->head_dim) < 0 ||
+        get_int(given, "intermediate_size", 1, most, &config->intermediate_size) < 0 ||
+        get_float(given, "norm_eps", 0.0, 1.0, &config->norm_eps) < 0 ||
+        get_float(given, "rope_attention_factor", 0.0, 1000.0, &config->rope_factor) < 0 ||
+        get_int(given, "sliding_window", 0, 1 << 30, /* positions plus it stay ints */
+                &config->sliding_window) < 0 ||
+        get_int(given, "bidirectional", 0, 1, &config->bidirectional) < 0 ||
+        get_int(given, "attention_bias", 0, 1, &config->attention_bias) < 0 ||
+        get_int(given, "output_bias", 0, 1, &config->output_bias) < 0 ||
+        get_int(given, "mlp_bias", 0, 1, &config->mlp_bias) < 0 ||
+        get_int(given, "tie_embeddings", 0, 1, &config->tie_embeddings) < 0 || parse_form(given, config) < 0 ||
+        parse_task(given, &config->task) < 0)
         return -1;
-    if (c->num_heads % c->num_kv_heads) {
+    if (config->num_heads % config->num_kv_heads) {
         PyErr_Format(PyExc_ValueError, "config num_heads is %d, allowed are multiples of num_kv_heads = %d",
-                     c->num_heads, c->num_kv_heads);
+                     config->num_heads, config->num_kv_heads);
         return -1;
     }
-    if (get_inv_freq(config, c->rope_dim / 2, inv_freq) < 0)
+    if (get_inv_freq(given, config->rope_dim / 2, inv_freq) < 0)
         return -1;
-    c->rope_inv_freq = *inv_freq;
+    config->rope_inv_freq = *inv_freq;
     return 0;
 }
 
@@ -177,17 +177,17 @@ static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kin
     if (strcmp(name, "kind") == 0)
         return 0;
     for (int i = 0; i < HA_MAX_OPTIONS && kind->option[i].name; i++) {
-        const ha_option *o = &kind->option[i];
-        if (strcmp(o->name, name) != 0)
+        const ha_option *known = &kind->option[i];
+        if (strcmp(known->name, name) != 0)
             continue;
-        long n = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
-        if (!PyLong_Check(value) || PyErr_Occurred() || n < o->min || n > o->max) {
+        long number = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
+        if (!PyLong_Check(value) || PyErr_Occurred() || number < known->min || number > known->max) {
             PyErr_Clear();
             PyErr_Format(PyExc_ValueError, "layers[%d]: %s option %s is %R, allowed are %d to %d", layer, kind->name,
-                         name, value, o->min, o->max);
+                         name, value, known->min, known->max);
             return -1;
         }
-        option[i] = (int)n;
+        option[i] = (int)number;
         return 0;
     }
     PyErr_Format(PyExc_ValueError, "layers[%d]: %s has no option %s", layer, kind->name, name);

@@ -1,6 +1,6 @@
 /* Parameters in other types than float32, in Python terms:
  *
- *     Model.store(name, dtype, data)    a parameter becomes those bytes, which may be mapped from a file
+ *     Model.store(name, dtype, data)    a parameter becomes those bytes, maybe of a mapped file
  *     Model.stored()                    name -> (dtype, data) of every such parameter
  *     Model.matrices()                  the names that store takes
  */

@@ -1,7 +1,7 @@
 /* The module itself, in Python terms:
  *
  *     class Tensor, Model, Cache, KLScorer, Distiller     one file each
- *     ops.*, reference.*                                  every operation on arrays, and its naive twin in float64
+ *     ops.*, reference.*                                  operations and their naive twins
  *     pack(matrix, dtype), unpack(data, dtype)            storage types, see stored.c
  *     show_config(), mixers(), register_mixer(), set_num_threads(n), get_num_threads()
  */
@@ -176,7 +176,8 @@ static int execute(PyObject *module)
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, execute},
 #ifdef Py_mod_multiple_interpreters
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED}, /* NumPy's C API is per process */
+    /* NumPy's C API is per process. */
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
     {0, NULL},
 };

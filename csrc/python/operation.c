@@ -18,7 +18,7 @@ static int parse(const ha_operation *op, PyObject *args, PyObject *kwargs, ha_ca
 {
     char *names[HA_CALL_VALUES + 1] = {NULL};
     char format[2 * HA_CALL_VALUES + 64], *at = format;
-    PyObject *o[HA_CALL_VALUES] = {NULL};
+    PyObject *passed[HA_CALL_VALUES] = {NULL};
     int count = 0, optional = 0;
     for (int i = 0; i < HA_CALL_VALUES && op->parameter[i].name; i++) {
         const ha_parameter *parameter = &op->parameter[i];
@@ -33,11 +33,12 @@ static int parse(const ha_operation *op, PyObject *args, PyObject *kwargs, ha_ca
         call->value[count++].required = !parameter->fallback && !parameter->nullable;
     }
     PyOS_snprintf(at, sizeof format - (size_t)(at - format), ":%s", op->name);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &o[0], &o[1], &o[2], &o[3], &o[4], &o[5], &o[6],
-                                     &o[7], &o[8], &o[9], &o[10], &o[11], &o[12], &o[13], &o[14], &o[15]))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &passed[0], &passed[1], &passed[2], &passed[3],
+                                     &passed[4], &passed[5], &passed[6], &passed[7], &passed[8], &passed[9],
+                                     &passed[10], &passed[11], &passed[12], &passed[13], &passed[14], &passed[15]))
         return -1;
     for (int i = 0; i < count; i++)
-        call->value[i].object = o[i];
+        call->value[i].object = passed[i];
     return 0;
 }
 

@@ -26,7 +26,8 @@ typedef enum {
 } ha_parameter_kind;
 
 typedef struct {
-    const char *name, *fallback; /* fallback: the default as Python writes it; NULL: the parameter must be passed */
+    const char *name;
+    const char *fallback; /* the default as Python writes it; NULL: it must be passed */
     ha_parameter_kind kind;
     int naive_only;            /* only the twin has it */
     int nullable;              /* must be passed, and may be None */
@@ -57,7 +58,7 @@ typedef struct {
 
 typedef struct {
     const char *shape; /* NULL: that of the array `when` */
-    const char *when;  /* a parameter that must be given, or true, for this result; NULL: always there */
+    const char *when;  /* a parameter that must be given, or true; NULL: always there */
     int none;          /* otherwise None; left out without this */
     int doubles;       /* float64 in ops too */
 } ha_result;
@@ -66,7 +67,7 @@ typedef struct ha_operation {
     const char *name;
     const char *doc;       /* what stands behind the signature */
     const char *naive_doc; /* the same of the twin; NULL: "As ops.<name>." */
-    int positional;        /* so many parameters may be passed by position, the others by name only */
+    int positional;        /* so many may be passed by position, the others by name only */
     ha_parameter parameter[HA_CALL_VALUES];
     ha_result result[HA_CALL_RESULTS];
     /* Letters whose sizes `check` sets. Arrays that have one are read after it, all others

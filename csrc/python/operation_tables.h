@@ -15,6 +15,6 @@ extern const ha_entry ha_ops_head_loss[];        /* cross_entropy, kl_divergence
 extern const ha_entry ha_ops_row_loss[];         /* align_loss, squared_error, relative_error */
 extern const ha_entry ha_ops_optimizer[];        /* adamw */
 extern const ha_entry ha_ops_task[];             /* pool_sequences and the losses of tasks */
-extern const ha_entry ha_ops_mixers[];           /* whole mixers between their projections, in reference only */
+extern const ha_entry ha_ops_mixers[];           /* whole mixers, in reference only */
 
 #endif

@@ -128,14 +128,14 @@ typedef struct {
 } joined;
 
 /* Room on the arena for one such matrix. */
-static ha_status join(const ha_attention *a, int rows, joined *j, ha_arena *arena)
+static ha_status join(const ha_attention *shape, int rows, joined *columns, ha_arena *arena)
 {
-    j->q_columns = (ptrdiff_t)a->heads * a->dim;
-    j->kv_columns = (ptrdiff_t)a->kv_heads * a->dim;
-    j->width = j->q_columns + 2 * j->kv_columns;
-    HA_PUSH(j->data, arena, (size_t)rows * (size_t)j->width);
-    j->k = j->data + j->q_columns;
-    j->v = j->k + j->kv_columns;
+    columns->q_columns = (ptrdiff_t)shape->heads * shape->dim;
+    columns->kv_columns = (ptrdiff_t)shape->kv_heads * shape->dim;
+    columns->width = columns->q_columns + 2 * columns->kv_columns;
+    HA_PUSH(columns->data, arena, (size_t)rows * (size_t)columns->width);
+    columns->k = columns->data + columns->q_columns;
+    columns->v = columns->k + columns->kv_columns;
     return HA_OK;
 }
 

@@ -7,6 +7,26 @@
 #include "python/arrays.h"
 #include "python/dtype_arg.h"
 
+/* A new uint8 [rows, bytes] of matrix [rows, columns] in a storage type; triangle [columns,
+ * columns] or NULL: by ha_round_matrix, which uses `matrix` up. NULL with an exception. */
+static PyArrayObject *packed_rows(PyArrayObject *matrix, ha_dtype dtype, PyArrayObject *triangle)
+{
+    const npy_intp rows = PyArray_DIM(matrix, 0), columns = PyArray_DIM(matrix, 1);
+    npy_intp shape[2] = {rows, (npy_intp)ha_dtype_bytes(dtype, (size_t)columns)};
+    PyArrayObject *out = (PyArrayObject *)PyArray_SimpleNew(2, shape, NPY_UINT8);
+    if (!out)
+        return NULL;
+    float *from = PyArray_DATA(matrix);
+    void *to = PyArray_DATA(out);
+    PyThreadState *thread = PyEval_SaveThread();
+    if (triangle)
+        ha_round_matrix((int)rows, (int)columns, dtype, PyArray_DATA(triangle), from, to);
+    else
+        ha_from_f32(dtype, from, to, (size_t)(rows * columns));
+    PyEval_RestoreThread(thread);
+    return out;
+}
+
 PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"matrix", "dtype", "factor", NULL};
@@ -17,40 +37,26 @@ PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os|O:pack", names, &matrix, &name, &factor) ||
         ha_dtype_parse(name, HA_DTYPE_COUNT, &dtype) < 0)
         return NULL;
-    PyArrayObject *in = ha_array_arg(matrix, "matrix", NPY_FLOAT32, 2, NULL);
-    if (!in)
+    PyArrayObject *given = ha_array_arg(matrix, "matrix", NPY_FLOAT32, 2, NULL);
+    if (!given)
         return NULL;
-    const npy_intp rows = PyArray_DIM(in, 0), columns = PyArray_DIM(in, 1);
-    PyArrayObject *out = NULL, *u = NULL, *work = NULL;
+    const npy_intp columns = PyArray_DIM(given, 1), square[2] = {columns, columns};
+    PyArrayObject *triangle = NULL, *work = NULL, *out = NULL;
     if (factor != Py_None) {
         if (ha_dtype_block(dtype) == 1)
             PyErr_Format(PyExc_ValueError, "factor is given, but %s has no blocks: allowed is None", name);
-        else if ((u = ha_array_arg(factor, "factor", NPY_FLOAT32, 2, (npy_intp[]){columns, columns})))
-            work = (PyArrayObject *)PyArray_NewCopy(in, NPY_CORDER);
-        if (!work)
-            goto done;
+        else if ((triangle = ha_array_arg(factor, "factor", NPY_FLOAT32, 2, square)))
+            work = (PyArrayObject *)PyArray_NewCopy(given, NPY_CORDER);
     }
-    if ((size_t)columns % ha_dtype_block(dtype)) {
-        PyErr_Format(PyExc_ValueError, "matrix has rows of %zd, allowed for %s are multiples of %zd",
-                     (Py_ssize_t)columns, name, (Py_ssize_t)ha_dtype_block(dtype));
-    } else {
-        npy_intp shape[2] = {rows, (npy_intp)ha_dtype_bytes(dtype, (size_t)columns)};
-        out = (PyArrayObject *)PyArray_SimpleNew(2, shape, NPY_UINT8);
-    }
-    if (out) {
-        float *from = PyArray_DATA(work ? work : in);
-        const float *triangle = u ? PyArray_DATA(u) : NULL;
-        void *to = PyArray_DATA(out);
-        PyThreadState *thread = PyEval_SaveThread();
-        if (triangle)
-            ha_round_matrix((int)rows, (int)columns, dtype, triangle, from, to);
+    if (factor == Py_None || work) {
+        if ((size_t)columns % ha_dtype_block(dtype))
+            PyErr_Format(PyExc_ValueError, "matrix has rows of %zd, allowed for %s are multiples of %zd",
+                         (Py_ssize_t)columns, name, (Py_ssize_t)ha_dtype_block(dtype));
         else
-            ha_from_f32(dtype, from, to, (size_t)(rows * columns));
-        PyEval_RestoreThread(thread);
+            out = packed_rows(work ? work : given, dtype, triangle);
     }
-done:
-    Py_DECREF(in);
-    Py_XDECREF(u);
+    Py_DECREF(given);
+    Py_XDECREF(triangle);
     Py_XDECREF(work);
     return (PyObject *)out;
 }
