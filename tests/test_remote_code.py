@@ -1,0 +1,301 @@
+"""A `remote_code` folder in transformers against the core: every kind, in every way a model is run."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import tiny
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from hybridattn import _core  # noqa: E402
+from hybridattn.export import export, source  # noqa: E402
+from hybridattn.model import Model  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+# (mixer, changes of the teacher): every kind as it comes, then options and bodies that change what is
+# computed
+CASES = {kind: ({"kind": kind}, {}) for kind in source.kinds() if kind != "softmax"} | {
+    "window_linear_short": ({"kind": "window_linear", "window": 7, "sinks": 3}, {}),
+    "window_linear_elu": ({"kind": "window_linear", "window": 1, "sinks": 0, "feature": 0}, {}),
+    "window_linear_relu": ({"kind": "window_linear", "window": 20, "sinks": 1, "feature": 1}, {}),
+    "window_linear_favor": ({"kind": "window_linear", "window": 9, "feature": 3, "rope_features": 0}, {}),
+    "window_no_sinks": ({"kind": "window", "window": 5, "sinks": 0}, {}),
+    "linear_elu": ({"kind": "linear", "feature": 0}, {}),
+    "linear_relu": ({"kind": "linear", "feature": 1, "normalise": 0}, {}),
+    "linear_favor": ({"kind": "linear", "feature": 3, "rope": 0}, {}),
+    "linear_hedgehog_norm": ({"kind": "linear", "feature": 2, "normalise": 0}, {}),
+    "gated_delta_conv": ({"kind": "gated_delta", "conv": 4, "rope": 1}, {}),
+    "gla_conv_silu": ({"kind": "gla", "conv": 3, "silu": 1}, {}),
+    "gsa_slots": ({"kind": "gsa", "slots": 5, "conv": 2}, {}),
+    "rwkv7_plain": ({"kind": "rwkv7", "rope": 0, "silu": 1}, {}),
+    "biases": ({"kind": "kda"}, dict(attention_bias=True, mlp_bias=True, tied=False)),
+    "qwen2": (
+        {"kind": "window_linear", "window": 6},
+        dict(model_type="qwen2", architectures=["Qwen2ForCausalLM"]),
+    ),
+    "qwen3": (
+        {"kind": "gated_delta", "conv": 4},
+        dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=10, num_key_value_heads=1),
+    ),
+    "qwen3_window_linear": (
+        {"kind": "window_linear", "window": 6},
+        dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=6, tied=False),
+    ),
+    "mistral": (
+        {"kind": "retention"},
+        dict(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=11),
+    ),
+    "yarn": (
+        {"kind": "rwkv6"},
+        dict(rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
+    ),
+    "llama3": (
+        {"kind": "window", "window": 9},
+        dict(
+            rope_scaling={
+                "rope_type": "llama3",
+                "factor": 4.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 24,
+            }
+        ),
+    ),
+}
+STEPS = 75
+TOKENS = np.random.default_rng(1).integers(0, tiny.EOS, (2, STEPS)).astype(np.int32)
+
+
+def hybrid_of(name: str) -> Model:
+    """Linear, softmax, linear; weights moved off their start, so that every one of them matters."""
+    spec, changes = CASES[name]
+    probe, rng = tiny.teacher(**changes).to_probe(spec, seed=3), np.random.default_rng(4)
+    for parameter, array in probe.arrays().items():
+        if f".{spec['kind']}." in parameter and "feature" not in parameter:
+            array += 0.1 * rng.standard_normal(array.shape).astype(np.float32)
+    return probe.to_hybrid([1])
+
+
+every = pytest.mark.parametrize("name", CASES)
+# what does not depend on options: the kinds, and bodies with a window of their own or without a tied head
+kinds = pytest.mark.parametrize(
+    "name", [*source.kinds()[1:], "gated_delta_conv", "biases", "mistral", "llama3"]
+)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """name -> the hybrid, its folder opened in transformers, the folder."""
+
+    @functools.cache
+    def made(name):
+        hybrid, folder = hybrid_of(name), tmp_path_factory.mktemp(name) / "out"
+        export(hybrid, folder, layout="remote_code")
+        return hybrid, opened(folder), folder
+
+    return made
+
+
+def opened(folder, dtype=torch.float32):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=True, dtype=dtype
+    ).eval()
+
+
+def tensor(array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).long()
+
+
+def run(theirs, tokens, **options):
+    with torch.no_grad():
+        return theirs(tensor(tokens), **options)
+
+
+def assert_close(actual, expected, bound=1e-4, what=""):
+    error = np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max()
+    assert error <= bound, f"{what}: {error:.2e}"
+
+
+def cache_of(output):
+    """transformers calls it past_key_values, later versions cache."""
+    return output["cache"] if "cache" in output else output["past_key_values"]
+
+
+@every
+def test_prefill(pair, name):
+    ours, theirs, _ = pair(name)
+    assert_close(run(theirs, TOKENS).logits, ours.logits(TOKENS), 3e-5)
+
+
+@kinds
+def test_left_padding_changes_nothing(pair, name):
+    """A row gives in a padded batch what it gives alone, through prefill and decoding."""
+    _, theirs, _ = pair(name)
+    for padding in (23, STEPS - 1):
+        mask = np.ones((2, STEPS), int)
+        mask[0, :padding] = 0
+        padded = run(theirs, TOKENS, attention_mask=tensor(mask), use_cache=True)
+        alone = run(theirs, TOKENS[:1, padding:], use_cache=True)
+        assert_close(padded.logits[0, padding:], alone.logits[0].numpy(), 3e-5, f"padding {padding}")
+        following = np.array([[5], [6]])
+        more = np.concatenate([mask, np.ones((2, 1), int)], 1)
+        after = run(theirs, following, attention_mask=tensor(more), past_key_values=cache_of(padded))
+        after_alone = run(theirs, following[:1], past_key_values=cache_of(alone))
+        assert_close(after.logits[0], after_alone.logits[0].numpy(), 3e-5, f"padding {padding}, decoding")
+
+
+@every
+def test_padding_anywhere_in_any_piece(pair, name):
+    """Tokens with gaps between them, in pieces: each row gives what its tokens give alone."""
+    ours, theirs, _ = pair(name)
+    mask = np.random.default_rng(2).integers(0, 3, TOKENS.shape) > 0
+    cache, parts = None, []
+    for start, stop in [(0, 30), (30, 60), (60, 61), (61, STEPS)]:
+        seen = tensor(mask[:, :stop])
+        output = run(
+            theirs, TOKENS[:, start:stop], attention_mask=seen, past_key_values=cache, use_cache=True
+        )
+        cache = cache_of(output)
+        parts.append(output.logits.numpy())
+    whole = np.concatenate(parts, 1)
+    for row in range(2):
+        alone = ours.logits(np.ascontiguousarray(TOKENS[row : row + 1, mask[row]]))[0]
+        assert_close(whole[row, mask[row]], alone, 3e-5)
+
+
+@every
+def test_decoding_equals_prefill(pair, name):
+    ours, theirs, _ = pair(name)
+    cache, parts = None, []
+    for start, stop in [(0, 20), (20, 47), *((i, i + 1) for i in range(47, STEPS))]:
+        output = run(theirs, TOKENS[:, start:stop], past_key_values=cache, use_cache=True)
+        cache = cache_of(output)
+        parts.append(output.logits.numpy())
+    assert_close(np.concatenate(parts, 1), ours.logits(TOKENS), 3e-5)
+
+
+@kinds
+def test_the_cache_has_the_size_of_ours(pair, name):
+    """Softmax layers grow, all others do not; the sum is what the core keeps, in float32."""
+    ours, theirs, _ = pair(name)
+    sizes = []
+    for steps in (40, STEPS):
+        cache = cache_of(run(theirs, TOKENS[:, :steps], use_cache=True))
+        assert cache.get_seq_length() == steps
+        sizes.append([sum(x.numel() for x in layer.values()) for layer in cache.layers])
+        if not ours.model_config.sliding_window:
+            assert sizes[-1][1] == 2 * 2 * steps * ours.model_config.num_kv_heads * ours.model_config.head_dim
+    assert sizes[0][0] == sizes[1][0] and sizes[0][2] == sizes[1][2]
+
+
+@kinds
+def test_greedy_text(pair, name):
+    """Prompts of two lengths in one batch, by `generate`, against ours one at a time."""
+    ours, theirs, folder = pair(name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    prompts = ["The mill stood", "by the river, and the wheel"]
+    batch = tokenizer(prompts, return_tensors="pt", padding=True)
+    out = theirs.generate(**batch, max_new_tokens=12, do_sample=False)
+    found = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert found == [ours.generate(prompt, max_new_tokens=12) for prompt in prompts]
+
+
+@kinds
+def test_beams_follow_their_sequences(pair, name):
+    """Beam search reorders the cache: without one the same text comes out."""
+    _, theirs, _ = pair(name)
+    options = dict(max_new_tokens=8, num_beams=3, do_sample=False, pad_token_id=0)
+    texts = [
+        theirs.generate(tensor(TOKENS[:1, :30]), use_cache=use, **options).tolist() for use in (True, False)
+    ]
+    assert texts[0] == texts[1]
+
+
+@every
+def test_gradients(pair, name):
+    """Of the mean next-token loss with respect to every parameter, against the core's."""
+    ours, theirs, _ = pair(name)
+    distiller = _core.Distiller(ours.copy(), None, "finetune", clip=1e9)
+    windows = np.arange(2)[:, None] * STEPS + [[0, STEPS]]
+    [[loss]] = distiller.run(TOKENS.ravel(), windows[None], np.zeros((1, 2), np.float32), 0, 1)
+    theirs.zero_grad()
+    output = theirs.train()(tensor(TOKENS), labels=tensor(TOKENS))
+    output.loss.backward()
+    theirs.eval()
+    assert output.loss.item() == pytest.approx(loss, rel=1e-5)
+    expected = {
+        name: moment.numpy() / 0.1 for name, moment in distiller.moments()["m"].items()
+    }  # (1 - beta1) g
+    actual = {name: p.grad for name, p in by_our_names(ours, theirs).items() if p.requires_grad}
+    assert actual.keys() == expected.keys()
+    largest = max(np.abs(g).max() for g in expected.values())
+    for name, gradient in expected.items():
+        assert np.abs(actual[name].numpy() - gradient).max() <= 1e-4 * largest, name
+        assert (
+            np.abs(actual[name].numpy() - gradient).max() <= 1e-3 * np.abs(gradient).max() + 1e-6 * largest
+        ), name
+
+
+def by_our_names(ours, theirs) -> dict:
+    from hybridattn.families import hf_name
+
+    parameters = dict(theirs.named_parameters()) | dict(theirs.named_buffers())
+    return {name: parameters[hf_name(ours.model_config, name)] for name in ours.arrays()}
+
+
+@kinds
+def test_gradient_checkpointing_changes_nothing(pair, name):
+    _, theirs, _ = pair(name)
+    found = []
+    theirs.train()
+    for flag in (False, True):
+        (theirs.gradient_checkpointing_enable if flag else theirs.gradient_checkpointing_disable)()
+        theirs.zero_grad()
+        theirs(tensor(TOKENS), labels=tensor(TOKENS)).loss.backward()
+        found.append({name: p.grad.clone() for name, p in theirs.named_parameters() if p.requires_grad})
+    theirs.gradient_checkpointing_disable()
+    theirs.eval()
+    for name, gradient in found[0].items():
+        assert torch.allclose(found[1][name], gradient, rtol=1e-5, atol=1e-7), name
+
+
+@kinds
+def test_saved_there_and_read_again(pair, name, tmp_path):
+    """transformers' save_pretrained keeps weights, section and code; both libraries read it to the same
+    bits.
+    """
+    ours, theirs, _ = pair(name)
+    theirs.save_pretrained(tmp_path)
+    expected = run(theirs, TOKENS).logits
+    assert torch.equal(run(opened(tmp_path), TOKENS).logits, expected)
+    back = Model.from_pretrained(tmp_path)
+    assert back.layers == ours.layers
+    tiny.assert_same_weights(tiny.weights(back), tiny.weights(ours))
+    assert back.logits(TOKENS).tobytes() == ours.logits(TOKENS).tobytes()
+
+
+@every
+def test_read_back(pair, name):
+    ours, _, folder = pair(name)
+    back = Model.from_pretrained(folder)
+    tiny.assert_same_weights(tiny.weights(back), tiny.weights(ours))
+    assert back.logits(TOKENS).tobytes() == ours.logits(TOKENS).tobytes()
+
+
+@kinds
+def test_bfloat16(pair, name):
+    """The whole model cast: it runs, decodes and trains, and its logits are as near as 8 bits let them be."""
+    ours, _, folder = pair(name)
+    theirs = opened(folder, torch.bfloat16)
+    output = run(theirs, TOKENS, use_cache=True)
+    assert output.logits.dtype == torch.bfloat16
+    assert_close(output.logits.float(), ours.logits(TOKENS), 0.2)
+    assert run(theirs, TOKENS[:, :1], past_key_values=cache_of(output)).logits.isfinite().all()
+    theirs.train()(tensor(TOKENS), labels=tensor(TOKENS)).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in theirs.parameters() if p.requires_grad)
