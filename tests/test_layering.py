@@ -75,8 +75,8 @@ HOMES = {
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
     "tokenizers": {"data.tokenizer", "formats.gguf_tokenizer"},
-    "torch": {"export.modelling_hybridattn"},
-    "transformers": {"export.modelling_hybridattn", "export.configuration_hybridattn"},
+    "torch": {"export.modelling"},  # read as text and copied, never imported
+    "transformers": {"export.modelling"},
 }
 
 

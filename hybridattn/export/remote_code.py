@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..families import hf_name
+from ..families.rope import rope_parameters
 from ..files import atomic_write
-from ..hybrid_config import HYBRID_TYPE, to_hf
-from ..rope import rope_parameters
+from ..model.saved import HYBRID_TYPE, Section, to_hf
 from . import source
 from .checkpoint import DTYPES, write_checkpoint
 from .decoder import FAMILIES
@@ -78,7 +78,8 @@ def config_of(model: Model, dtype: str) -> dict[str, Any]:
     """The config.json: that of a saved hybrid, with the module that runs it and what the block needs to
     know.
     """
-    config, body = to_hf(model, dtype), model.model_config
+    body = model.model_config
+    config = to_hf(body, Section(model.layers, plan=model.plan, softmax_order=model.softmax_order), dtype)
     section = {**config[HYBRID_TYPE], "body": {name: getattr(body, name) for name in _BODY}}
     # one key for RoPE: transformers 5 makes others into it and loses what it does not expect
     rope = {"rope_type": "default", "rope_theta": 10000.0, **rope_parameters(config)}
