@@ -64,7 +64,7 @@ class Twin:
         return model
 
 
-RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla", "gsa"]
+RECURRENT = ["gated_delta", "delta", "kda", "retention", "rwkv6", "rwkv7", "gla", "gsa", "mamba2"]
 TWINS = [
     Twin("softmax", "softmax"),
     Twin("softmax_biases", "softmax", changes=BIASES),
@@ -83,7 +83,7 @@ TWINS = [
         Twin(f"{kind}_turned", kind, {"rope": rope, "silu": silu}, BIASES)
         for kind, rope, silu in (
             *(("delta", 1, 0), ("kda", 1, 0), ("retention", 0, 1)),
-            *(("rwkv6", 0, 1), ("rwkv7", 0, 1), ("gla", 1, 1), ("gsa", 1, 0)),
+            *(("rwkv6", 0, 1), ("rwkv7", 0, 1), ("gla", 1, 1), ("gsa", 1, 0), ("mamba2", 1, 0)),
         )
     ),
     Twin("gsa_slots", "gsa", {"slots": 5}),
@@ -145,7 +145,7 @@ def recurrent(
 ) -> np.ndarray:
     """Mixers on the recurrence, between the projections of x to q, k, v [T,H,d] and the output projection."""
     config, dim, kind = twin.config, twin.config["head_dim"], twin.kind
-    silu = twin.options.get("silu", kind in ("delta", "kda", "gsa"))
+    silu = twin.options.get("silu", kind in ("delta", "kda", "gsa", "mamba2"))
     q, k, v = (a * sigmoid(a) if silu else a for a in qkv)
     if kind in ("delta", "kda"):
         q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
@@ -185,6 +185,12 @@ def recurrent(
     elif kind == "rwkv6":
         g = np.maximum(-np.exp(part("w", np.tanh) + own["w_bias"].reshape(q.shape[1:])), -5)
         operands, k, gate = {"g": g}, k * (1 - np.exp(g)), sigmoid(part("g"))
+    elif kind == "mamba2":
+        dt = np.log1p(np.exp(x @ own["a_proj.weight"].T + own["dt_bias"]))
+        operands, k = {"g": -np.exp(own["A_log"]) * dt}, k * dt[..., None]
+        q = q * dim**0.5
+        before = (x @ own["g_proj.weight"].T).reshape(q.shape)
+        before, gate = before * sigmoid(before), 1.0
     else:
         g = -np.exp(-0.5) * sigmoid(part("w", np.tanh) + own["w_bias"].reshape(q.shape[1:]))
         a = sigmoid(part("a") + own["a_bias"].reshape(q.shape[1:]))
@@ -194,6 +200,8 @@ def recurrent(
     o = ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, **operands)
     if config["bidirectional"]:
         o = o + ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, reverse=True, **operands)
+    if kind == "mamba2":
+        o = o * before
     if "norm.weight" in own:
         o = ref.rms_norm(o.reshape(-1, dim), own["norm.weight"], eps=config["norm_eps"]).reshape(o.shape)
     return o * gate

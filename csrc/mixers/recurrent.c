@@ -150,69 +150,6 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout 
     }
 }
 
-/* One row: n = norm(o) or o, y = n f(gate); f(gate) is left in `open` [inner] */
-static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                       const float *gate, float *n, float *open, float *y)
-{
-    const float *norm = ha_weight(mixer, pass, HA_SLOT_NORM);
-    for (int i = 0; l->frame->norm && i < l->inner; i += l->normed)
-        ha_kernels_get()->rms_norm(l->normed, o + i, norm, mixer->config->norm_eps, n + i);
-    if (!l->frame->norm)
-        memcpy(n, o, (size_t)l->inner * sizeof *n);
-    if (l->frame->has_output_gate)
-        ha_activate(l->frame->output, (size_t)l->inner, gate, open);
-    for (int i = 0; i < l->inner; i++)
-        y[i] = l->frame->has_output_gate ? n[i] * open[i] : n[i];
-}
-
-static ha_status output(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                        const ha_operands *in, float *y)
-{
-    const size_t mark = ha_arena_mark(pass->arena);
-    const int threads = ha_threads(), inner = l->inner;
-    float *scratch;
-    HA_PUSH(scratch, pass->arena, 2 * (size_t)threads * (size_t)inner);
-#pragma omp parallel for schedule(static) num_threads(threads) if (pass->batch->rows > 4)
-    for (int r = 0; r < pass->batch->rows; r++) {
-        float *n = scratch + 2 * (ptrdiff_t)ha_thread_index() * inner;
-        output_row(mixer, pass, l, o + (ptrdiff_t)r * inner, in->logits[0] + r * in->ld[0], n, n + inner,
-                   y + (ptrdiff_t)r * inner);
-    }
-    ha_arena_release(pass->arena, mark);
-    return HA_OK;
-}
-
-/* From dy [rows, inner] to the gradients of o and of the gate's logits. */
-static ha_status output_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                                 const ha_operands *in, const float *dy, float *d_o, ha_operands *d)
-{
-    const size_t mark = ha_arena_mark(pass->arena);
-    const int threads = ha_threads(), rows = pass->batch->rows, inner = l->inner;
-    float *scratch, *dn;
-    HA_PUSH(scratch, pass->arena, 3 * (size_t)threads * (size_t)inner);
-    HA_PUSH(dn, pass->arena, (size_t)rows * (size_t)inner);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int r = 0; r < rows; r++) {
-        const ptrdiff_t at = (ptrdiff_t)r * inner;
-        float *n = scratch + 3 * (ptrdiff_t)ha_thread_index() * inner, *open = n + inner, *y = open + inner;
-        output_row(mixer, pass, l, o + at, in->logits[0] + r * in->ld[0], n, open, y);
-        for (int i = 0; i < inner; i++) {
-            dn[at + i] = l->frame->has_output_gate ? dy[at + i] * open[i] : dy[at + i];
-            n[i] *= dy[at + i];
-            d_o[at + i] = l->frame->norm ? 0.0f : dn[at + i];
-        }
-        if (l->frame->has_output_gate)
-            ha_activate_backward(l->frame->output, (size_t)inner, in->logits[0] + r * in->ld[0], n,
-                                 d->logits[0] + r * d->ld[0]);
-    }
-    if (l->frame->norm)
-        HA_TRY(ha_rms_norm_backward(rows * (l->inner / l->normed), l->normed, o, l->normed,
-                                    ha_weight(mixer, pass, HA_SLOT_NORM), mixer->config->norm_eps, dn, l->normed, d_o,
-                                    l->normed, ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena));
-    ha_arena_release(pass->arena, mark);
-    return HA_OK;
-}
-
 static ha_recurrence_in recurrence_operands(const ha_layout *l, const ha_operands *x)
 {
     return (ha_recurrence_in){x->q, x->key, x->v, x->g, x->beta, x->a, x->b, l->inner, l->inner};
@@ -286,7 +223,7 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
     if (l.directions == 2)
         ha_fold(batch->rows, l.inner, o, p.o, l.inner);
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
-    HA_TRY(output(mixer, pass, &l, p.o, &in, y));
+    HA_TRY(ha_recurrent_output(mixer, pass, &l, p.o, &in, y));
     ha_project_out(mixer, pass, y, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -308,13 +245,13 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
     HA_PUSH(y, pass->arena, wide);
     HA_PUSH(dy, pass->arena, wide);
     HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, NULL, &in));
-    HA_TRY(output(mixer, pass, &l, p.o, &in, y));
+    HA_TRY(ha_recurrent_output(mixer, pass, &l, p.o, &in, y));
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
         HA_PUSH(d_o, pass->arena, wide * (size_t)l.directions);
         HA_PUSH(dprojected, pass->arena, (size_t)rows * (size_t)l.width);
         HA_TRY(ha_operands_push(&l, rows, dprojected, pass->arena, &d));
-        HA_TRY(output_backward(mixer, pass, &l, p.o, &in, dy, d_o, &d));
+        HA_TRY(ha_recurrent_output_backward(mixer, pass, &l, p.o, &in, dy, d_o, &d));
         HA_TRY(directed(&l, batch, pass->arena, &run));
         each_operand(&l, rows, &in, mirror);
         if (l.directions == 2)

@@ -5,7 +5,7 @@
  *                                       say so, q and k get length 1 and are rotated
  *     g, beta, a, b, key = gates(parts, k)
  *     o = recurrence(dim^-1/2 q, key, v, g, beta, a, b)
- *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none
+ *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none; or norm(o * f(part))
  *     out = y W_o^T
  * In a bidirectional model the recurrence also runs over each sequence back to front, with the same operands, and o is the
  * sum of both: a token reads itself in each of them, so that a text read backwards gives the outputs back to front.
@@ -60,9 +60,11 @@ typedef struct {
     int has_output_gate;        /* the first part gates the output through f = output */
     ha_act output;
     ha_output_norm norm;
+    int gate_first; /* the norm reads what the gate has let through; needs both */
     int unit, has_key;
-    int slots;  /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
-    int decays; /* A_log [heads] is a parameter, at HA_SLOT_KIND */
+    int unscaled; /* q is read as it is, not over the root of dim */
+    int slots;    /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
+    int decays;   /* A_log [heads] is a parameter, at HA_SLOT_KIND */
     /* Any of these may be NULL. init: biases and own parameters, which are 0 before it. */
     void (*init)(const ha_mixer *mixer, float *weights, ha_rng *rng);
     void (*gates)(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t);
@@ -105,6 +107,8 @@ void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *
  * a number a head or a channel, as the frame's `gate` says. Start, per head: A uniform in [1, 16), biases of the decay with
  * softplus(bias) log-uniform in [.001, .1). */
 enum { HA_PART_OUTPUT, HA_PART_BETA, HA_PART_DECAY };
+float ha_softplus(float x);
+/* of any kind with A_log; the bias is that of its only part with one */
 void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng);
 void ha_decay_gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t);
 void ha_decay_gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d);
@@ -141,5 +145,14 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
 /* From the gradients of the operands and of the output gate's logits to dprojected and the kind's parameters. */
 ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
                                ha_operands *in, ha_operands *d, float *dprojected);
+
+/* --- recurrent_output.c --- */
+
+/* y [rows, inner] from o [rows, inner] and the logits of the output gate */
+ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
+                              const ha_operands *in, float *y);
+/* From dy to the gradients of o and of the gate's logits. */
+ha_status ha_recurrent_output_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
+                                       const ha_operands *in, const float *dy, float *d_o, const ha_operands *d);
 
 #endif

@@ -120,6 +120,11 @@ static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const 
     }
 }
 
+static float query_factor(const ha_layout *l)
+{
+    return l->frame->unscaled ? 1.0f : 1.0f / sqrtf((float)l->dim);
+}
+
 ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, float *projected,
                            float *const *conv, ha_operands *to)
 {
@@ -128,7 +133,7 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
     const int norm = ha_has_qk_norm(mixer);
-    const float shrink = 1.0f / sqrtf((float)dim);
+    const float shrink = query_factor(l);
     HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
     low_rank_forward(mixer, pass, l, projected, to);
     if (l->conv)
@@ -179,7 +184,7 @@ static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int w
     const ha_kernels *kernel = ha_kernels_get();
     const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
     const int dim = l->dim;
-    const float factor = which == 0 ? 1.0f / sqrtf((float)dim) : 1.0f;
+    const float factor = which == 0 ? query_factor(l) : 1.0f;
     if (which < 2 && l->frame->unit)
         ha_activate(act, (size_t)l->inner, x, dx); /* scratch until the gradient is written */
     for (int h = 0; which < 2 && h < l->heads; h++) {
@@ -262,7 +267,11 @@ static int decays_per_head(const ha_mixer *mixer)
 
 void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 {
-    float *a_log = weights + mixer->at[HA_SLOT_KIND], *bias = weights + mixer->at[HA_SLOT_BIAS + HA_PART_DECAY];
+    const ha_part *part = ((const ha_recurrent *)mixer->kind->frame)->part;
+    int decay = 0; /* the part that makes it */
+    while (!part[decay].bias)
+        decay++;
+    float *a_log = weights + mixer->at[HA_SLOT_KIND], *bias = weights + mixer->at[HA_SLOT_BIAS + decay];
     for (int h = 0, n = decays_per_head(mixer); h < mixer->config->num_heads; h++, bias += n) {
         for (int i = 0; i < n; i++) {
             double step = exp(ha_rng_uniform(rng) * log(100.0) + log(0.001));
@@ -272,7 +281,7 @@ void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng)
     }
 }
 
-static float softplus(float x)
+float ha_softplus(float x)
 {
     return x > 20.0f ? x : log1pf(expf(x));
 }
@@ -285,7 +294,7 @@ void ha_decay_gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *
     for (int h = 0; h < t->heads; h++) {
         const float rate = -expf(a_log[h]);
         for (int i = h * n; i < (h + 1) * n; i++)
-            t->g[i] = rate * softplus(t->part[HA_PART_DECAY][i]);
+            t->g[i] = rate * ha_softplus(t->part[HA_PART_DECAY][i]);
     }
 }
 

@@ -5,13 +5,13 @@
 
 extern const ha_mixer_kind ha_softmax_mixer, ha_gated_delta_mixer, ha_window_linear_mixer, ha_delta_mixer, ha_kda_mixer,
     ha_retention_mixer, ha_rwkv7_mixer, ha_window_mixer, ha_linear_mixer, ha_gla_mixer, ha_rwkv6_mixer, ha_gsa_mixer,
-    ha_linformer_mixer;
+    ha_mamba2_mixer, ha_linformer_mixer;
 
 enum { MOST = 64 };
 static const ha_mixer_kind *kinds[MOST + 1] = {
-    &ha_softmax_mixer,   &ha_gated_delta_mixer, &ha_window_linear_mixer, &ha_delta_mixer,  &ha_kda_mixer,
-    &ha_retention_mixer, &ha_rwkv7_mixer,       &ha_window_mixer,        &ha_linear_mixer, &ha_gla_mixer,
-    &ha_rwkv6_mixer,     &ha_gsa_mixer,         &ha_linformer_mixer,
+    &ha_softmax_mixer,   &ha_gated_delta_mixer, &ha_window_linear_mixer, &ha_delta_mixer,     &ha_kda_mixer,
+    &ha_retention_mixer, &ha_rwkv7_mixer,       &ha_window_mixer,        &ha_linear_mixer,    &ha_gla_mixer,
+    &ha_rwkv6_mixer,     &ha_gsa_mixer,         &ha_mamba2_mixer,        &ha_linformer_mixer,
 };
 
 const ha_mixer_kind *ha_mixer_at(int index)

@@ -1,0 +1,59 @@
+/* Mamba-2 in its dual form (Dao and Gu 2024, arXiv 2405.21060) as MambaInLlama (arXiv 2408.15237) starts it from attention:
+ * x = v, B = k and C = q, all through silu, a head each; with dt = softplus(x W_a + dt_bias), a number a head,
+ *     S = exp(-exp(A_log) dt) S + dt k v^T,   o = S^T q,   y = rms_norm(o silu(x W_g)) per head.
+ * Left out: the skip D x. */
+#include <math.h>
+
+#include "mixers/recurrent.h"
+
+enum { OUTPUT, STEP };
+
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+{
+    const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
+    for (int h = 0; h < t->heads; h++) {
+        const float step = ha_softplus(t->part[STEP][h]);
+        t->g[h] = -expf(a_log[h]) * step;
+        for (int i = h * t->dim; i < (h + 1) * t->dim; i++)
+            t->key[i] = step * t->k[i];
+    }
+}
+
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+{
+    const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
+    for (int h = 0; h < t->heads; h++) {
+        const float x = t->part[STEP][h], step = ha_softplus(x);
+        float dstep = -expf(a_log[h]) * d->g[h];
+        for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
+            dstep += d->key[i] * t->k[i];
+            d->k[i] = step * d->key[i];
+        }
+        d->part[STEP][h] = dstep / (1.0f + expf(-x));
+    }
+}
+
+static const ha_recurrent frame = {
+    .form = HA_FORM_ADD,
+    .gate = HA_GATE_HEAD,
+    .part = {[OUTPUT] = {"g"}, [STEP] = {"a", "dt_bias", .per = HA_PER_HEAD}},
+    .has_output_gate = 1,
+    .output = HA_ACT_SILU,
+    .norm = HA_OUTPUT_NORM_HEAD,
+    .gate_first = 1,
+    .unscaled = 1,
+    .has_key = 1,
+    .decays = 1,
+    .init = ha_decay_init,
+    .gates = gates,
+    .gates_backward = gates_backward,
+};
+
+const ha_mixer_kind ha_mamba2_mixer = {
+    .name = "mamba2",
+    .summary = "Mamba-2: an additive state with one decay per head, which is also how much a token writes",
+    .phrase = "the recurrent state of Mamba-2",
+    .align_rate = 0.006,
+    .option = {HA_RECURRENT_OPTIONS(0, 1)},
+    HA_RECURRENT(frame),
+};
