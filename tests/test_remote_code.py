@@ -78,6 +78,10 @@ def hybrid_of(name: str) -> Model:
     for parameter, array in probe.arrays().items():
         if f".{spec['kind']}." in parameter and "feature" not in parameter:
             array += 0.1 * rng.standard_normal(array.shape).astype(np.float32)
+        if parameter.endswith("mamba2.A_log"):
+            array -= 4  # of one token, o is a multiple of v and changes sign with q.k, and its norm jumps there
+        if parameter.endswith("mamba2.dt_bias"):
+            array += 2
     return probe.to_hybrid([1])
 
 
@@ -129,7 +133,7 @@ def cache_of(output):
 @every
 def test_prefill(pair, name):
     ours, theirs, _ = pair(name)
-    assert_close(run(theirs, TOKENS).logits, ours.logits(TOKENS), 3e-5)
+    assert_close(run(theirs, TOKENS).logits, ours.logits(TOKENS))
 
 
 @kinds
@@ -141,12 +145,12 @@ def test_left_padding_changes_nothing(pair, name):
         mask[0, :padding] = 0
         padded = run(theirs, TOKENS, attention_mask=tensor(mask), use_cache=True)
         alone = run(theirs, TOKENS[:1, padding:], use_cache=True)
-        assert_close(padded.logits[0, padding:], alone.logits[0].numpy(), 3e-5, f"padding {padding}")
+        assert_close(padded.logits[0, padding:], alone.logits[0].numpy(), what=f"padding {padding}")
         following = np.array([[5], [6]])
         more = np.concatenate([mask, np.ones((2, 1), int)], 1)
         after = run(theirs, following, attention_mask=tensor(more), past_key_values=cache_of(padded))
         after_alone = run(theirs, following[:1], past_key_values=cache_of(alone))
-        assert_close(after.logits[0], after_alone.logits[0].numpy(), 3e-5, f"padding {padding}, decoding")
+        assert_close(after.logits[0], after_alone.logits[0].numpy(), what=f"padding {padding}, decoding")
 
 
 @every
@@ -165,7 +169,7 @@ def test_padding_anywhere_in_any_piece(pair, name):
     whole = np.concatenate(parts, 1)
     for row in range(2):
         alone = ours.logits(np.ascontiguousarray(TOKENS[row : row + 1, mask[row]]))[0]
-        assert_close(whole[row, mask[row]], alone, 3e-5)
+        assert_close(whole[row, mask[row]], alone)
 
 
 @every
@@ -176,7 +180,7 @@ def test_decoding_equals_prefill(pair, name):
         output = run(theirs, TOKENS[:, start:stop], past_key_values=cache, use_cache=True)
         cache = cache_of(output)
         parts.append(output.logits.numpy())
-    assert_close(np.concatenate(parts, 1), ours.logits(TOKENS), 3e-5)
+    assert_close(np.concatenate(parts, 1), ours.logits(TOKENS))
 
 
 @kinds
@@ -290,12 +294,14 @@ def test_read_back(pair, name):
 
 @kinds
 def test_bfloat16(pair, name):
-    """The whole model cast: it runs, decodes and trains, and its logits are as near as 8 bits let them be."""
+    """The whole model cast: it runs, decodes and trains, and its logits are near, as far as 8 bits go."""
     ours, _, folder = pair(name)
     theirs = opened(folder, torch.bfloat16)
     output = run(theirs, TOKENS, use_cache=True)
     assert output.logits.dtype == torch.bfloat16
-    assert_close(output.logits.float(), ours.logits(TOKENS), 0.2)
+    expected = ours.logits(TOKENS)
+    error = np.linalg.norm(output.logits.float().numpy() - expected) / np.linalg.norm(expected)
+    assert error <= 0.1
     assert run(theirs, TOKENS[:, :1], past_key_values=cache_of(output)).logits.isfinite().all()
     theirs.train()(tensor(TOKENS), labels=tensor(TOKENS)).loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in theirs.parameters() if p.requires_grad)

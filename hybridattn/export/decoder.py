@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
-def reasons(model: Model) -> list[str]:
-    """Why the model is not a plain decoder: pre-norm with RMSNorm, SwiGLU without biases, an LM head."""
+def reasons(model: Model, mlp_bias: bool = False) -> list[str]:
+    """Why the model is not a plain decoder: pre-norm with RMSNorm, SwiGLU, an LM head. mlp_bias: the layout
+    has a place for biases of the MLP.
+    """
     config = model.model_config
     if config.family not in FAMILIES:
         return [f"model_type is {config.family}; allowed: {', '.join(FAMILIES)}"]
@@ -22,7 +24,7 @@ def reasons(model: Model) -> list[str]:
         found.append("it has no LM head")
     if config.bidirectional:
         found.append("it is bidirectional; allowed: a decoder")
-    if config.mlp_bias:
+    if config.mlp_bias and not mlp_bias:
         found.append("its MLP has biases (mlp_bias), which the layout has no place for")
     if not config.hf:
         found.append(

@@ -14,14 +14,13 @@ from ..families import hf_name
 from ..families.rope import rope_parameters
 from ..files import atomic_write
 from ..model.saved import HYBRID_TYPE, Section, to_hf
-from . import source
+from . import decoder, source
 from .checkpoint import DTYPES, write_checkpoint
-from .decoder import FAMILIES
 from .registry import Layout, Misfit, Options
 from .weights import Weights
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model.model import Model
 
 # what the block needs to know and a family's config says in a way of its own, or not at all
 _BODY = (
@@ -39,9 +38,9 @@ _OLD_ROPE = ("rope_theta", "rope_scaling", "partial_rotary_factor")
 
 def misfits(model: Model) -> list[Misfit]:
     """What of the model the modelling file does not run."""
-    reason = _body_reason(model)
-    if reason is not None:
-        return [Misfit(reason)]
+    reasons = decoder.reasons(model, mlp_bias=True)
+    if reasons:
+        return [Misfit(reason) for reason in reasons]
     served, found = source.kinds(), []
     for layer, specs in enumerate(model.layers):
         kinds = [spec["kind"] for spec in specs]
@@ -56,22 +55,6 @@ def misfits(model: Model) -> list[Misfit]:
             Misfit("all its layers are softmax; save_pretrained writes it for transformers as it is")
         )
     return found
-
-
-def _body_reason(model: Model) -> str | None:
-    """Why the decoder around the mixers is not the modelling file's, or None."""
-    config = model.model_config
-    if config.family not in FAMILIES:
-        return f"model_type is {config.family}; allowed: {', '.join(FAMILIES)}"
-    if config.bidirectional:
-        return "it is bidirectional; allowed: a decoder"
-    if config.task is not None:
-        return f"it has the head of a task ({config.task.kind}); allowed: an LM head"
-    if not config.lm_head:
-        return "it has no LM head"
-    if not config.hf:
-        return "model_config.hf is empty; allowed: the Hugging Face config that the model was made from"
-    return None
 
 
 def config_of(model: Model, dtype: str) -> dict[str, Any]:

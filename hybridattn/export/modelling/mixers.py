@@ -69,6 +69,8 @@ class Recurrent(Projections):
     norm_per: str | None = "head"
     unit = False  # q and k have length 1
     decays = False  # A_log
+    gate_first = False  # the norm reads what the output gate has let through
+    scaled = True  # q over the root of d
 
     def __init__(self, config: HybridAttnConfig, spec: dict[str, Any]) -> None:
         super().__init__(config, spec, config.num_attention_heads)
@@ -124,12 +126,14 @@ class Recurrent(Projections):
         gates = self.gates(logits, k)
         if tokens.valid is not None and "g" in gates:  # padding keeps the state; its k, v, a and b are 0
             gates["g"] = gates["g"] * tokens.valid[:, None, :, None]
-        y = self.mix(q / self.dim**0.5, k, v, gates, state)
+        y = self.mix(q / self.dim**0.5 if self.scaled else q, k, v, gates, state)
+        if self.gate_first:
+            y = y * self.output(logits["g"])
         if self.norm_per == "whole":
             y = self.split_heads(self.norm(y.transpose(1, 2).flatten(2)))
         elif self.norm_per:
             y = self.norm(y)
-        if self.output is not None:
+        if self.output is not None and not self.gate_first:
             y = y * self.output(logits["g"])
         return self.out(y)
 
@@ -235,6 +239,14 @@ class Rwkv7(Recurrent):
         return {"g": g, "k": k * (rate - torch.expm1(g)), "a": -rate * direction, "b": direction}
 
 
+class Mamba2(Recurrent):
+    parts = {"g": Part(), "a": Part("head", bias="dt_bias")}
+    output, decays, gate_first, scaled = staticmethod(F.silu), True, True, False
+
+    def gates(self, logits: dict[str, Tensor], k: Tensor) -> dict[str, Tensor]:
+        return {"g": self.decay(logits["a"]), "k": F.softplus(logits["a"]) * k}
+
+
 class GatedSlots(Recurrent):
     """Softmax over slots, each a gated mean of keys and one of values: two passes of the recurrence.
 
@@ -271,4 +283,5 @@ MIXERS: dict[str, Any] = {
     "gla": GatedLinear,
     "rwkv6": Rwkv6,
     "gsa": GatedSlots,
+    "mamba2": Mamba2,
 }
