@@ -85,6 +85,51 @@ def test_a_forked_child_computes_the_same(probe):
     assert probe.logits(TOKENS[None]).tobytes() == want
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_during_a_call_of_another_thread_gets_an_error(probe):
+    """The thread that has the model's lock does not exist in the child: nothing may wait for it."""
+    model, running, stop = big(), threading.Event(), threading.Event()
+
+    def work():
+        while not stop.is_set():
+            running.set()
+            model.hidden(np.tile(TOKENS, (2, 1)))
+
+    want = probe.logits(TOKENS[None]).tobytes()
+    thread = threading.Thread(target=work)
+    thread.start()
+    answers = []
+    try:
+        for _ in range(5):
+            running.clear()
+            running.wait()
+            time.sleep(0.02)
+            read, write = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    signal.alarm(60)
+                    same = probe.logits(TOKENS[None]).tobytes() == want
+                    try:
+                        model.hidden(TOKENS[None])
+                        os.write(write, b"%d works" % same)
+                    except RuntimeError as error:
+                        os.write(write, b"%d %s" % (same, str(error).encode()))
+                finally:
+                    os._exit(0)
+            os.close(write)
+            answers.append(os.read(read, 200).decode())
+            os.close(read)
+            os.waitpid(child, 0)
+    finally:
+        stop.set()
+        thread.join()
+    refused = "1 the model was in use by another thread when this process was forked"
+    assert all(answer == "1 works" or answer.startswith(refused) for answer in answers), answers
+    assert any(answer.startswith(refused) for answer in answers)
+    model.hidden(TOKENS[None])
+
+
 def big():
     """A model whose training step takes seconds."""
     model = tiny.teacher(layers=8, hidden_size=256, intermediate_size=1024, num_attention_heads=8)

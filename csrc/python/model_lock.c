@@ -1,6 +1,8 @@
 /* The locks of models. */
 #include "python/model_lock.h"
 
+#include <unistd.h>
+
 static _Thread_local model_object *innermost; /* of the models whose locks this thread holds */
 
 /* The first of the locks to take is the one at the lower address, so that two threads never wait
@@ -16,16 +18,29 @@ static void in_order(model_object **model, model_object **other)
     }
 }
 
+/* A RuntimeError where the model can never be had: by this thread, which has it, or in a child whose parent forked while
+ * another thread worked on it. What that thread left half done is unknown, and nobody gives its lock back. */
+static int refuse(model_object *model, unsigned long me)
+{
+    const unsigned long holder = atomic_load(&model->holder);
+    if (holder && atomic_load(&model->process) != getpid())
+        PyErr_SetString(PyExc_RuntimeError, "the model was in use by another thread when this process was forked: make "
+                                            "or load it in the child, or fork while no call runs");
+    else if (holder == me)
+        PyErr_SetString(PyExc_RuntimeError, "the model is in use by a call on this thread");
+    else
+        return 0;
+    return 1;
+}
+
 ha_status ha_lock(model_object *model, model_object *other)
 {
     const unsigned long me = PyThread_get_thread_ident();
     in_order(&model, &other);
     model_object *const wanted[] = {model, other};
     for (int i = 0; i < 2; i++)
-        if (wanted[i] && atomic_load(&wanted[i]->holder) == me) {
-            PyErr_SetString(PyExc_RuntimeError, "the model is in use by a call on this thread");
+        if (wanted[i] && refuse(wanted[i], me))
             return HA_INTERRUPTED;
-        }
     for (int i = 0; i < 2; i++) {
         if (!wanted[i])
             continue;
@@ -34,6 +49,7 @@ ha_status ha_lock(model_object *model, model_object *other)
             PyThread_acquire_lock(wanted[i]->lock, WAIT_LOCK);
             PyEval_RestoreThread(thread);
         }
+        atomic_store(&wanted[i]->process, getpid());
         atomic_store(&wanted[i]->holder, me);
         wanted[i]->outer = innermost;
         innermost = wanted[i];

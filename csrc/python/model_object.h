@@ -14,6 +14,7 @@ typedef struct model_object {
     ha_arena arena;
     PyThread_type_lock lock;
     atomic_ulong holder;        /* the thread that has the lock, 0: none */
+    atomic_long process;        /* and its process, set before it */
     struct model_object *outer; /* the model whose lock that thread took before */
     PyObject *config, *layers;
     PyObject *stored; /* name -> (dtype, bytes) of parameters outside the arena */
