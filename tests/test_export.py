@@ -335,7 +335,9 @@ def test_the_command(tmp_path, capsys):
     code, out, _ = run_command(capsys, tmp_path / "hybrid", "--list")
     assert code == 0 and "transformers" in out
     target = tmp_path / "out"
-    code, out, _ = run_command(capsys, tmp_path / "hybrid", "--to", "qwen3_5", "--out", target, "--dtype", "bf16")
+    code, out, _ = run_command(
+        capsys, tmp_path / "hybrid", "--to", "qwen3_5", "--out", target, "--dtype", "bf16"
+    )
     assert code == 0 and "constant error" in out and "bfloat16" in out
     (target / "mine").write_text("x")
     arguments = (tmp_path / "hybrid", "--to", "qwen3_5", "--out", target)

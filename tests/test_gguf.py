@@ -103,7 +103,8 @@ def random_blocks(kind):
     def encode(tensor):
         rng = np.random.default_rng(tensor.shape[0])
         blocks = rng.integers(0, 256, (*tensor.shape[:-1], tensor.shape[-1] // values, size), dtype=np.uint8)
-        at = (208,) if kind == Type.Q6_K else (0, 2)
+        places = {Type.Q6_K: (208,), Type.Q2_K: (80, 82), Type.Q3_K: (108,)}
+        at = places.get(kind, (0,) if kind.name.startswith("IQ") else (0, 2))
         for start in at:
             scale = rng.normal(size=(*blocks.shape[:-1], 1)).astype(np.float16)
             blocks[..., start : start + 2] = scale.view(np.uint8)
@@ -117,7 +118,8 @@ def test_every_format(tmp_path, name, monkeypatch):
     """Values equal the gguf package's, in Hugging Face order, also when read in several pieces."""
     kind = Type[name]
     tensors = random_tensors()
-    encode = random_blocks(kind) if name.endswith("_K") else lambda t: gguf.quants.quantize(t, kind)
+    only_read = name.endswith("_K") or name.startswith("IQ")
+    encode = random_blocks(kind) if only_read else lambda t: gguf.quants.quantize(t, kind)
     write(tmp_path / "m.gguf", tensors, kind, encode=encode)
     monkeypatch.setattr("hybridattn.formats.gguf._CHUNK", 7 * D)
     with open_gguf(tmp_path / "m.gguf").source as source:
@@ -128,7 +130,7 @@ def test_every_format(tmp_path, name, monkeypatch):
         stored = f"blk.1.{part}"
         original = tensors[f"{stored}.weight"]
         expected = gguf.quants.dequantize(encode(permuted(stored, original)), kind)
-        if not name.endswith("_K"):
+        if not only_read:
             assert np.abs(expected - permuted(stored, original)).max() < (0.5 if name[0] == "Q" else 0.02)
         np.testing.assert_array_equal(permuted(stored, found[f"model.layers.1.{external}.weight"]), expected)
     assert all(np.isfinite(array).all() for array in found.values())
@@ -239,13 +241,19 @@ def test_llama3_factors_become_parameters(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"architecture": "gpt2"}, "general.architecture is 'gpt2'; allowed: llama"),
+        ({"architecture": "gpt2"}, "general.architecture is 'gpt2'; allowed: llama, qwen2, qwen3"),
         ({"llama.block_count": None}, "num_hidden_layers is None"),
         ({"llama.attention.head_count": 3}, "num_key_value_heads is 2"),
         ({"llama.attention.head_count_kv": [2, 1]}, "one number for all layers"),
         ({"llama.attention.value_length": 32}, "value_length is 32"),
         ({"llama.rope.dimension_count": 32, "llama.attention.key_length": 64}, "dimension_count is 32"),
         ({"llama.expert_count": 8}, "expert_count is 8"),
+        ({"llama.attention.causal": False}, "llama.attention.causal is False; allowed: true"),
+        ({"llama.attention.sliding_window": 512}, "attention.sliding_window is 512; allowed: 0"),
+        ({"llama.attention.clamp_kqv": 8.0}, "clamp_kqv is 8.0"),
+        ({"llama.attention.scale": 0.5}, "attention.scale is 0.5; allowed: 0, or 1 over the root"),
+        ({"llama.logit_scale": 0.5}, "logit_scale is 0.5; allowed: 0 or 1"),
+        ({"split.count": 2, "split.no": 0}, "is part 1 of 2 of a split file"),
         (
             {"llama.rope.dimension_count": 1 << 31},
             "head_dim is 2147483648; allowed: an integer from 1 to 65536",
@@ -427,7 +435,8 @@ def test_bos_and_whole_tokens(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model is 'llama'; allowed: gpt2"),
+        ({"tokenizer.ggml.model": "bert"}, "tokenizer.ggml.model is 'bert'; allowed: gpt2"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.scores is missing"),
         ({"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre is 'tekken'; allowed: smollm, "),
         ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens is missing"),
         ({"tokenizer.ggml.merges": None}, "tokenizer.ggml.merges is missing"),

@@ -91,16 +91,18 @@ class Tokenizer:
             raise DataError(f"{path}: {error}") from None
 
     @classmethod
-    def from_gguf(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Rebuild the tokenizer from a GGUF file's tokens and merges. DataError names the file."""
+    def from_gguf(cls, path: str | os.PathLike[str]) -> Tokenizer | None:
+        """Rebuild the tokenizer from a GGUF file's tokens and merges or scores; None where the file says that
+        it has none. DataError names the file.
+        """
         from ..formats.gguf_header import open_header
         from ..formats.gguf_tokenizer import tokenizer_parts
 
         header = open_header(path)
         header.mapped.close()
         try:
-            core, special = tokenizer_parts(header.metadata)
-            return cls(core, **special)
+            found = tokenizer_parts(header.metadata)
+            return None if found is None else cls(found[0], **found[1])
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 

@@ -1,0 +1,186 @@
+"""The metadata of a GGUF file as the Hugging Face config that it was made from.
+
+Sources: the keys of the GGUF specification, and what llama.cpp's graphs of these architectures read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import refuse
+from ..errors import ConfigError
+from ..families.rope import rope_frequencies
+from .gguf_header import GGUFHeader
+
+ROPE_FACTORS = "rope_freqs.weight"
+# architecture: (model_type, class of transformers)
+_FAMILIES = {
+    "llama": ("llama", "LlamaForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+}
+# Keys that change what a model computes, with the values that change nothing.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "attention.causal": (True,),
+    "attention.clamp_kqv": (0,),
+    "attention.max_alibi_bias": (0,),
+    "attention.sliding_window": (0,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "embedding_scale": (0, 1),
+    "residual_scale": (0, 1),
+    "logit_scale": (0, 1),
+    "expert_count": (0,),
+    "pooling_type": (0,),
+    "use_parallel_residual": (False,),
+    "nextn_predict_layers": (0,),
+}
+
+
+def hf_config(header: GGUFHeader) -> dict[str, Any]:
+    """The config, with the class and the keys of transformers. Raises ConfigError for an architecture or a
+    setting that is not supported, naming the key.
+    """
+    meta, tensors = header.metadata, header.tensors
+    _refuse_parts(meta)
+    architecture = meta.get("general.architecture")
+    if architecture not in _FAMILIES:
+        raise refuse("general.architecture", architecture, ", ".join(_FAMILIES))
+
+    def get(key: str, default: Any = None) -> Any:
+        return meta.get(f"{architecture}.{key}", default)
+
+    def refused(key: str, allowed: str) -> ConfigError:
+        return refuse(f"{architecture}.{key}", get(key), allowed)
+
+    for key, neutral in _NEUTRAL.items():
+        if get(key) is not None and get(key) not in neutral:
+            raise refused(key, " or ".join(str(value).lower() for value in neutral))
+    heads = _one_number(get("attention.head_count"), refused, "attention.head_count")
+    kv_heads = get("attention.head_count_kv", heads)
+    kv_heads = _one_number(kv_heads, refused, "attention.head_count_kv")
+    inner = _one_number(get("feed_forward_length"), refused, "feed_forward_length")
+    head_dim = get("attention.key_length", get("rope.dimension_count"))
+    if head_dim is None and type(heads) is int and heads > 0 and type(get("embedding_length")) is int:
+        head_dim = get("embedding_length") // heads
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if get(key, head_dim) != head_dim:
+            raise refused(key, f"the length of a key ({head_dim})")
+    scale = get("attention.scale", 0)
+    if scale and (type(head_dim) is not int or abs(scale * head_dim**0.5 - 1) > 1e-5):
+        raise refused("attention.scale", "0, or 1 over the root of the length of a key")
+    embedding = tensors.get("token_embd.weight")
+    model_type, class_name = _FAMILIES[architecture]
+    hf = {
+        "architectures": [class_name],
+        "model_type": model_type,
+        "hidden_act": "silu",
+        "vocab_size": embedding.shape[0] if embedding else get("vocab_size"),
+        "hidden_size": get("embedding_length"),
+        "intermediate_size": inner,
+        "num_hidden_layers": get("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": get("context_length"),
+        "rms_norm_eps": _shortest(get("attention.layer_norm_rms_epsilon")),
+        "rope_theta": _shortest(get("rope.freq_base", 10000.0)),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "bos_token_id": meta.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": _eos(meta),
+    }
+    if architecture != "qwen2":  # which always has them
+        hf["attention_bias"] = "blk.0.attn_q.bias" in tensors
+    if architecture == "llama":
+        hf["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
+    scaling = _rope_scaling(header, hf, f"{architecture}.rope.scaling.")
+    if scaling:
+        hf["rope_scaling"] = scaling
+    return hf
+
+
+def _refuse_parts(meta: dict[str, Any]) -> None:
+    count, number = meta.get("split.count", 0), meta.get("split.no", 0)
+    if type(count) is int and count > 1:
+        which = number + 1 if type(number) is int else number
+        raise ConfigError(
+            f"is part {which} of {count} of a split file; allowed: one whole file, which "
+            "llama-gguf-split --merge makes of the parts"
+        )
+
+
+def _one_number(value: Any, refused: Any, key: str) -> Any:
+    """The number that all layers share."""
+    if not isinstance(value, list):
+        return value
+    if len(set(map(str, value))) != 1:
+        raise refused(key, "one number for all layers")
+    return value[0]
+
+
+def _shortest(value: Any) -> Any:
+    """The shortest decimal of a float32, as the original config had it: 1e-05, not 9.99999975e-06."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _eos(meta: dict[str, Any]) -> Any:
+    ids = [meta.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
+    ids = list(dict.fromkeys(i for i in ids if i is not None))
+    return ids if len(ids) > 1 else ids[0] if ids else None
+
+
+def _rope_scaling(header: GGUFHeader, hf: dict[str, Any], prefix: str) -> dict[str, Any] | None:
+    keys = {key[len(prefix) :]: value for key, value in header.metadata.items() if key.startswith(prefix)}
+    keys.pop("finetuned", None)
+    kind = keys.pop("type", "none")
+    for neutral in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor"):
+        if keys.get(neutral) == 1:
+            del keys[neutral]
+    if ROPE_FACTORS in header.tensors:
+        if kind != "none":
+            raise refuse(f"{prefix}type", kind, f"none, since the file has {ROPE_FACTORS}")
+        return _llama3_scaling(header, hf)
+    if kind == "none":
+        return None
+    if kind not in ("linear", "yarn"):
+        raise refuse(f"{prefix}type", kind, "none, linear or yarn")
+    scaling = {"rope_type": kind, "factor": _shortest(keys.pop("factor", None))}
+    original = keys.pop("original_context_length", None)
+    if kind == "yarn":
+        if original is not None:
+            scaling["original_max_position_embeddings"] = original
+        for key in ("beta_fast", "beta_slow"):
+            if f"yarn_{key}" in keys:
+                scaling[key] = _shortest(keys.pop(f"yarn_{key}"))
+    if keys:
+        key = min(keys)
+        raise refuse(
+            prefix + key, keys[key], "not set: only type, factor, original_context_length and, of yarn, betas"
+        )
+    return scaling
+
+
+def _llama3_scaling(header: GGUFHeader, hf: dict[str, Any]) -> dict[str, Any]:
+    """Llama 3's parameters from the factors stored instead of them; ConfigError if they are not Llama 3's."""
+    entry = header.tensors[ROPE_FACTORS]
+    if entry.type != 0:
+        raise ConfigError(f"{ROPE_FACTORS} has the type number {entry.type}; allowed: 0, float32")
+    factors = header.mapped.view(np.float32, entry.offset, entry.size // 4)
+    head_dim = 2 * factors.size
+    scaling = {
+        "rope_type": "llama3",
+        "factor": float(round(float(factors.max()), 3)),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    plain, _ = rope_frequencies({"rope_theta": hf["rope_theta"]}, head_dim, 8192)
+    scaled, _ = rope_frequencies({"rope_theta": hf["rope_theta"], "rope_scaling": scaling}, head_dim, 8192)
+    if not np.allclose(factors, np.divide(plain, scaled), rtol=1e-3):
+        raise ConfigError(
+            f"{ROPE_FACTORS} holds frequency factors that are not those of Llama 3 "
+            "(low_freq_factor 1, high_freq_factor 4, original length 8192)"
+        )
+    return scaling
