@@ -20,6 +20,7 @@ from hybridattn.cli.main import main
 from hybridattn.export import constant, folder, lengths, qwen3_5, qwen3_5_tensors, registry
 from hybridattn.export.weights import Weights
 from hybridattn.families.config import TaskHead
+from hybridattn.files import OURS
 from hybridattn.formats.safetensors import open_weights
 
 GATED = {"kind": "gated_delta"}
@@ -314,7 +315,7 @@ tiny.teacher().to_probe({{"kind": "gated_delta"}}).to_hybrid([1]).export({str(tm
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert all(p.name.startswith(folder.PREFIX) for p in tmp_path.iterdir())
+    assert all(p.name.startswith(OURS) for p in tmp_path.iterdir())
     hybrid().export(tmp_path / "out", "qwen3_5")
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError
-from ..files import write_sheet
+from ..files import OURS, sync_folder, write_sheet
 
 SHEET = "hybridattn_export.json"  # what the folder is and which files belong to it
-PREFIX = ".hybridattn-"
 
 
 @contextmanager
@@ -35,7 +34,9 @@ def staged(target: Path, force: bool = False) -> Iterator[Path]:
         yield work
         if not force:
             _refuse_other(target)  # it may have been filled while we wrote
+        sync_folder(work)
         _replace(target, work)
+        sync_folder(target.parent)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -64,7 +65,7 @@ def _replace(target: Path, work: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f"{PREFIX}{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    return target.with_name(f"{OURS}{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _refuse_other(target: Path) -> None:
@@ -72,7 +73,8 @@ def _refuse_other(target: Path) -> None:
         raise ExportError(f"{target}: is not a folder; allowed: a new name, or a folder that an export wrote")
     if not target.exists():
         return
-    others = sorted({path.name for path in target.iterdir()} - _own_files(target))
+    held = {path.name for path in target.iterdir() if not path.name.startswith(OURS)}
+    others = sorted(held - _own_files(target))
     if others:
         raise ExportError(
             f"{target}: holds {others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}; allowed: "
