@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETUP := pyproject.toml setup.py tests/setup.sh find_blis.py
 CORE := setup.py $(shell find csrc -name '*.[ch]')
 
-.PHONY: help demo test ctest lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
+.PHONY: help demo test ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -24,6 +24,10 @@ ctest: .venv/.sanitizers ## the C tests under ASan + UBSan and TSan (gcc), UBSan
 	@! grep -qw avx512f /proc/cpuinfo || HYBRIDATTN_ISA=avx2 $(MAKE) --no-print-directory -f tests/c/Makefile MODE=asan
 	@$(MAKE) --no-print-directory -j$(JOBS) -f tests/c/Makefile MODE=ubsan
 	@$(MAKE) --no-print-directory -j$(JOBS) -f tests/c/Makefile MODE=tsan
+
+docs: .venv/.with-docs .venv/.core ## the documentation as a site, in build/docs; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
+	@echo "site: $(CURDIR)/build/docs/index.html"
 
 lint: lint-ruff lint-mypy lint-stubs lint-c ## ruff, mypy, stubtest, clang-format
 lint-ruff: .venv/.with-dev
