@@ -22,6 +22,7 @@ LLAMA3 = {
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 MISTRAL = {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
 PLAIN = {**GATED, "bias": 0, "qk_norm": 0}
+MAMBA = {"kind": "mamba2"}
 WINDOW = {"kind": "window", "window": 16, "sinks": 0}
 CASES = {
     "llama": ("qwen3_5", GATED, (1, 3), {}),
@@ -42,6 +43,11 @@ CASES = {
     "window qwen2": ("sliding_window", WINDOW, (1, 3), {**QWEN2, "tied": False}),
     "window qwen3": ("sliding_window", WINDOW, (0,), QWEN3),
     "window everywhere": ("sliding_window", WINDOW, (), {"rope_scaling": LLAMA3}),
+    "bamba": ("bamba", MAMBA, (1, 3), {}),
+    "bamba untied": ("bamba", {**MAMBA, "conv": 4}, (2,), {"tied": False, "mlp_bias": True}),
+    "bamba biases": ("bamba", {**MAMBA, "conv": 6, "bias": 0}, (0, 3), {"attention_bias": True}),
+    "bamba qwen2": ("bamba", {**MAMBA, "conv": 2, "bias": 0}, (1,), QWEN2),
+    "bamba wide heads": ("bamba", MAMBA, (0, 1), {"head_dim": 16, "rope_scaling": LLAMA3}),
     "window mistral": ("sliding_window", WINDOW, (1, 3), {**MISTRAL, "sliding_window": 16}),
 }
 
@@ -98,8 +104,9 @@ def test_decoding_with_a_cache(pair):
     first = run(theirs, TOKENS[:, :60], use_cache=True)
     found = [first.logits]
     for i in range(60, 100):
-        token = TOKENS[:, i : i + 1]
-        found.append(run(theirs, token, past_key_values=first.past_key_values, use_cache=True).logits)
+        token, at = TOKENS[:, i : i + 1], torch.tensor([[i]])  # Bamba without positions starts again at 0
+        more = {"past_key_values": first.past_key_values, "use_cache": True, "position_ids": at}
+        found.append(run(theirs, token, **more).logits)
     close(torch.cat(found, 1).numpy(), ours.logits(TOKENS))
 
 

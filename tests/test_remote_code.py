@@ -79,7 +79,9 @@ def hybrid_of(name: str) -> Model:
         if f".{spec['kind']}." in parameter and "feature" not in parameter:
             array += 0.1 * rng.standard_normal(array.shape).astype(np.float32)
         if parameter.endswith("mamba2.A_log"):
-            array -= 4  # of one token, o is a multiple of v and changes sign with q.k, and its norm jumps there
+            array -= (
+                4  # of one token, o is a multiple of v and changes sign with q.k, and its norm jumps there
+            )
         if parameter.endswith("mamba2.dt_bias"):
             array += 2
     return probe.to_hybrid([1])

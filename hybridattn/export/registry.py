@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model.model import Model
 
 # Modules of this room that define LAYOUT, in the order in which they are listed.
-_MODULES = ("qwen3_5", "sliding_window", "gguf", "remote_code")
+_MODULES = ("qwen3_5", "sliding_window", "gguf", "bamba", "remote_code")
 
 
 @dataclass(frozen=True)
