@@ -10,6 +10,7 @@
 
 #include "core/activation.h"
 #include "core/dtype.h"
+#include "core/rows.h"
 #include "core/status.h"
 
 /* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
@@ -26,6 +27,15 @@ typedef struct {
     const float *q, *k, *w, *a, *b, *wv;
     ptrdiff_t ldwv;
 } ha_recurrence_chunk;
+
+/* A block of columns: values, out and reads [n, columns], reads.at unless NULL; beta [n] or NULL; state [dk, columns]. */
+typedef struct {
+    int columns;
+    ha_rows values;
+    const float *beta;
+    ptrdiff_t beta_stride;
+    ha_rows_out state, out, reads;
+} ha_recurrence_block;
 
 /* What a block of columns needs in its backward pass, [n, ld] each: in z, u, dout, out dz, du and dwv. */
 enum { HA_REPLAY_COLUMNS = 8 };
@@ -113,10 +123,9 @@ typedef struct {
     void (*float_to_half)(size_t n, const float *x, uint16_t *y);
 
     /* linear recurrences --------------------------------------------------------------------------------------- */
-    /* State s [dk, cols] over the chunk: v, o and u [n, cols], u unless NULL; beta [n] or NULL. Rows of s are padded:
-     * up to the next multiple of 32 columns may be read and written, and rows of wv read up to one of 16. */
-    void (*recurrence)(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
-                       ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu);
+    /* The state of a block over the chunk. Rows of the state are padded: up to the next multiple of 32 columns may be read
+     * and written, and rows of wv read up to one of 16. */
+    void (*recurrence)(const ha_recurrence_chunk *c, const ha_recurrence_block *block);
     /* history [n + 1, cols, ld]: the transposed state before each token and after the last, from the first on */
     void (*recurrence_replay)(const ha_recurrence_chunk *c, int cols, const ha_recurrence_columns *x, float *history);
     /* d [cols, ld]: the gradient of the state after the chunk becomes that of the state before it */

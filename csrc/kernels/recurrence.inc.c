@@ -5,10 +5,13 @@
 
 /* nv vectors of columns: s = w s + k z + a u and o = q s in one pass, which also reads the next token's u = b s. */
 INLINE void forward_columns(const int reads, const int erases, const int values, const int nv,
-                            const ha_recurrence_chunk *c, int cols, const float *restrict wv, const float *v,
-                            ptrdiff_t ldv, const float *restrict beta, ptrdiff_t ldbeta, float *restrict s,
-                            ptrdiff_t lds, float *restrict o, ptrdiff_t ldo, float *restrict u, ptrdiff_t ldu)
+                            const ha_recurrence_chunk *c, const ha_recurrence_block *block)
 {
+    const float *v = block->values.at, *restrict wv = c->wv, *restrict beta = block->beta;
+    float *restrict s = block->state.at, *restrict o = block->out.at, *restrict u = block->reads.at;
+    const ptrdiff_t ldv = block->values.stride, ldbeta = block->beta_stride, lds = block->state.stride,
+                    ldo = block->out.stride, ldu = block->reads.stride;
+    const int cols = block->columns;
     const int dk = c->dk;
     vf seen[2] = {v_set(0.0f), v_set(0.0f)};
     const size_t last = (size_t)(cols - (nv - 1) * W); /* columns in the last vector */
@@ -53,26 +56,29 @@ INLINE void forward_columns(const int reads, const int erases, const int values,
     }
 }
 
-static void k_recurrence(const ha_recurrence_chunk *c, int cols, const float *v, ptrdiff_t ldv, const float *beta,
-                         ptrdiff_t ldbeta, float *s, ptrdiff_t lds, float *o, ptrdiff_t ldo, float *u, ptrdiff_t ldu)
+static void k_recurrence(const ha_recurrence_chunk *chunk, const ha_recurrence_block *block)
 {
-    const float *wv = c->wv;
-    for (; cols > 0; cols -= 2 * W, v += 2 * W, s += 2 * W, o += 2 * W, u = u ? u + 2 * W : NULL) {
-        int n = cols < 2 * W ? cols : 2 * W;
-#define FORWARD(READS, ERASES, VALUES)                                                                         \
-    (n > W ? forward_columns(READS, ERASES, VALUES, 2, c, n, wv, v, ldv, beta, ldbeta, s, lds, o, ldo, u, ldu) \
-           : forward_columns(READS, ERASES, VALUES, 1, c, n, wv, v, ldv, beta, ldbeta, s, lds, o, ldo, u, ldu))
-        if (c->a)
+    ha_recurrence_chunk c = *chunk;
+    ha_recurrence_block b = *block;
+    for (int left = block->columns; left > 0; left -= 2 * W) {
+        b.columns = left < 2 * W ? left : 2 * W;
+#define FORWARD(READS, ERASES, VALUES)                                 \
+    (b.columns > W ? forward_columns(READS, ERASES, VALUES, 2, &c, &b) \
+                   : forward_columns(READS, ERASES, VALUES, 1, &c, &b))
+        if (c.a)
             FORWARD(1, 1, 0);
-        else if (c->b)
+        else if (c.b)
             FORWARD(1, 0, 0);
-        else if (!wv)
+        else if (!c.wv)
             FORWARD(0, 0, 0);
-        else {
+        else
             FORWARD(0, 0, 1);
-            wv += 2 * W;
-        }
 #undef FORWARD
+        c.wv = c.wv ? c.wv + 2 * W : NULL;
+        b.values.at += 2 * W;
+        b.state.at += 2 * W;
+        b.out.at += 2 * W;
+        b.reads.at = b.reads.at ? b.reads.at + 2 * W : NULL;
     }
 }
 

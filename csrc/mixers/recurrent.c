@@ -213,13 +213,15 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
     }
     HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, past, &in));
     const ha_recurrence_in operands = recurrence_operands(&l, &in);
+    const ha_recurrence_saved kept = {p.u, p.states};
     each_operand(&l, batch->rows, &in, mirror);
     if (l.directions == 2)
         HA_PUSH(o, pass->arena, (size_t)run.rows * (size_t)l.inner);
     if (l.slots)
         HA_TRY(ha_slots_forward(&l, &run, &in, states, o, p.states, pass->arena));
     else
-        HA_TRY(ha_recurrence_forward(&shape, &run, &operands, states, states, o, l.inner, p.u, p.states, pass->arena));
+        HA_TRY(
+            ha_recurrence_forward(&shape, &run, &operands, states, states, ha_rows_to(o, l.inner), &kept, pass->arena));
     if (l.directions == 2)
         ha_fold(batch->rows, l.inner, o, p.o, l.inner);
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
@@ -257,11 +259,12 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
         if (l.directions == 2)
             mirror(rows, l.inner, d_o);
         const ha_recurrence_in operands = recurrence_operands(&l, &in);
+        const ha_recurrence_saved kept = {p.u, p.states};
         const ha_recurrence_out gradients = {d.q, d.key, d.v, d.g, d.beta, d.a, d.b, l.inner, l.inner};
         if (l.slots)
             HA_TRY(ha_slots_backward(&l, &run, &in, p.states, d_o, &d, pass->arena));
         else
-            HA_TRY(ha_recurrence_backward(&shape, &run, &operands, p.u, p.states, d_o, l.inner, NULL, &gradients,
+            HA_TRY(ha_recurrence_backward(&shape, &run, &operands, &kept, ha_rows_of(d_o, l.inner), NULL, &gradients,
                                           pass->arena));
         each_operand(&l, rows, &d, fold);
         HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));

@@ -19,8 +19,18 @@ static passes passes_of(const ha_layout *l, const ha_batch *batch, const ha_oper
                 .raw = saved + rows * (size_t)l->gated};
     x.find_states = x.raw + rows * (size_t)l->inner;
     x.read_states = x.find_states + ha_recurrence_states(&x.find, batch);
-    x.found = (ha_recurrence_in){.q = in->q, .k = in->k, .v = in->key, .g = in->g, .ldk = l->inner, .ldv = l->gated};
-    x.summed = (ha_recurrence_in){.q = x.p, .k = in->key, .v = in->v, .g = in->g, .ldk = l->gated, .ldv = l->inner};
+    x.found = (ha_recurrence_in){.queries = in->q,
+                                 .keys = in->k,
+                                 .values = in->key,
+                                 .log_decay = in->g,
+                                 .key_stride = l->inner,
+                                 .value_stride = l->gated};
+    x.summed = (ha_recurrence_in){.queries = x.p,
+                                  .keys = in->key,
+                                  .values = in->v,
+                                  .log_decay = in->g,
+                                  .key_stride = l->gated,
+                                  .value_stride = l->inner};
     return x;
 }
 
@@ -52,14 +62,15 @@ ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_o
     for (int s = 0; s < batch->n_seq; s++)
         values[s] = state[s] ? state[s] + half : NULL;
     const passes x = passes_of(l, batch, in, saved);
-    HA_TRY(ha_recurrence_forward(&x.find, batch, &x.found, state, state, x.p, l->gated, NULL,
-                                 keep ? x.find_states : NULL, arena));
+    const ha_recurrence_saved found = {NULL, x.find_states}, summed = {NULL, x.read_states};
+    HA_TRY(ha_recurrence_forward(&x.find, batch, &x.found, state, state, ha_rows_to(x.p, l->gated),
+                                 keep ? &found : NULL, arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
     for (int r = 0; r < batch->rows; r++)
         for (int h = 0; h < l->heads; h++)
             softmax(l->slots, x.p + ((ptrdiff_t)r * l->heads + h) * l->slots);
-    HA_TRY(ha_recurrence_forward(&x.read, batch, &x.summed, values, values, x.raw, l->inner, NULL,
-                                 keep ? x.read_states : NULL, arena));
+    HA_TRY(ha_recurrence_forward(&x.read, batch, &x.summed, values, values, ha_rows_to(x.raw, l->inner),
+                                 keep ? &summed : NULL, arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (batch->rows > 4)
     for (int r = 0; r < batch->rows; r++)
         ha_activate(HA_ACT_SILU, (size_t)l->inner, x.raw + (ptrdiff_t)r * l->inner, o + (ptrdiff_t)r * l->inner);
@@ -73,20 +84,31 @@ ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_
     const int rows = batch->rows;
     const size_t gated = (size_t)rows * (size_t)l->gated;
     const passes x = passes_of(l, batch, in, saved);
+    const ha_recurrence_saved found = {NULL, x.find_states}, summed = {NULL, x.read_states};
     float *draw, *dp, *dwrite, *dg;
     HA_PUSH(draw, arena, (size_t)rows * (size_t)l->inner);
     HA_PUSH(dp, arena, gated);
     HA_PUSH(dwrite, arena, gated);
     HA_PUSH(dg, arena, gated);
-    const ha_recurrence_out dsummed = {.q = dp, .k = d->key, .v = d->v, .g = d->g, .ldk = l->gated, .ldv = l->inner};
-    const ha_recurrence_out dfound = {.q = d->q, .k = d->k, .v = dwrite, .g = dg, .ldk = l->inner, .ldv = l->gated};
+    const ha_recurrence_out dsummed = {.queries = dp,
+                                       .keys = d->key,
+                                       .values = d->v,
+                                       .log_decay = d->g,
+                                       .key_stride = l->gated,
+                                       .value_stride = l->inner};
+    const ha_recurrence_out dfound = {.queries = d->q,
+                                      .keys = d->k,
+                                      .values = dwrite,
+                                      .log_decay = dg,
+                                      .key_stride = l->inner,
+                                      .value_stride = l->gated};
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * l->inner;
         ha_activate_backward(HA_ACT_SILU, (size_t)l->inner, x.raw + at, d_o + at, draw + at);
     }
     HA_TRY(
-        ha_recurrence_backward(&x.read, batch, &x.summed, NULL, x.read_states, draw, l->inner, NULL, &dsummed, arena));
+        ha_recurrence_backward(&x.read, batch, &x.summed, &summed, ha_rows_of(draw, l->inner), NULL, &dsummed, arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++)
         for (int h = 0; h < l->heads; h++) {
@@ -95,7 +117,7 @@ ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_
             for (int i = 0; i < l->slots; i++)
                 to[i] = p[i] * (to[i] - along);
         }
-    HA_TRY(ha_recurrence_backward(&x.find, batch, &x.found, NULL, x.find_states, dp, l->gated, NULL, &dfound, arena));
+    HA_TRY(ha_recurrence_backward(&x.find, batch, &x.found, &found, ha_rows_of(dp, l->gated), NULL, &dfound, arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++)
         for (ptrdiff_t i = (ptrdiff_t)r * l->gated, end = i + l->gated; i < end; i++) {

@@ -144,36 +144,45 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
 typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL, HA_GATE_VALUE } ha_gate;
 
 typedef struct {
-    int heads, dk, dv;
+    int heads, key_dim, value_dim;
     ha_gate gate;
 } ha_recurrence;
 
-/* q, k, a, b [rows, heads, dk] with ldk, v [rows, heads, dv] with ldv; g <= 0: by the gate [rows, heads], [rows, heads, dk],
- * [rows, heads, dv] or NULL; beta [rows, heads]. beta or a and b or all three are NULL. */
+/* q, k [rows, heads, dk] and v [rows, heads, dv]; g <= 0, by the gate [rows, heads], [rows, heads, dk], [rows, heads, dv] or
+ * NULL; beta [rows, heads]; a and b [rows, heads, dk]. beta or a and b or all three are NULL. What is [., dk] has
+ * key_stride floats from row to row, v has value_stride; the gates lie without gaps. */
 typedef struct {
-    const float *q, *k, *v, *g, *beta, *a, *b;
-    ptrdiff_t ldk, ldv;
+    const float *queries, *keys, *values, *log_decay, *beta, *erase_write, *erase_read;
+    ptrdiff_t key_stride, value_stride;
 } ha_recurrence_in;
 
 /* Gradients of the same, all overwritten; those of NULL operands are not looked at. */
 typedef struct {
-    float *q, *k, *v, *g, *beta, *a, *b;
-    ptrdiff_t ldk, ldv;
+    float *queries, *keys, *values, *log_decay, *beta, *erase_write, *erase_read;
+    ptrdiff_t key_stride, value_stride;
 } ha_recurrence_out;
 
 enum { HA_CHUNK = 64 }; /* tokens from one saved state to the next */
 
 /* Floats of saved states: chunks of all sequences times [heads, dv, dk]. */
 size_t ha_recurrence_states(const ha_recurrence *r, const ha_batch *batch);
-/* recurrence.c: state_in, state_out [n_seq] pointers to [heads,dk,dv], each may be NULL (zero / not wanted); out
- * [rows, heads, dv]. For the backward pass, unless NULL: u [rows, heads, dv] and states as above. */
+
+/* What forward keeps for backward: u [rows, heads, dv], what was read before each write, where something is erased; states as
+ * sized above. */
+typedef struct {
+    float *reads, *states;
+} ha_recurrence_saved;
+
+/* recurrence.c: state_in, state_out [n_seq] pointers to [heads, dk, dv], each may be NULL (zero / not wanted); out [rows,
+ * heads, dv]. saved, and each of its members, may be NULL. */
 ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
-                                float *const *state_in, float *const *state_out, float *out, ptrdiff_t ldo, float *u,
-                                float *states, ha_arena *work);
-/* recurrence_backward.c: dstate [n_seq] gradients of state_out on entry, of state_in on return; or NULL. */
+                                float *const *state_in, float *const *state_out, ha_rows_out out,
+                                const ha_recurrence_saved *saved, ha_arena *work);
+/* recurrence_backward.c: dout [rows, heads, dv]; state_gradient [n_seq]: of state_out on entry, of state_in on return; or
+ * NULL. */
 ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
-                                 const float *u, const float *states, const float *dout, ptrdiff_t lddo,
-                                 float *const *dstate, const ha_recurrence_out *d, ha_arena *work);
+                                 const ha_recurrence_saved *saved, ha_rows dout, float *const *state_gradient,
+                                 const ha_recurrence_out *gradient, ha_arena *work);
 
 /* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
  *     num_i = sum_j (phi(q_i) . phi(k_j)) v_j,   den_i = sum_j phi(q_i) . phi(k_j).

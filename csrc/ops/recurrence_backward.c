@@ -26,13 +26,13 @@ typedef struct {
 /* Where they lie in the scratch of a thread; with NULL only `floats` is meant. */
 static scratch_parts parts(const ha_recurrence *r, float *scratch)
 {
-    const size_t ld = (size_t)padded(r->dk);
+    const size_t ld = (size_t)padded(r->key_dim);
     ha_slices slices = {scratch, 0};
     scratch_parts p;
     p.packed = ha_slice(&slices, packed_floats(r));
     p.gradient = ha_slice(&slices, 5 * C * ld);
     p.history = ha_slice(&slices, (C + 1) * HA_REPLAY_COLUMNS * ld);
-    p.columns = ha_slice(&slices, 6 * C * (size_t)r->dv);
+    p.columns = ha_slice(&slices, 6 * C * (size_t)r->value_dim);
     p.floats = slices.used;
     return p;
 }
@@ -40,27 +40,35 @@ static scratch_parts parts(const ha_recurrence *r, float *scratch)
 /* Rows between a copy and the prefetch that went before it. */
 enum { AHEAD = 6 };
 
-/* All columns of a chunk in one piece, read once; asks for the rows of q and k on the way. beta [C] */
-static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recurrence_in *in, int n, ptrdiff_t row,
-                                          int h, const float *u, const float *dout, ptrdiff_t lddo, float *beta,
-                                          float *to)
+/* A chunk of a head: rows row .. row + n of the batch. */
+typedef struct {
+    ptrdiff_t row;
+    int n, head;
+} place;
+
+/* All columns of a chunk in one piece, read once; asks for the rows of q and k on the way. reads [rows, heads, dv] or NULL,
+ * dout [rows, heads, dv], beta [HA_CHUNK] */
+static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recurrence_in *in, const place *at_chunk,
+                                          const float *reads, ha_rows dout, float *beta, float *to)
 {
-    const int dv = r->dv;
+    const ptrdiff_t row = at_chunk->row;
+    const int n = at_chunk->n, h = at_chunk->head;
+    const int dv = r->value_dim;
     const size_t bytes = (size_t)dv * sizeof *to;
     float *z = to, *uu = z + C * dv, *o = uu + C * dv, *dz = o + C * dv, *du = dz + C * dv, *dwv = du + C * dv;
     for (int t = 0; t < n; t++) {
         const ptrdiff_t at = (row + t) * r->heads + h;
-        PREFETCH_ROW(in->q, in->ldk, r->dk, row + t, h, 0);
-        PREFETCH_ROW(in->k, in->ldk, r->dk, row + t, h, 0);
-        PREFETCH_ROW(in->v, in->ldv, dv, row + t + AHEAD, h, 0);
-        PREFETCH_ROW(dout, lddo, dv, row + t + AHEAD, h, 0);
-        if (u)
-            PREFETCH_ROW(u, (ptrdiff_t)r->heads * dv, dv, row + t + AHEAD, h, 0);
-        memcpy(z + t * dv, in->v + (row + t) * in->ldv + (ptrdiff_t)h * dv, bytes);
-        memcpy(o + t * dv, dout + (row + t) * lddo + (ptrdiff_t)h * dv, bytes);
+        PREFETCH_ROW(in->queries, in->key_stride, r->key_dim, row + t, h, 0);
+        PREFETCH_ROW(in->keys, in->key_stride, r->key_dim, row + t, h, 0);
+        PREFETCH_ROW(in->values, in->value_stride, dv, row + t + AHEAD, h, 0);
+        PREFETCH_ROW(dout.at, dout.stride, dv, row + t + AHEAD, h, 0);
+        if (reads)
+            PREFETCH_ROW(reads, (ptrdiff_t)r->heads * dv, dv, row + t + AHEAD, h, 0);
+        memcpy(z + t * dv, in->values + (row + t) * in->value_stride + (ptrdiff_t)h * dv, bytes);
+        memcpy(o + t * dv, dout.at + (row + t) * dout.stride + (ptrdiff_t)h * dv, bytes);
         beta[t] = in->beta ? in->beta[at] : 1.0f;
-        if (u)
-            memcpy(uu + t * dv, u + at * dv, bytes);
+        if (reads)
+            memcpy(uu + t * dv, reads + at * dv, bytes);
         float *off = dwv + t * dv; /* v - u: with a beta no column decays */
         for (int j = 0; in->beta && j < dv; j++) {
             off[j] = z[t * dv + j] - uu[t * dv + j];
@@ -70,19 +78,30 @@ static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recur
     return (ha_recurrence_columns){dv, z, uu, o, dz, du, dwv};
 }
 
-/* One block of columns of a chunk: adds to the gradients of the rows; d [cols, ld] moves to the front. */
-static void block_backward(const ha_recurrence *r, const ha_recurrence_chunk *whole, int col, int cols,
-                           const float *state, const float *beta, const ha_recurrence_columns *all,
-                           const ha_recurrence_gradient *g, float *d, float *history)
+/* A chunk as the kernels see it. */
+typedef struct {
+    ha_recurrence_chunk rows;
+    ha_recurrence_columns columns;
+    ha_recurrence_gradient gradient; /* of the rows */
+    const float *beta;               /* [HA_CHUNK] */
+    const float *state;              /* [dv, dk] before the chunk */
+    float *carried;                  /* [dv, ld] gradient of the state, moved from the end of the chunk to its front */
+    float *history;                  /* [HA_CHUNK + 1, columns of a block, ld] scratch */
+} packed_chunk;
+
+/* Columns col .. col + cols of a chunk: adds to the gradients of the rows. */
+static void block_backward(const ha_recurrence *r, const packed_chunk *p, int col, int cols)
 {
-    ha_recurrence_chunk c = *whole;
+    const ha_recurrence_columns *all = &p->columns;
+    ha_recurrence_chunk c = p->rows;
     c.wv = c.wv ? c.wv + col : NULL;
     const ha_recurrence_columns x = {all->ld,       all->z + col,  all->u + col,  all->dout + col,
                                      all->dz + col, all->du + col, all->dwv + col};
     for (int j = 0; j < cols; j++)
-        memcpy(history + j * c.ld, state + (ptrdiff_t)(col + j) * r->dk, (size_t)r->dk * sizeof *state);
-    ha_kernels_get()->recurrence_replay(&c, cols, &x, history);
-    ha_kernels_get()->recurrence_backward(&c, cols, beta, history, d + col * c.ld, &x, g);
+        memcpy(p->history + j * c.ld, p->state + (ptrdiff_t)(col + j) * r->key_dim,
+               (size_t)r->key_dim * sizeof *p->state);
+    ha_kernels_get()->recurrence_replay(&c, cols, &x, p->history);
+    ha_kernels_get()->recurrence_backward(&c, cols, p->beta, p->history, p->carried + col * c.ld, &x, &p->gradient);
 }
 
 /* dv, and the gradients of beta and of the columns' decay, which are sums over what the blocks left. */
@@ -90,17 +109,17 @@ static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, c
                            ptrdiff_t row, int h, const float *beta, const ha_recurrence_columns *x,
                            const ha_recurrence_out *d)
 {
-    const int dv = r->dv;
+    const int dv = r->value_dim;
     for (int t = 0; t < c->n; t++) {
         const ptrdiff_t at = (row + t) * r->heads + h;
         const float *dz = x->dz + t * dv;
-        float *to = d->v + (row + t) * d->ldv + (ptrdiff_t)h * dv;
-        PREFETCH_ROW(d->v, d->ldv, dv, row + t + AHEAD, h, 1);
-        PREFETCH_ROW(d->q, d->ldk, r->dk, row + t, h, 1);
-        PREFETCH_ROW(d->k, d->ldk, r->dk, row + t, h, 1);
+        float *to = d->values + (row + t) * d->value_stride + (ptrdiff_t)h * dv;
+        PREFETCH_ROW(d->values, d->value_stride, dv, row + t + AHEAD, h, 1);
+        PREFETCH_ROW(d->queries, d->key_stride, r->key_dim, row + t, h, 1);
+        PREFETCH_ROW(d->keys, d->key_stride, r->key_dim, row + t, h, 1);
         for (int j = 0; j < dv; j++)
             to[j] = beta[t] * dz[j];
-        float *dg = c->wv ? d->g + at * dv : NULL;
+        float *dg = c->wv ? d->log_decay + at * dv : NULL;
         for (int j = 0; dg && j < dv; j++)
             dg[j] = c->wv[t * c->ldwv + j] * x->dwv[t * dv + j];
         if (in->beta)
@@ -112,56 +131,67 @@ static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, c
 static void unpack_gradient(const ha_recurrence *r, const ha_recurrence_in *in, const ha_recurrence_chunk *c,
                             ptrdiff_t row, int h, const ha_recurrence_gradient *g, const ha_recurrence_out *d)
 {
-    const int dk = r->dk;
+    const int dk = r->key_dim;
     const size_t bytes = (size_t)dk * sizeof(float), all = (size_t)c->n * (size_t)c->ld;
     if (in->beta) {
         ha_kernels_get()->mul_add(all, c->w, g->b, g->k);
         ha_kernels_get()->mul_add(all, c->k, g->b, g->w);
     }
     for (int t = 0; t < c->n; t++, row++) {
-        const ptrdiff_t to = row * d->ldk + (ptrdiff_t)h * dk, at = t * c->ld;
-        memcpy(d->q + to, g->q + at, bytes);
-        memcpy(d->k + to, g->k + at, bytes);
-        if (in->a) {
-            memcpy(d->a + to, g->a + at, bytes);
-            memcpy(d->b + to, g->b + at, bytes);
+        const ptrdiff_t to = row * d->key_stride + (ptrdiff_t)h * dk, at = t * c->ld;
+        memcpy(d->queries + to, g->q + at, bytes);
+        memcpy(d->keys + to, g->k + at, bytes);
+        if (in->erase_write) {
+            memcpy(d->erase_write + to, g->a + at, bytes);
+            memcpy(d->erase_read + to, g->b + at, bytes);
         }
         if (r->gate == HA_GATE_HEAD)
-            d->g[row * r->heads + h] = ha_kernels_get()->dot((size_t)dk, c->w + at, g->w + at);
-        float *dg = r->gate == HA_GATE_CHANNEL ? d->g + (row * r->heads + h) * dk : NULL;
+            d->log_decay[row * r->heads + h] = ha_kernels_get()->dot((size_t)dk, c->w + at, g->w + at);
+        float *dg = r->gate == HA_GATE_CHANNEL ? d->log_decay + (row * r->heads + h) * dk : NULL;
         for (int i = 0; dg && i < dk; i++)
             dg[i] = c->w[at + i] * g->w[at + i];
     }
 }
 
-/* Chunk `chunk` of head h of sequence s; carried [dv, ld], the gradient of the state, moves from its end to its front. */
-static void one_chunk(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in, const float *u,
-                      const float *state, const float *dout, ptrdiff_t lddo, const ha_recurrence_out *d, int s, int h,
-                      int chunk, float *carried, float *scratch)
+/* What a backward pass was called with. */
+typedef struct {
+    const ha_recurrence *r;
+    const ha_recurrence_in *in;
+    const float *reads;
+    ha_rows dout;
+    const ha_recurrence_out *gradient;
+} problem;
+
+/* state [dv, dk] before the chunk; carried [dv, ld], the gradient of the state, moves from its end to its front. */
+static void one_chunk(const problem *p, const place *at, const float *state, float *carried, float *scratch)
 {
-    const ptrdiff_t row = batch->offset[s] + (ptrdiff_t)chunk * C, left = batch->offset[s + 1] - row;
-    const ptrdiff_t wide = C * padded(r->dk);
-    const int n = left < C ? (int)left : C;
-    const scratch_parts p = parts(r, scratch);
-    float *g = p.gradient, beta[C];
-    const ha_recurrence_gradient gradient = {g, g + wide, g + 2 * wide, g + 3 * wide, g + 4 * wide};
-    const ha_recurrence_columns x =
-        pack_columns(r, in, n, row, h, in->a || in->beta ? u : NULL, dout, lddo, beta, p.columns);
-    const ha_recurrence_chunk c = pack_chunk(r, in, row, n, h, p.packed);
+    const ha_recurrence *r = p->r;
+    const ha_recurrence_in *in = p->in;
+    const ptrdiff_t wide = C * padded(r->key_dim);
+    const scratch_parts s = parts(r, scratch);
+    float *g = s.gradient, beta[C];
+    const packed_chunk packed = {
+        .columns = pack_columns(r, in, at, in->erase_write || in->beta ? p->reads : NULL, p->dout, beta, s.columns),
+        .rows = pack_chunk(r, in, at->row, at->n, at->head, s.packed),
+        .gradient = {g, g + wide, g + 2 * wide, g + 3 * wide, g + 4 * wide},
+        .beta = beta,
+        .state = state,
+        .carried = carried,
+        .history = s.history};
     memset(g, 0, 5 * (size_t)wide * sizeof *g);
-    for (int col = 0; col < r->dv; col += HA_REPLAY_COLUMNS)
-        block_backward(r, &c, col, r->dv - col < HA_REPLAY_COLUMNS ? r->dv - col : HA_REPLAY_COLUMNS, state, beta, &x,
-                       &gradient, carried, p.history);
-    unpack_columns(r, in, &c, row, h, beta, &x, d);
-    unpack_gradient(r, in, &c, row, h, &gradient, d);
+    for (int col = 0; col < r->value_dim; col += HA_REPLAY_COLUMNS)
+        block_backward(r, &packed, col,
+                       r->value_dim - col < HA_REPLAY_COLUMNS ? r->value_dim - col : HA_REPLAY_COLUMNS);
+    unpack_columns(r, in, &packed.rows, at->row, at->head, beta, &packed.columns, p->gradient);
+    unpack_gradient(r, in, &packed.rows, at->row, at->head, &packed.gradient, p->gradient);
 }
 
 typedef struct {
     int seq, chunk, before; /* chunks of the sequence that are done before this one */
-} place;
+} turn;
 
 /* All chunks in the order of the tasks. */
-static void chunks_in_order(const ha_batch *batch, place *order)
+static void chunks_in_order(const ha_batch *batch, turn *order)
 {
     int count = 0;
     for (int before = 0, more = 1; more; before++) {
@@ -169,18 +199,18 @@ static void chunks_in_order(const ha_batch *batch, place *order)
         for (int s = 0; s < batch->n_seq; s++) {
             const int chunks = chunks_of(batch, s);
             if (before < chunks)
-                order[count++] = (place){s, chunks - 1 - before, before};
+                order[count++] = (turn){s, chunks - 1 - before, before};
             more |= before + 1 < chunks;
         }
     }
 }
 
 ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
-                                 const float *u, const float *states, const float *dout, ptrdiff_t lddo,
-                                 float *const *dstate, const ha_recurrence_out *d, ha_arena *work)
+                                 const ha_recurrence_saved *saved, ha_rows dout, float *const *state_gradient,
+                                 const ha_recurrence_out *gradient, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int heads = r->heads, dk = r->dk, dv = r->dv, lines = batch->n_seq * heads;
+    const int heads = r->heads, dk = r->key_dim, dv = r->value_dim, lines = batch->n_seq * heads;
     const int threads = lines < ha_threads() ? lines : ha_threads();
     const ptrdiff_t ld = padded(dk);
     const size_t mark = ha_arena_mark(work), size = (size_t)dk * (size_t)dv, wide = (size_t)dv * (size_t)ld;
@@ -192,7 +222,7 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
         return HA_OK;
     float *scratch, *carried; /* carried [n_seq, heads, dv, ld] */
     size_t *first;
-    place *order;
+    turn *order;
     atomic_int *done; /* chunks of each head of each sequence */
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
     HA_PUSH(carried, work, (size_t)lines * wide);
@@ -203,26 +233,30 @@ ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, 
     memset(carried, 0, (size_t)lines * wide * sizeof *carried);
     chunks_in_order(batch, order);
     for (int i = 0; i < lines; i++) {
-        const float *kept = dstate && dstate[i / heads] ? dstate[i / heads] + (size_t)(i % heads) * size : NULL;
+        const float *kept =
+            state_gradient && state_gradient[i / heads] ? state_gradient[i / heads] + (size_t)(i % heads) * size : NULL;
         atomic_init(&done[i], 0);
         if (kept)
             kernel->transpose(dk, dv, kept, dv, carried + (size_t)i * wide, ld);
     }
+    const problem whole = {r, in, saved->reads, dout, gradient};
     atomic_int next = 0; /* not a loop of OpenMP's, which may hand out later tasks first */
 #pragma omp parallel num_threads(threads)
     for (int task; (task = atomic_fetch_add(&next, 1)) < all * heads;) {
-        const place at = order[task / heads];
+        const turn at = order[task / heads];
         const int h = task % heads, line = at.seq * heads + h;
-        const float *state = states + first[at.seq] + ((size_t)at.chunk * (size_t)heads + (size_t)h) * size;
+        const float *state = saved->states + first[at.seq] + ((size_t)at.chunk * (size_t)heads + (size_t)h) * size;
         ha_wait_until(&done[line], at.before); /* tasks are taken in order: it is done or in work */
-        one_chunk(r, batch, in, u, state, dout, lddo, d, at.seq, h, at.chunk, carried + (size_t)line * wide,
+        const ptrdiff_t row = batch->offset[at.seq] + (ptrdiff_t)at.chunk * C, left = batch->offset[at.seq + 1] - row;
+        const place chunk = {row, left < C ? (int)left : C, h};
+        one_chunk(&whole, &chunk, state, carried + (size_t)line * wide,
                   scratch + per_thread * (size_t)ha_thread_index());
         atomic_store_explicit(&done[line], at.before + 1, memory_order_release);
     }
-    for (int i = 0; dstate && i < lines; i++)
-        if (dstate[i / heads])
-            kernel->transpose(dv, dk, carried + (size_t)i * wide, ld, dstate[i / heads] + (size_t)(i % heads) * size,
-                              dv);
+    for (int i = 0; state_gradient && i < lines; i++)
+        if (state_gradient[i / heads])
+            kernel->transpose(dv, dk, carried + (size_t)i * wide, ld,
+                              state_gradient[i / heads] + (size_t)(i % heads) * size, dv);
     ha_arena_release(work, mark);
     return HA_OK;
 }

@@ -19,7 +19,7 @@ static inline ha_status first_states(const ha_recurrence *r, const ha_batch *bat
 {
     HA_PUSH(*first, work, (size_t)batch->n_seq);
     for (int s = 0, n = 0; s < batch->n_seq; n += chunks_of(batch, s), s++)
-        (*first)[s] = (size_t)n * (size_t)r->heads * (size_t)r->dk * (size_t)r->dv;
+        (*first)[s] = (size_t)n * (size_t)r->heads * (size_t)r->key_dim * (size_t)r->value_dim;
     return HA_OK;
 }
 
@@ -32,7 +32,7 @@ static inline ptrdiff_t padded(int dk)
 /* Floats that pack_chunk fills. */
 static inline size_t packed_floats(const ha_recurrence *r)
 {
-    return (size_t)C * (size_t)(5 * padded(r->dk) + (r->gate == HA_GATE_VALUE ? padded(r->dv) : 0));
+    return (size_t)C * (size_t)(5 * padded(r->key_dim) + (r->gate == HA_GATE_VALUE ? padded(r->value_dim) : 0));
 }
 
 /* Asks for row `row` of a head, `width` floats at its place among rows of ld, to be read or written: rows of one head lie
@@ -47,33 +47,41 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
                                              int h, float *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const ptrdiff_t ld = padded(r->dk), dk = r->dk, ldwv = padded(r->dv);
+    const ptrdiff_t ld = padded(r->key_dim), dk = r->key_dim, ldwv = padded(r->value_dim);
     float *q = to, *k = q + C * ld, *w = k + C * ld, *a = w + C * ld, *b = a + C * ld, *wv = b + C * ld, decay[C];
     const int shared = r->gate == HA_GATE_NONE || r->gate == HA_GATE_HEAD, values = r->gate == HA_GATE_VALUE;
     const size_t bytes = (size_t)dk * sizeof *to;
     for (int t = 0; t < n; t++)
-        decay[t] = r->gate == HA_GATE_HEAD ? in->g[(row + t) * r->heads + h] : 0.0f;
+        decay[t] = r->gate == HA_GATE_HEAD ? in->log_decay[(row + t) * r->heads + h] : 0.0f;
     if (shared)
         kernel->exp((size_t)n, decay, decay);
     for (int t = 0; t < n; t++, row++) {
-        const ptrdiff_t from = row * in->ldk + h * dk, at = t * ld;
-        memcpy(q + at, in->q + from, bytes);
-        memcpy(k + at, in->k + from, bytes);
+        const ptrdiff_t from = row * in->key_stride + h * dk, at = t * ld;
+        memcpy(q + at, in->queries + from, bytes);
+        memcpy(k + at, in->keys + from, bytes);
         if (r->gate == HA_GATE_CHANNEL)
-            kernel->exp((size_t)dk, in->g + (row * r->heads + h) * dk, w + at);
+            kernel->exp((size_t)dk, in->log_decay + (row * r->heads + h) * dk, w + at);
         if (values)
-            kernel->exp((size_t)r->dv, in->g + (row * r->heads + h) * r->dv, wv + t * ldwv);
+            kernel->exp((size_t)r->value_dim, in->log_decay + (row * r->heads + h) * r->value_dim, wv + t * ldwv);
         for (int i = 0; shared && i < dk; i++)
             w[at + i] = decay[t];
-        if (in->a) {
-            memcpy(a + at, in->a + from, bytes);
-            memcpy(b + at, in->b + from, bytes);
+        if (in->erase_write) {
+            memcpy(a + at, in->erase_write + from, bytes);
+            memcpy(b + at, in->erase_read + from, bytes);
         }
         for (int i = 0; in->beta && i < dk; i++)
             b[at + i] = w[at + i] * k[at + i];
     }
-    return (ha_recurrence_chunk){
-        n, (int)dk, ld, q, k, w, in->a ? a : NULL, in->a || in->beta ? b : NULL, values ? wv : NULL, ldwv};
+    return (ha_recurrence_chunk){n,
+                                 (int)dk,
+                                 ld,
+                                 q,
+                                 k,
+                                 w,
+                                 in->erase_write ? a : NULL,
+                                 in->erase_write || in->beta ? b : NULL,
+                                 values ? wv : NULL,
+                                 ldwv};
 }
 
 #endif

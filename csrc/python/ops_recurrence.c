@@ -45,15 +45,15 @@ static ha_recurrence shape_of(const ha_call *call)
 /* The operands in float32; NULL for those that are not given. */
 static ha_recurrence_in operands_of(const ha_call *call)
 {
-    return (ha_recurrence_in){.q = ha_data(call, "q"),
-                              .k = ha_data(call, "k"),
-                              .v = ha_data(call, "v"),
-                              .g = gate_of(call) == HA_GATE_VALUE ? ha_data(call, "gv") : ha_data(call, "g"),
+    return (ha_recurrence_in){.queries = ha_data(call, "q"),
+                              .keys = ha_data(call, "k"),
+                              .values = ha_data(call, "v"),
+                              .log_decay = gate_of(call) == HA_GATE_VALUE ? ha_data(call, "gv") : ha_data(call, "g"),
                               .beta = ha_data(call, "beta"),
-                              .a = ha_data(call, "a"),
-                              .b = ha_data(call, "b"),
-                              .ldk = (ptrdiff_t)ha_size(call, 'H') * ha_size(call, 'k'),
-                              .ldv = (ptrdiff_t)ha_size(call, 'H') * ha_size(call, 'v')};
+                              .erase_write = ha_data(call, "a"),
+                              .erase_read = ha_data(call, "b"),
+                              .key_stride = (ptrdiff_t)ha_size(call, 'H') * ha_size(call, 'k'),
+                              .value_stride = (ptrdiff_t)ha_size(call, 'H') * ha_size(call, 'v')};
 }
 
 /* Pointers [n_seq] to states [S,H,k,v]; NULL for NULL. */
@@ -71,7 +71,9 @@ static ha_status run(const ha_call *call, float *final, float *out, float *chang
     float **from, **to;
     HA_TRY(pointers_to(call, ha_data(call, "initial_state"), &from));
     HA_TRY(pointers_to(call, final, &to));
-    return ha_recurrence_forward(&shape, &call->batch, &in, from, to, out, in.ldv, changes, states, call->arena);
+    const ha_recurrence_saved saved = {changes, states};
+    return ha_recurrence_forward(&shape, &call->batch, &in, from, to, ha_rows_to(out, in.value_stride), &saved,
+                                 call->arena);
 }
 
 /* out [T,H,v], and the final states [S,H,k,v] where they are asked for */
@@ -162,7 +164,8 @@ static ha_status backward(const ha_call *call, const ha_recurrence_out *gradient
         memcpy(state_gradient, final, ha_call_count(call, "S H k v") * sizeof *final);
     HA_TRY(pointers_to(call, state_gradient, &state_gradients));
     HA_TRY(run(call, NULL, out, changes, states));
-    return ha_recurrence_backward(&shape, &call->batch, &in, changes, states, ha_data(call, "dout"), in.ldv,
+    const ha_recurrence_saved saved = {changes, states};
+    return ha_recurrence_backward(&shape, &call->batch, &in, &saved, ha_rows_of(ha_data(call, "dout"), in.value_stride),
                                   state_gradients, gradient, call->arena);
 }
 
@@ -171,15 +174,15 @@ static ha_status backward(const ha_call *call, const ha_recurrence_out *gradient
 static ha_status recurrence_backward(const ha_call *call)
 {
     const ha_recurrence_in in = operands_of(call);
-    const ha_recurrence_out gradient = {.q = call->out[0],
-                                        .k = call->out[1],
-                                        .v = call->out[2],
-                                        .g = gate_of(call) == HA_GATE_VALUE ? call->out[7] : call->out[3],
+    const ha_recurrence_out gradient = {.queries = call->out[0],
+                                        .keys = call->out[1],
+                                        .values = call->out[2],
+                                        .log_decay = gate_of(call) == HA_GATE_VALUE ? call->out[7] : call->out[3],
                                         .beta = call->out[4],
-                                        .a = call->out[5],
-                                        .b = call->out[6],
-                                        .ldk = in.ldk,
-                                        .ldv = in.ldv};
+                                        .erase_write = call->out[5],
+                                        .erase_read = call->out[6],
+                                        .key_stride = in.key_stride,
+                                        .value_stride = in.value_stride};
     return backward(call, &gradient, call->out[8]);
 }
 
@@ -210,13 +213,13 @@ HA_OPERATION(recurrence_vjp)
 static ha_status gated_delta_backward(const ha_call *call)
 {
     const ha_recurrence_in in = operands_of(call);
-    const ha_recurrence_out gradient = {.q = call->out[0],
-                                        .k = call->out[1],
-                                        .v = call->out[2],
-                                        .g = call->out[3],
+    const ha_recurrence_out gradient = {.queries = call->out[0],
+                                        .keys = call->out[1],
+                                        .values = call->out[2],
+                                        .log_decay = call->out[3],
                                         .beta = call->out[4],
-                                        .ldk = in.ldk,
-                                        .ldv = in.ldv};
+                                        .key_stride = in.key_stride,
+                                        .value_stride = in.value_stride};
     return backward(call, &gradient, call->out[5]);
 }
 

@@ -366,7 +366,8 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
     }
     const ha_recurrence_in operand = {x[Q_], x[K_], x[V_], x[G_], x[BETA_], x[A_], x[B_], K, V};
     const ha_recurrence_out gradient = {dx[Q_], dx[K_], dx[V_], dx[G_], dx[BETA_], dx[A_], dx[B_], K, V};
-#define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, y, V, u, saved, &arena)
+    const ha_recurrence_saved kept = {u, saved};
+#define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, ha_rows_to(y, V), &kept, &arena)
     EXERCISE(FORWARD, {y, m}, {u, m}, {saved, saves}, {end, all});
     const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL, 0};
     double *const gv = gate == HA_GATE_VALUE ? twin[G_] : NULL;
@@ -376,7 +377,7 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
     CHECK_TWIN(y, want, m);
     CHECK_TWIN(end, want_end, all);
     EXERCISE((memcpy(dstart, dend, all * sizeof *dend),
-              ha_recurrence_backward(&r, &batch, &operand, u, saved, dy, V, dstate, &gradient, &arena)),
+              ha_recurrence_backward(&r, &batch, &operand, &kept, ha_rows_of(dy, V), dstate, &gradient, &arena)),
              {dx[Q_], count[Q_]}, {dx[K_], count[K_]}, {dx[V_], count[V_]}, {dx[G_], count[G_]},
              {dx[BETA_], count[BETA_]}, {dx[A_], count[A_]}, {dx[B_], count[B_]}, {dstart, all});
     for (int i = 0; i < OPERANDS; i++)
@@ -400,7 +401,7 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
                                         erase ? x[B_] + row * K : NULL,
                                         K,
                                         V};
-        CHECK_INT(ha_recurrence_forward(&r, &one, &piece, states, states, part + row * V, V, NULL, NULL, &arena),
+        CHECK_INT(ha_recurrence_forward(&r, &one, &piece, states, states, ha_rows_to(part + row * V, V), NULL, &arena),
                   HA_OK);
     }
     CHECK_TWIN(part + 259 * V, want + 259 * V, 64 * (size_t)V);
@@ -558,7 +559,8 @@ static void threads_change_during_a_call(void)
     CHECK_INT(pthread_create(&other, NULL, change_threads, &stop), 0);
     for (int i = 0; i < 50; i++) {
         CHECK_INT(ha_feature_forward(HA_FEATURE_HEDGEHOG, ROWS, HEADS, d, x, width, w, y, 2 * width, &arena), HA_OK);
-        CHECK_INT(ha_recurrence_forward(&delta, &batch, &operands, NULL, NULL, y, width, NULL, NULL, &arena), HA_OK);
+        CHECK_INT(ha_recurrence_forward(&delta, &batch, &operands, NULL, NULL, ha_rows_to(y, width), NULL, &arena),
+                  HA_OK);
         CHECK_INT(ha_linear_attention_forward(&linear, &batch, &in, NULL, &out, NULL, &arena), HA_OK);
     }
     atomic_store(&stop, 1);
