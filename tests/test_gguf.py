@@ -260,7 +260,6 @@ def test_llama3_factors_become_parameters(tmp_path):
         ),
         ({"llama.block_count": 1 << 31}, "num_layers is 2147483648; allowed: an integer from 1 to 65536"),
         ({"llama.attention.layer_norm_rms_epsilon": "small"}, "rms_norm_eps is 'small'"),
-        ({"tokenizer.ggml.bos_token_id": 99}, "bos_token_id is 99"),
     ],
 )
 def test_unsupported(tmp_path, changes, says):

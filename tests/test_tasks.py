@@ -337,3 +337,17 @@ def test_threads_do_not_change_a_trained_head():
         found.append(tiny.weights(model))
     set_num_threads(before)
     tiny.assert_same_weights(*found)
+
+
+@pytest.mark.parametrize("ids", [[5, 6, 7, 8, 2], [5, 6, 7, 8, 2, 2, 2], [5, 2, 7, 8, 2]])
+def test_a_decoder_answers_before_its_padding(ids):
+    """transformers pools at the last token that is not pad_token_id, even when that is the end of text."""
+    model = add_head(tiny.teacher(), "classify", num_labels=2, seed=3)
+    bare = list(ids)
+    while bare[-1] == 2:
+        bare.pop()
+    model.model_config.hf["pad_token_id"] = 2
+    padded, plain = predict(model, [np.array(ids)]), predict(model, [np.array(bare)])
+    assert np.allclose(padded, plain, atol=1e-5)
+    model.model_config.hf["pad_token_id"] = None
+    assert not np.allclose(predict(model, [np.array(ids)]), plain, atol=1e-5)

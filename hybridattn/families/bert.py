@@ -9,8 +9,9 @@ from ..checks import check_number
 from .config import ModelConfig
 from .encoder import NEUTRAL, encoder
 from .heads import FamilyHead
+from .keys import check_keys, words
 from .layout import Layout
-from .reading import activation, integer, refuse_others
+from .reading import activation, integer
 
 # What BERT and RoBERTa call alike.
 EMBEDDINGS = {
@@ -44,6 +45,7 @@ LAYOUT = Layout(
         "lm_head.weight": "cls.predictions.decoder.weight",
         "lm_head.bias": "cls.predictions.bias",
     },
+    other_names={"lm_head.bias": "cls.predictions.decoder.bias"},
     task=TASK,
     layer="encoder.layer.{}.",
     parts=PARTS,
@@ -51,6 +53,12 @@ LAYOUT = Layout(
         r"(bert\.)?(embeddings\.position_ids|pooler\.dense\.\w+)"
         r"|cls\.predictions\.decoder\.bias|cls\.seq_relationship\.\w+"
     ),
+)
+
+
+_READ = words(
+    "hidden_act hidden_size intermediate_size layer_norm_eps max_position_embeddings "
+    "num_attention_heads num_hidden_layers type_vocab_size vocab_size"
 )
 
 
@@ -66,7 +74,7 @@ def read_config(
     hf: dict[str, Any], family: str, head: FamilyHead, position_offset: int = 0, vocab_size: int = 30522
 ) -> ModelConfig:
     """Of a family with BERT's keys. position_offset: how many rows of the position embeddings go unused."""
-    refuse_others(hf, family, NEUTRAL)
+    check_keys(hf, family, _READ, NEUTRAL)
     rows = integer(hf, "max_position_embeddings", 512, low=position_offset + 1)
     return encoder(
         hf,

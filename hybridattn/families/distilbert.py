@@ -8,8 +8,9 @@ from typing import Any
 from .config import ModelConfig
 from .encoder import NEUTRAL, encoder
 from .heads import FamilyHead
+from .keys import check_keys, with_aliases, words
 from .layout import Layout
-from .reading import activation, integer, refuse_others
+from .reading import activation, integer
 
 TASK = FamilyHead(
     pooler_name="pre_classifier", classifier_name="classifier", pool="first", pooler="relu", bias=True
@@ -46,6 +47,10 @@ LAYOUT = Layout(
 )
 
 
+_READ = words("activation dim hidden_dim max_position_embeddings n_heads n_layers vocab_size")
+_ALIASES = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
+
+
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     """ModelConfig of a `DistilBertForMaskedLM`, `DistilBertModel`, `DistilBertForSequenceClassification` or
     `DistilBertForQuestionAnswering` config, with those classes' defaults.
@@ -53,7 +58,8 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     `sinusoidal_pos_embds` says how the position embeddings were started; they are weights all the same.
     ConfigError on bad values.
     """
-    refuse_others(hf, "distilbert", NEUTRAL)
+    hf = with_aliases(hf, _ALIASES)
+    check_keys(hf, "distilbert", _READ, NEUTRAL)
     return encoder(
         hf,
         "distilbert",

@@ -7,10 +7,11 @@ from typing import Any
 from ..checks import check_bool, refuse
 from .config import ModelConfig
 from .heads import FamilyHead, task_from_hf
-from .reading import has_lm_head, head_size, token_ids
+from .reading import has_lm_head, head_size, special_tokens
 
 # What every encoder refuses: a mask, a memory or positions of another kind.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "is_causal": (None, False),
     "is_decoder": (None, False),
     "position_embedding_type": (None, "absolute"),
 }
@@ -54,8 +55,7 @@ def encoder(
         head_bias=lm_head,
         head_transform=lm_head,
         tie_embeddings=tied,
-        bos_token_id=hf.get("bos_token_id"),
-        eos_token_ids=token_ids(hf.get("eos_token_id")),
+        **special_tokens(hf, settings["vocab_size"]),
         task=task_from_hf(hf, head),
         hf=hf,
         **settings,

@@ -8,10 +8,22 @@ from typing import Any
 from ..checks import check_bool, check_number
 from .config import ModelConfig
 from .heads import task_from_hf
+from .keys import check_keys, with_aliases, words
 from .layout import Joined, Layout
-from .reading import activation, has_lm_head, head_size, integer, refuse_others, token_ids
+from .reading import activation, has_lm_head, head_size, integer, special_tokens
 
-_NEUTRAL = {"scale_attn_weights": (None, True), "scale_attn_by_inverse_layer_idx": (None, False)}
+_NEUTRAL = {
+    "is_causal": (None, True),
+    "scale_attn_weights": (None, True),
+    "scale_attn_by_inverse_layer_idx": (None, False),
+}
+_READ = words("activation_function n_embd n_head n_inner n_layer n_positions layer_norm_epsilon vocab_size")
+_ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 
 LAYOUT = Layout(
     prefix="transformer.",
@@ -44,12 +56,14 @@ LAYOUT = Layout(
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     """ModelConfig of a `GPT2LMHeadModel` config, with that class's defaults. ConfigError on bad values."""
-    refuse_others(hf, "gpt2", _NEUTRAL)
+    hf = with_aliases(hf, _ALIASES)
+    check_keys(hf, "gpt2", _READ, _NEUTRAL)
+    vocab_size = integer(hf, "vocab_size", 50257)
     hidden, heads = integer(hf, "n_embd", 768), integer(hf, "n_head", 12)
     positions = integer(hf, "n_positions", 1024)
     return ModelConfig(
         family="gpt2",
-        vocab_size=integer(hf, "vocab_size", 50257),
+        vocab_size=vocab_size,
         hidden_size=hidden,
         num_layers=integer(hf, "n_layer", 12),
         num_heads=heads,
@@ -67,8 +81,7 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
         lm_head=has_lm_head(hf),
         tie_embeddings=check_bool("tie_word_embeddings", hf.get("tie_word_embeddings", True)),
         max_positions=positions,
-        bos_token_id=hf.get("bos_token_id"),
-        eos_token_ids=token_ids(hf.get("eos_token_id")),
+        **special_tokens(hf, vocab_size),
         task=task_from_hf(hf),
         hf=hf,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..checks import check_bool, check_number
+from ..checks import check_bool, check_number, refuse
 from .config import ModelConfig
 from .heads import task_from_hf
+from .keys import check_keys, words
 from .layout import Joined, Layout
-from .reading import activation, has_lm_head, head_size, integer, refuse_others, token_ids
-from .rope import rope_frequencies
+from .reading import activation, has_lm_head, head_size, integer, special_tokens
+from .rope import rope_frequencies, rope_parameters
 
 LAYOUT = Layout(
     prefix="gpt_neox.",
@@ -36,22 +37,29 @@ LAYOUT = Layout(
 )
 
 
+_READ = words(
+    "attention_bias hidden_act hidden_size intermediate_size layer_norm_eps "
+    "max_position_embeddings num_attention_heads num_hidden_layers rope_parameters rope_scaling "
+    "rope_theta partial_rotary_factor rotary_emb_base rotary_pct use_parallel_residual "
+    "vocab_size is_decoder"
+)
+
+
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     """ModelConfig of a `GPTNeoXForCausalLM` config, with that class's defaults. ConfigError on bad values."""
-    refuse_others(hf, "gpt_neox", {})
+    check_keys(hf, "gpt_neox", _READ, {"is_causal": (None, True)})
+    vocab_size = integer(hf, "vocab_size", 50432)
     hidden, heads = integer(hf, "hidden_size", 6144), integer(hf, "num_attention_heads", 64)
     head_dim, positions = (
         head_size("hidden_size", hidden, "num_attention_heads", heads),
         integer(hf, "max_position_embeddings", 2048),
     )
-    old = {"rope_theta": hf.get("rotary_emb_base"), "partial_rotary_factor": hf.get("rotary_pct")}
-    rope = {**{key: value for key, value in old.items() if value is not None}, **hf}
-    frequencies, factor = rope_frequencies(rope, head_dim, positions, partial=0.25)
+    frequencies, factor = rope_frequencies(_rope(hf), head_dim, positions, partial=0.25)
     bias = check_bool("attention_bias", hf.get("attention_bias", True))
     parallel = check_bool("use_parallel_residual", hf.get("use_parallel_residual", True))
     return ModelConfig(
         family="gpt_neox",
-        vocab_size=integer(hf, "vocab_size", 50432),
+        vocab_size=vocab_size,
         hidden_size=hidden,
         num_layers=integer(hf, "num_hidden_layers", 44),
         num_heads=heads,
@@ -70,8 +78,24 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
         lm_head=has_lm_head(hf),
         tie_embeddings=check_bool("tie_word_embeddings", hf.get("tie_word_embeddings", False)),
         max_positions=positions,
-        bos_token_id=hf.get("bos_token_id"),
-        eos_token_ids=token_ids(hf.get("eos_token_id")),
+        **special_tokens(hf, vocab_size),
         task=task_from_hf(hf),
         hf=hf,
     )
+
+
+def _rope(hf: dict[str, Any]) -> dict[str, Any]:
+    """The config with RoPE's keys as other families have them. This one's own names are rotary_emb_base and
+    rotary_pct; `rope_parameters` counts more, and transformers does not look at rope_theta and
+    partial_rotary_factor beside them. ConfigError where these say something else than what counts.
+    """
+    own = {
+        "rope_theta": 10000.0 if hf.get("rotary_emb_base") is None else hf["rotary_emb_base"],
+        "partial_rotary_factor": 0.25 if hf.get("rotary_pct") is None else hf["rotary_pct"],
+    }
+    rope = {**hf, **own}
+    counts = rope_parameters(rope)
+    for key, name in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
+        if hf.get(key) not in (None, counts[key]):
+            raise refuse(key, hf[key], f"{counts[key]}, as {name} or rope_parameters have it, or null")
+    return rope

@@ -76,6 +76,7 @@ class Layout:
     is not there keeps its own name, after its longest beginning that is, so that mixers no Hugging Face model
     has are kept too.
     ignored: tensors that a file may have although the model computes them or has no use for them.
+    other_names: internal name -> further names that files have for a tensor of the head.
     """
 
     prefix: str
@@ -85,6 +86,7 @@ class Layout:
     parts: Mapping[str, str | Joined]
     task: FamilyHead = DECODER
     ignored: re.Pattern[str] = field(default=re.compile("(?!)"))
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
     def cut(self, config: ModelConfig, internal: str) -> Cut:
         """Where the parameter is. ConfigError for a name that no model has."""
@@ -115,6 +117,10 @@ class Layout:
                 return Cut(before + part.name + rest, part.part, part.parts, groups, part.transposed)
             rest = f".{words.pop()}{rest}"
         return Cut(before + match[2])
+
+    def twins(self, internal: str) -> list[str]:
+        """Further names of a tensor of the head."""
+        return [self.other_names[internal]] if internal in self.other_names else []
 
     def spellings(self, name: str) -> Iterator[str]:
         """The names that files give a tensor: with the prefix or without, and LayerNorm's old terms."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .config import ModelConfig
-from .rotary import LAYOUT, read_config
+from .rotary import LAYOUT, one_window, read_config
 
 __all__ = ["LAYOUT", "config_from_hf"]
 
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
-    """ModelConfig of a `Qwen2ForCausalLM` config, with that class's defaults. ConfigError on bad values.
-
-    `sliding_window` counts only with use_sliding_window, which gives some layers a window and others none:
-    refused.
+    """ModelConfig of a `Qwen2ForCausalLM` config, with that class's defaults. ConfigError on bad values, and
+    for a window that some layers have and others not.
     """
-    return read_config(
-        hf,
+    rest, window = one_window(hf, "qwen2")
+    config = read_config(
+        rest,
         "qwen2",
-        neutral={"use_sliding_window": (None, False)},
         defaults={"max_position_embeddings": 32768},
         attention_bias=True,
         output_bias=False,
+        sliding_window=window,
     )
+    return replace(config, hf=hf)

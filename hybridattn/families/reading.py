@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from ..checks import check_int, refuse
 
-# Settings that change what a model computes; any other value than these would be silently wrong.
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "pretraining_tp": (None, 1),
-    "quantization_config": (None,),
-    "is_encoder_decoder": (None, False),
-    "add_cross_attention": (None, False),
-    "num_local_experts": (None, 0, 1),
-    "num_experts": (None, 0, 1),
-    "n_routed_experts": (None, 0),
-    "attn_logit_softcapping": (None,),
-    "final_logit_softcapping": (None,),
-}
 # How the names of a family's transformers classes begin.
 CLASSES = {
     "Llama": "llama",
@@ -44,18 +33,6 @@ _ACTIVATIONS = {
 }
 
 
-def refuse_others(hf: Mapping[str, Any], family: str, neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse a setting of `neutral`, or of those that no family has, with a value that is not listed."""
-    for key, allowed in {**NEUTRAL, **neutral}.items():
-        if key in hf and hf[key] not in allowed:
-            raise refuse(
-                key,
-                hf[key],
-                " or ".join("null" if value is None else str(value) for value in allowed)
-                + f" for model_type {family}",
-            )
-
-
 def integer(given: Mapping[str, Any], key: str, default: int | None = None, low: int = 1) -> int:
     """given[key], or the default where it is missing or null, as an int of at least `low`."""
     value = given.get(key)
@@ -77,11 +54,28 @@ def head_size(hidden_key: str, hidden: int, heads_key: str, heads: int) -> int:
     return hidden // heads
 
 
-def token_ids(value: Any) -> tuple[int, ...]:
-    """An id, a list of them or null, as a tuple."""
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list) else (value,)
+def special_tokens(hf: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
+    """`bos_token_id` and `eos_token_ids` for ModelConfig. An id outside the vocabulary never comes up, so it
+    is left out with a warning; ConfigError for what is no id.
+    """
+    found: dict[str, list[int]] = {}
+    for key in ("bos_token_id", "eos_token_id"):
+        value = hf.get(key)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(type(i) is int for i in ids):
+            raise refuse(key, value, "null, an id or a list of ids")
+        found[key] = [i for i in ids if 0 <= i < vocab_size]
+        if outside := [i for i in ids if not 0 <= i < vocab_size]:
+            warnings.warn(
+                f"{key} {outside} is outside of the vocabulary of {vocab_size}: it cannot come up",
+                UserWarning,
+                stacklevel=2,
+            )
+    bos = found["bos_token_id"]
+    return {
+        "bos_token_id": bos[0] if bos else None,
+        "eos_token_ids": tuple(dict.fromkeys(found["eos_token_id"])),
+    }
 
 
 def class_name(hf: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ LAYOUT = Layout(
         "lm_head.weight": "lm_head.decoder.weight",
         "lm_head.bias": "lm_head.bias",
     },
+    other_names={"lm_head.bias": "lm_head.decoder.bias"},
     task=TASK,
     layer="encoder.layer.{}.",
     parts=PARTS,

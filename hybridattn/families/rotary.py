@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..checks import check_bool, check_number, refuse
-from .config import ModelConfig
+from ..checks import check_bool, check_int, check_number, refuse
+from .config import MAX_LAYERS, ModelConfig
 from .heads import task_from_hf
+from .keys import check_keys, words
 from .layout import Layout
-from .reading import has_lm_head, integer, refuse_others, token_ids
+from .reading import has_lm_head, integer, special_tokens
 from .rope import rope_frequencies
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "is_causal": (None, True),
     "hidden_act": ("silu", "swish"),
     "rope_interleaved": (None, False),
     "qk_norm": (None, False),
@@ -26,6 +28,12 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logits_scaling": (None, 1),
     "logit_scale": (None, 1),
 }
+_READ = words(
+    "attention_bias head_dim hidden_size intermediate_size layer_types max_position_embeddings "
+    "max_window_layers mlp_bias num_attention_heads num_hidden_layers num_key_value_heads "
+    "original_max_position_embeddings partial_rotary_factor rms_norm_eps rope_parameters "
+    "rope_scaling rope_theta sliding_window use_sliding_window vocab_size"
+)
 LAYOUT = Layout(
     prefix="model.",
     top={"embed.weight": "embed_tokens.weight", "final_norm.weight": "norm.weight"},
@@ -56,12 +64,11 @@ def read_config(
     neutral: settings, beside the common ones, that must have one of these values. defaults: what the family's
     transformers class assumes for keys that are missing.
     """
-    refuse_others(hf, family, {**_NEUTRAL, **(neutral or {})})
-    kinds = set(hf.get("layer_types") or [])
-    if kinds - {"sliding_attention" if sliding_window else "full_attention"}:
-        raise refuse(
-            "layer_types", sorted(kinds), f"one kind of attention for all layers of model_type {family}"
-        )
+    check_keys(hf, family, _READ, {**_NEUTRAL, **(neutral or {})})
+    window = "sliding_attention" if sliding_window else "full_attention"
+    kinds = hf.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or any(kind != window for kind in kinds)):
+        raise refuse("layer_types", kinds, f"null, or {window} for all layers of model_type {family}")
     given = {**(defaults or {}), **{key: value for key, value in hf.items() if value is not None}}
     heads = integer(given, "num_attention_heads")
     kv_heads = integer(given, "num_key_value_heads", heads)
@@ -76,10 +83,11 @@ def read_config(
     if head_dim % 2:
         raise refuse("head_dim", head_dim, "an even integer, since RoPE turns pairs")
     positions = integer(given, "max_position_embeddings", 2048)
+    vocab_size = integer(given, "vocab_size")
     frequencies, attention_factor = rope_frequencies(given, head_dim, positions)
     return ModelConfig(
         family=family,
-        vocab_size=integer(given, "vocab_size"),
+        vocab_size=vocab_size,
         hidden_size=hidden,
         num_layers=integer(given, "num_hidden_layers"),
         num_heads=heads,
@@ -97,8 +105,34 @@ def read_config(
         lm_head=has_lm_head(hf),
         tie_embeddings=check_bool("tie_word_embeddings", given.get("tie_word_embeddings", False)),
         max_positions=positions,
-        bos_token_id=hf.get("bos_token_id"),
-        eos_token_ids=token_ids(hf.get("eos_token_id")),
+        **special_tokens(hf, vocab_size),
         task=task_from_hf(hf),
         hf=hf,
     )
+
+
+def one_window(hf: Mapping[str, Any], family: str) -> tuple[dict[str, Any], int]:
+    """(the config without layer_types, the window of every layer, 0 for none) of a family whose layers may
+    differ: those from max_window_layers on have the window, or those that `layer_types` names, and none
+    has it without use_sliding_window. ConfigError where some layers have it and others not.
+    """
+    rest = {key: value for key, value in hf.items() if key != "layer_types"}
+    window = hf.get("sliding_window", 4096)
+    if not check_bool("use_sliding_window", hf.get("use_sliding_window") or False) or window is None:
+        return rest, 0
+    layers = integer(hf, "num_hidden_layers")
+    kinds = hf.get("layer_types")
+    if kinds is None:
+        first = integer(hf, "max_window_layers", 28, low=0)
+        has = [layer >= first for layer in range(min(layers, MAX_LAYERS))]
+    elif isinstance(kinds, list) and len(kinds) == layers:
+        has = [kind == "sliding_attention" for kind in kinds]
+    else:
+        raise refuse("layer_types", kinds, f"null, or the kinds of {layers} layers")
+    if any(has) and not all(has):
+        raise refuse(
+            "use_sliding_window",
+            True,
+            f"false for model_type {family}, or a window in all layers; {sum(has)} of {layers} have one",
+        )
+    return rest, check_int("sliding_window", window) if any(has) else 0

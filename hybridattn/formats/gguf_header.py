@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import HybridAttnError, WeightError
+from ..files import stranger
 from .mapped import MappedFile
 
 
@@ -80,7 +81,8 @@ class _Cursor:
         self.at = 0
 
     def bad(self, reason: str) -> WeightError:
-        return WeightError(f"{self.mapped.path}: not a whole GGUF file: {reason}")
+        other = stranger(self.mapped.read(0, min(self.mapped.size, 100)))
+        return WeightError(f"{self.mapped.path}: {other or f'not a whole GGUF file: {reason}'}")
 
     def need(self, size: int, what: str) -> None:
         if size > self.mapped.size - self.at:
@@ -138,7 +140,7 @@ def read_header(path: str | os.PathLike[str], block_sizes: dict[int, tuple[int, 
 
 def _read(cursor: _Cursor, block_sizes: dict[int, tuple[int, int]]) -> GGUFHeader:
     if cursor.take(4, "the magic number") != b"GGUF":
-        raise WeightError(f"{cursor.mapped.path}: not a GGUF file: it does not start with GGUF")
+        raise cursor.bad("it does not start with GGUF")
     version = cursor.number("<I", "the version")
     if version not in _VERSIONS:
         raise WeightError(f"{cursor.mapped.path}: GGUF version is {version}; allowed: 2 or 3, little-endian")

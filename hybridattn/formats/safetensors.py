@@ -24,7 +24,7 @@ from ..errors import WeightError
 from ..families import cut_of, layout_of
 from ..families.config import ModelConfig
 from ..families.layout import Cut
-from ..files import atomic_open
+from ..files import atomic_open, read_json, stranger
 from .dtypes import Bytes, bad_row
 from .mapped import MappedFile
 
@@ -141,13 +141,8 @@ def open_weights(path: str | os.PathLike[str]) -> WeightSource:
         return SafetensorsSource(path, [single])
     if index.is_file():
         shards = _read_index(index)
-        source = SafetensorsSource(path, sorted({path / shard for shard in shards.values()}))
-        present = set(source.names())
-        for name, shard in shards.items():
-            if name not in present or source.file(name) != path / shard:
-                source.close()
-                raise WeightError(f"{index}: says weight {name!r} is in {shard}, but it is not there")
-        return source
+        # what the index says of single tensors is not held against it: some name tensors that no shard has
+        return SafetensorsSource(path, sorted({path / shard for shard in shards.values()}))
     other = (
         "; it has PyTorch files: save the model as safetensors"
         if list(path.glob("pytorch_model*.bin"))
@@ -159,10 +154,10 @@ def open_weights(path: str | os.PathLike[str]) -> WeightSource:
 def _read_index(index: Path) -> dict[str, str]:
     """The weight_map of a sharded model, {tensor name: file name}, all files present in the folder."""
     try:
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = read_json(index, WeightError)["weight_map"]
         if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
             raise TypeError("weight_map is not an object of file names")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise WeightError(f"{index}: not a safetensors index with a weight_map: {error}") from None
     for shard in sorted(set(shards.values())):
         if Path(shard).name != shard:
@@ -186,9 +181,11 @@ class SafetensorsSource(WeightSource):
                 mapped = MappedFile(file)
                 self._maps.append(mapped)
                 for name, entry in _read_header(mapped).items():
-                    if name in self._entries:
-                        raise WeightError(f"{file}: weight {name!r} is also in {self.file(name).name}")
-                    self._entries[name] = (mapped, entry)
+                    twin = self._entries.setdefault(name, (mapped, entry))
+                    if twin[0] is not mapped and not _same_bytes(twin, (mapped, entry)):
+                        raise WeightError(
+                            f"{file}: weight {name!r} is also in {twin[0].path.name}, with other values"
+                        )
         except BaseException:
             self.close()
             raise
@@ -238,12 +235,21 @@ class SafetensorsSource(WeightSource):
             raise WeightError(f"{self.path}: has no weight {name!r}") from None
 
 
+def _same_bytes(a: tuple[MappedFile, _Entry], b: tuple[MappedFile, _Entry]) -> bool:
+    """Whether two places hold one tensor."""
+    if (a[1].dtype, a[1].shape) != (b[1].dtype, b[1].shape):
+        return False
+    first, second = (file.view(np.uint8, entry.offset, entry.size) for file, entry in (a, b))
+    return bool(np.array_equal(first, second))
+
+
 def _read_header(mapped: MappedFile) -> dict[str, _Entry]:
     """The tensors of one safetensors file, after checking that header and file agree to the byte."""
     path, size = mapped.path, mapped.size
 
     def bad(reason: str) -> WeightError:
-        return WeightError(f"{path}: not a whole safetensors file: {reason}")
+        other = stranger(mapped.read(0, min(size, 100)))
+        return WeightError(f"{path}: {other or f'not a whole safetensors file: {reason}'}")
 
     if size < 8:
         raise bad(f"it has {size} bytes, fewer than the 8 of the header length")
@@ -322,14 +328,22 @@ def load_into(
         cut.name: next((name for name in layout.spellings(cut.name) if name in present), None)
         for cut in cuts.values()
     }
+    if config.lm_head and config.tie_embeddings:  # one tensor, which a file may hold under either name
+        for internal, others in (("embed.weight", ["lm_head.weight"]), ("lm_head.bias", [])):
+            if internal in cuts and found[cuts[internal].name] is None:
+                names = [layout.cut(config, other).name for other in others] + layout.twins(internal)
+                found[cuts[internal].name] = next(
+                    (same for name in names for same in layout.spellings(name) if same in present), None
+                )
     missing = [name for name, spelled in found.items() if spelled is None]
     if missing:
         raise WeightError(f"{source.path}: weight {missing[0]!r} is missing{_and_more(missing)}")
     cuts = {internal: replace(cut, name=str(found[cut.name])) for internal, cut in cuts.items()}
     used, tied = {cut.name for cut in cuts.values()}, None
     if config.lm_head and config.tie_embeddings:
-        head = layout.cut(config, "lm_head.weight").name
-        tied = next((name for name in layout.spellings(head) if name in present), None)
+        heads = [layout.cut(config, "lm_head.weight").name, *layout.twins("lm_head.weight")]
+        spelled = (same for name in heads for same in layout.spellings(name))
+        tied = next((name for name in spelled if name in present and name not in used), None)
     extra = [
         name for name in present if name not in used and name != tied and not layout.ignored.search(name)
     ]

@@ -4,7 +4,6 @@ section.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..errors import ConfigError, PlanError
 from ..families import config_from_hf, layout_of
 from ..families.config import ModelConfig, TaskHead
 from ..families.heads import task_to_hf
+from ..files import read_json
 from .plan import Plan
 
 
@@ -101,8 +101,8 @@ def to_hf(config: ModelConfig, saved: Section, dtype: str) -> dict[str, Any]:
 def is_hybrid(folder: Path) -> bool:
     """Whether a folder holds a model that was saved here, by its config.json."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(folder / "config.json", ConfigError)
+    except (OSError, ConfigError):
         return False
     return isinstance(content, dict) and content.get("model_type") == HYBRID_TYPE
 
@@ -110,13 +110,11 @@ def is_hybrid(folder: Path) -> bool:
 def read_config(path: Path) -> tuple[ModelConfig, Section]:
     """The configuration and the section of a config.json. Raises ConfigError or PlanError naming the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, ConfigError)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; a model folder holds config.json and model.safetensors"
         ) from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a JSON file: {error}") from None
     try:
         if not isinstance(content, dict) or content.get("model_type") != HYBRID_TYPE:
             return config_from_hf(content), Section()

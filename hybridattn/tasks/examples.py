@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import LARGEST
 from ..data.tokens import TokenData, Tokens, Windows
 from ..errors import DataError
 from ..families.config import TaskHead
@@ -118,6 +119,10 @@ def flatten(sequences: Sequence[npt.ArrayLike]) -> tuple[Tokens, Windows]:
         if array.ndim != 1 or len(array) < 2 or array.dtype.kind not in "iu":
             raise DataError(
                 f"sequence {i} has shape {array.shape} and dtype {array.dtype}; allowed: 2 or more token ids"
+            )
+        if len(array) and not (int(array.min()) >= 0 and int(array.max()) <= LARGEST):
+            raise DataError(
+                f"sequence {i} holds {int(array.min())} to {int(array.max())}; allowed: 0 to {LARGEST}"
             )
     ends = np.cumsum([len(array) for array in arrays])
     windows = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1).astype(np.int64)

@@ -11,6 +11,7 @@ from ..families import layout_of
 from ..families.config import TaskHead
 
 if TYPE_CHECKING:
+    from ..data.tokens import Tokens, Windows
     from ..model.model import Model
 
 SPREAD = 0.02  # standard deviation of fresh weights, as in BERT and most models since
@@ -51,6 +52,20 @@ def add_head(
         if name.startswith(("pooler.", "classifier.")):
             array[...] = SPREAD * rng.standard_normal(array.shape) if array.ndim == 2 else 0.0
     return twin
+
+
+def without_padding(model: Model, windows: Windows, tokens: Tokens) -> Windows:
+    """The windows of a decoder's classifier without the padding tokens at their ends: it answers at the last
+    token that is not pad_token_id, as transformers' classes do, even where that is the end-of-text token.
+    """
+    task, pad = head_of(model), model.model_config.hf.get("pad_token_id")
+    if task.pool != "last" or task.kind == "span" or type(pad) is not int:
+        return windows
+    kept = windows.copy()
+    for row in kept:
+        while row[1] - row[0] > 1 and tokens[row[1] - 1] == pad:
+            row[1] -= 1
+    return kept
 
 
 def head_of(model: Model) -> TaskHead:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..data.tokens import TokenData, slices
 from .examples import Examples, flatten
-from .head import head_of
+from .head import head_of, without_padding
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -34,8 +34,9 @@ def predict(
         data = sequences.data
     else:
         data = TokenData(*flatten(sequences))
+    windows = without_padding(model, data.windows, data.tokens)
     found: list[Floats] = []
-    for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="predict", disable=not progress, leave=False):
+    for part in tqdm(slices(windows, SLICE_TOKENS), desc="predict", disable=not progress, leave=False):
         logits = model.task_logits(data.tokens, part, data.segments)
         found += [logits[start:stop].copy() for start, stop in part] if span else [logits]
     return found if span else np.concatenate(found)

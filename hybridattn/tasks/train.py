@@ -15,7 +15,7 @@ from ..radlads import schedules
 from ..radlads.loop import Job, Settings, run
 from ..radlads.steps import make_distiller, run_facts
 from .examples import Examples
-from .head import head_of
+from .head import head_of, without_padding
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -73,7 +73,7 @@ def finetune(
         model=model,
         tokens=examples.data.tokens,
         segments=examples.data.segments,
-        windows=examples.data.windows[chosen],
+        windows=without_padding(model, examples.data.windows, examples.data.tokens)[chosen],
         lr=schedules.combine(rates[0], rates[1]),
         label="finetune",
         columns=1,
