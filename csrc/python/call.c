@@ -59,10 +59,10 @@ static char next_axis(const char **at, int *times)
 /* Axes of an array of that shape. */
 static int count_axes(const char *shape)
 {
-    int n = 0, times;
+    int count = 0, times;
     while (next_axis(&shape, &times))
-        n++;
-    return n;
+        count++;
+    return count;
 }
 
 int ha_call_axes(const ha_call *call, const char *shape, npy_intp *length)

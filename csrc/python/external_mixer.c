@@ -7,8 +7,8 @@
 /* int64 [n_seq]; a new reference */
 static PyObject *lengths_of(const ha_batch *batch)
 {
-    npy_intp n = batch->n_seq;
-    PyObject *array = PyArray_SimpleNew(1, &n, NPY_INT64);
+    npy_intp count = batch->n_seq;
+    PyObject *array = PyArray_SimpleNew(1, &count, NPY_INT64);
     for (int s = 0; array && s < batch->n_seq; s++)
         ((int64_t *)PyArray_DATA((PyArrayObject *)array))[s] = batch->offset[s + 1] - batch->offset[s];
     return array;
@@ -62,12 +62,12 @@ ha_status ha_external_backward(const ha_mixer *mixer, const ha_pass *pass, const
     (void)saved;
     const ha_batch *batch = pass->batch;
     const npy_intp hidden = mixer->config->hidden_size, wide[2] = {batch->rows, hidden};
-    const size_t n = (size_t)batch->rows * (size_t)hidden, mark = ha_arena_mark(pass->arena);
+    const size_t count = (size_t)batch->rows * (size_t)hidden, mark = ha_arena_mark(pass->arena);
     float *y, *dy;
-    HA_PUSH(y, pass->arena, n);
-    HA_PUSH(dy, pass->arena, n);
-    memset(y, 0, n * sizeof *y);
-    for (size_t i = 0; i < n; i++)
+    HA_PUSH(y, pass->arena, count);
+    HA_PUSH(dy, pass->arena, count);
+    memset(y, 0, count * sizeof *y);
+    for (size_t i = 0; i < count; i++)
         dy[i] = scale * dout[i];
     ha_callback call = ha_callback_begin(mixer);
     PyObject *params = ha_callback_params(&call, mixer, pass->weights), *in = ha_callback_view(&call, x, 2, wide),

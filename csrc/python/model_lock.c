@@ -18,8 +18,9 @@ static void in_order(model_object **model, model_object **other)
     }
 }
 
-/* A RuntimeError where the model can never be had: by this thread, which has it, or in a child whose parent forked while
- * another thread worked on it. What that thread left half done is unknown, and nobody gives its lock back. */
+/* A RuntimeError where the model can never be had: by this thread, which has it, or in a child
+ * whose parent forked while another thread worked on it. What that thread left half done is
+ * unknown, and nobody gives its lock back. */
 static int refuse(model_object *model, unsigned long me)
 {
     const unsigned long holder = atomic_load(&model->holder);
@@ -73,8 +74,8 @@ PyObject *ha_models_in_use(void)
 {
     PyObject *list = PyList_New(0), *models = NULL;
     int ok = list != NULL;
-    for (model_object *m = innermost; ok && m; m = m->outer)
-        ok = PyList_Append(list, (PyObject *)m) == 0;
+    for (model_object *model = innermost; ok && model; model = model->outer)
+        ok = PyList_Append(list, (PyObject *)model) == 0;
     if (ok)
         models = PyList_AsTuple(list);
     Py_XDECREF(list);

@@ -7,7 +7,8 @@
 
 /* Takes the lock of `model`, and of `other` unless it is NULL or the same, waiting for them without
  * the GIL. Fails with a RuntimeError (and HA_INTERRUPTED) where this thread holds one already: a
- * signal handler runs inside a call; or where the process was forked while another thread held it. */
+ * signal handler runs inside a call; or where the process was forked while another thread held
+ * it. */
 ha_status ha_lock(model_object *model, model_object *other);
 void ha_unlock(model_object *model, model_object *other);
 /* A new tuple of the models whose locks this thread holds. */

@@ -230,12 +230,12 @@ static int parse_mixer(PyObject *dict, int layer, ha_layer_spec *out)
 static int parse_layer(PyObject *list, int layer, ha_layer_spec *out)
 {
     PyObject *specs = PyList_Check(list) ? PyList_AsTuple(list) : NULL;
-    Py_ssize_t n = specs ? PyTuple_GET_SIZE(specs) : 0;
-    int status = n == 1 || n == 2 ? 0 : -1;
+    Py_ssize_t count = specs ? PyTuple_GET_SIZE(specs) : 0;
+    int status = count == 1 || count == 2 ? 0 : -1;
     *out = (ha_layer_spec){0};
     if (status < 0 && !PyErr_Occurred())
         PyErr_Format(PyExc_ValueError, "layers[%d] is %R, allowed are lists of one or two mixers", layer, list);
-    for (Py_ssize_t i = 0; status == 0 && i < n; i++) {
+    for (Py_ssize_t i = 0; status == 0 && i < count; i++) {
         PyObject *item = PyTuple_GET_ITEM(specs, i), *own = PyDict_Check(item) ? PyDict_Copy(item) : Py_NewRef(item);
         status = own ? parse_mixer(own, layer, out) : -1;
         Py_XDECREF(own);

@@ -44,10 +44,10 @@ static PyObject *options_of(const ha_mixer_kind *kind)
 {
     PyObject *options = PyDict_New();
     for (int i = 0; options && i < HA_MAX_OPTIONS && kind->option[i].name; i++) {
-        const ha_option *o = &kind->option[i];
-        PyObject *entry =
-            Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", o->value, "min", o->min, "max", o->max, "what", o->what);
-        if (!entry || PyDict_SetItemString(options, o->name, entry) < 0)
+        const ha_option *option = &kind->option[i];
+        PyObject *entry = Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", option->value, "min", option->min, "max",
+                                        option->max, "what", option->what);
+        if (!entry || PyDict_SetItemString(options, option->name, entry) < 0)
             Py_CLEAR(options);
         Py_XDECREF(entry);
     }
@@ -85,12 +85,12 @@ static PyObject *mixers(PyObject *module, PyObject *unused)
 static PyObject *set_num_threads(PyObject *module, PyObject *arg)
 {
     (void)module;
-    long n = PyLong_AsLong(arg);
-    if (n == -1 && PyErr_Occurred())
+    long threads = PyLong_AsLong(arg);
+    if (threads == -1 && PyErr_Occurred())
         return NULL;
-    if (n < 1 || n > 1024)
-        return PyErr_Format(PyExc_ValueError, "num_threads is %ld, allowed are 1 to 1024", n);
-    return PyLong_FromLong(ha_set_threads((int)n));
+    if (threads < 1 || threads > 1024)
+        return PyErr_Format(PyExc_ValueError, "num_threads is %ld, allowed are 1 to 1024", threads);
+    return PyLong_FromLong(ha_set_threads((int)threads));
 }
 
 /* get_num_threads() */

@@ -61,12 +61,12 @@ static ha_attention attention_of(const ha_call *call)
 
 /* out [T,H,d], log_sum and max [T,H] or NULL; the keys of sequence s are rows key_offset[s] .. of k
  * and v */
-static ha_status attend(const ha_call *call, const ha_attention *a, const int32_t *key_offset, float *out,
+static ha_status attend(const ha_call *call, const ha_attention *shape, const int32_t *key_offset, float *out,
                         float *log_sum, float *max)
 {
     const float *k = ha_data(call, "k"), *v = ha_data(call, "v");
     const ha_batch *batch = &call->batch;
-    const ptrdiff_t row = (ptrdiff_t)a->kv_heads * a->dim, wide = (ptrdiff_t)a->heads * a->dim;
+    const ptrdiff_t row = (ptrdiff_t)shape->kv_heads * shape->dim, wide = (ptrdiff_t)shape->heads * shape->dim;
     ha_keys *keys;
     HA_PUSH(keys, call->arena, (size_t)batch->n_seq);
     for (int s = 0; s < batch->n_seq; s++) {
@@ -74,27 +74,28 @@ static ha_status attend(const ha_call *call, const ha_attention *a, const int32_
         keys[s] = (ha_keys){.k = k + key_offset[s] * row,
                             .v = v + key_offset[s] * row,
                             .row = row,
-                            .head_stride = a->dim,
+                            .head_stride = shape->dim,
                             .length = length,
                             .past = length - length_of(batch, s)};
     }
     const ha_attention_out to = {ha_rows_to(out, wide), log_sum, max};
-    return ha_attention_forward(a, batch, ha_rows_of(ha_data(call, "q"), wide), keys, &to, call->arena);
+    return ha_attention_forward(shape, batch, ha_rows_of(ha_data(call, "q"), wide), keys, &to, call->arena);
 }
 
 /* out [T,H,d], and with return_stats the log-sum-exp and the largest logit [T,H] */
 static ha_status attention_fast(const ha_call *call)
 {
-    const ha_attention a = attention_of(call);
-    return attend(call, &a, call->keys.offset, call->out[0], call->out[1], call->out[2]);
+    const ha_attention shape = attention_of(call);
+    return attend(call, &shape, call->keys.offset, call->out[0], call->out[1], call->out[2]);
 }
 
 /* The same in float64. */
 static ha_status attention_naive(const ha_call *call)
 {
     const ha_attention fast = attention_of(call);
-    const ref_attention a = {fast.heads, fast.kv_heads, fast.dim, fast.causal, fast.window, fast.sinks, scale_of(call)};
-    ref_softmax_attention(&a, &call->batch, call->keys.offset, ha_data(call, "q"), ha_data(call, "k"),
+    const ref_attention shape = {fast.heads,  fast.kv_heads, fast.dim,      fast.causal,
+                                 fast.window, fast.sinks,    scale_of(call)};
+    ref_softmax_attention(&shape, &call->batch, call->keys.offset, ha_data(call, "q"), ha_data(call, "k"),
                           ha_data(call, "v"), call->out[0], call->out[1], call->out[2]);
     return HA_OK;
 }
@@ -150,21 +151,21 @@ static void copy_columns(int rows, ptrdiff_t columns, const float *from, ptrdiff
 /* dout [T,H,d], and dlse, dmax [T,H] or NULL -> dq [T,H,d], dk, dv [T,K,d] */
 static ha_status attention_backward(const ha_call *call)
 {
-    const ha_attention a = attention_of(call);
+    const ha_attention shape = attention_of(call);
     const ha_batch *batch = &call->batch;
     const int rows = batch->rows;
     const size_t heads = ha_call_count(call, "T H");
     const float *dout = ha_data(call, "dout"), *dlse = ha_data(call, "dlse"), *dmax = ha_data(call, "dmax");
     joined x, dx;
     float *out, *log_sum, *max, *delta;
-    HA_TRY(join(&a, rows, &x, call->arena));
-    HA_TRY(join(&a, rows, &dx, call->arena));
-    HA_PUSH(out, call->arena, heads * (size_t)a.dim);
+    HA_TRY(join(&shape, rows, &x, call->arena));
+    HA_TRY(join(&shape, rows, &dx, call->arena));
+    HA_PUSH(out, call->arena, heads * (size_t)shape.dim);
     HA_PUSH(log_sum, call->arena, heads);
     HA_PUSH(max, call->arena, heads);
     HA_PUSH(delta, call->arena, heads);
-    HA_TRY(attend(call, &a, batch->offset, out, log_sum, max));
-    ha_dot_per_head(rows, a.heads, a.dim, dout, x.q_columns, out, x.q_columns, delta);
+    HA_TRY(attend(call, &shape, batch->offset, out, log_sum, max));
+    ha_dot_per_head(rows, shape.heads, shape.dim, dout, x.q_columns, out, x.q_columns, delta);
     for (size_t i = 0; dlse && i < heads; i++)
         delta[i] -= dlse[i];
     copy_columns(rows, x.q_columns, ha_data(call, "q"), x.q_columns, x.data, x.width);
@@ -179,7 +180,7 @@ static ha_status attention_backward(const ha_call *call)
     const ha_attention_upstream upstream = {ha_rows_of(dout, x.q_columns), delta, dmax};
     const ha_attention_gradient gradient = {ha_rows_to(dx.data, dx.width), ha_rows_to(dx.k, dx.width),
                                             ha_rows_to(dx.v, dx.width)};
-    HA_TRY(ha_attention_backward(&a, batch, &saved, &upstream, &gradient, call->arena));
+    HA_TRY(ha_attention_backward(&shape, batch, &saved, &upstream, &gradient, call->arena));
     copy_columns(rows, x.q_columns, dx.data, x.width, call->out[0], x.q_columns);
     copy_columns(rows, x.kv_columns, dx.k, x.width, call->out[1], x.kv_columns);
     copy_columns(rows, x.kv_columns, dx.v, x.width, call->out[2], x.kv_columns);

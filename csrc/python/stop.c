@@ -1,6 +1,7 @@
-/* Python drops an exception that a signal handler raises inside __del__ or a weakref callback. So the handler only
- * notes the request here, and long calls ask for it. It belongs to the thread that ran the handler, Python's main
- * one: other threads go on, as they do under Python's own handler. */
+/* Python drops an exception that a signal handler raises inside __del__ or a weakref callback. So
+ * the handler only notes the request here, and long calls ask for it. It belongs to the thread that
+ * ran the handler, Python's main one: other threads go on, as they do under Python's own
+ * handler. */
 #include "python/stop.h"
 
 #include <stdatomic.h>

@@ -10,8 +10,8 @@ PyObject *ha_request_stop(PyObject *module, PyObject *unused);
 /* take_stop() -> bool: whether a stop was asked for in this thread; the request is then gone. */
 PyObject *ha_take_stop(PyObject *module, PyObject *unused);
 
-/* Runs pending signal handlers and takes a request. -1 with an exception set when the work has to stop, else 0.
- * The caller holds the GIL. */
+/* Runs pending signal handlers and takes a request. -1 with an exception set when the work has to
+ * stop, else 0. The caller holds the GIL. */
 int ha_check_stop(void);
 
 #endif

@@ -59,12 +59,12 @@ ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
     float block[BLOCK];
-    const char *src = from->data;
-    char *dst = to->data;
+    const char *source = from->data;
+    char *target = to->data;
     for (Py_ssize_t at = 0; at < from->count; at += BLOCK) {
-        size_t n = from->count - at < BLOCK ? (size_t)(from->count - at) : BLOCK;
-        ha_kernels_get()->decode[from->dtype](n, src + ha_dtype_bytes(from->dtype, (size_t)at), block);
-        ha_from_f32(dtype, block, dst + ha_dtype_bytes(dtype, (size_t)at), n);
+        size_t count = from->count - at < BLOCK ? (size_t)(from->count - at) : BLOCK;
+        ha_kernels_get()->decode[from->dtype](count, source + ha_dtype_bytes(from->dtype, (size_t)at), block);
+        ha_from_f32(dtype, block, target + ha_dtype_bytes(dtype, (size_t)at), count);
     }
     PyEval_RestoreThread(thread);
     return to;
