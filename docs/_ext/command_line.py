@@ -1,16 +1,18 @@
-"""`{command-line}`: every sub-command of `hybridattn`, read from the parsers that the program itself uses.
-`{built-in-recipe}`: every key of a recipe."""
+"""`{command-line}`: every sub-command of `hybridattn`, read from the parsers that the program itself uses."""
 
 from __future__ import annotations
 
 import argparse
+import re
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from hybridattn.cli import COMMANDS, load
-from hybridattn.pipeline.recipe import Recipe
+
+
+MARKS = re.compile(r"[\\*_<>\[\]{}|#$]")
 
 
 class CommandLine(SphinxDirective):
@@ -19,14 +21,6 @@ class CommandLine(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         parts = [section(name, load(name).parser()) for name in COMMANDS]
         return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
-
-
-class BuiltInRecipe(SphinxDirective):
-    """Every key of a recipe with its default."""
-
-    def run(self) -> list[nodes.Node]:
-        text = Recipe().to_toml()
-        return [nodes.literal_block(text, text, language="toml")]
 
 
 def section(name: str, parser: argparse.ArgumentParser) -> str:
@@ -59,14 +53,13 @@ def examples(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def plain(text: str | None) -> str:
-    """Help text means what it says: nothing in it is Markdown."""
-    joined = " ".join((text or "").split())
-    for mark in "\\`*_<>[]{}|#$":
-        joined = joined.replace(mark, "\\" + mark)
-    return joined
+    """Help text means what it says: nothing in it is Markdown but `code`."""
+    parts = " ".join((text or "").split()).split("`")
+    if len(parts) % 2 == 0:
+        parts = ["\\`".join(parts)]
+    return "`".join(part if n % 2 else MARKS.sub(r"\\\g<0>", part) for n, part in enumerate(parts))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("command-line", CommandLine)
-    app.add_directive("built-in-recipe", BuiltInRecipe)
     return {"parallel_read_safe": True}
