@@ -27,6 +27,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 LLAMA3["original_max_position_embeddings"] = 8192
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 PLAIN = {**GATED, "bias": 0, "qk_norm": 0}
+MAMBA = {"kind": "mamba2"}
 SOFTMAX = {
     "llama": {},
     "llama3": {"rope_scaling": LLAMA3, "rope_theta": 500000.0},
@@ -44,6 +45,11 @@ HYBRIDS = {
     "qwen3": (PLAIN, QWEN3),
     "yarn": (GATED, {"rope_scaling": YARN}),
     "linear": (GATED, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    "mamba2": (MAMBA, {}),
+    "mamba2 convolution": ({**MAMBA, "conv": 4}, {"tied": False}),
+    "mamba2 biases": ({**MAMBA, "conv": 6, "bias": 0}, {"attention_bias": True}),
+    "mamba2 qwen2": ({**MAMBA, "bias": 0}, {**QWEN2, "head_dim": 16, "num_key_value_heads": 1}),
+    "mamba2 llama3": ({**MAMBA, "conv": 2}, {"rope_scaling": LLAMA3, "rope_theta": 500000.0}),
 }
 
 
@@ -210,6 +216,10 @@ def test_what_llama_cpp_would_do_otherwise_is_refused():
     assert "rope_type is 'llama3'" in reasons(model_of((1,), rope_scaling=LLAMA3), "gguf")[0]
     assert "bias on the output" in reasons(model_of((1,), PLAIN, attention_bias=True), "gguf")[0]
     assert "gla has no place" in reasons(model_of((1,), {"kind": "gla"}), "gguf")[0]
+    assert "norms q and k" in reasons(model_of((1,), MAMBA, **QWEN3), "gguf")[0]
+    assert "no softmax layer" in reasons(model_of((), MAMBA), "gguf")[0]
+    assert "cannot fill up to twice" in reasons(model_of((1,), MAMBA, head_dim=24), "gguf")[0]
+    assert "rotates q and k" in reasons(model_of((1,), {**MAMBA, "rope": 1}), "gguf")[0]
     small = tiny.teacher(vocab_size=200, eos_token_id=0)
     small.tokenizer = byte_level()
     assert "allowed: at most vocab_size (200)" in reasons(small, "gguf")[0]
@@ -275,6 +285,19 @@ def test_hybrids_in_llama_cpp(name, tokenizer, tmp_path):
     theirs, ours = Llama(tmp_path / "out" / "model.gguf"), made.logits(TOKENS[None])[0]
     close(theirs.logits(TOKENS), ours)
     close(theirs.logits(TOKENS[:60], *TOKENS[60:, None]), ours)
+
+
+@needs_llama
+@pytest.mark.parametrize("dtype", ["bfloat16", "q8_0", "q4_0"])
+def test_mamba2_in_other_types(dtype, tmp_path):
+    """What is small and sensitive stays float32; the rest loses what the type loses."""
+    made = model_of((1, 3), {**MAMBA, "conv": 4}, hidden_size=64)
+    made.export(tmp_path / "out", "gguf", dtype=dtype)
+    wanted = made.astype(dtype).logits(TOKENS[None])[0]
+    found = Llama(tmp_path / "out" / "model.gguf").logits(TOKENS)
+    exact = made.logits(TOKENS[None])[0]
+    errors_of = [np.linalg.norm(logits - exact) / np.linalg.norm(exact) for logits in (found, wanted)]
+    assert errors_of[0] <= 3 * errors_of[1] + 1e-3
 
 
 @needs_llama

@@ -33,8 +33,6 @@ def misfits(model: Model) -> list[Misfit]:
     bad_rope = rope.misfit(model, ROPE_KINDS)
     if bad_rope:
         found.append(Misfit(bad_rope))
-    if config.qk_norm:
-        found.append(Misfit("its attention norms q and k, which Bamba has no place for"))
     inner = config.num_heads * config.head_dim
     if inner % config.hidden_size:
         found.append(
@@ -42,6 +40,14 @@ def misfits(model: Model) -> list[Misfit]:
                 f"its heads have {inner} channels; allowed: a multiple of hidden_size ({config.hidden_size})"
             )
         )
+    return found + own_misfits(model)
+
+
+def own_misfits(model: Model) -> list[Misfit]:
+    """What of its attention and layers a Bamba model has no place for, in any file format."""
+    found = []
+    if model.model_config.qk_norm:
+        found.append(Misfit("its attention norms q and k, which Bamba has no place for"))
     return found + [
         Misfit(reason, i) for i, specs in enumerate(model.layers) for reason in _layer(model, specs)
     ]

@@ -1,4 +1,5 @@
-"""Models as GGUF files for llama.cpp: gated_delta hybrids as `qwen35`, softmax models as what they are.
+"""Models as GGUF files for llama.cpp: gated_delta hybrids as `qwen35`, mamba2 hybrids as `granitehybrid`,
+softmax models as what they are.
 
 Checked against llama.cpp as llama-cpp-python 0.3.36 holds it. Needs the `gguf` package.
 """
@@ -6,12 +7,13 @@ Checked against llama.cpp as llama-cpp-python 0.3.36 holds it. Needs the `gguf` 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import decoder, gguf_vocabulary, plain_tensors, qwen3_5, qwen3_5_tensors, rope
+from . import decoder, gguf_bamba, gguf_vocabulary, plain_tensors, qwen3_5, qwen3_5_tensors, rope
 from .gguf_file import Values, write_file
 from .registry import Layout, Misfit, Options
 from .weights import Array
@@ -19,9 +21,10 @@ from .weights import Array
 if TYPE_CHECKING:
     from ..model.model import Model
 
-HYBRID = "qwen35"
+HYBRID, BAMBA = "qwen35", gguf_bamba.ARCHITECTURE
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-# What llama.cpp's graphs do: only llama's takes factors for single frequencies.
+# What llama.cpp's graphs do: only these take factors for single frequencies.
+_FACTORS = ("llama", BAMBA)
 ROPE_KINDS = ("default", "linear", "yarn")
 FILE = "model.gguf"
 DTYPES = ("float32", "float16", "bfloat16", "q8_0", "q4_0", "q4_1")
@@ -29,6 +32,8 @@ DTYPES = ("float32", "float16", "bfloat16", "q8_0", "q4_0", "q4_1")
 
 def architecture(model: Model) -> str:
     """The GGUF architecture that a model is written as."""
+    if any(spec["kind"] == "mamba2" for specs in model.layers for spec in specs):
+        return BAMBA
     plain = all([spec["kind"] for spec in specs] == ["softmax"] for specs in model.layers)
     return _ARCHITECTURES.get(model.model_config.family, HYBRID) if plain else HYBRID
 
@@ -39,22 +44,24 @@ def misfits(model: Model) -> list[Misfit]:
     if found:
         return found
     kind = architecture(model)
-    bad_rope = rope.misfit(model, (*ROPE_KINDS, "llama3") if kind == "llama" else ROPE_KINDS)
+    bad_rope = rope.misfit(model, (*ROPE_KINDS, "llama3") if kind in _FACTORS else ROPE_KINDS)
     bad_tokenizer = gguf_vocabulary.misfit(model)
     found += [Misfit(reason) for reason in (bad_rope, bad_tokenizer) if reason]
     found += [Misfit(reason) for reason in _own(model, kind)]
     if kind == HYBRID:
         found += qwen3_5.layer_misfits(model)
+    if kind == BAMBA:
+        found += gguf_bamba.misfits(model)
     return found
 
 
 def _own(model: Model, kind: str) -> Iterator[str]:
     config = model.model_config
-    if config.output_bias and kind != "llama":
+    if config.output_bias and kind not in ("llama", BAMBA):
         yield f"its attention has a bias on the output, which llama.cpp's {kind} has no place for"
     if kind == "qwen2" and config.num_heads * config.head_dim != config.hidden_size:
         yield f"head_dim is {config.head_dim}; llama.cpp's qwen2 wants hidden_size / num_attention_heads"
-    if kind != HYBRID and 0 < config.sliding_window < config.max_positions:
+    if kind not in (HYBRID, BAMBA) and 0 < config.sliding_window < config.max_positions:
         yield f"its layers see {config.sliding_window} tokens, and llama.cpp's {kind} has no sliding window"
 
 
@@ -72,8 +79,11 @@ def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
         )
         notes = qwen3_5.notes(model, chosen)
         keys = _common(model) | _hybrid_keys(model, taps)
+    elif kind == BAMBA:
+        made = chain(gguf_bamba.tensors(model), _rope_factors(model))
+        notes, keys = {"heads": gguf_bamba.heads(model)}, _common(model) | gguf_bamba.keys(model)
     else:
-        made = _plain(model, kind)
+        made = chain(_plain(model, kind), _rope_factors(model))
         notes, keys = {}, _common(model) | _plain_keys(model)
     kept = write_file(
         folder / FILE,
@@ -148,20 +158,17 @@ def _plain(model: Model, kind: str) -> Iterator[tuple[str, Array]]:
     config = model.model_config
     for name, array in plain_tensors.tensors(model):
         turned = kind == "llama" and (".q_proj." in name or ".k_proj." in name)
-        yield name, _interleaved(array, config.head_dim) if turned else array
+        yield name, plain_tensors.interleaved(array, config.head_dim) if turned else array
+
+
+def _rope_factors(model: Model) -> Iterator[tuple[str, Array]]:
     if rope.parameters(model)["rope_type"] == "llama3":
         yield "rope_freqs.weight", rope.factors(model)
 
 
-def _interleaved(array: Array, dim: int) -> Array:
-    """Rows of q or k in the order in which llama.cpp's llama turns them: neighbours are a pair."""
-    heads = array.reshape(-1, 2, dim // 2, *array.shape[1:])
-    return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(array.shape)
-
-
 LAYOUT = Layout(
     name="gguf",
-    summary="a GGUF file: gated_delta hybrids as qwen35, softmax models of Llama, Qwen2, Qwen3 as they are",
+    summary="a GGUF file: gated_delta as qwen35, mamba2 as granitehybrid, Llama, Qwen2, Qwen3 as they are",
     programs="llama.cpp and what is built on it",
     dtypes=DTYPES,
     misfits=misfits,

@@ -25,8 +25,8 @@ _TYPES = {
 _FILE_TYPES = {name: f"MOSTLY_{kind}" for name, kind in _TYPES.items()} | {"float32": "ALL_F32"}
 # Types of 4 bits keep these finer, since they lose most (as Model.astype does).
 _OUTER = ("token_embd.weight", "output.weight")
-# Small and sensitive: the gates of the recurrence and the convolution.
-_EXACT = ("ssm_alpha.weight", "ssm_beta.weight", "ssm_conv1d.weight")
+# Small and sensitive: the gates of the recurrence, its norm and the convolution.
+_EXACT = ("ssm_alpha.weight", "ssm_beta.weight", "ssm_conv1d.weight", "ssm_norm.weight", "ssm_a", "ssm_d")
 
 
 def write_file(

@@ -38,3 +38,9 @@ def tensors(model: Model, zero_biases: bool = False) -> Iterator[tuple[str, Arra
     yield "model.norm.weight", weights["final_norm.weight"]
     if not config.tie_embeddings:
         yield "lm_head.weight", weights["lm_head.weight"]
+
+
+def interleaved(array: Array, dim: int) -> Array:
+    """Rows of q or k in the order in which llama.cpp's llama turns them: neighbours are a pair."""
+    heads = array.reshape(-1, 2, dim // 2, *array.shape[1:])
+    return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(array.shape)

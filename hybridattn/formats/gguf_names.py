@@ -38,6 +38,19 @@ _QWEN35 = {
 }
 # Whole names, since they end in neither .weight nor .bias or in another one.
 _QWEN35_WHOLE = {"ssm_a": "linear_attn.A_log", "ssm_dt.bias": "linear_attn.dt_bias"}
+# Bamba, which is written only.
+_BAMBA = {
+    "ffn_norm": "pre_ff_layernorm",
+    "ffn_gate": "feed_forward.gate_proj",
+    "ffn_up": "feed_forward.up_proj",
+    "ffn_down": "feed_forward.down_proj",
+    "ssm_in": "mamba.in_proj",
+    "ssm_conv1d": "mamba.conv1d",
+    "ssm_norm": "mamba.norm",
+    "ssm_out": "mamba.out_proj",
+}
+_BAMBA_WHOLE = {"ssm_a": "mamba.A_log", "ssm_d": "mamba.D", "ssm_dt.bias": "mamba.dt_bias"}
+_BAMBA_TOP = {"output_norm.weight": "model.final_layernorm.weight"}
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 
 
@@ -56,17 +69,19 @@ def to_hf(name: str, architecture: str = "llama") -> str:
 
 def from_hf(name: str, architecture: str = "llama") -> str:
     """The GGUF name of a tensor that `to_hf` gives. KeyError for any other."""
-    for theirs, ours in _TOP.items():
+    bamba = architecture == "granitehybrid"
+    for theirs, ours in {**_TOP, **(_BAMBA_TOP if bamba else {})}.items():
         if ours == name:
             return theirs
     match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
     if match is None:
         raise KeyError(name)
     parts = {ours: theirs for theirs, ours in _PART.items()}
-    if architecture == "qwen35":
-        parts |= {ours: theirs for theirs, ours in _QWEN35.items()}
-        whole = {ours: theirs for theirs, ours in _QWEN35_WHOLE.items()}
-        if match[2] in whole:
-            return f"blk.{match[1]}.{whole[match[2]]}"
+    more, whole = (_BAMBA, _BAMBA_WHOLE) if bamba else (_QWEN35, _QWEN35_WHOLE)
+    if bamba or architecture == "qwen35":
+        parts |= {ours: theirs for theirs, ours in more.items()}
+        for theirs, ours in whole.items():
+            if ours == match[2]:
+                return f"blk.{match[1]}.{theirs}"
     stem, _, end = match[2].rpartition(".")
     return f"blk.{match[1]}.{parts[stem]}.{end}"
