@@ -21,6 +21,7 @@ from hybridattn.export import constant, folder, lengths, qwen3_5, qwen3_5_tensor
 from hybridattn.export.weights import Weights
 from hybridattn.families.config import TaskHead
 from hybridattn.files import OURS
+from hybridattn.model import Plan
 from hybridattn.formats.safetensors import open_weights
 
 GATED = {"kind": "gated_delta"}
@@ -248,6 +249,36 @@ def test_a_stored_model_is_exported_as_what_it_stands_for(tmp_path):
         np.testing.assert_array_equal(array, back[name], err_msg=name)
     assert model.astype("bfloat16").export(tmp_path / "a", "qwen3_5").dtype == "bfloat16"
     assert model.astype("q8_0").export(tmp_path / "b", "qwen3_5").dtype == "float32"
+
+
+def test_a_card_says_what_a_folder_is(tmp_path):
+    model = hybrid(layers=5, keep=(0, 3))
+    model.model_config.hf["_name_or_path"] = "someone/small-llama"
+    model.export(tmp_path / "out", "qwen3_5")
+    text = (tmp_path / "out" / "README.md").read_text()
+    header = pytest.importorskip("yaml").safe_load(text.split("---")[1])
+    assert header["base_model"] == "someone/small-llama" and header["library_name"] == "transformers"
+    assert "license" not in header and "# license" in text  # the user's to fill in
+    assert "| gated_delta layers | 1 to 2, 4 |" in text and "| softmax layers | 0, 3 |" in text
+    assert "| layout | qwen3_5 |" in text and "constant error" in text
+    generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert generation == {"eos_token_id": tiny.EOS}
+
+
+def test_a_saved_model_has_a_card_and_a_users_own_one_stays(tmp_path):
+    model = hybrid()
+    model.model_config.hf["_name_or_path"] = "/home/me/models/x"  # no business of the hub's
+    model.plan = Plan((1,), 3, "kl_replace", {}, {"text": "recall", "scores": [1, 2, 3]})
+    model.save_pretrained(tmp_path)
+    card = tmp_path / "README.md"
+    text = card.read_text()
+    assert "library_name: hybridattn" in text and "base_model" not in text and "/home" not in text
+    assert "| softmax layers chosen by | kl_replace |" in text and "| chosen by: text | recall |" in text
+    tiny.teacher().save_pretrained(tmp_path)
+    assert "library_name: transformers" in card.read_text()
+    card.write_text("# mine")
+    model.save_pretrained(tmp_path)
+    assert card.read_text() == "# mine"
 
 
 # --- the folder ---

@@ -63,7 +63,7 @@ def test_teacher_round_trip(tmp_path, tied):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_type"] == "llama" and "hybridattn" not in config
     assert sorted(f.name for f in tmp_path.iterdir()) == [
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     back = Model.from_pretrained(tmp_path)
     tiny.assert_same_weights(tiny.weights(back), tiny.weights(teacher))

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import ExportError
+from ..families.config import ModelConfig
 from ..files import atomic_write
 from ..formats.safetensors import save_safetensors
 from .weights import Array
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _NUMPY: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 DTYPES = tuple(_NUMPY)
+GENERATION = "generation_config.json"
 
 
 def write_checkpoint(
@@ -30,7 +32,24 @@ def write_checkpoint(
     save_safetensors(folder / "model.safetensors", arrays, {"format": "pt"})
     if model.tokenizer is not None:
         model.tokenizer.save(folder)
+    generation = generation_config(model.model_config)
+    if generation:
+        atomic_write(folder / GENERATION, json.dumps(generation, indent=2, ensure_ascii=False) + "\n")
     atomic_write(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def generation_config(config: ModelConfig) -> dict[str, Any]:
+    """How the teacher's folder says text is generated, or else where it ends, which transformers looks up
+    there.
+    """
+    given: dict[str, Any] = getattr(config, "generation", {})
+    ends = list(config.eos_token_ids)
+    made = {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+        "pad_token_id": config.hf.get("pad_token_id"),
+    }
+    return given or {key: value for key, value in made.items() if value is not None}
 
 
 def _cast(name: str, array: Array, dtype: str) -> np.ndarray:

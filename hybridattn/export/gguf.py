@@ -173,4 +173,5 @@ LAYOUT = Layout(
     dtypes=DTYPES,
     misfits=misfits,
     write=write,
+    library="gguf",
 )

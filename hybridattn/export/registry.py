@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import refuse
 from ..errors import ExportError
+from ..model.card import write_card
 from .folder import SHEET, staged, write_sheet_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Layout:
 
     programs: what reads it. dtypes: the types it is written in. misfits(model): what of the model it cannot
     hold, nothing when it fits. write(model, folder, options): writes everything into an empty folder and
-    returns what is worth knowing of it, as JSON data.
+    returns what is worth knowing of it, as JSON data. library: what opens the folder, as model hubs call it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Layout:
     dtypes: tuple[str, ...]
     misfits: Callable[[Model], list[Misfit]]
     write: Callable[[Model, Path, Options], dict[str, Any]]
+    library: str = "transformers"
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,16 @@ def export(
         raise ExportError(_refusal(model, chosen, found))
     with staged(Path(os.path.abspath(folder)), force) as target:
         notes = chosen.write(model, target, Options(kind, text))
+        facts = {"layout": layout, "read by": chosen.programs, "weights": kind, **_facts(notes)}
+        write_card(target, model, chosen.library, facts)
         files = tuple(sorted(path.name for path in target.iterdir()))
         write_sheet_of(target, {"layout": layout, "dtype": kind, "files": [*files, SHEET], "notes": notes})
     return Export(layout, Path(folder), kind, (*files, SHEET), notes)
+
+
+def _facts(notes: dict[str, Any]) -> dict[str, Any]:
+    """What of a layout's notes a model card has room for."""
+    return {key: value for key, value in notes.items() if not isinstance(value, dict)}
 
 
 def _dtype(model: Model, layout: Layout, dtype: str | None) -> str:

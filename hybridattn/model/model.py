@@ -22,9 +22,10 @@ from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
 from ..formats.safetensors import WeightSource, load_into, open_weights, save_safetensors, tensors_of
 from .base import BaseModel, chosen
+from .card import write_card
 from .generate import generate, stream
 from .quantise import astype
-from .saved import Section, read_config, to_hf
+from .saved import HYBRID_TYPE, Section, read_config, to_hf
 
 SAVE_DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
@@ -106,7 +107,8 @@ class Model(BaseModel):
         return astype(self, dtype, calibration)
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
-        """Write config.json, model.safetensors and the tokenizer, which `from_pretrained` reads back.
+        """Write config.json, model.safetensors and the tokenizer, which `from_pretrained` reads back, and a
+        model card (README.md), unless there is one that is not ours.
 
         An all-softmax model is written as the Hugging Face model it came from; any other gets model_type
         "hybridattn", `layer_types` and a `hybridattn` section with the mixers and the plan. config.json is
@@ -141,6 +143,7 @@ class Model(BaseModel):
         save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
         if self.tokenizer is not None:
             self.tokenizer.save(target)
+        write_card(target, self, "transformers" if config.get("model_type") != HYBRID_TYPE else "hybridattn")
         atomic_write(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
     def export(self, folder: str | os.PathLike[str], layout: str, **options: Any) -> Any:
