@@ -29,10 +29,20 @@ def check_int(name: str, value: object, low: int = 1, high: int | None = None) -
 
 def check_number(name: str, value: object, low: float = 0.0, *, above: bool = False) -> float:
     """`value` as a finite float of at least `low` (greater than `low` when `above`), or ConfigError."""
-    fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not fine or value < low or (above and value == low):  # type: ignore[operator]
+    number = as_float(value)
+    if not math.isfinite(number) or number < low or (above and number == low):
         raise refuse(name, value, f"a number {'greater than' if above else 'of at least'} {low:g}")
-    return float(value)  # type: ignore[arg-type]
+    return number
+
+
+def as_float(value: object) -> float:
+    """A number as a float; NaN for what is none, and for whole numbers beyond a float's range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def check_bool(name: str, value: object) -> bool:

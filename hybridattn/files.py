@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import DataError, HybridAttnError
+from .errors import DataError
 
 OURS = ".hybridattn-"  # the beginning of every name that we give to what is not a result
 _STALE_SECONDS = 3600.0  # a temporary that nobody holds is swept away after this time
@@ -131,38 +131,6 @@ def refuse_foreign(folder: str | os.PathLike[str], ours: Callable[[Path], bool],
             f"--out {os.fspath(folder)!r} holds what hybridattn did not make ({shown}); "
             "give another folder, or --force to write beside it"
         )
-
-
-_STRANGERS = {  # how files begin that are not what their name says
-    b"version https://git-lfs": "a Git LFS pointer: `git lfs pull` in its folder fetches the file",
-    b"<!doctype html": "a web page: the download failed",
-    b"<html": "a web page: the download failed",
-    b"PK\x03\x04": "a zip archive, as PyTorch writes .bin and .pt files",
-    b"\x1f\x8b": "compressed with gzip: unpack it first",
-}
-
-
-def stranger(head: bytes) -> str:
-    """What a file is that begins so and is not what its name says; "" when that is not known."""
-    start = head.lstrip().lower()
-    return next((what for begin, what in _STRANGERS.items() if start.startswith(begin.lower())), "")
-
-
-def read_json(path: str | os.PathLike[str], error: type[HybridAttnError], limit: int = 1 << 28) -> Any:
-    """The content of a JSON file. `error`, naming the file and the reason, for one of more than `limit`
-    bytes, that is no UTF-8 text, or no JSON, or nested deeper than Python reads; OSError when it cannot be
-    opened.
-    """
-    target = Path(path)
-    with open(target, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise error(f"{target}: has more than {limit} bytes; allowed for JSON here: up to that")
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as problem:
-        reason = stranger(data[:100]) or f"not a JSON file: {problem}"
-        raise error(f"{target}: {reason}") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -90,7 +90,7 @@ def test_load_refuses_by_file_and_field(tmp_path, change, message):
 
 def test_load_refuses_what_is_not_json(tmp_path):
     (tmp_path / "p.json").write_text("{")
-    with pytest.raises(PlanError, match="not a JSON file"):
+    with pytest.raises(PlanError, match="not JSON"):
         plan.Plan.load(tmp_path / "p.json")
     (tmp_path / "p.json").write_text("[1]")
     with pytest.raises(PlanError, match="format is 'list'"):

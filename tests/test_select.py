@@ -40,7 +40,7 @@ def test_save_and_load_keep_every_digit(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": "x"}'])
 def test_load_names_the_file(tmp_path, content):
     (tmp_path / "s.json").write_text(content)
-    with pytest.raises(DataError, match=r"s\.json: not a file of layer scores"):
+    with pytest.raises(DataError, match=r"s\.json: not "):
         LayerScores.load(tmp_path / "s.json")
 
 

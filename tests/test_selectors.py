@@ -222,7 +222,7 @@ def test_finished_candidates_are_not_done_again(probe, data, train, tmp_path, mo
     with pytest.raises(DataError, match=r"\.json: of another probe, text or settings"):
         score(probe, data, "kl_restore_distilled", **{**options, "batch_size": 2})
     files[1].write_text("{")
-    with pytest.raises(DataError, match="not a candidate's result"):
+    with pytest.raises(DataError, match=r"layer-001\.json: not "):
         score(probe, data, "kl_restore_distilled", **options)
 
 

@@ -67,7 +67,7 @@ def test_faults_of_whole_files(tmp_path):
     with pytest.raises(DataError, match=r"x\.json: No such file"):
         squad.read(path)
     for text, message in (
-        ("{", "not a JSON file"),
+        ("{", "not JSON"),
         ("[]", "is a list; allowed: an object"),
         ("{}", "no list in field 'data'"),
         ('{"data": []}', "data holds no questions"),

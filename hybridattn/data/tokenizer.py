@@ -225,7 +225,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file: {error}") from None
+        raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds a {type(value).__name__}; allowed: an object")
     return value

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..checks import refuse
 from ..errors import DataError
+from ..reading import parse_json
 
 Tokens = npt.NDArray[np.int32]
 Windows = npt.NDArray[np.int64]
@@ -272,7 +273,7 @@ def load_text(path: str | os.PathLike[str]) -> list[str]:
     try:
         raw = gzip.decompress(source.read_bytes()) if source.name.endswith(".gz") else source.read_bytes()
         content = raw.decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source}: not readable as gzip: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: byte {error.start} is not UTF-8 text") from None
@@ -299,10 +300,7 @@ def json_lines(path: str | os.PathLike[str], fields: Sequence[str]) -> Iterator[
 
 
 def _json_object(where: str, line: str, fields: Sequence[str]) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON: {error.msg}") from None
+    row = parse_json(line, where, DataError)
     if not isinstance(row, dict):
         raise DataError(f"{where}: holds a {type(row).__name__}; allowed: an object")
     for field in fields:

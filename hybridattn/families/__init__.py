@@ -41,7 +41,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     kind = hf.get("model_type")
     if kind is None:
         kind = CLASSES.get(stem(hf))
-    if kind not in _FAMILIES:
+    if not isinstance(kind, str) or kind not in _FAMILIES:
         raise refuse("model_type", hf.get("model_type"), ", ".join(_FAMILIES))
     config: ModelConfig = _FAMILIES[kind].config_from_hf(dict(hf))
     return config

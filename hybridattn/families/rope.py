@@ -37,7 +37,7 @@ def rope_frequencies(
     check_int("head_dim", head_dim, 1, MAX_HEAD_DIM)
     parameters = rope_parameters(hf)
     kind = parameters.get("rope_type", parameters.get("type", "default"))
-    if kind not in _VARIANTS:
+    if not isinstance(kind, str) or kind not in _VARIANTS:
         raise refuse("rope_type", kind, ", ".join(_VARIANTS))
     share = parameters.get("partial_rotary_factor")
     if partial is None and share not in (None, 1):

@@ -127,6 +127,8 @@ def _shortest(value: Any) -> Any:
 
 def _eos(meta: dict[str, Any]) -> Any:
     ids = [meta.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
+    if any(isinstance(i, list) for i in ids):
+        raise refuse("tokenizer.ggml.eos_token_id", ids, "one id")
     ids = list(dict.fromkeys(i for i in ids if i is not None))
     return ids if len(ids) > 1 else ids[0] if ids else None
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import HybridAttnError, WeightError
-from ..files import stranger
+from ..reading import stranger
 from .mapped import MappedFile
 
 

@@ -100,7 +100,7 @@ def tokenizer_parts(metadata: dict[str, Any]) -> tuple[Tokenizer, dict[str, Any]
 def _byte_level(metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
     """Byte-level BPE. DataError for an unknown pre-tokenizer, or merges that do not fit."""
     pre = metadata.get("tokenizer.ggml.pre", "default")
-    if pre not in PRE_TOKENIZERS:
+    if not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
         raise DataError(f"tokenizer.ggml.pre is {pre!r}; allowed: {', '.join(PRE_TOKENIZERS)}")
     merges = _texts(metadata, "merges")
     if any(merge.count(" ") != 1 for merge in merges):
@@ -163,6 +163,9 @@ def _around(tokens: list[str], before: int | None, after: int | None) -> Any:
         return None
     first = [] if before is None else [tokens[before]]
     last = [] if after is None else [tokens[after]]
+    for token in (*first, *last):
+        if ":" in token or token.startswith("$"):  # which the template would read as a sequence or a type
+            raise DataError(f"token {token!r} cannot stand around a text; allowed: one without a colon or $")
     return processors.TemplateProcessing(
         single=[*first, "$A", *last],
         pair=[*first, "$A", *last, *(f"{token}:1" for token in first), "$B:1", *(f"{t}:1" for t in last)],

@@ -24,7 +24,8 @@ from ..errors import WeightError
 from ..families import cut_of, layout_of
 from ..families.config import ModelConfig
 from ..families.layout import Cut
-from ..files import atomic_open, read_json, stranger
+from ..files import atomic_open
+from ..reading import parse_json, read_json, stranger
 from .dtypes import Bytes, bad_row
 from .mapped import MappedFile
 
@@ -263,10 +264,9 @@ def _read_header(mapped: MappedFile) -> dict[str, _Entry]:
             raise ValueError("a name occurs twice")
         return dict(pairs)
 
-    try:
-        header = json.loads(mapped.read(8, length).decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise bad(f"its header is not JSON: {error}") from None
+    header = parse_json(
+        mapped.read(8, length), f"{path}: not a whole safetensors file: its header", WeightError, unique
+    )
     if not isinstance(header, dict):
         raise bad("its header is not an object")
     header.pop("__metadata__", None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import PlanError
+from ..families.config import MAX_LAYERS
 from ..files import write_sheet
+from ..reading import field as field_of
+from ..reading import read_json
 
 FORMAT = "hybridattn-plan-1"
 
@@ -73,8 +74,12 @@ class Plan:
             raise PlanError(f"{source}: format is {got!r}; allowed: {FORMAT!r}")
         want = {"method": str, "num_layers": int, "softmax_layers": list, "mixer": dict, "how": dict}
         for key, kind in want.items():
-            if not isinstance(data.get(key), kind) or isinstance(data[key], bool):
-                raise PlanError(f"{source}: {key} is {data.get(key)!r}; allowed: a {kind.__name__}")
+            field_of(data, key, kind, source, PlanError)
+        if data["num_layers"] > MAX_LAYERS:
+            raise PlanError(f"{source}: num_layers is {data['num_layers']}; allowed: up to {MAX_LAYERS}")
+        for key, value in data["mixer"].items():
+            if not isinstance(value, (str, int, float)):
+                raise PlanError(f"{source}: mixer.{key} is {value!r}; allowed: text or a number")
         if not all(type(i) is int for i in data["softmax_layers"]):
             raise PlanError(f"{source}: softmax_layers is {data['softmax_layers']}; allowed: whole numbers")
         try:
@@ -91,8 +96,4 @@ class Plan:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """Read a plan. Raises PlanError naming the file and the field when it is not one."""
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PlanError(f"{path}: not a JSON file: {error}") from None
-        return cls.from_dict(data, str(path))
+        return cls.from_dict(read_json(path, PlanError), str(path))

@@ -15,7 +15,7 @@ from ..errors import ConfigError, PlanError
 from ..families import config_from_hf, layout_of
 from ..families.config import ModelConfig, TaskHead
 from ..families.heads import task_to_hf
-from ..files import read_json
+from ..reading import read_json
 from .plan import Plan
 
 
@@ -139,17 +139,35 @@ def _split(content: dict[str, Any]) -> tuple[ModelConfig, Section]:
     layers, gates, order = section.get("layers"), section.get("gates"), section.get("softmax_order")
     if not _is_list(layers, list, count) or not all(_is_list(specs, dict) for specs in layers):
         raise refuse(f"{HYBRID_TYPE}.layers", layers, f"{count} lists of mixer specs")
-    if gates is not None and not _is_list(gates, (int, float), count):
-        raise refuse(f"{HYBRID_TYPE}.gates", gates, f"{count} numbers")
+    if gates is not None and not (
+        _is_list(gates, (int, float), count) and all(0 <= g <= 1 and not isinstance(g, bool) for g in gates)
+    ):
+        raise refuse(f"{HYBRID_TYPE}.gates", gates, f"{count} numbers from 0 to 1")
     if order is not None and not _is_list(order, int, count):
         raise refuse(f"{HYBRID_TYPE}.softmax_order", order, f"{count} numbers of layers")
     plan = section.get("plan")
+    if plan is not None:
+        plan = Plan.from_dict(plan, f"{HYBRID_TYPE}.plan")
+        _check_plan(plan, layers)
     return config, Section(
         layers,
         gates,
-        None if plan is None else Plan.from_dict(plan, f"{HYBRID_TYPE}.plan"),
+        plan,
         None if order is None else order_of(order, count),
     )
+
+
+def _check_plan(plan: Plan, layers: list[list[Spec]]) -> None:
+    """PlanError when a plan speaks of other layers than the model has, or of other softmax layers."""
+    if plan.num_layers != len(layers):
+        raise PlanError(
+            f"num_layers of the plan is {plan.num_layers}; allowed: {len(layers)}, as in the model"
+        )
+    if all(len(specs) == 1 for specs in layers):
+        softmax = [i for i, specs in enumerate(layers) if specs[0].get("kind") == "softmax"]
+        if softmax != list(plan.softmax_layers):
+            given = list(plan.softmax_layers)
+            raise PlanError(f"softmax_layers of the plan is {given}; allowed: {softmax}, as in the model")
 
 
 def _task(value: Any) -> TaskHead:

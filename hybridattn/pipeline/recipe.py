@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checks import LARGEST, nearest
+from ..checks import LARGEST, as_float, nearest
 from ..diagnostics.texts import TEXT_KINDS
 from ..errors import ConfigError, PlanError
 from ..radlads.schedules import SCHEDULES
@@ -337,7 +337,9 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
     """TOML text to a dict; ConfigError with the parser's line number."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"recipe {origin}: not valid TOML: it is nested too deep") from None
+    except ValueError as error:  # the parser's own, and a number of too many digits
         raise ConfigError(f"recipe {origin}: not valid TOML: {error}") from None
 
 
@@ -391,7 +393,9 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_typed(name, item, default[0] if default else "") for item in items)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        if not math.isfinite(as_float(value)):
+            raise ConfigError(f"recipe: {name} is a whole number beyond the range of numbers")
+        return as_float(value)
     if type(value) is not type(default):
         wanted = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
         raise ConfigError(f"recipe: {name} is {value!r}; it must be {wanted[type(default)]}")

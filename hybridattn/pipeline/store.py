@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import DataError
 from ..files import OURS, atomic_write, file_digest, refuse_foreign
 from ..radlads import checkpoint, teacher
+from ..reading import read_json
 
 MARKER = f"{OURS}run"  # a folder that holds it was made by a run
 PROGRESS = f"{OURS}progress"  # the folder of what only an unfinished run needs
@@ -55,8 +56,8 @@ class Store:
         be read, None. DataError when a file is not what the stage wrote: nobody's change is written over.
         """
         try:
-            record = json.loads(self.path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            record = read_json(self.path(name), DataError)
+        except (OSError, DataError):
             return None
         if not isinstance(record, dict) or record.get("fingerprint") != digest:
             return None

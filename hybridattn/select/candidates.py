@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..files import atomic_write
+from ..reading import field as field_of
+from ..reading import read_json
+from .scores import numbers
 
 FORMAT = "hybridattn-candidate-1"
 
@@ -40,17 +43,20 @@ class Candidates:
         key = (layer, steps)
         if key not in self.seen and self.folder is not None and self.path(layer, steps).is_file():
             path = self.path(layer, steps)
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                if content["format"] != FORMAT:
-                    raise ValueError(f"format is {content['format']!r}; allowed: {FORMAT!r}")
-                facts, content["per_sequence"] = (
-                    content["facts"],
-                    np.array(content["per_sequence"], np.float64),
+            where = f"{path}: not a candidate's result"
+            content = read_json(path, DataError)
+            if not isinstance(content, dict) or content.get("format") != FORMAT:
+                raise DataError(f"{where}: allowed: an object of format {FORMAT!r}")
+            for name in ("seconds", "layer_passes"):
+                field_of(content, name, (int, float), where, DataError)
+            content["per_sequence"] = numbers(content.get("per_sequence"), f"{where}: per_sequence").reshape(
+                -1
+            )
+            if (content.get("layer"), content.get("steps")) != key:
+                raise DataError(
+                    f"{where}: it is of layer {content.get('layer')} after {content.get('steps')} steps"
                 )
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{path}: not a candidate's result: {error}") from None
-            if facts != self.facts:
+            if content.get("facts") != self.facts:
                 raise DataError(f"{path}: of another probe, text or settings; give another folder")
             self.seen[key] = content
         return self.seen.get(key)

@@ -4,9 +4,11 @@ can follow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..checks import as_float
 from ..errors import PlanError
 from ..model.plan import Plan
 from .patterns import explicit, first_last, permutation, random, smart, softmax_count, uniform
@@ -90,14 +92,20 @@ def affordable(num_layers: int, budget: Mapping[str, float], costs: Mapping[str,
     so a set costs between all linear and all softmax in proportion. Raises PlanError when no number fits,
     and for costs of a model with another number of layers.
     """
-    if costs is None:
-        raise PlanError(f"costs is None; allowed with {', '.join(budget)}: what measure.layer_costs returns")
+    given: object = costs
+    if not isinstance(given, Mapping):
+        raise PlanError(
+            f"costs is {given!r}; allowed with {', '.join(budget)}: what measure.layer_costs returns"
+        )
+    costs = given
     if costs.get("num_layers", num_layers) != num_layers:
         raise PlanError(f"costs are of {costs['num_layers']} layers; allowed: {num_layers}, as the scores")
     allowed = set(range(num_layers + 1))
     for name, limit in budget.items():
         try:
-            linear, softmax = float(costs["all_linear"][name]), float(costs["all_softmax"][name])
+            linear, softmax = (as_float(costs[end][name]) for end in ("all_linear", "all_softmax"))
+            if not (math.isfinite(linear) and math.isfinite(softmax)):
+                raise ValueError(name)
         except (KeyError, TypeError, ValueError):
             raise PlanError(f"costs hold no {name}; allowed: what measure.layer_costs returns") from None
         if min(linear, softmax) > limit:

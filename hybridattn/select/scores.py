@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,10 @@ import numpy.typing as npt
 
 from .. import stats
 from ..errors import DataError
+from ..families.config import MAX_LAYERS
 from ..files import write_sheet
+from ..reading import field as field_of
+from ..reading import read_json
 from .patterns import permutation, smart, uniform
 
 Floats = npt.NDArray[np.float64]
@@ -146,22 +147,57 @@ class LayerScores:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LayerScores:
         """Read what `save` wrote. Raises DataError naming the file when it is something else."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"format is {content['format']!r}; allowed: {FORMAT!r}")
-            content.setdefault("cost", {})
-            content.setdefault("measure", "kl")
-            content.setdefault("tokens", None)
-            values = {name: content[name] for name in cls.__dataclass_fields__}
-            values["per_sequence"] = np.array(values["per_sequence"], np.float64)
-            values["per_sequence"] = values["per_sequence"].reshape(len(content["values"]), -1)
-            if values["tokens"] is not None:
-                values["tokens"] = np.array(values["tokens"], np.float64).reshape(-1)
-                if len(values["tokens"]) != values["per_sequence"].shape[1]:
-                    raise ValueError("tokens and per_sequence differ in length")
-            for name in ("base_kl", "all_linear_kl"):
-                values[name] = math.nan if values[name] is None else float(values[name])
-            return cls(**values)
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: not a file of layer scores: {error}") from None
+        where = f"{os.fspath(path)}: not a file of layer scores"
+        content = read_json(path, DataError)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            got = content.get("format") if isinstance(content, dict) else type(content).__name__
+            raise DataError(f"{where}: format is {got!r}; allowed: {FORMAT!r}")
+        content = {"cost": {}, "measure": "kl", "tokens": None, **content}
+        number = (int, float)
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "method": str, "text": str, "measure": str, "mixer": dict, "options": dict, "cost": dict,
+            "seconds": number, "values": list, "base_kl": (*number, type(None)),
+            "all_linear_kl": (*number, type(None)),
+        }  # fmt: skip
+        values = {name: field_of(content, name, kind, where, DataError) for name, kind in kinds.items()}
+        layers = len(values.pop("values"))
+        for name in ("base_kl", "all_linear_kl"):
+            values[name] = math.nan if values[name] is None else float(values[name])
+        table = numbers(content.get("per_sequence"), f"{where}: per_sequence")
+        if not 0 < layers <= MAX_LAYERS or table.ndim > 2 or len(table) != layers:
+            raise DataError(f"{where}: per_sequence has the shape {list(table.shape)} for {layers} layers")
+        values["per_sequence"] = table.reshape(layers, -1)
+        values["tokens"] = None
+        if content["tokens"] is not None:
+            values["tokens"] = numbers(content["tokens"], f"{where}: tokens").reshape(-1)
+            if len(values["tokens"]) != values["per_sequence"].shape[1]:
+                raise DataError(f"{where}: tokens and per_sequence differ in length")
+            if (values["tokens"] <= 0).any():
+                raise DataError(f"{where}: tokens holds {values['tokens'].min():g}; allowed: numbers above 0")
+        _check_options(values["method"], values["options"], layers, where)
+        return cls(**values)
+
+
+def numbers(value: Any, where: str) -> Floats:
+    """A list of numbers, or of lists of them, as finite float64; else DataError that names `where`."""
+    try:
+        table = np.array(value)
+        if table.dtype.kind not in "iuf" and table.size:
+            raise ValueError(f"it holds {table.dtype.name}")
+        table = table.astype(np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{where}: {error}; allowed: numbers, or lists of one length of them") from None
+    if not isinstance(value, list) or not np.isfinite(table).all():
+        raise DataError(f"{where} holds what is no finite number; allowed: lists of finite numbers")
+    return table
+
+
+def _check_options(method: str, options: dict[str, Any], layers: int, where: str) -> None:
+    """DataError for options without which the order of the layers cannot be told."""
+    order, seed = options.get("order"), options.get("seed")
+    if "order" in options:
+        given = order if isinstance(order, list) and all(type(i) is int for i in order) else []
+        if sorted(given) != list(range(layers)):
+            raise DataError(f"{where}: options.order is {order!r}; allowed: every layer below {layers} once")
+    if method == "random" and (type(seed) is not int or not 0 <= seed < 1 << 63):
+        raise DataError(f"{where}: options.seed is {seed!r}; allowed with random: a whole number from 0 on")

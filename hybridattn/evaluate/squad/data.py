@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> SquadData:
     except OSError as error:
         raise DataError(f"{source}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not a JSON file: {error}") from None
+        raise DataError(f"{source}: not JSON: {error}") from None
     file = _Node(str(source), root)
     version = root.get("version", "") if isinstance(root, dict) else ""
     questions: list[Question] = []

@@ -1,0 +1,102 @@
+"""The one way in for JSON from outside: bounded in size, depth and digits, text that can be written again.
+
+What comes out is plain data whose types nobody has promised: the reader of a file checks every field.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import HybridAttnError
+
+LARGEST_FILE = 1 << 28  # bytes: tokenizers have some ten million
+MOST_DIGITS = 40  # of a whole number: above what any format means, and far below what overflows a float
+
+_STRANGERS = {  # how files begin that are not what their name says
+    b"version https://git-lfs": "a Git LFS pointer: `git lfs pull` in its folder fetches the file",
+    b"<!doctype html": "a web page: the download failed",
+    b"<html": "a web page: the download failed",
+    b"PK\x03\x04": "a zip archive, as PyTorch writes .bin and .pt files",
+    b"\x1f\x8b": "compressed with gzip: unpack it first",
+}
+
+
+def stranger(head: bytes) -> str:
+    """What a file is that begins so and is not what its name says; "" when that is not known."""
+    start = head.lstrip().lower()
+    return next((what for begin, what in _STRANGERS.items() if start.startswith(begin.lower())), "")
+
+
+def read_json(path: str | os.PathLike[str], error: type[HybridAttnError], limit: int = LARGEST_FILE) -> Any:
+    """The content of a JSON file. `error`, naming the file and the reason, for one of more than `limit` bytes
+    or one that `parse_json` refuses; OSError when it cannot be opened.
+    """
+    target = Path(path)
+    with open(target, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise error(f"{target}: has more than {limit} bytes; allowed for JSON here: up to that")
+    return parse_json(data, str(target), error)
+
+
+def parse_json(
+    data: bytes | str,
+    where: str,
+    error: type[HybridAttnError],
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """The value of a JSON text. `error`, naming `where`, for what is no UTF-8 text or no JSON, is nested
+    deeper than Python reads, has a whole number of more than MOST_DIGITS digits, or half a surrogate in text.
+    pairs: as object_pairs_hook of `json.loads`.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        value = json.loads(text, parse_int=_whole, object_pairs_hook=pairs)
+        if "\\ud" in text or "\\uD" in text:  # only an escape can hold half a character
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise error(f"{where}: not JSON: it is nested too deep") from None
+    except ValueError as problem:
+        head = data[:100].encode("utf-8", "replace") if isinstance(data, str) else data[:100]
+        raise error(f"{where}: {stranger(head) or f'not JSON: {problem}'}") from None
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits; allowed: up to {MOST_DIGITS}")
+    return int(digits)
+
+
+def field(
+    content: Mapping[str, Any],
+    name: str,
+    kind: type | tuple[type, ...],
+    where: str,
+    error: type[HybridAttnError],
+) -> Any:
+    """content[name], which must be there and of that kind; true and false are no numbers."""
+    value = content.get(name)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(
+            "null" if each is type(None) else _WORDS.get(each, each.__name__) for each in kinds
+        )
+        raise error(f"{where}: {name} is {_short(value)}; allowed: {wanted}")
+    return value
+
+
+_WORDS = {
+    dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
