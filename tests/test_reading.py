@@ -74,9 +74,12 @@ def scores(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "change",
-    [{"options": 5}, {"options": {"order": 7}}, {"options": {"order": [0, 0, 1]}}, {"options": {"order": ["a"]}},
-     {"options": {"order": [0, 1]}}, {"method": "random", "options": {}}, {"method": ["a"]}, {"mixer": 7},
-     {"method": "random", "options": {"seed": 1.5}}, {"per_sequence": 3}, {"base_kl": "x"}, {"seconds": None}, {"values": 3},
+    [{"options": 5}, {"options": {"order": 7}}, {"options": {"order": [0, 0, 1]}},
+     {"options": {"order": ["a"]}},
+     {"options": {"order": [0, 1]}}, {"method": "random", "options": {}},
+     {"method": ["a"]}, {"mixer": 7},
+     {"method": "random", "options": {"seed": 1.5}}, {"per_sequence": 3}, {"base_kl": "x"},
+     {"seconds": None}, {"values": 3},
      {"values": [1, 2]}, {"values": []}, {"per_sequence": [[1], [2, 3]]}, {"per_sequence": [["a"]] * 3},
      {"per_sequence": [[1e999]] * 3}, {"per_sequence": {}}, {"tokens": [1]}, {"tokens": [0, 1, 1, 1]},
      {"tokens": [True] * 4}, {"cost": [], "text": 3}],
