@@ -4,8 +4,8 @@
 # Happens: naive_recurrent_gated_delta_rule takes (q, k, v, beta, g), naive_chunk_gated_delta_rule
 # (q, k, v, g, beta); both are [batch, time, heads], so a positional call runs and is wrong by any
 # factor.
-# Matters: these forms are what new kernels are checked against; fla's kernels have the second
-# order, its DeltaNet and KDA references others again.
+# Matters: these forms are what new kernels are checked against; fla's kernels and its KDA reference
+# have the second order, so a test of one's own fails or, worse, is made to pass.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -14,7 +14,7 @@ cd "$folder"
 export OMP_NUM_THREADS=1 HF_HOME="$folder/cache" HF_HUB_OFFLINE=1
 python3 -m venv venv
 venv/bin/pip install -q --disable-pip-version-check --no-compile \
-    fla-core[cpu]==0.6.0 torch==2.13.0 einops==0.8.2 numpy==2.4.6
+    fla-core[cpu]==0.6.0 torch==2.13.0 einops==0.8.2 packaging==26.4 numpy==2.4.6
 venv/bin/python -I - <<'PYTHON'
 from importlib.metadata import version
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Expected: gradients of bfloat16 parameters are summed in float32 on the CPU, as Linear's are.
-# Happens: those of an embedding (and of indexing and index_add) and of LayerNorm's weight and bias
-# are summed in bfloat16 and stop at 256: a token seen 8192 times gets 3% of its gradient.
+# Happens: those of an embedding (and of indexing and index_select) and of LayerNorm's weight and
+# bias are summed in bfloat16 and stop at 256: a token seen 8192 times gets 3% of its gradient.
 # Matters: fine-tuning in bfloat16 on a CPU learns frequent tokens and norms wrongly, and only from
 # long batches on.
 set -eu
