@@ -223,6 +223,54 @@ def test_beams_follow_their_sequences(pair, name):
     assert texts[0] == texts[1]
 
 
+few = pytest.mark.parametrize("name", ["window_linear_short", "gated_delta_conv", "gsa_slots"])
+
+
+@few
+def test_a_dialogue_goes_on_from_its_cache(pair, name):
+    """The cache of one call of `generate` serves the next, which gets the whole text again."""
+    _, theirs, _ = pair(name)
+    options = dict(max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None)
+    first = theirs.generate(tensor(TOKENS[:, :30]), return_dict_in_generate=True, **options)
+    text = torch.cat([first.sequences, tensor(TOKENS[:, 30:40])], 1)
+    held = {"cache" if "cache" in first else "past_key_values": cache_of(first)}
+    assert torch.equal(theirs.generate(text, **held, **options), theirs.generate(text, **options))
+
+
+@few
+def test_embeddings_in_the_place_of_tokens(pair, name):
+    _, theirs, _ = pair(name)
+    options = dict(max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None)
+    tokens = tensor(TOKENS[:, :30])
+    given = dict(inputs_embeds=theirs.get_input_embeddings()(tokens), attention_mask=torch.ones_like(tokens))
+    assert torch.equal(theirs.generate(**given, **options), theirs.generate(tokens, **options)[:, 30:])
+
+
+@few
+def test_what_a_state_cannot_do_is_refused(pair, name):
+    _, theirs, _ = pair(name)
+    with pytest.raises(ValueError, match="assisted generation is not supported"):
+        theirs.generate(tensor(TOKENS[:1]), assistant_model=theirs, max_new_tokens=2)
+    with pytest.raises(ValueError, match=r"attention_mask has the shape \[2, 1, 75, 75\]"):
+        run(theirs, TOKENS, attention_mask=torch.ones(2, 1, STEPS, STEPS))
+    with pytest.raises(ValueError, match="cache is a DynamicCache"):
+        run(theirs, TOKENS, past_key_values=transformers.DynamicCache())
+    with pytest.raises(NotImplementedError, match="cannot be cropped"):
+        cache_of(run(theirs, TOKENS, use_cache=True)).crop(3)
+
+
+@few
+def test_weights_of_its_own(pair, name):
+    """A model made from the configuration alone starts with weights that train."""
+    _, _, folder = pair(name)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    fresh = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+    loss = fresh(tensor(TOKENS), labels=tensor(TOKENS)).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(tiny.EOS + 1), rel=0.1)
+    assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in fresh.parameters())
+
+
 @every
 def test_gradients(pair, name):
     """Of the mean next-token loss with respect to every parameter, against the core's."""

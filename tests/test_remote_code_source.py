@@ -89,6 +89,27 @@ def test_reads_back_to_the_bit(tmp_path, dtype):
     assert config["hybridattn"]["body"]["rope_inv_freq"] == list(hybrid.model_config.rope_inv_freq)
 
 
+def test_what_is_read_back_is_written_as_a_plain_hybrid(tmp_path):
+    """The code stays with the folder: a config.json never names a file that is not beside it."""
+    hybrid = tiny.teacher().to_probe({"kind": "gsa"}).to_hybrid([2])
+    export(hybrid, tmp_path / "out", layout="remote_code")
+    hybrid.save_pretrained(tmp_path / "saved")
+    ha.Model.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "again")
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert "auto_map" not in config
+    assert config["hybridattn"] == json.loads((tmp_path / "saved" / "config.json").read_text())["hybridattn"]
+
+
+def test_stored_blocks_leave_as_numbers(tmp_path):
+    """q8_0 has no safetensors type: float32 of what the blocks say."""
+    hybrid = tiny.teacher().to_probe({"kind": "delta"}).to_hybrid([1]).astype("q8_0")
+    made = export(hybrid, tmp_path / "out", layout="remote_code")
+    assert made.dtype == "float32"
+    back = ha.Model.from_pretrained(tmp_path / "out")
+    for name, array in hybrid.arrays().items():
+        assert (back.arrays()[name] == array).all(), name
+
+
 def test_what_does_not_fit_is_refused_by_layer(tmp_path):
     teacher = tiny.teacher()
     probe = teacher.to_probe({"kind": "gla"})

@@ -38,7 +38,8 @@ _ARCHITECTURE = {
     "regress": "HybridAttnForSequenceClassification",
     "span": "HybridAttnForQuestionAnswering",
 }
-_OURS = (HYBRID_TYPE, "base_model_type", "architectures", "layer_types")
+# auto_map: the code of a remote_code folder, which is not written again
+_OURS = (HYBRID_TYPE, "base_model_type", "architectures", "layer_types", "auto_map")
 
 
 @dataclass(frozen=True)
