@@ -102,7 +102,7 @@ def test_what_is_read_back_is_written_as_a_plain_hybrid(tmp_path):
 
 def test_stored_blocks_leave_as_numbers(tmp_path):
     """q8_0 has no safetensors type: float32 of what the blocks say."""
-    hybrid = tiny.teacher().to_probe({"kind": "delta"}).to_hybrid([1]).astype("q8_0")
+    hybrid = tiny.teacher(intermediate_size=64).to_probe({"kind": "delta"}).to_hybrid([1]).astype("q8_0")
     made = export(hybrid, tmp_path / "out", layout="remote_code")
     assert made.dtype == "float32"
     back = ha.Model.from_pretrained(tmp_path / "out")
