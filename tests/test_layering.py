@@ -47,7 +47,7 @@ ONLY_IN = [
 # The rooms of the Python package, in order: a file may import from its own room and from rooms above it in
 # this list, never from below. Imports for types and inside functions count.
 ROOMS = [
-    "errors", "checks", "reading", "lazy", "files", "locks", "stop", "stats",
+    "errors", "checks", "reading", "signatures", "lazy", "files", "locks", "stop", "stats",
     "families",  # what a checkpoint of a family is
     "formats",  # bytes on disk
     "data",  # text in

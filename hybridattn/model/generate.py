@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .._core import Cache
 from ..checks import refuse
 from ..errors import ConfigError, DataError
+from ..signatures import options_of
 from .base import switched
 
 if TYPE_CHECKING:
@@ -86,7 +87,24 @@ class Options:
         return frozenset(int(item) for item in self.stop if not isinstance(item, str))  # type: ignore[union-attr]
 
 
-def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Any) -> Any:
+class OptionKeywords(TypedDict, total=False):
+    """The fields of `Options` as keywords, for type checkers."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    stop: str | int | Sequence[str | int]
+    seed: int
+    prefill_chunk: int
+    softmax_layers: int | Sequence[int] | Policy | None
+    cache: Cache | None
+    cache_dtype: str
+    beyond_positions: bool
+
+
+@options_of(Options)
+def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Unpack[OptionKeywords]) -> Any:
     """Continue a prompt, or a list of prompts as one batch. Options: see `Options`.
 
     A text prompt gives the new text; a prompt of token ids gives the list of new token ids (an end-of-text
@@ -105,7 +123,8 @@ def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Any
     return results if many else results[0]
 
 
-def stream(model: BaseModel, prompt: Prompt, **options: Any) -> Iterator[str]:
+@options_of(Options)
+def stream(model: BaseModel, prompt: Prompt, **options: Unpack[OptionKeywords]) -> Iterator[str]:
     """Continue one prompt and yield the new text in pieces as it is made; joined, they are what `generate`
     returns.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import ml_dtypes
 import numpy as np
@@ -21,9 +21,10 @@ from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
 from ..formats.safetensors import WeightSource, load_into, open_weights, save_safetensors, tensors_of
+from ..signatures import options_of
 from .base import BaseModel, chosen
 from .card import write_card
-from .generate import generate, stream
+from .generate import OptionKeywords, Options, generate, stream
 from .quantise import astype
 from .saved import HYBRID_TYPE, Section, read_config, to_hf
 
@@ -153,10 +154,12 @@ class Model(BaseModel):
         # by name, since layouts are written on top of what stands here
         return import_module("hybridattn.export").export(self, folder, layout, **options)
 
-    def generate(self, prompt: Any, **options: Any) -> Any:
+    @options_of(Options)
+    def generate(self, prompt: Any, **options: Unpack[OptionKeywords]) -> Any:
         """Continue a prompt or a list of prompts, see `hybridattn.model.generate`."""
         return generate(self, prompt, **options)
 
-    def stream(self, prompt: Any, **options: Any) -> Iterator[str]:
+    @options_of(Options)
+    def stream(self, prompt: Any, **options: Unpack[OptionKeywords]) -> Iterator[str]:
         """Continue one prompt, piece by piece as it is made, see `hybridattn.model.generate`."""
         return stream(self, prompt, **options)

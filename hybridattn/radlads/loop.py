@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,24 @@ class Settings:
         """The settings that decide the result."""
         names = ("seed", "warmup_steps", "micro_batch", "betas", "eps", "weight_decay", "clip")
         return {name: value for name, value in asdict(self).items() if name in names}
+
+
+class SettingKeywords(TypedDict, total=False):
+    """The fields of `Settings` as keywords, for type checkers."""
+
+    seed: int
+    warmup_steps: int
+    micro_batch: int
+    recompute: bool
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    clip: float
+    checkpoint: str | os.PathLike[str] | None
+    checkpoint_steps: int
+    checkpoint_seconds: float
+    checkpoint_last: bool
+    progress: bool
 
 
 @dataclass

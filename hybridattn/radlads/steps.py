@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from ..checks import refuse
 from ..data.tokens import digest
 from ..model.base import gates_for
 from ..model.result import TrainResult
+from ..signatures import options_of
 from . import schedules
-from .loop import Job, Settings, run
+from .loop import Job, SettingKeywords, Settings, run
 from .schedules import align_lr
 from .teacher import open_cache, weights_fingerprint
 
@@ -43,6 +44,7 @@ def sampler(model: Model, budgets: bool | Sequence[int], seed: int) -> Callable[
     return before
 
 
+@options_of(Settings)
 def align(
     teacher: Model,
     mixer: Mapping[str, Any],
@@ -54,7 +56,7 @@ def align(
     lr_final: float = 1e-5,
     schedule: str = "cosine",
     layerwise: bool = False,
-    **settings: Any,
+    **settings: Unpack[SettingKeywords],
 ) -> Model:
     """Step 1: the probe, `teacher` with a linear mixer of spec `mixer` in every layer, trained to imitate
     the softmax one.
@@ -65,7 +67,7 @@ def align(
     of more forward passes.
 
     steps, batch_size: optimizer steps, windows per step. lr: by default `align_lr` of the mixer's kind, else
-    1e-3. settings: see `training.Settings`. The probe's `train_result` holds the losses [steps, num_layers].
+    1e-3. The others: see `radlads.Settings`. The probe's `train_result` holds the losses [steps, num_layers].
     Raises ConfigError, DataError, CheckpointError.
     """
     options = Settings(**settings)
@@ -97,6 +99,7 @@ def align(
     return probe
 
 
+@options_of(Settings)
 def distill(
     hybrid: Model,
     teacher: Model,
@@ -110,7 +113,7 @@ def distill(
     schedule: str = "constant",
     cache_teacher: str | os.PathLike[str] | None = None,
     elastic: bool | Sequence[int] = False,
-    **settings: Any,
+    **settings: Unpack[SettingKeywords],
 ) -> TrainResult:
     """Step 2: train all of `hybrid`, in place, on KL(teacher || hybrid) of the next-token distributions, nats
     per token.
@@ -125,7 +128,7 @@ def distill(
     cache_teacher: a .npy path; the teacher's final hidden states are computed once into it, and reused by
     every run with the same teacher, text and windows. elastic: every step trains with another number of
     softmax layers, drawn from these (True: from all), of a model made by `elastic.make`; gates are put
-    back afterwards. settings: see `training.Settings`. Raises ConfigError, DataError, CheckpointError.
+    back afterwards. The others: see `radlads.Settings`. Raises ConfigError, DataError, CheckpointError.
     """
     options = Settings(**settings)
     for key in ("vocab_size", "hidden_size"):
@@ -157,6 +160,7 @@ def distill(
     return hybrid.train_result
 
 
+@options_of(Settings)
 def finetune(
     hybrid: Model,
     data: TokenData,
@@ -167,7 +171,7 @@ def finetune(
     lr_rest: float = 1e-5,
     lr_final: float | None = None,
     schedule: str = "constant",
-    **settings: Any,
+    **settings: Unpack[SettingKeywords],
 ) -> TrainResult:
     """Step 3: train all of `hybrid`, in place, on the text itself (cross-entropy of the next token, so causal
     models only). Arguments as in `distill`.

@@ -11,7 +11,7 @@ def uniform(layers: int) -> dict[str, object]:
     return {}
 
 
-def random(layers: int, seed: int = 0) -> dict[str, object]:
+def random(layers: int, *, seed: int = 0) -> dict[str, object]:
     """The order of a seeded permutation."""
     return {"seed": seed}
 
@@ -22,7 +22,7 @@ def first_last(layers: int) -> dict[str, object]:
     return {"order": list(dict.fromkeys(inwards))}
 
 
-def mse(task: Task, relative: bool = True) -> Result:
+def mse(task: Task, *, relative: bool = True) -> Result:
     """What step 1 left: mean over tokens of |softmax output - linear output|, over that of |softmax
     output|.
 

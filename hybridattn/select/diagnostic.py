@@ -12,7 +12,7 @@ from .task import Result, Task
 def selector(name: str) -> Callable[..., Result]:
     """The selector of one diagnostic task."""
 
-    def score(task: Task, seed: int = 0) -> Result:
+    def score(task: Task, *, seed: int = 0) -> Result:
         """Rise of the answers' negative log-likelihood, nats per token. The prompts are as many and at
         most as long as the windows of the given data; only their answers count.
         """

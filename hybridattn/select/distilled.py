@@ -45,6 +45,7 @@ class Unfinished(DataError):
 
 def score(
     task: Task,
+    *,
     k: int | None = None,
     seed: int = 0,
     train: TokenData | None = None,

@@ -14,7 +14,7 @@ import numpy as np
 from .task import Floats, Result, Task
 
 
-def add(task: Task, k: int | None = None, swaps: int = 0) -> Result:
+def add(task: Task, *, k: int | None = None, swaps: int = 0) -> Result:
     """From the all-linear model, restore the layer that lowers the KL most, k times."""
     k = task.budget(k)
     kept: list[int] = []
@@ -27,7 +27,7 @@ def add(task: Task, k: int | None = None, swaps: int = 0) -> Result:
     return _finish(task, kept, lambda gain: np.argsort(-gain, kind="stable").tolist(), swaps, linear)
 
 
-def remove(task: Task, k: int | None = None, swaps: int = 0) -> Result:
+def remove(task: Task, *, k: int | None = None, swaps: int = 0) -> Result:
     """From the teacher, make the layer linear that raises the KL least, until k are left."""
     k = task.budget(k)
     kept, gone = list(range(task.layers)), list[int]()

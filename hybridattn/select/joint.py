@@ -19,7 +19,7 @@ SHARP = (0.0, 2.0)  # linear
 BETAS, EPS = (0.8, 0.95), 1e-8
 
 
-def search(task: Task, k: int | None = None, steps: int = 24, lr: float = 0.4) -> Result:
+def search(task: Task, *, k: int | None = None, steps: int = 24, lr: float = 0.4) -> Result:
     """Gates after `steps` gradient evaluations; the score of a layer is its gate, 0 to 1."""
     k = task.budget(k)
     if steps < 1:

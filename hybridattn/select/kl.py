@@ -24,7 +24,7 @@ def restore(task: Task) -> Result:
     return Result(base[None, :] - rows, base, base)
 
 
-def gate(task: Task, alpha: float | Sequence[float] = 0.5) -> Result:
+def gate(task: Task, *, alpha: float | Sequence[float] = 0.5) -> Result:
     """- dL / d alpha_l with all gates at alpha, averaged over alphas."""
     alphas = tuple(float(a) for a in alpha) if isinstance(alpha, Sequence) else (float(alpha),)
     if not alphas or not all(0.0 <= a < 1.0 for a in alphas):

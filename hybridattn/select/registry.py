@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ..checks import check_int, refuse
 from ..diagnostics import TASKS
 from ..errors import DataError
 from ..model.base import linear_mixer
+from ..signatures import named
 from . import baselines, diagnostic, distilled, greedy, joint, kl
 from .scores import LayerScores
 from .task import Floats, Result, Task
@@ -66,6 +68,7 @@ def takes(method: str, option: str) -> bool:
     return option in _options_of({**_TEXT, **_FIXED}[method][1])
 
 
+@named
 def score(
     probe: Model,
     data: TokenData | None,
@@ -74,8 +77,18 @@ def score(
     alpha: float | Sequence[float] | None = None,
     seed: int = 0,
     k: int | None = None,
+    swaps: int | None = None,
+    steps: int | Sequence[int] | None = None,
+    lr: float | None = None,
+    relative: bool | None = None,
+    train: TokenData | None = None,
+    batch_size: int | None = None,
+    lr_mixers: float | None = None,
+    lr_rest: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | None = None,
+    wait: float | None = None,
     progress: bool = True,
-    **options: Any,
 ) -> LayerScores:
     """Score every layer of `probe` (both mixers in every layer, as `radlads.align` returns it) on
     `data`'s windows, any text: plain, recall prompts, a mix; `data.weights` say which tokens count.
@@ -83,10 +96,13 @@ def score(
     method: a key of SELECTORS. alpha: of kl_gate (default .5), the gate of all layers (0 linear, 1 softmax)
     at which the slope is taken; several are averaged, and (0, .25, .5, .75) integrates the KL along the way.
     At 1 the slope is zero: refused. seed: for random, diagnostics and kl_restore_distilled. k: for searches
-    and kl_restore_distilled, the size of the set (default: a quarter of the layers). options: a method's
-    own, see its function: `swaps` of the greedy searches, `steps` and `lr` of kl_joint, `relative` of
-    mse, `train`, `steps`, `folder`, `shard` and more of kl_restore_distilled. The probe's gates and
-    weights are left as they were. Raises ConfigError; DataError when data is missing.
+    and kl_restore_distilled, the size of the set (default: a quarter of the layers). None everywhere:
+    the method's own default, see `SELECTORS` for the methods and `inspect.signature` of their functions.
+    swaps: of the greedy searches (0), how many exchanges to try afterwards. steps, lr: of kl_joint (24, .4),
+    its gradient descent. relative: of mse (True), see `baselines.mse`. steps, train, batch_size, lr_mixers,
+    lr_rest, folder, shard, wait: of kl_restore_distilled, see `distilled.score`. The probe's gates and
+    weights are left as they were. Raises ConfigError, also for an option that the method does not have;
+    DataError when data is missing.
     """
     if method not in SELECTORS:
         raise refuse("method", method, ", ".join(SELECTORS))
@@ -95,8 +111,21 @@ def score(
     linear = linear_mixer(probe)
     started = time.monotonic()
     known = {"seed": seed, "k": k}
-    if alpha is not None:  # no other method may seem to take it
-        options["alpha"] = alpha
+    own = {
+        "alpha": alpha,
+        "swaps": swaps,
+        "steps": steps,
+        "lr": lr,
+        "relative": relative,
+        "train": train,
+        "batch_size": batch_size,
+        "lr_mixers": lr_mixers,
+        "lr_rest": lr_rest,
+        "folder": folder,
+        "shard": shard,
+        "wait": wait,
+    }
+    options = {name: value for name, value in own.items() if value is not None}
     if method in _FIXED:
         function = _FIXED[method][1]
         settings = function(layers, **_chosen(method, function, known, options))

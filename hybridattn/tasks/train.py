@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -12,15 +12,19 @@ from ..checks import check_int, check_number, refuse
 from ..data.tokens import digest
 from ..model.result import TrainResult
 from ..radlads import schedules
-from ..radlads.loop import Job, Settings, run
+from ..radlads.loop import Job, SettingKeywords, Settings, run
 from ..radlads.steps import make_distiller, run_facts
+from ..signatures import options_of
 from .examples import Examples
 from .head import head_of, without_padding
 
 if TYPE_CHECKING:
     from ..model.model import Model
 
+BERT_BETAS = (0.9, 0.999)
 
+
+@options_of(Settings, betas=BERT_BETAS, warmup_steps=None)
 def finetune(
     model: Model,
     examples: Examples,
@@ -33,17 +37,17 @@ def finetune(
     warmup: float = 0.1,
     callback: Callable[[int, Model], object] | None = None,
     callback_steps: int | None = None,
-    **settings: Any,
+    **settings: Unpack[SettingKeywords],
 ) -> TrainResult:
     """Train all of `model`, in place, on its task: cross-entropy of classes, mean squared error of values, or
     the mean cross-entropy of a span's start and end; the loss is the mean over sequences.
 
     steps: in the place of epochs. lr: of everything but mixers, which learn at `lr_mixers` (by default lr);
-    both rise over the share `warmup` of the steps and fall to 0 along a straight line. callback(step, model)
-    is called after every `callback_steps` steps (by default an epoch's) and at the end, to evaluate; a run
-    that is resumed may call it again for the step it resumes at. settings: see `training.Settings`, with
-    betas (.9, .999), as BERT has them; with a checkpoint a run that was stopped goes on as if it had not
-    been. Raises ConfigError, DataError, CheckpointError.
+    both rise over the share `warmup` of the steps (or `warmup_steps`) and fall to 0 along a straight line.
+    callback(step, model) is called after every `callback_steps` steps (by default an epoch's) and at the end,
+    to evaluate; a run that is resumed may call it again for the step it resumes at. The others: see
+    `radlads.Settings`, with betas (.9, .999), as BERT has them; with a checkpoint a run that was stopped goes
+    on as if it had not been. Raises ConfigError, DataError, CheckpointError.
     """
     task = head_of(model)
     for name, value in (("batch_size", batch_size), ("callback_steps", callback_steps), ("steps", steps)):
@@ -55,13 +59,10 @@ def finetune(
     epoch = max(1, math.ceil(len(examples) / batch_size))
     if steps is None:
         steps = math.ceil(check_number("epochs", epochs, above=True) * len(examples) / batch_size)
-    options = Settings(
-        **{
-            "betas": (0.9, 0.999),
-            "warmup_steps": round(warmup * steps),
-            **settings,
-        }
-    )
+    settings.setdefault("betas", BERT_BETAS)
+    if settings.get("warmup_steps") is None:
+        settings["warmup_steps"] = round(warmup * steps)
+    options = Settings(**settings)
     rates = [
         schedules.warmup_linear(steps, rate, options.warmup_steps)
         for rate in (lr if lr_mixers is None else lr_mixers, lr)
