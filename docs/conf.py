@@ -12,7 +12,14 @@ author = "The hybridattn authors"
 copyright = "the hybridattn authors. Licence: Apache-2.0"
 version = release = hybridattn.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "command_line", "public_names", "recipe_keys", "repository_pages"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "command_line",
+    "public_names",
+    "recipe_keys",
+    "repository_pages",
+]
 suppress_warnings = ["ref.python"]  # a type in a signature whose name two modules have
 exclude_patterns = ["_ext"]
 

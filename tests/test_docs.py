@@ -9,6 +9,7 @@ import shlex
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
@@ -143,6 +144,34 @@ def test_code_blocks_run(page, tiny_machine):
             exec(compile(block, f"{page}, block {number}", "exec"), names)
     for text in RUN[page]:
         assert text in printed.getvalue()
+
+
+def test_the_gradient_check_of_own_mixer_tells_right_from_wrong():
+    """The page's function on the mixer of the notebook it names, and on one whose gradient lacks a factor."""
+    notebook = json.loads((ROOT / "notebooks" / "own_mixer.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for source in (
+        cells[0],
+        cells[1].partition("ha.register_mixer(")[0],
+        *blocks("docs/how-to/own-mixer.md", "python"),
+    ):
+        exec(source, names)
+    config = {"head_dim": 8, "num_heads": 2, "hidden_size": 16}
+    rng = np.random.default_rng(0)
+    shapes = names["parameters"](config)
+    weights = {name: (rng.standard_normal(shape) / 4).astype(np.float32) for name, shape in shapes.items()}
+    x, lengths = rng.standard_normal((24, 16)).astype(np.float32), [16, 8]
+
+    def wrong(p, saved, dy):
+        dx, grads = names["vjp"](p, saved, dy)
+        return dx, {name: 0.9 * grad for name, grad in grads.items()}
+
+    for name in shapes:
+        errors = [
+            names["check"](names["forward"], vjp, weights, x, lengths, name) for vjp in (names["vjp"], wrong)
+        ]
+        assert errors[0] < 0.02 < 0.05 < errors[1], (name, errors)
 
 
 def test_the_commands_of_the_tutorial_run(tiny_machine):

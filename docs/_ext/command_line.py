@@ -11,7 +11,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from hybridattn.cli import COMMANDS, load
 
-
 MARKS = re.compile(r"[\\*_<>\[\]{}|#$]")
 
 
