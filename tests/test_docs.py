@@ -29,13 +29,8 @@ RUN = {  # page: what its code prints on the tiny model, among other things
 
 
 def pages() -> list[Path]:
-    found = [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        ROOT / "CHANGELOG.md",
-        ROOT / "benchmarks" / "README.md",
-    ]
-    return found + sorted((ROOT / "docs").rglob("*.md"))
+    names = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "findings/README.md")
+    return [ROOT / name for name in names] + sorted((ROOT / "docs").rglob("*.md"))
 
 
 def prose(text: str) -> str:

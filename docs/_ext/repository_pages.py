@@ -13,7 +13,12 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-PAGES = {"CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changelog", "benchmarks/README.md": "benchmarks"}
+PAGES = {
+    "CONTRIBUTING.md": "contributing",
+    "CHANGELOG.md": "changelog",
+    "benchmarks/README.md": "benchmarks",
+    "findings/README.md": "findings",
+}
 OPTIONAL = re.compile(r"^([a-z/-]+)\?(?=\n)", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 
