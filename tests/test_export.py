@@ -21,8 +21,8 @@ from hybridattn.export import constant, folder, lengths, qwen3_5, qwen3_5_tensor
 from hybridattn.export.weights import Weights
 from hybridattn.families.config import TaskHead
 from hybridattn.files import OURS
-from hybridattn.model import Plan
 from hybridattn.formats.safetensors import open_weights
+from hybridattn.model import Plan
 
 GATED = {"kind": "gated_delta"}
 QWEN2 = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}

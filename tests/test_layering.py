@@ -74,7 +74,9 @@ HOMES = {
     "matplotlib": {"report.plots"},
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
-    "tokenizers": {"data.tokenizer", "formats.gguf_tokenizer"},
+    "jinja2": {"data.chat"},
+    "tokenizers": {"data.tokenizer", "data.tokenizer_folder", "data.tokenizer_json",
+                   "data.tokenizer_settings", "data.old_tokenizer_files", "formats.gguf_tokenizer"},
     "torch": {"export.modelling"},  # read as text and copied, never imported
     "transformers": {"export.modelling"},
 }

@@ -72,7 +72,7 @@ def test_bad_requests():
         ([[1]], [], "choices has 0 rows; allowed: 1"),
         ([[1], []], [[[1]], [[1]]], "prompt 1 or a choice of it is empty"),
         ([[1]], [[[1], []]], "prompt 0 or a choice of it is empty"),
-        ([[1] * 30], [[[1] * 3]], "have 33 tokens; allowed: 32"),
+        ([[1] * 30], [[[1] * 4]], "have 34 tokens; allowed: 33"),
     ):
         with pytest.raises(DataError, match=message):
             likelihood.continuations(model, prompts, choices)
@@ -82,7 +82,7 @@ def test_bad_requests():
     assert likelihood.fit(model, list(range(40)), 4) == list(range(12, 40))
     assert likelihood.fit(model, [1, 2], 4) == [1, 2]
     assert likelihood.fit(model, list(range(40)), 4, 10) == list(range(34, 40))
-    with pytest.raises(DataError, match="the continuation has 10 tokens; allowed: 9"):
+    with pytest.raises(DataError, match="10 tokens are to be read after the prompt; allowed: 9"):
         likelihood.fit(model, [1, 2], 10, 10)
-    with pytest.raises(DataError, match="the continuation has 32 tokens; allowed: 31"):
+    with pytest.raises(DataError, match="32 tokens are to be read after the prompt; allowed: 31"):
         likelihood.fit(model, [1, 2], 32)

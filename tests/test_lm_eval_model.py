@@ -11,7 +11,7 @@ import tiny
 
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.evaluate import lm_eval as lm_eval_model
-from hybridattn.evaluate.lm_eval import HybridAttnLM
+from hybridattn.evaluate.lm_eval import HybridAttnLM, rolling
 
 
 def ask(*rows):
@@ -39,12 +39,15 @@ def test_loglikelihood(model):
         plain(model, [tiny.EOS], ids("abc")),
         plain(model, ids("A cat"), ids(" slept on")),
         plain(model, ids("Dogs"), ids(" run")),
-        plain(model, ids("x" * 254), ids(" y")),
+        plain(model, ids("x" * 255), ids(" y")),
     ]
     np.testing.assert_allclose([value for value, _ in found], want, rtol=1e-4)
     assert not any(greedy for _, greedy in found)
-    with pytest.raises(DataError, match="the continuation has 40 tokens; allowed: 39, with one before it"):
-        HybridAttnLM(model, max_length=40, progress=False).loglikelihood(ask(("A cat", " " + "x" * 39)))
+    short = HybridAttnLM(model, max_length=40, progress=False)
+    ((value, _),) = short.loglikelihood(ask(("A cat", " " + "x" * 39)))  # 40 tokens are read: "t" and 39
+    assert value == pytest.approx(plain(model, ids("t"), ids(" " + "x" * 39)), rel=1e-4)
+    with pytest.raises(DataError, match="40 tokens are to be read after the prompt; allowed: 39"):
+        short.loglikelihood(ask(("A cat", " " + "x" * 40)))
 
 
 def test_greedy_continuations_are_told(model):
@@ -68,9 +71,10 @@ def test_rolling_predicts_every_token_once(model):
     )
     lm = HybridAttnLM(model, max_length=40, progress=False)
     tokens = [tiny.EOS, *ids(text)]
-    parts = [tokens[at : at + 40] for at in (0, 39, 78)]
-    assert sum(len(part) - 1 for part in parts) == 100
-    want = sum(plain(model, part[:1], part[1:]) for part in parts)
+    # as lm-eval: windows of 40 predicted tokens, the last one moved to the front to be as long
+    assert rolling(100, 40) == [(0, 1, 41), (40, 41, 81), (60, 81, 101)]
+    windows = rolling(100, 40)
+    want = sum(plain(model, tokens[start:first], tokens[first:stop]) for start, first, stop in windows)
     assert lm.loglikelihood_rolling(ask((text,), (text,))) == pytest.approx([want] * 2, rel=1e-5)
 
 
@@ -90,7 +94,7 @@ def test_generate_until(model):
     assert lm.generate_until(ask(("y" * 400, {})))[0] == greedy("y" * 247, 9)
     drawn = [lm.generate_until(ask(("A", {"do_sample": True, "seed": seed})))[0] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
-    with pytest.raises(ConfigError, match="generation option is 'beams'; allowed: until, max_gen_toks"):
+    with pytest.raises(ConfigError, match="generation option beams is 3; allowed: until, max_gen_toks"):
         lm.generate_until(ask(("A", {"beams": 3})))
 
 
@@ -105,7 +109,7 @@ def test_settings(tmp_path):
         HybridAttnLM(model, max_length=257)
     model.tokenizer.chat_template = "<|im_start|><|im_end|>"
     lm = HybridAttnLM(model)
-    assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]).startswith("<|im_start|>user\nHi")
+    assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]) == "<|im_start|><|im_end|>"
     assert lm.chat_template(True) == "<|im_start|><|im_end|>" and lm.chat_template() == ""
     model.tokenizer = None
     with pytest.raises(DataError, match="tokenizer is None"):

@@ -14,7 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from hybridattn import hub, squad
 from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError, DataError
-from hybridattn.evaluate.squad import Question
+from hybridattn.evaluate.squad import Question, generative
 from hybridattn.evaluate.squad.builtin import take_apart
 
 
@@ -58,8 +58,46 @@ def test_read_both_versions(tmp_path):
 def test_faults_name_file_question_and_field(tmp_path, question, message):
     path = file(tmp_path, question)
     with pytest.raises(DataError, match=message) as caught:
-        squad.read(path)
+        squad.read(path, strict=True)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "bad", [("cat", 5), ("sat.!", 8), ("t.", -2), ("cat", "4"), (None, 4), (1912, 4), ("", 0)]
+)
+def test_a_damaged_answer_is_skipped_and_counted(tmp_path, bad):
+    path = file(tmp_path, qa(answers=[bad, ("cat", 4)]), qa("q2", [bad]), qa("q3"))
+    data = squad.read(path)
+    assert [(q.id, q.answers, q.starts) for q in data.questions] == [
+        ("q1", ("cat",), (4,)),
+        ("q3", ("cat",), (4,)),
+    ]
+    assert data.skipped == 2 and squad.read(file(tmp_path, qa())).skipped == 0
+    with pytest.raises(DataError, match="question 'q1'"):
+        squad.read(file(tmp_path, qa(answers=[bad, ("cat", 4)])), strict=True)
+    with pytest.raises(DataError, match="data holds no questions, all 1 answers being damaged"):
+        squad.read(file(tmp_path, qa(answers=[bad])))
+
+
+def test_ids_that_are_numbers_are_texts(tmp_path):
+    path = file(tmp_path, qa(7), qa("8"))
+    assert [question.id for question in squad.read(path).questions] == ["7", "8"]
+    with pytest.raises(DataError, match="no text in field 'id'"):
+        squad.read(path, strict=True)
+    with pytest.raises(DataError, match="question '7': id comes twice"):
+        squad.read(file(tmp_path, qa(7), qa("7")))
+    for identity in (True, None, 1.5):
+        with pytest.raises(DataError, match="no text in field 'id'"):
+            squad.read(file(tmp_path, qa(identity)))
+
+
+@pytest.mark.parametrize("answer", [None, 7, ["moon"], float("nan")])
+def test_predictions_that_are_no_text_are_named(answer):
+    questions = [Question("1", "t", "c", "q", ("moon",)), Question("2", "t", "c", "q", ("mill",))]
+    with pytest.raises(DataError, match="predictions of question '2' is"):
+        squad.evaluate(questions, {"1": "moon", "2": answer})
+    with pytest.raises(DataError, match="against of question '2' is"):
+        squad.evaluate(questions, {}, against={"2": answer})
 
 
 def test_faults_of_whole_files(tmp_path):
@@ -292,13 +330,13 @@ def test_written_answers(monkeypatch):
     said = {"q1": " a cat \nmore", "q2": " Unanswerable.\n", "q3": "\nlate"}
     questions = [Question(i, "", "The cat sat.", f"Who {i}?", ("cat",), (4,)) for i in said]
 
-    def oracle(self, prompts, max_new_tokens, stop):
+    def oracle(model, prompts, max_new_tokens, stop):
         assert stop == "\n" and max_new_tokens == 32
-        texts = [self.tokenizer.decode(p) for p in prompts]
+        texts = [model.tokenizer.decode(p) for p in prompts]
         seen.extend(texts)
-        return [self.tokenizer.encode(said[text.split("Who ")[-1][:2]]) for text in texts]
+        return [said[text.split("Who ")[-1][:2]].partition(stop)[0] for text in texts]
 
-    monkeypatch.setattr(type(model), "generate", oracle)
+    monkeypatch.setattr(generative, "generate_texts", oracle)
     assert squad.answer(model, questions, batch_size=2) == {"q1": "a cat", "q2": "Unanswerable.", "q3": ""}
     assert seen[0] == "The cat sat.\nQuestion: Who q1?\nAnswer:"
     found = squad.answer(model, questions, no_answer=True, shots=questions[2:])

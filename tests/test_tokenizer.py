@@ -15,6 +15,7 @@ CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}{% endif %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -147,7 +148,7 @@ def test_special_tokens_of_an_encoder_are_saved(tmp_path):
         assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (None, None)
         tokenizer.save(tmp_path / target)
         saved = json.loads((tmp_path / target / "tokenizer_config.json").read_text())
-        assert saved == {**kept, "tokenizer_class": "PreTrainedTokenizerFast"}
+        assert saved == {**kept, "tokenizer_class": "BertTokenizer", "bos_token": None}
     assert Tokenizer.from_folder(tmp_path / "twice").encode("CAT dog") == [5, 1]
 
 
@@ -182,8 +183,7 @@ def test_wrong_folders(tmp_path):
         Tokenizer.from_folder(tmp_path)
     byte_level().save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "config.json").write_text('{"eos_token_id": 12345}')
-    with pytest.raises(DataError, match=r"tokenizer.json: eos_token_id is 12345"):
-        Tokenizer.from_folder(tmp_path)
+    assert Tokenizer.from_folder(tmp_path).eos_token_id is None  # it never comes up
     (tmp_path / "tokenizer_config.json").write_text("[]")
     with pytest.raises(DataError, match=r"tokenizer_config.json: holds a list"):
         Tokenizer.from_folder(tmp_path)
@@ -203,7 +203,7 @@ def test_chat():
 
 
 def test_chat_refusals():
-    with pytest.raises(DataError, match="ChatML"):
+    with pytest.raises(DataError, match="chat template 'default' is not among the model's"):
         PIECES.apply_chat_template([{"role": "user", "content": "Hi"}])
     with pytest.raises(DataError, match="content"):
         BYTES.apply_chat_template([{"role": "user"}])

@@ -106,7 +106,7 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
         teacher = sets.answer(Model.from_pretrained(args.teacher), questions, **settings)
     scores: dict[str, Any] = {}
     name = args.squad if args.squad in sets.BUILTIN else Path(args.squad).stem
-    result = _result(args, name, len(questions))
+    result = _result(args, name, len(questions)) | ({"skipped": data.skipped} if data.skipped else {})
     try:
         scores = sets.evaluate(questions, found, against=teacher, seed=args.seed)
     finally:

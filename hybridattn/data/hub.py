@@ -377,11 +377,18 @@ def _from_hub(name: str) -> Path:
         ) from None
     wanted = [
         "config.json",
+        "generation_config.json",
         "*.safetensors",
         "model.safetensors.index.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
         "chat_template.jinja",
+        "additional_chat_templates/*.jinja",
     ]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,21 @@ import tokenizers
 
 from ..errors import DataError
 from ..files import atomic_write
+from .stream import StreamDecoder
+from .tokenizer_classes import PLAIN, SPECIAL
+from .tokenizer_folder import LEFTOVERS, TEMPLATES, read_folder
+from .tokenizer_json import to_json
+from .tokenizer_settings import content_of
 
-# what a Tokenizer has itself, and code that is not saved with it
-_OWN = {"bos_token", "eos_token", "chat_template", "auto_map"}
-_REPLACEMENT = "\ufffd"  # what a decoder gives for bytes that are not (yet) a character
+_FOREIGN = ("chat_template", "auto_map")  # what a Tokenizer has itself, and code that is not saved with it
 
 
 class Tokenizer:
     """A tokenizer with the ids of its special tokens.
 
-    chat_template: the model's own template text, or None. settings: the rest of its tokenizer_config.json,
-    which `save` writes again. Make one with `from_folder` or `from_gguf`.
+    chat_template: the model's own template text, or several by name, of which "default" is the usual one.
+    settings: its tokenizer_config.json, which `save` writes again. model: see `tokenizer_json.sparse_model`.
+    Make one with `from_folder` or `from_gguf`.
     """
 
     def __init__(
@@ -32,8 +35,9 @@ class Tokenizer:
         *,
         bos_token_id: int | None = None,
         eos_token_id: int | None = None,
-        chat_template: str | None = None,
+        chat_template: str | Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
     ) -> None:
         core.no_truncation()  # a tokenizer.json may carry settings of some training script
         core.no_padding()
@@ -41,54 +45,43 @@ class Tokenizer:
         self._vocab_size = max(core.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_token_id = self._known("bos_token_id", bos_token_id)
         self.eos_token_id = self._known("eos_token_id", eos_token_id)
-        self.chat_template = chat_template
-        self.settings = dict(settings or {})
+        self.chat_templates = (
+            {"default": chat_template} if isinstance(chat_template, str) else dict(chat_template or {})
+        )
+        self.settings = {key: value for key, value in (settings or {}).items() if key not in _FOREIGN}
+        self._model = model
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
-        """Read `tokenizer.json`, and the special tokens from `tokenizer_config.json` or else `config.json`.
+        """The tokenizer of a model folder: tokenizer.json, or else vocab.json and merges.txt or vocab.txt,
+        with what tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat templates add.
 
-        Raises DataError that names the file.
+        Special tokens that these files do not name are those of config.json. Raises DataError that names the
+        file.
         """
-        path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise DataError(f"{path}: not found; a model folder needs its tokenizer as tokenizer.json")
-        try:
-            core = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise DataError(f"{path}: not a tokenizer: {_one_line(error)}") from None
-        settings, model = (
-            _read_json(path.with_name("tokenizer_config.json")),
-            _read_json(path.with_name("config.json")),
-        )
-
-        def special(kind: str) -> int | None:
-            token = settings.get(f"{kind}_token")
-            text = token.get("content") if isinstance(token, dict) else token
-            if text is not None:
-                return core.token_to_id(text)
-            number = model.get(f"{kind}_token_id")
-            return (
-                number[0]
-                if isinstance(number, list) and number
-                else number
-                if isinstance(number, int)
-                else None
-            )
-
-        template = settings.get("chat_template")
-        if path.with_name("chat_template.jinja").is_file():
-            template = path.with_name("chat_template.jinja").read_text(encoding="utf-8")
+        path = Path(folder)
+        found = read_folder(path)
         try:
             return cls(
-                core,
-                bos_token_id=special("bos"),
-                eos_token_id=special("eos"),
-                chat_template=template if isinstance(template, str) else None,
-                settings={key: value for key, value in settings.items() if key not in _OWN},
+                found.core,
+                **found.special,
+                chat_template=found.templates,
+                settings=found.settings,
+                model=found.model,
             )
         except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+            raise DataError(f"{path / 'tokenizer.json'}: {error}") from None
+
+    @property
+    def chat_template(self) -> str | None:
+        """The usual chat template, or None."""
+        return self.chat_templates.get("default")
+
+    @chat_template.setter
+    def chat_template(self, template: str | None) -> None:
+        self.chat_templates.pop("default", None)
+        if template is not None:
+            self.chat_templates["default"] = template
 
     @classmethod
     def from_gguf(cls, path: str | os.PathLike[str]) -> Tokenizer | None:
@@ -116,12 +109,44 @@ class Tokenizer:
         return self.core.token_to_id(token)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids; add_special_tokens: with what the tokenizer puts around a text (Llama 3: bos before)."""
-        return self.core.encode(text, add_special_tokens=add_special_tokens).ids
+        """Token ids; add_special_tokens: with what the tokenizer puts around a text (Llama 3: bos before). A
+        text that begins with the beginning-of-text token, as chat templates make them, gets no second one.
+        """
+        return self.encode_batch([text], add_special_tokens)[0]
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
-        return [e.ids for e in self.core.encode_batch(list(texts), add_special_tokens=add_special_tokens)]
+        return [self._once(e) for e in self._encodings(texts, add_special_tokens)]
+
+    def encode_open(self, text: str) -> list[int]:
+        """`encode` of a text that goes on: without what the tokenizer puts after a whole text (`</s>`)."""
+        (encoding,) = self._encodings([text], True)
+        added = encoding.special_tokens_mask
+        behind = next((i for i, mark in enumerate(reversed(added)) if not mark), len(added))
+        ids = self._once(encoding)
+        return ids[: len(ids) - behind]
+
+    def _encodings(self, texts: Sequence[str], add_special_tokens: bool) -> list[tokenizers.Encoding]:
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(f"text {i} is {text!r:.80}; allowed: a text")
+        try:
+            if len(texts) == 1:  # on this thread: a process that has used others cannot fork safely
+                return [self.core.encode(texts[0], add_special_tokens=add_special_tokens)]
+            return self.core.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        except Exception as error:  # UnicodeEncodeError, or what the library raises in its place
+            bad = next((i for i, text in enumerate(texts) if not _utf8(text)), None)
+            if bad is not None:
+                raise DataError(
+                    f"text {bad} is {texts[bad]!r:.80}, with half of a surrogate pair; allowed: UTF-8 text"
+                ) from None
+            raise DataError(f"the tokenizer cannot encode a text: {' '.join(str(error).split())}") from None
+
+    def _once(self, encoding: tokenizers.Encoding) -> list[int]:
+        """The ids without a beginning-of-text token that was added before the text's own."""
+        ids, added = encoding.ids, encoding.special_tokens_mask
+        twice = len(ids) > 1 and ids[0] == ids[1] == self.bos_token_id and added[0] and not added[1]
+        return ids[1:] if twice else ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids. Bytes that are no character become U+FFFD, ids past the vocabulary nothing."""
@@ -132,51 +157,88 @@ class Tokenizer:
             )
         return self.core.decode(numbers, skip_special_tokens=skip_special_tokens)
 
-    def stream(self, skip_special_tokens: bool = True) -> StreamDecoder:
-        """A decoder for tokens that come one at a time."""
-        return StreamDecoder(self, skip_special_tokens)
+    def stream(self, skip_special_tokens: bool = True, after: Sequence[int] = ()) -> StreamDecoder:
+        """A decoder for tokens that come one at a time, as they are read behind the tokens `after`."""
+        return StreamDecoder(self, skip_special_tokens, after)
+
+    def special_texts(self) -> frozenset[str]:
+        """The texts of all tokens that `decode` leaves out."""
+        return frozenset(t.content for t in self.core.get_added_tokens_decoder().values() if t.special)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write tokenizer.json and tokenizer_config.json, which `from_folder` and `transformers` read."""
+        """Write tokenizer.json and tokenizer_config.json, which `from_folder` and `transformers` read. Files
+        of another tokenizer that would be read beside them are taken away.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {
             "clean_up_tokenization_spaces": False,
+            "tokenizer_class": PLAIN,
             **self.settings,
-            "tokenizer_class": "PreTrainedTokenizerFast",
         }
+        # where this is not said, transformers 4 gives token types, and transformers 5 gives none
+        segments = isinstance(self.core.model, tokenizers.models.WordPiece)
+        if settings["tokenizer_class"] == PLAIN and not (segments and "tokenizer_class" in self.settings):
+            inputs = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+            settings.setdefault("model_input_names", inputs)
         for kind, number in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
-            if number is not None:
-                settings[kind] = self.core.id_to_token(number)
-        if self.chat_template is not None:
-            settings["chat_template"] = self.chat_template
-        atomic_write(folder / "tokenizer.json", self.core.to_str(pretty=True))
+            text = None if number is None else self.core.id_to_token(number)
+            if text is not None and content_of(kind, settings.get(kind)) != text:
+                settings[kind] = text
+        if self.chat_templates:
+            settings["chat_template"] = (
+                self.chat_templates["default"]
+                if list(self.chat_templates) == ["default"]
+                else [{"name": name, "template": text} for name, text in self.chat_templates.items()]
+            )
+        atomic_write(folder / "tokenizer.json", to_json(self.core, self._model))
         atomic_write(
             folder / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         )
+        remove_leftovers(folder)
 
     def apply_chat_template(
-        self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        *,
+        template: str | None = None,
+        continue_final_message: bool = False,
+        **variables: Any,
     ) -> str:
-        """The prompt text of a conversation, [{"role": .., "content": ..}, ..], for models that use ChatML.
+        """The prompt text of a conversation, [{"role": .., "content": ..}, ..], as the model's chat template
+        says. It often begins with the beginning-of-text token, which `encode` does not put there again.
 
-        A template that names a default system message gives it when the first message is not a system
-        message. Raises DataError for a model without a ChatML template.
+        template: the name of one of several (default: "tool_use" beside tools, else "default"), or a
+        template's text. continue_final_message: end with what the last message says, to go on with it.
+        variables: what the template may ask for, such as tools, documents or
+        enable_thinking. Raises DataError for a model without a template, and for what the template refuses.
         """
-        template = self.chat_template or ""
-        if "<|im_start|>" not in template or "<|im_end|>" not in template:
-            raise DataError(
-                f"chat template is {template[:40]!r}; allowed: ChatML (<|im_start|> and <|im_end|>)"
-            )
-        for message in messages:
-            if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-                raise DataError(f"chat message is {dict(message)!r}; allowed: text for role and for content")
-        default = re.search(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}]+?)<\|im_end\|>", template)
-        turns = [(message["role"], message["content"]) for message in messages]
-        if default and (not turns or turns[0][0] != "system"):
-            turns.insert(0, ("system", default[1]))
-        text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
-        return text + ("<|im_start|>assistant\n" if add_generation_prompt else "")
+        from .chat import render, up_to_last
+
+        special = {
+            name: text for name in SPECIAL if (text := content_of(name, self.settings.get(name))) is not None
+        }
+        for name, number in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
+            if number is not None:
+                special.setdefault(name, self.core.id_to_token(number) or "")
+        given = {"tools": None, "documents": None, **special, **variables}
+        chosen = self._template(template, given["tools"] is not None)
+        text = render(chosen, messages, {**given, "add_generation_prompt": add_generation_prompt})
+        return up_to_last(text, messages) if continue_final_message else text
+
+    def _template(self, name: str | None, tools: bool) -> str:
+        """A template by its name or text."""
+        found = self.chat_templates
+        if name is None:
+            name = "tool_use" if tools and "tool_use" in found else "default"
+        if name in found:
+            return found[name]
+        if "{" in name:
+            return name
+        raise DataError(
+            f"chat template {name!r} is not among the model's; allowed: {', '.join(found) or 'none here'}"
+        )
 
     def _known(self, name: str, number: int | None) -> int | None:
         if number is not None and not 0 <= number < self._vocab_size:
@@ -184,52 +246,20 @@ class Tokenizer:
         return number
 
 
-class StreamDecoder:
-    """Decodes tokens one at a time. The pieces make up the text, and none ends inside a character.
-
-    A few tokens are kept and decoded again with the new one, since a character's bytes may be spread over
-    tokens and some decoders treat the first token of a text in its own way.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-        self._ids: list[int] = []
-        self._shown = 0  # how many of _ids have been given out already
-
-    def put(self, token_id: int) -> str:
-        """The text that this token completes, often empty within a character of several bytes."""
-        self._ids.append(int(token_id))
-        before, text = self._decode(self._ids[: self._shown]), self._decode(self._ids)
-        if text.endswith(_REPLACEMENT) or not text.startswith(before):
-            return ""
-        # only the tokens of the last piece matter from here on
-        del self._ids[: self._shown]
-        self._shown = len(self._ids)
-        return text[len(before) :]
-
-    def finish(self) -> str:
-        """The rest: bytes that never became a character, as U+FFFD. Then the decoder is as new."""
-        before, text = self._decode(self._ids[: self._shown]), self._decode(self._ids)
-        self._ids, self._shown = [], 0
-        return text[len(before) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, self._skip)
+def remove_leftovers(folder: Path) -> None:
+    """Take away files of another tokenizer that would be read beside tokenizer.json."""
+    for name in LEFTOVERS:
+        (folder / name).unlink(missing_ok=True)
+    templates = folder / TEMPLATES
+    for file in templates.glob("*.jinja"):
+        file.unlink()
+    if templates.is_dir() and not any(templates.iterdir()):
+        templates.rmdir()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one when there is no such file."""
+def _utf8(text: str) -> bool:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: holds a {type(value).__name__}; allowed: an object")
-    return value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

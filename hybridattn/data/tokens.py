@@ -11,14 +11,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import refuse
+from ..checks import LARGEST, refuse
 from ..errors import DataError
 from ..reading import parse_json
+from .prompts import Encoder as Encoder
+from .prompts import open_tokens
 
 Tokens = npt.NDArray[np.int32]
 Windows = npt.NDArray[np.int64]
@@ -26,21 +28,10 @@ Windows = npt.NDArray[np.int64]
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
 
-class Encoder(Protocol):
-    """What data needs of a tokenizer; `hybridattn.Tokenizer` is one."""
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """The token put between documents; None puts nothing there."""
-
-    def encode(self, text: str) -> Sequence[int]:
-        """The text's tokens, without special tokens around them."""
-
-
 @dataclass(frozen=True)
 class TokenData:
     """A flat stream `tokens` int32 [n] and `windows` int64 [m, 2]: (start, stop) positions in it, half
-    open.
+    open. Whole numbers of any type that fit are taken; no other number is made one.
 
     `label` says what the text is ("plain", "recall", "mix", a file name); scores and reports print it.
     `weights` float32 [n], for scores and step 2: how much the prediction of each token counts (None: all
@@ -55,17 +46,17 @@ class TokenData:
     segments: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        tokens = np.ascontiguousarray(self.tokens, dtype=np.int32)
-        windows = np.ascontiguousarray(self.windows, dtype=np.int64)
+        tokens = np.ascontiguousarray(whole("tokens", self.tokens, LARGEST), dtype=np.int32)
+        windows = np.ascontiguousarray(whole("windows", self.windows), dtype=np.int64)
         object.__setattr__(self, "tokens", tokens)
         object.__setattr__(self, "windows", windows)
         if self.weights is not None:
-            weights = np.ascontiguousarray(self.weights, dtype=np.float32)
+            weights = _numbers("weights", self.weights)
             object.__setattr__(self, "weights", weights)
             if weights.shape != tokens.shape:
                 raise DataError(f"weights has shape {weights.shape}; allowed: {tokens.shape}, as tokens")
         if self.segments is not None:
-            segments = np.ascontiguousarray(self.segments, dtype=np.int32)
+            segments = np.ascontiguousarray(whole("segments", self.segments, LARGEST), dtype=np.int32)
             object.__setattr__(self, "segments", segments)
             if segments.shape != tokens.shape:
                 raise DataError(f"segments has shape {segments.shape}; allowed: {tokens.shape}, as tokens")
@@ -106,12 +97,17 @@ class TokenData:
         pieces: list[Tokens] = []
         total = 0
         for i, text in enumerate([texts] if isinstance(texts, str) else texts):
+            if not isinstance(text, str):
+                raise DataError(f"text {i} is {text!r:.80}; allowed: a text")
             if not text.strip():
                 raise DataError(f"text {i} is empty; allowed: documents with some text")
             if pieces and eos is not None:
                 pieces.append(np.array([eos], np.int32))
                 total += 1
-            pieces.append(np.asarray(tokenizer.encode(text), dtype=np.int32))
+            try:
+                pieces.append(np.asarray(open_tokens(tokenizer, text), dtype=np.int32))
+            except DataError as error:
+                raise DataError(f"text {i}: {error}") from None
             total += len(pieces[-1])
             if max_tokens is not None and total >= max_tokens:
                 break
@@ -215,6 +211,29 @@ class TokenData:
         """A digest of tokens, windows, weights and segments: equal data, equal fingerprint."""
         more = [array for array in (self.weights, self.segments) if array is not None]
         return digest(self.tokens, self.windows, *more)
+
+
+def whole(name: str, values: Any, high: int | None = None) -> npt.NDArray[np.generic]:
+    """`values` as an array of whole numbers from 0 to `high` (None: of any), or DataError: no conversion that
+    changes a number."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise DataError(f"{name} has dtype {array.dtype}; allowed: whole numbers")
+    if array.size and high is not None and not (array.min() >= 0 and array.max() <= high):
+        bad = array[(array < 0) | (array > high)][0]
+        raise DataError(f"{name} holds {bad}; allowed: 0 to {high}")
+    return array
+
+
+def _numbers(name: str, values: Any) -> npt.NDArray[np.float32]:
+    """`values` as finite float32, or DataError."""
+    try:
+        array = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{name} is {values!r:.80}; allowed: numbers") from None
+    if not np.isfinite(array).all():
+        raise DataError(f"{name} holds a number that is not finite; allowed: finite numbers")
+    return array
 
 
 def cut(num_tokens: int, seq_len: int, keep_tail: bool) -> Windows:

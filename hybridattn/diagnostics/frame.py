@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..data.prompts import answer_tokens
 from ..data.tokens import Encoder, TokenData, Tokens
 from ..errors import DataError
 
@@ -24,7 +25,8 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """Examples of a task. prompts, answers: token ids; data: prompt and answer as one window each, with
+    """Examples of a task. prompts, answers: token ids, the answers' being those of prompt and answer together
+    beyond the prompt's; data: prompt and answer as one window each, with
     weight 1 on the tokens of the answers and 0 elsewhere.
     """
 
@@ -48,7 +50,8 @@ def build(name: str, make: Maker, tokenizer: Encoder, n: int, seq_len: int, seed
 
         def tokens(size: int, i: int = i) -> tuple[Tokens, Tokens]:
             prompt, answer = make(np.random.default_rng([seed, i]), size)
-            return _encode(tokenizer, prompt), _encode(tokenizer, answer)
+            before, after = answer_tokens(tokenizer, prompt, answer)
+            return np.asarray(before, np.int32), np.asarray(after, np.int32)
 
         size = largest(lambda size: sum(map(len, tokens(size))), seq_len)
         if size < 1:
@@ -72,10 +75,6 @@ def largest(length: Callable[[int], int], limit: int) -> int:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if length(middle) <= limit else (good, middle)
     return good
-
-
-def _encode(tokenizer: Encoder, text: str) -> Tokens:
-    return np.asarray(tokenizer.encode(text), dtype=np.int32)
 
 
 def _windows(name: str, prompts: list[Tokens], answers: list[Tokens]) -> TokenData:

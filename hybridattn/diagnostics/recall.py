@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..data.prompts import open_tokens
 from ..data.tokens import Encoder, TokenData, Tokens
 from ..errors import DataError
 from .words import WORDS
@@ -36,16 +37,18 @@ def _fill(tokenizer: Encoder, seq_len: int, rng: np.random.Generator, pairs: boo
     """
     items = _items(rng, max(4, seq_len // 2), pairs)
     count = 1
-    while count < len(items) and len(tokenizer.encode(_first(items[: count + 1], pairs))) <= seq_len // 2:
+    while (
+        count < len(items) and len(open_tokens(tokenizer, _first(items[: count + 1], pairs))) <= seq_len // 2
+    ):
         count = min(count + max(1, count // 2), len(items))
-    while count > 1 and len(tokenizer.encode(_first(items[:count], pairs))) > seq_len // 2:
+    while count > 1 and len(open_tokens(tokenizer, _first(items[:count], pairs))) > seq_len // 2:
         count -= 1
     text = _first(items[:count], pairs)
     tokens: list[int] = []
     while len(tokens) < seq_len:
         order = rng.permutation(count) if pairs else np.arange(count)
         text += _again([items[i] for i in order], pairs)
-        tokens = list(tokenizer.encode(text))
+        tokens = open_tokens(tokenizer, text)
     return np.array(tokens[:seq_len], np.int32)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_choice, check_int, refuse
+from ..data.prompts import encode_pair
 from ..errors import DataError
-from ..model.likelihood import common, continuations, encode_pair, fit
+from ..model.base import tokenizer_of
+from ..model.likelihood import common, continuations, fit
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -94,8 +96,7 @@ def classify(
     check_int("batch_size", batch_size)
     if not len(split):
         raise DataError(f"{split.task.name} {split.name} has no examples; allowed: 1 or more")
-    if model.tokenizer is None:
-        raise DataError("tokenizer is None; allowed for prompts: a model with a tokenizer")
+    tokenizer = tokenizer_of(model)
     if prompt.values == () and len(prompt.choices) != split.task.num_labels:
         raise refuse("choices", prompt.choices, f"{split.task.num_labels}, the labels of {split.task.name}")
     before = "".join(
@@ -105,11 +106,11 @@ def classify(
     prompts, choices, truncated = [], [], 0
     for example in split.examples:
         question = before + prompt.ask(example)
-        pairs = [encode_pair(model.tokenizer, question, choice) for choice in prompt.choices]
+        pairs = [encode_pair(tokenizer, question, choice) for choice in prompt.choices]
         # where a choice merges with the context's end, the context is cut before the merge for all
         start = pairs[0][0][: common([context for context, _ in pairs])]
         tails = [context[len(start) :] + choice for context, choice in pairs]
-        fitted = fit(model, start, max(map(len, tails)))
+        fitted = fit(model, start, max(map(len, tails)) - 1)
         truncated += len(fitted) < len(start)
         prompts.append(fitted)
         choices.append(tails)

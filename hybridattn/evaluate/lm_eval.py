@@ -8,18 +8,23 @@ imported. Its three methods also work without lm-eval, on any requests with `arg
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from ..checks import check_int, refuse
+from ..data.prompts import beginning, encode_pair, open_tokens
 from ..data.tokenizer import Tokenizer
 from ..errors import DataError
-from ..model.likelihood import Scored, beginning, continuations, encode_pair, fit
+from ..model.base import tokenizer_of
+from ..model.generate import generate_texts
+from ..model.likelihood import Scored, continuations, fit
 from ..model.model import Model
-from .text import spans
+from .lm_eval_options import asked
+from .lm_eval_options import batch_size as size_of
 
 try:
     from lm_eval.api.model import LM
@@ -60,21 +65,19 @@ class HybridAttnLM(LM):
         progress: bool = True,
     ) -> None:
         super().__init__()
-        if device not in (None, "cpu"):
-            raise refuse("device", device, "cpu")
+        if device is not None and str(device).startswith("cuda"):
+            raise refuse("device", device, "cpu: this package computes there, whatever else is named")
         if not isinstance(pretrained, Model):
             pretrained = Model.from_pretrained(pretrained, softmax_layers, dtype)
         self.model = pretrained
-        if self.model.tokenizer is None:
-            raise DataError("tokenizer is None; allowed for lm-eval: a model with a tokenizer")
-        self.tokenizer: Tokenizer = self.model.tokenizer
-        # lm-eval also gives numbers as text, and "auto"
-        self.batch_size = 8 if batch_size == "auto" else check_int("batch_size", int(batch_size))
+        self.tokenizer: Tokenizer = tokenizer_of(self.model)
+        self.batch_size = size_of(batch_size)
         limit = self.model.model_config.max_positions
         self.max_length = check_int("max_length", limit if max_length is None else max_length, 2, limit)
         self.max_gen_toks = check_int("max_gen_toks", max_gen_toks)
         self.name = str(self.model.model_config.hf.get("_name_or_path", "hybridattn"))
         self.progress = progress
+        self._template: str | None = None  # the name of the chat template that was asked for
 
     @property
     def tokenizer_name(self) -> str:
@@ -82,14 +85,24 @@ class HybridAttnLM(LM):
         return self.name.replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """The model's template, as text."""
+        """The model's template, or the one of that name, as text; "" for False."""
+        if isinstance(chat_template, str) and chat_template in self.tokenizer.chat_templates:
+            self._template = chat_template
+            return self.tokenizer.chat_templates[chat_template]
         return self.tokenizer.chat_template or "" if chat_template else ""
 
     def apply_chat_template(
-        self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
+        self, chat_history: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
     ) -> str:
-        """The prompt text of a conversation."""
-        return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt)
+        """The prompt text of a conversation; without add_generation_prompt, up to the end of what its last
+        message says, which the model then goes on with.
+        """
+        return self.tokenizer.apply_chat_template(
+            chat_history,
+            add_generation_prompt,
+            template=self._template,
+            continue_final_message=not add_generation_prompt,
+        )
 
     def loglikelihood(
         self, requests: Sequence[Request], disable_tqdm: bool = False
@@ -101,7 +114,7 @@ class HybridAttnLM(LM):
         by_context: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
         for i, request in enumerate(requests):
             context, continuation = encode_pair(self.tokenizer, *request.args)
-            context = self._fit(context, len(continuation))
+            context = self._fit(context, len(continuation) - 1)  # the last token is not read
             by_context.setdefault(tuple(context), []).append((i, continuation))
         scored = continuations(
             self.model,
@@ -122,75 +135,71 @@ class HybridAttnLM(LM):
     def loglikelihood_rolling(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[float]:
         """log p of whole texts (text,), in nats, from the beginning-of-text token on.
 
-        A text longer than `max_length` is read in windows that overlap in one token, so that every token is
-        predicted once.
+        A text longer than `max_length` is read in windows of which each predicts `max_length` tokens after
+        the one before it; the last window begins earlier, so that it is as long as the others.
         """
         results = []
         for request in tqdm(requests, desc="rolling", disable=not self.progress or disable_tqdm):
             text = self.tokenizer.encode(request.args[0], add_special_tokens=False)
             tokens = np.array([*beginning(self.tokenizer), *text], np.int32)
-            windows, _ = spans(len(tokens), self.max_length, self.max_length - 1)
-            total = 0.0
-            for start, stop in windows:
-                total -= float(self.model.nll(tokens[None, start:stop]).astype(np.float64).sum())
-            results.append(total)
+            results.append(-sum(self._nll(tokens, *span) for span in rolling(len(text), self.max_length)))
         self._remember("loglikelihood_rolling", requests, results)
         return results
+
+    def _nll(self, tokens: npt.NDArray[np.int32], start: int, first: int, stop: int) -> float:
+        """Sum of -log p of the tokens from `first` to `stop`, read from `start` on."""
+        if stop - start <= self.max_length:
+            nll = self.model.nll(tokens[None, start:stop])[0].astype(np.float64)
+            return float(nll[first - start - 1 :].sum())
+        # the last token is only predicted: the model may have no position for it
+        head = self._nll(tokens, start, first, stop - 1) if first < stop - 1 else 0.0
+        logits = self.model.logits(tokens[None, start : stop - 1], last=True).reshape(-1).astype(np.float64)
+        top = logits.max()
+        return head + float(top + np.log(np.exp(logits - top).sum()) - logits[tokens[stop - 1]])
 
     def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
         """Continuations of (context, options), up to the first of the texts in `until`.
 
-        Options of lm-eval that are known: until, max_gen_toks, do_sample, temperature, top_k, top_p, seed.
-        Requests of equal options go through the model in batches, long prompts with long ones.
+        Options: see `lm_eval_options`. Requests of equal options go through the model in batches, long
+        prompts with long ones.
         """
-        groups: dict[Hashable, list[int]] = {}
-        settings = []
+        groups: dict[tuple[int, tuple[str, ...], tuple[tuple[str, Any], ...]], list[int]] = {}
+        prompts: list[list[int]] = []
         for i, request in enumerate(requests):
-            settings.append(self._options(dict(request.args[1])))
-            groups.setdefault(tuple(settings[-1].items()), []).append(i)
+            context, given = request.args
+            options = asked(dict(given), self.max_gen_toks)
+            room = min(options.room, self.max_length - 1)
+            prompts.append(self._prompt(context, room))
+            if options.max_length is not None:
+                room = min(options.max_length, self.max_length) - len(prompts[-1])
+                if room < 1:
+                    raise DataError(
+                        f"max_length is {options.max_length} with {len(prompts[-1])} tokens of context; "
+                        "allowed: more than these"
+                    )
+            groups.setdefault((room, options.stops, options.sampling), []).append(i)
         out = [""] * len(requests)
         show = self.progress and not disable_tqdm
         with tqdm(total=len(requests), desc="generate", disable=not show) as bar:
-            for group in groups.values():
-                options = dict(settings[group[0]])
-                stops = options.pop("stop")
-                room = options["max_new_tokens"]
-                prompts = {i: self._prompt(requests[i].args[0], room) for i in group}
+            for (room, stops, sampling), group in groups.items():
                 order = sorted(group, key=lambda i: -len(prompts[i]))
                 for at in range(0, len(order), self.batch_size):
                     chosen = order[at : at + self.batch_size]
-                    made = self.model.generate([prompts[i] for i in chosen], stop=stops, **options)
-                    for i, tokens in zip(chosen, made, strict=True):
-                        out[i] = _before(self.tokenizer.decode(tokens), stops)
+                    texts = generate_texts(
+                        self.model,
+                        [prompts[i] for i in chosen],
+                        stop=stops,
+                        max_new_tokens=room,
+                        **dict(sampling),
+                    )
+                    for i, text in zip(chosen, texts, strict=True):
+                        out[i] = text
                     bar.update(len(chosen))
         self._remember("generate_until", requests, out)
         return out
 
-    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """lm-eval's options as those of `generate`."""
-        until = given.pop("until", None) or []
-        room = given.pop("max_gen_toks", None) or given.pop("max_new_tokens", None) or self.max_gen_toks
-        options: dict[str, Any] = {
-            "stop": tuple(filter(None, [until] if isinstance(until, str) else until)),
-            "max_new_tokens": min(int(room), self.max_length - 1),
-        }
-        sample = given.pop("do_sample", None)
-        temperature = float(given.pop("temperature", 0.0) or 0.0)
-        options["temperature"] = 0.0 if sample is False else temperature if temperature or not sample else 1.0
-        for name in ("top_k", "top_p", "seed"):
-            if given.get(name) is not None:
-                options[name] = given[name]
-            given.pop(name, None)
-        if given:
-            raise refuse(
-                "generation option",
-                next(iter(given)),
-                "until, max_gen_toks, do_sample, temperature, top_k, top_p, seed",
-            )
-        return options
-
     def _prompt(self, context: str, room: int) -> list[int]:
-        return self._fit(self.tokenizer.encode(context) or beginning(self.tokenizer), room)
+        return self._fit(open_tokens(self.tokenizer, context) or beginning(self.tokenizer), room)
 
     def _fit(self, tokens: Sequence[int], room: int) -> list[int]:
         return fit(self.model, tokens, room, self.max_length)
@@ -203,6 +212,13 @@ class HybridAttnLM(LM):
                 hook.add_partial(name, request.args, result)
 
 
-def _before(text: str, stops: Sequence[str]) -> str:
-    """What comes before the first of the stop texts."""
-    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+def rolling(tokens: int, length: int) -> list[tuple[int, int, int]]:
+    """(start, first, stop) of the windows over a beginning token and `tokens` more: the tokens from `first`
+    to `stop` are predicted, those from `start` on are read. At most `length` are read.
+    """
+    spans, done = [], 0
+    while done < tokens:
+        stop = done + min(length, tokens - done)
+        spans.append((max(0, stop - length), done + 1, stop + 1))
+        done = stop
+    return spans

@@ -5,6 +5,7 @@ sequence by sequence.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .. import stats
 from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import TokenData, Windows, slices
-from ..errors import DataError
+from ..model.base import tokenizer_of
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -43,7 +44,8 @@ def perplexity(
     one. seq_len: by default the data's, else 512, at most the model's positions.
 
     Returns ppl, nll, stderr (of nll over windows), tokens (predicted), windows, seq_len, stride; and for a
-    text also bits_per_byte and word_ppl, from the mean nll over all tokens of the text. Raises ConfigError,
+    text also bits_per_byte and word_ppl, from the mean nll over all tokens of the text; words are counted as
+    lm-eval does, white space at an end making one more. Raises ConfigError,
     DataError.
     """
     if model.model_config.bidirectional:
@@ -52,14 +54,13 @@ def perplexity(
     if isinstance(text, TokenData):
         data = text
     else:
-        if model.tokenizer is None:
-            raise DataError("tokenizer is None; allowed for text: a model with a tokenizer, or TokenData")
+        tokenizer = tokenizer_of(model)
         texts = [text] if isinstance(text, str) else list(text)
         seq_len = seq_len or min(512, limit)
         _check_length(seq_len, limit)
-        data = TokenData.from_text(texts, model.tokenizer, seq_len, max_tokens, keep_tail=True)
+        data = TokenData.from_text(texts, tokenizer, seq_len, max_tokens, keep_tail=True)
         if max_tokens is None:
-            counts = (sum(len(t.encode()) for t in texts), sum(len(t.split()) for t in texts))
+            counts = (sum(len(t.encode()) for t in texts), sum(len(re.split(r"\s+", t)) for t in texts))
     length = seq_len or data.seq_len
     _check_length(length, limit)
     if stride is not None and not 1 <= stride <= length:
@@ -221,9 +222,7 @@ def recall(
     """
     from .. import diagnostics
 
-    if model.tokenizer is None:
-        raise DataError("tokenizer is None; allowed for diagnostic prompts: a model with a tokenizer")
-    examples = diagnostics.make(task, model.tokenizer, n, seq_len, seed)
+    examples = diagnostics.make(task, tokenizer_of(model), n, seq_len, seed)
     correct: list[bool] = []
     for at in tqdm(range(0, n, batch_size), desc=f"recall {task}", disable=not progress, leave=False):
         wanted = [answer.tolist() for answer in examples.answers[at : at + batch_size]]

@@ -98,7 +98,7 @@ class ModelConfig:
     lm_head: whether there is one; without it the model has hidden states only. head_bias: it has a bias.
     head_transform: a dense layer, an activation (that of the MLP) and a norm stand before it. task: the head
     of a task, which stands in the place of all three.
-    hf: the raw Hugging Face config, for writing back; not compared.
+    hf, generation: the raw Hugging Face config and generation_config.json, for writing back; not compared.
     """
 
     family: str
@@ -135,6 +135,7 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
     task: TaskHead | None = None
     hf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    generation: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in (

@@ -80,7 +80,10 @@ def linear_mixer(probe: BaseModel) -> dict[str, Any]:
 def tokenizer_of(model: BaseModel) -> Tokenizer:
     """The model's tokenizer, or DataError that says what is missing."""
     if model.tokenizer is None:
-        raise DataError("the model has no tokenizer; put its tokenizer.json into the model's folder")
+        raise DataError(
+            "tokenizer is None: the model's folder has no tokenizer.json; put it there (from old files: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)), or give token ids"
+        )
     return model.tokenizer
 
 

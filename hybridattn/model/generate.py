@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from .._core import Cache
 from ..checks import refuse
+from ..data.prompts import open_tokens
 from ..errors import ConfigError, DataError
 from ..signatures import options_of
-from .base import switched
+from .base import switched, tokenizer_of
+from .generation_config import end_tokens
+from .row import Row
 
 if TYPE_CHECKING:
-    from ..data.tokenizer import Tokenizer
     from .base import BaseModel
 
 Policy = Callable[["BaseModel", int], int]  # (model, tokens that the sequence will have) -> softmax layers
@@ -35,7 +37,9 @@ class Options:
     max_new_tokens: at most this many tokens. temperature: 0 takes the most likely token (greedy), else logits
     are divided by it and a token is drawn. top_k: draw among the k most likely (0: all). top_p: draw among
     the fewest tokens that hold this share of the probability. stop: texts and token ids that end the
-    continuation, beside the model's own end-of-text tokens; a stop text is not part of the result. seed: row
+    continuation, beside the end-of-text tokens of config.json and generation_config.json (whose other
+    settings, such as temperature, are not applied); a stop text is not part of the result, and may hold
+    special tokens. seed: row
     i of a batch draws from generator (seed, i). prefill_chunk: tokens of the prompt per forward pass; bounds
     memory, does not change the result. softmax_layers: of a model with both mixers, how many layers (or
     which) are softmax, or a policy (model, tokens) -> number such as `elastic.by_length`; tokens: those of
@@ -107,20 +111,28 @@ class OptionKeywords(TypedDict, total=False):
 def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Unpack[OptionKeywords]) -> Any:
     """Continue a prompt, or a list of prompts as one batch. Options: see `Options`.
 
-    A text prompt gives the new text; a prompt of token ids gives the list of new token ids (an end-of-text
-    token is not part of it); a list of prompts gives a list. Raises ConfigError for a bad option, DataError
-    for an empty prompt.
+    A text prompt gives the new text: what decode(prompt + new tokens) has beyond decode(prompt). A prompt of
+    token ids gives the list of new token ids (an end-of-text token is not part of it); a list of prompts
+    gives a list. Raises ConfigError for a bad option, DataError for an empty prompt.
     """
-    settings = Options(**options)
     many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (int, np.integer))
     prompts: list[Prompt] = list(prompt) if many else [prompt]  # type: ignore[list-item,arg-type]
-    rows = [_Row(model, p, settings, i) for i, p in enumerate(prompts)]
-    for _ in _steps(model, rows, settings):
-        pass
+    rows = _run(model, prompts, Options(**options))
     results = [
         row.finish() if isinstance(p, str) else row.tokens for row, p in zip(rows, prompts, strict=True)
     ]
     return results if many else results[0]
+
+
+@options_of(Options)
+def generate_texts(
+    model: BaseModel, prompts: Sequence[Prompt], **options: Unpack[OptionKeywords]
+) -> list[str]:
+    """`generate` of a list of prompts, also those of token ids, with the new text of each. Needs a model with
+    a tokenizer.
+    """
+    tokenizer_of(model)
+    return [row.finish() for row in _run(model, prompts, Options(**options))]
 
 
 @options_of(Options)
@@ -131,9 +143,8 @@ def stream(model: BaseModel, prompt: Prompt, **options: Unpack[OptionKeywords]) 
     Options are checked at the call, not at the first piece. Needs a model with a tokenizer.
     """
     settings = Options(**options)
-    if model.tokenizer is None:
-        raise DataError("tokenizer is None; allowed for streaming text: a model with a tokenizer")
-    row = _Row(model, prompt, settings, 0)
+    tokenizer_of(model)
+    row = _row(model, prompt, settings, 0)
 
     def pieces() -> Iterator[str]:
         shown = 0
@@ -148,86 +159,62 @@ def stream(model: BaseModel, prompt: Prompt, **options: Unpack[OptionKeywords]) 
     return pieces()
 
 
-class _Row:
-    """One sequence of the batch: its new tokens, their text, and whether a stop has been met."""
-
-    def __init__(self, model: BaseModel, prompt: Prompt, options: Options, index: int) -> None:
-        self.prompt = _encode(model.tokenizer, prompt)
-        limit = model.model_config.max_positions
-        held = [0] if options.cache is None else options.cache.lengths
-        before = len(self.prompt) + int(held[index if index < len(held) else 0])  # one serves all
-        if before + options.max_new_tokens > limit and not options.beyond_positions:
-            raise ConfigError(
-                f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
-                f"{max(0, limit - before)}, as the model has {limit} positions, or beyond_positions=True"
-            )
-        self.stop_tokens = options.stop_tokens.union(model.model_config.eos_token_ids)
-        self.stop_texts = options.stop_texts
-        if self.stop_texts and model.tokenizer is None:
-            raise refuse("stop", self.stop_texts[0], "token ids, for a model without tokenizer")
-        self.decoder = model.tokenizer.stream() if model.tokenizer is not None else None
-        self.tokens: list[int] = []
-        self.text = ""
-        self.safe = 0  # characters of `text` that no stop text can still take back
-        self.done = False
-        self.cut = False  # done because of a stop text
-
-    def put(self, token: int) -> None:
-        """Take one more token."""
-        if token in self.stop_tokens:
-            self.done = True
-            return
-        self.tokens.append(token)
-        if self.decoder is not None:
-            self._add(self.decoder.put(token))
-
-    def finish(self) -> str:
-        """The whole text, after the last token."""
-        if self.decoder is not None and not self.cut:
-            self._add(self.decoder.finish())
-        self.safe = len(self.text)
-        return self.text
-
-    def _add(self, piece: str) -> None:
-        start = self.safe
-        self.text += piece
-        found = [at for at in (self.text.find(stop, start) for stop in self.stop_texts) if at >= 0]
-        if found:
-            self.text = self.text[: min(found)]
-            self.safe = len(self.text)
-            self.done = self.cut = True
-            return
-        held = max((_overlap(self.text, stop) for stop in self.stop_texts), default=0)
-        self.safe = len(self.text) - held
+def _run(model: BaseModel, prompts: Sequence[Prompt], options: Options) -> list[Row]:
+    """The rows of all prompts, continued to their ends."""
+    rows = [_row(model, prompt, options, i) for i, prompt in enumerate(prompts)]
+    for _ in _steps(model, rows, options):
+        pass
+    return rows
 
 
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that begins `stop`, less than all of it."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+def _row(model: BaseModel, prompt: Prompt, options: Options, index: int) -> Row:
+    """A row that has room for its continuation."""
+    config = model.model_config
+    tokens = _encode(model, prompt)
+    held = [0] if options.cache is None else options.cache.lengths
+    before = len(tokens) + int(held[index if index < len(held) else 0])  # one serves all
+    if before + options.max_new_tokens > config.max_positions and not options.beyond_positions:
+        raise ConfigError(
+            f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
+            f"{max(0, config.max_positions - before)}, as the model has {config.max_positions} positions, or "
+            "beyond_positions=True"
+        )
+    if options.stop_texts and model.tokenizer is None:
+        raise refuse("stop", options.stop_texts[0], "token ids, for a model without tokenizer")
+    return Row(model.tokenizer, tokens, options.stop_tokens | stop_tokens(model), options.stop_texts)
 
 
-def _encode(tokenizer: Tokenizer | None, prompt: Prompt) -> list[int]:
+def stop_tokens(model: BaseModel) -> frozenset[int]:
+    """The end-of-text tokens that config.json and generation_config.json name, or else the tokenizer's."""
+    config = model.model_config
+    named = frozenset(config.eos_token_ids).union(end_tokens(config.generation))
+    if named or model.tokenizer is None or model.tokenizer.eos_token_id is None:
+        return named
+    return frozenset([model.tokenizer.eos_token_id])
+
+
+def _encode(model: BaseModel, prompt: Prompt) -> list[int]:
     """Token ids of a prompt; an empty text starts from the beginning-of-text token."""
     if not isinstance(prompt, str):
-        tokens = [int(token) for token in prompt]
-    elif tokenizer is None:
-        raise DataError(
-            "tokenizer is None; allowed for a text prompt: a model with a tokenizer, or token ids"
-        )
-    else:
-        try:
-            prompt.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"prompt is {prompt!r}; allowed: UTF-8 text") from None
-        tokens = list(tokenizer.encode(prompt))
-        if not tokens and tokenizer.bos_token_id is not None:
-            tokens = [tokenizer.bos_token_id]
-    if not tokens:
+        return check_prompt(prompt)
+    tokenizer = tokenizer_of(model)
+    tokens = open_tokens(tokenizer, prompt)
+    if not tokens and tokenizer.bos_token_id is not None:
+        tokens = [tokenizer.bos_token_id]
+    return check_prompt(tokens)
+
+
+def check_prompt(tokens: Any) -> list[int]:
+    """A prompt of token ids as a list, or DataError. The model checks that it has the ids."""
+    values = np.asarray(tokens)
+    if not values.size:
         raise DataError("prompt is empty; allowed: one token or more")
-    return tokens
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise DataError(f"prompt is {tokens!r:.80}; allowed: a text, or a list of token ids")
+    return [int(token) for token in values]
 
 
-def _steps(model: BaseModel, rows: list[_Row], options: Options) -> Iterator[None]:
+def _steps(model: BaseModel, rows: list[Row], options: Options) -> Iterator[None]:
     """Feed every row one token per iteration until all have stopped."""
     rngs = [np.random.default_rng([options.seed, i]) for i in range(len(rows))]
     cache = _start(model, rows, options)
@@ -245,7 +232,7 @@ def _steps(model: BaseModel, rows: list[_Row], options: Options) -> Iterator[Non
         logits = model.logits(chosen, cache=cache, last=True)
 
 
-def _start(model: BaseModel, rows: list[_Row], options: Options) -> Cache:
+def _start(model: BaseModel, rows: list[Row], options: Options) -> Cache:
     """The cache to go on from, with room for prompts and continuations; it keeps the choice of softmax layers
     that it is made under.
     """

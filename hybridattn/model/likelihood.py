@@ -12,12 +12,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..checks import check_int
+from ..data.prompts import encode_pair as encode_pair
 from ..errors import DataError
 from .generate import prefill
 
 if TYPE_CHECKING:
     from .._core import Cache
-    from ..data.tokenizer import Tokenizer
     from .base import BaseModel
 
 SHARED_TOKENS = 32  # a common beginning of fewer tokens is not worth a fork
@@ -50,46 +50,29 @@ def continuations(
     check_int("batch_size", batch_size)
     _check(model, prompts, choices)
     shared, prefix = _shared(model, prompts)
-    out: list[list[Scored]] = []
-    steps = range(0, len(prompts), batch_size)
-    for at in tqdm(steps, desc=label, disable=not progress, leave=False):
-        rows = [prompt[shared:] for prompt in prompts[at : at + batch_size]]
+    limit = model.model_config.max_positions
+    # a prompt that fills all positions has choices of one token only, and no place to read such a token
+    full = [i for i, prompt in enumerate(prompts) if len(prompt) >= limit]
+    rest = sorted(set(range(len(prompts))) - set(full))
+    batches = [part[at : at + batch_size] for part in (rest, full) for at in range(0, len(part), batch_size)]
+    out: list[list[Scored]] = [[] for _ in prompts]
+    for batch in tqdm(batches, desc=label, disable=not progress, leave=False):
+        rows = [prompts[i][shared:] for i in batch]
         cache = model.cache(len(rows)) if prefix is None else prefix.fork(len(rows))
-        out += _batch(model, rows, choices[at : at + batch_size], cache)
+        for i, scored in zip(batch, _batch(model, rows, [choices[i] for i in batch], cache), strict=True):
+            out[i] = scored
     return out
-
-
-def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """(tokens of the context, tokens of the continuation), cut from the tokens of both together.
-
-    Spaces at the end of the context go to the continuation, where tokenizers expect them. An empty context is
-    the beginning-of-text token, or else the end-of-text one.
-    """
-    bare = context.rstrip(" ")
-    context, continuation = bare, context[len(bare) :] + continuation
-    if not context:
-        return beginning(tokenizer), tokenizer.encode(continuation, add_special_tokens=False)
-    before = tokenizer.encode(context)
-    both = tokenizer.encode(context + continuation)
-    at = min(len(before), len(both) - 1)  # a merge over the joint may leave no token of its own
-    return both[:at], both[at:]
-
-
-def beginning(tokenizer: Tokenizer) -> list[int]:
-    """The token that a text without context begins from. DataError when the tokenizer has none."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return [token]
-    raise DataError("bos_token_id is None; allowed for an empty context: a beginning- or end-of-text token")
 
 
 def fit(model: BaseModel, prompt: Sequence[int], room: int, limit: int | None = None) -> list[int]:
     """The prompt, or as many of its last tokens as leave `room` of `limit` positions free, by default of the
-    model's.
+    model's. room: the tokens that are read after the prompt, all of a continuation but its last.
     """
     limit = model.model_config.max_positions if limit is None else limit
     if room >= limit:
-        raise DataError(f"the continuation has {room} tokens; allowed: {limit - 1}, with one before it")
+        raise DataError(
+            f"{room} tokens are to be read after the prompt; allowed: {limit - 1}, with one before"
+        )
     return list(prompt[room - limit :])
 
 
@@ -110,8 +93,8 @@ def _check(
         if not len(prompt) or not len(row) or not all(map(len, row)):
             raise DataError(f"prompt {i} or a choice of it is empty; allowed: one token or more")
         total = len(prompt) + max(map(len, row))
-        if total > limit:
-            raise DataError(f"prompt {i} and its longest choice have {total} tokens; allowed: {limit}")
+        if total - 1 > limit:  # the last token is not read
+            raise DataError(f"prompt {i} and its longest choice have {total} tokens; allowed: {limit + 1}")
 
 
 def _shared(model: BaseModel, prompts: Sequence[Sequence[int]]) -> tuple[int, Cache | None]:

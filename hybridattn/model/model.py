@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,9 +16,10 @@ import numpy as np
 
 from ..checks import refuse
 from ..data import hub
+from ..data.old_tokenizer_files import present
 from ..data.tokenizer import Tokenizer
 from ..data.tokens import TokenData
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
@@ -25,8 +28,10 @@ from ..signatures import options_of
 from .base import BaseModel, chosen
 from .card import write_card
 from .generate import OptionKeywords, Options, generate, stream
+from .generation_config import NAME as GENERATION
+from .generation_config import read_generation
 from .quantise import astype
-from .saved import HYBRID_TYPE, Section, read_config, to_hf
+from .saved import HYBRID_TYPE, Section, read_config, remove_others, to_hf
 
 SAVE_DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
@@ -75,8 +80,8 @@ class Model(BaseModel):
     @classmethod
     def _from_folder(cls, folder: Path, keep: bool) -> Model:
         config, section = read_config(folder / "config.json")
-        has_tokenizer = (folder / "tokenizer.json").is_file()
-        tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
+        config = replace(config, generation=read_generation(folder))
+        tokenizer = _tokenizer(folder)
         try:
             model = cls(config, section.layers, tokenizer)
         except ConfigError as error:
@@ -111,6 +116,9 @@ class Model(BaseModel):
         """Write config.json, model.safetensors and the tokenizer, which `from_pretrained` reads back, and a
         model card (README.md), unless there is one that is not ours.
 
+        Where the folder held another model, files of that one that would be read beside these are taken away
+        (shards, generation_config.json, tokenizer files); other files stay.
+
         An all-softmax model is written as the Hugging Face model it came from; any other gets model_type
         "hybridattn", `layer_types` and a `hybridattn` section with the mixers and the plan. config.json is
         taken away first and written last: a folder that has one is whole.
@@ -135,6 +143,7 @@ class Model(BaseModel):
         )
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
+        was_model = (target / "config.json").is_file()
         (target / "config.json").unlink(missing_ok=True)
         arrays = {
             name: array.astype(SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False)
@@ -144,6 +153,11 @@ class Model(BaseModel):
         save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
         if self.tokenizer is not None:
             self.tokenizer.save(target)
+        if self.model_config.generation:
+            text = json.dumps(self.model_config.generation, indent=2, ensure_ascii=False)
+            atomic_write(target / GENERATION, text + "\n")
+        if was_model:
+            remove_others(target, self.tokenizer is not None, bool(self.model_config.generation))
         write_card(target, self, "transformers" if config.get("model_type") != HYBRID_TYPE else "hybridattn")
         atomic_write(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
@@ -163,3 +177,18 @@ class Model(BaseModel):
     def stream(self, prompt: Any, **options: Unpack[OptionKeywords]) -> Iterator[str]:
         """Continue one prompt, piece by piece as it is made, see `hybridattn.model.generate`."""
         return stream(self, prompt, **options)
+
+
+def _tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer; None where it has none, and, with a warning, where it has only files that
+    cannot be read here: the model then works on token ids.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.from_folder(folder)
+    if not present(folder):
+        return None
+    try:
+        return Tokenizer.from_folder(folder)
+    except DataError as error:
+        warnings.warn(f"the model is loaded without a tokenizer: {error}", stacklevel=4)
+        return None

@@ -11,11 +11,14 @@ from typing import Any, TypeGuard
 
 from .._core import mixers
 from ..checks import refuse
+from ..data import old_tokenizer_files
+from ..data.tokenizer import remove_leftovers
 from ..errors import ConfigError, PlanError
 from ..families import config_from_hf, layout_of
 from ..families.config import ModelConfig, TaskHead
 from ..families.heads import task_to_hf
 from ..reading import read_json
+from .generation_config import NAME as GENERATION
 from .plan import Plan
 
 
@@ -184,3 +187,18 @@ def _is_list(value: Any, kind: type | tuple[type, ...], length: int | None = Non
     """Whether JSON data is a list of `kind`, of that length."""
     fits = isinstance(value, list) and all(isinstance(item, kind) for item in value)
     return fits and length in (None, len(value))
+
+
+def remove_others(folder: Path, has_tokenizer: bool, has_generation: bool) -> None:
+    """Take away what another model left in a folder that holds a new model.safetensors: files with names that
+    Hugging Face and this package give, none else.
+    """
+    stale = [*folder.glob("model-*-of-*.safetensors"), folder / "model.safetensors.index.json"]
+    stale += [folder / name for name in old_tokenizer_files.FILES]
+    if not has_tokenizer:
+        stale += [folder / name for name in ("tokenizer.json", "tokenizer_config.json")]
+        remove_leftovers(folder)
+    if not has_generation:
+        stale.append(folder / GENERATION)
+    for path in stale:
+        path.unlink(missing_ok=True)

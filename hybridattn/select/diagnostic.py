@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import diagnostics
-from ..errors import DataError
+from ..model.base import tokenizer_of
 from .task import Result, Task
 
 
@@ -16,9 +16,7 @@ def selector(name: str) -> Callable[..., Result]:
         """Rise of the answers' negative log-likelihood, nats per token. The prompts are as many and at
         most as long as the windows of the given data; only their answers count.
         """
-        if task.probe.tokenizer is None:
-            raise DataError("tokenizer is None; allowed for diagnostic prompts: a probe with a tokenizer")
-        data = diagnostics.make(name, task.probe.tokenizer, len(task.data), task.data.seq_len, seed).data
+        data = diagnostics.make(name, tokenizer_of(task.probe), len(task.data), task.data.seq_len, seed).data
         own = Task(task.probe, data, task.name, task.progress)
         base, rows = own.flip_teacher(nll=True)
         # counted against the text that was read, as every other cost

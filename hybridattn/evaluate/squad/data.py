@@ -32,10 +32,13 @@ class Question:
 
 @dataclass(frozen=True)
 class SquadData:
-    """The questions of one file, in its order."""
+    """The questions of one file, in its order. skipped: answers that are damaged or not in the context where
+    they should be; they were left out, with a question that had no other.
+    """
 
     version: str
     questions: list[Question]
+    skipped: int = 0
 
     @property
     def has_no_answers(self) -> bool:
@@ -43,12 +46,13 @@ class SquadData:
         return not all(question.answerable for question in self.questions)
 
 
-def read(path: str | os.PathLike[str]) -> SquadData:
+def read(path: str | os.PathLike[str], *, strict: bool = False) -> SquadData:
     """Read a file of SQuAD's layout and check all of it.
 
     Raises DataError of one line that names file, question and field: a field that is missing or of the wrong
-    type, an answer that is not in the context where it should be, a question with is_impossible and answers
-    (or neither), an id that comes twice.
+    type, a question with is_impossible and answers (or neither), an id that comes twice. An answer that is
+    damaged, or not in the context where it should be, is skipped and counted, and an id that is a whole
+    number is taken as its text; with `strict` these are errors too.
     """
     source = Path(path)
     try:
@@ -61,47 +65,66 @@ def read(path: str | os.PathLike[str]) -> SquadData:
     version = root.get("version", "") if isinstance(root, dict) else ""
     questions: list[Question] = []
     seen: set[str] = set()
+    skipped = 0
     for a, article in enumerate(file.nodes("data", "data")):
         title = article.data.get("title", "")
         for p, paragraph in enumerate(article.nodes("paragraphs", f"data[{a}].paragraphs")):
             context = paragraph.text("context")
             for question in paragraph.nodes("qas", f"data[{a}].paragraphs[{p}].qas"):
-                found = _question(question, str(source), str(title), context)
+                found, lost = _question(question, str(source), str(title), context, strict)
                 if found.id in seen:
                     raise DataError(f"{source}: question {found.id!r}: id comes twice")
                 seen.add(found.id)
-                questions.append(found)
+                skipped += lost
+                if found.answers or not lost:
+                    questions.append(found)
     if not questions:
-        raise DataError(f"{source}: data holds no questions")
-    return SquadData(str(version), questions)
+        raise DataError(
+            f"{source}: data holds no questions{f', all {skipped} answers being damaged' if skipped else ''}"
+        )
+    return SquadData(str(version), questions, skipped)
 
 
-def _question(node: _Node, source: str, title: str, context: str) -> Question:
-    identity = node.text("id")
+def _question(node: _Node, source: str, title: str, context: str, strict: bool) -> tuple[Question, int]:
+    """(the question, how many of its answers were skipped)."""
+    number = node.data.get("id")
+    whole = isinstance(number, int) and not isinstance(number, bool) and not strict
+    identity = str(number) if whole else node.text("id")
     node.where = f"{source}: question {identity!r}"
     text = node.text("question")
     impossible = node.data.get("is_impossible", False)
     if not isinstance(impossible, bool):
         raise DataError(f"{node.where}: is_impossible is {impossible!r}; allowed: true, false")
-    answers, starts = [], []
+    answers, starts, skipped = [], [], 0
     for i, answer in enumerate(node.nodes("answers", "answers", node.where)):
-        found, start = answer.text("text"), answer.data.get("answer_start")
-        where = f"{node.where}: answers[{i}]"
-        if isinstance(start, bool) or not isinstance(start, int):
-            raise DataError(f"{where}.answer_start is {start!r}; allowed: a whole number")
-        if not found or start < 0 or context[start : start + len(found)] != found:
-            there = context[max(start, 0) : max(start, 0) + len(found)]
-            raise DataError(
-                f"{where}.text is {found[:60]!r}, but the context has {there[:60]!r} at character {start}"
-            )
+        try:
+            found, start = _answer(answer, f"{node.where}: answers[{i}]", context)
+        except DataError:
+            if strict:
+                raise
+            skipped += 1
+            continue
         answers.append(found)
         starts.append(start)
-    if impossible == bool(answers):
+    if impossible == bool(answers or skipped):
         raise DataError(
-            f"{node.where}: is_impossible is {impossible} with {len(answers)} answers; "
+            f"{node.where}: is_impossible is {impossible} with {len(answers) + skipped} answers; "
             "allowed: answers, or is_impossible"
         )
-    return Question(identity, title, context, text, tuple(answers), tuple(starts))
+    return Question(identity, title, context, text, tuple(answers), tuple(starts)), skipped
+
+
+def _answer(answer: _Node, where: str, context: str) -> tuple[str, int]:
+    """(text, the character where it begins), which the context has there; else DataError."""
+    found, start = answer.text("text"), answer.data.get("answer_start")
+    if isinstance(start, bool) or not isinstance(start, int):
+        raise DataError(f"{where}.answer_start is {start!r}; allowed: a whole number")
+    if not found or start < 0 or context[start : start + len(found)] != found:
+        there = context[max(start, 0) : max(start, 0) + len(found)]
+        raise DataError(
+            f"{where}.text is {found[:60]!r}, but the context has {there[:60]!r} at character {start}"
+        )
+    return found, start
 
 
 class _Node:

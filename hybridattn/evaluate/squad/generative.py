@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ...checks import check_int
-from ...errors import DataError
+from ...data.prompts import open_tokens
+from ...model.base import tokenizer_of
+from ...model.generate import generate_texts
 from ...model.likelihood import fit
 from .data import Question
 from .metrics import normalize
@@ -47,9 +49,7 @@ def answer(
     """
     check_int("max_new_tokens", max_new_tokens)
     check_int("batch_size", batch_size)
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise DataError("tokenizer is None; allowed for prompts: a model with a tokenizer")
+    tokenizer = tokenizer_of(model)
     before = "".join(
         f"{prompt(shot, no_answer=no_answer)} {shot.answers[0] if shot.answers else NO_ANSWER}\n\n"
         for shot in shots
@@ -58,10 +58,10 @@ def answer(
     steps = range(0, len(questions), batch_size)
     for at in tqdm(steps, desc="answers", disable=not progress, leave=False):
         batch = questions[at : at + batch_size]
-        texts = tokenizer.encode_batch([before + prompt(q, no_answer=no_answer) for q in batch])
+        texts = [open_tokens(tokenizer, before + prompt(q, no_answer=no_answer)) for q in batch]
         prompts = [fit(model, text, max_new_tokens) for text in texts]
-        made = model.generate(prompts, max_new_tokens=max_new_tokens, stop="\n")
-        for question, tokens in zip(batch, made, strict=True):
-            line = tokenizer.decode(tokens).partition("\n")[0].strip()
+        made = generate_texts(model, prompts, max_new_tokens=max_new_tokens, stop="\n")
+        for question, text in zip(batch, made, strict=True):
+            line = text.strip()
             out[question.id] = "" if no_answer and normalize(line) == NO_ANSWER else line
     return out

@@ -75,15 +75,19 @@ def evaluate(
     With questions that have no answer also answerable_ and unanswerable_ exact, f1 and total ("" is the
     right prediction for those). against: another model's predictions; adds exact_difference and
     f1_difference (this less the other) with intervals, drawn in pairs. Raises DataError for predictions of
-    unknown questions.
+    unknown questions, or that are no text.
     """
     if not questions:
         raise DataError("questions is empty; allowed: 1 or more")
     known = {question.id for question in questions}
     for name, answers in (("predictions", predictions), ("against", against or {})):
-        unknown = next((key for key in answers if key not in known), None)
-        if unknown is not None:
-            raise DataError(f"{name} answer the question {unknown!r}; allowed: ids of the questions")
+        for key, answer in answers.items():
+            if key not in known:
+                raise DataError(f"{name} answer the question {key!r}; allowed: ids of the questions")
+            if not isinstance(answer, str):
+                raise DataError(
+                    f'{name} of question {key!r} is {answer!r:.80}; allowed: a text, "" for no answer'
+                )
     columns = dict(zip(("exact", "f1"), scores(questions, predictions), strict=True))
     if against is not None:
         other = dict(zip(("exact", "f1"), scores(questions, against), strict=True))
