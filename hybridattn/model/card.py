@@ -51,7 +51,7 @@ def card(model: BaseModel, library: str, facts: Mapping[str, Any] | None = None)
     what = "softmax attention" if plain else "softmax and linear attention"
     name = str(base).rsplit("/", 1)[-1]
     title = f"{name}, {'saved' if plain else 'a hybrid'}" if known else f"A model of {what}"
-    rows = {"base model": base if known else f"of family {config.family}"}
+    rows = {"base model": str(base) if known else f"of family {config.family}"}
     rows |= {"layers": str(config.num_layers), "parameters": f"{model.num_parameters:,}"}
     for kind in dict.fromkeys(kinds):
         rows[f"{kind} layers"] = _runs([i for i, other in enumerate(kinds) if other == kind])
