@@ -219,7 +219,7 @@ def test_another_start_is_refused(tmp_path, monkeypatch, data):
 
 def test_another_version_is_refused(tmp_path, monkeypatch, data):
     distill(data, checkpoint=tmp_path)
-    monkeypatch.setattr("hybridattn.__version__", "0.0.9")
+    monkeypatch.setattr("hybridattn.radlads.steps.__version__", "0.0.9")
     with pytest.raises(CheckpointError, match="version is"):
         distill(data, checkpoint=tmp_path)
 

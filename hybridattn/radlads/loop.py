@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +95,24 @@ class SettingKeywords(TypedDict, total=False):
     progress: bool
 
 
+Stage = Literal["align", "distill", "finetune"]
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """All that a stage is asked for: its length, its rates under the names that the caller gave them, and
+    what all stages share.
+    """
+
+    name: Stage
+    steps: int
+    batch_size: int  # windows per step
+    rates: Mapping[str, Any]
+    shared: Settings
+
+
 @dataclass
-class Job:
+class TrainingRun:
     """One training run. It has phases (all layers at once: one; layer by layer: one per layer) of
     len(windows) steps each.
 
@@ -131,39 +147,43 @@ class Job:
         return (self.windows[:, :, 1] - self.windows[:, :, 0]).sum(axis=1)
 
 
-def run(job: Job, settings: Settings) -> TrainResult:
+def run(training: TrainingRun, settings: Settings) -> TrainResult:
     """Train to the end, from the checkpoint if there is one. Raises CheckpointError, HybridAttnError when
     a loss is NaN.
 
     KeyboardInterrupt leaves the model as it is after the last whole step, writes the checkpoint, and goes on.
     """
     with on_signals("SIGINT"):
-        return _Run(job, settings).run()
+        return _Trainer(training, settings).run()
 
 
-class _Run:
-    """A job under way."""
+class _Trainer:
+    """A training run under way."""
 
-    def __init__(self, job: Job, settings: Settings) -> None:
-        self.job = job
+    def __init__(self, training: TrainingRun, settings: Settings) -> None:
+        self.training = training
         self.settings = settings
         self.phase = 0
-        self.losses = np.full((job.steps, job.columns), math.nan)
+        self.losses = np.full((training.steps, training.columns), math.nan)
         self.seen = self.losses.copy()  # of this phase, as the core writes them
         self.trained: list[str] = []  # parameters of the phases before this one
         self.saved_at = time.monotonic()
         self.tokens_done = 0
 
     def run(self) -> TrainResult:
-        job = self.job
+        training = self.training
         started = time.monotonic()
-        distiller = self._resume() or job.make(job.phases[0])
-        total = int(job.step_tokens.sum())
-        before = total * self.phase + int(job.step_tokens[: distiller.step].sum())
+        distiller = self._resume() or training.make(training.phases[0])
+        total = int(training.step_tokens.sum())
+        before = total * self.phase + int(training.step_tokens[: distiller.step].sum())
         self.bar = tqdm(
-            total=total * len(job.phases), initial=before, desc=job.label, unit="tok", unit_scale=True,
+            total=total * len(training.phases),
+            initial=before,
+            desc=training.label,
+            unit="tok",
+            unit_scale=True,
             disable=not self.settings.progress,
-        )  # fmt: skip
+        )
         with self.bar:
             while True:
                 try:
@@ -172,11 +192,11 @@ class _Run:
                     self._save(distiller)
                     raise
                 self._note(distiller)
-                if self.phase + 1 == len(job.phases):
+                if self.phase + 1 == len(training.phases):
                     break
                 self.trained += distiller.trainable()
                 self.phase += 1
-                distiller = job.make(job.phases[self.phase])
+                distiller = training.make(training.phases[self.phase])
         if self.settings.checkpoint_last:
             self._save(distiller)
         seconds = time.monotonic() - started
@@ -185,19 +205,19 @@ class _Run:
     def _train(self, distiller: Distiller) -> None:
         """The steps of one phase that are still to do."""
         settings, size, last_save = self.settings, 1, distiller.step
-        while distiller.step < self.job.steps:
+        while distiller.step < self.training.steps:
             left = min(
-                self.job.steps - distiller.step, last_save + settings.checkpoint_steps - distiller.step
+                self.training.steps - distiller.step, last_save + settings.checkpoint_steps - distiller.step
             )
             started, first = time.monotonic(), distiller.step
-            if self.job.before is not None:
-                if first % self.job.before_steps == 0:
-                    self.job.before(first)
-                left = min(left, self.job.before_steps - first % self.job.before_steps)
+            if self.training.before is not None:
+                if first % self.training.before_steps == 0:
+                    self.training.before(first)
+                left = min(left, self.training.before_steps - first % self.training.before_steps)
             self._slice(distiller, first, first + min(size, left))
             per_step = (time.monotonic() - started) / (distiller.step - first)
             size = max(1, int(_SLICE_SECONDS / max(per_step, 1e-6)))
-            if distiller.step == self.job.steps and self.phase + 1 == len(self.job.phases):
+            if distiller.step == self.training.steps and self.phase + 1 == len(self.training.phases):
                 break  # the end is saved, or not, by `run`
             due = distiller.step - last_save >= settings.checkpoint_steps
             if due or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
@@ -206,35 +226,35 @@ class _Run:
 
     def _slice(self, distiller: Distiller, start: int, stop: int) -> None:
         """Steps start .. stop-1."""
-        job = self.job
+        training = self.training
 
         def after_step(step: int, loss: float, gradient_norm: float, tokens: int) -> None:
-            self.tokens_done += int(job.step_tokens[step])
+            self.tokens_done += int(training.step_tokens[step])
             self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            self.bar.update(int(job.step_tokens[step]))
+            self.bar.update(int(training.step_tokens[step]))
 
         try:
             distiller.run(
-                job.tokens,
-                job.windows,
-                job.lr,
+                training.tokens,
+                training.windows,
+                training.lr,
                 start,
                 stop,
-                job.teacher_hidden,
+                training.teacher_hidden,
                 after_step,
-                job.weights,
-                job.labels,
-                job.segments,
+                training.weights,
+                training.labels,
+                training.segments,
                 self.seen[start:stop],
             )
         except ValueError as error:  # the loss or a gradient is not finite
-            raise HybridAttnError(f"{job.label}: {error}") from None
+            raise HybridAttnError(f"{training.label}: {error}") from None
 
     def _note(self, distiller: Distiller) -> None:
         """The losses of this phase's whole steps. The core writes them where no signal can come between a
         step and its loss; here they join those of other phases, whose columns the core leaves at 0.
         """
-        layers = self.job.phases[self.phase]
+        layers = self.training.phases[self.phase]
         columns = slice(None) if layers is None else layers
         self.losses[: distiller.step, columns] = self.seen[: distiller.step, columns]
 
@@ -243,12 +263,12 @@ class _Run:
         if self.settings.checkpoint is None:
             return
         position = {"phase": self.phase, "step": distiller.step}
-        checkpoint.save(self.settings.checkpoint, self.job.facts, position, self._arrays(distiller))
+        checkpoint.save(self.settings.checkpoint, self.training.facts, position, self._arrays(distiller))
         self.saved_at = time.monotonic()
 
     def _resume(self) -> Distiller | None:
         """The trainer as the checkpoint left it; None when there is no checkpoint."""
-        path, facts = self.settings.checkpoint, self.job.facts
+        path, facts = self.settings.checkpoint, self.training.facts
         found = checkpoint.load(path) if path is not None else None
         if found is None:
             return None
@@ -256,19 +276,19 @@ class _Run:
         checkpoint.refuse_other_run(found.file, found.run, {**facts, "start": start})
         if start != facts["start"]:
             # right, too, is the model that the interruption left as it is in the checkpoint
-            parameters = {f"param.{name}": array for name, array in self.job.model.arrays().items()}
+            parameters = {f"param.{name}": array for name, array in self.training.model.arrays().items()}
             if not checkpoint.holds(found.file, parameters):
                 checkpoint.refuse_other_run(found.file, found.run, facts)
             facts["start"] = start
-        for name, most in (("phase", len(self.job.phases) - 1), ("step", self.job.steps)):
+        for name, most in (("phase", len(self.training.phases) - 1), ("step", self.training.steps)):
             if position[name] > most:
                 raise CheckpointError(
                     f"{found.file}: {name} is {position[name]}; allowed: 0 to {most}, as in this run"
                 )
         self.phase = position["phase"]
-        for layers in self.job.phases[: self.phase]:
-            self.trained += self.job.make(layers).trainable()
-        distiller = self.job.make(self.job.phases[self.phase])
+        for layers in self.training.phases[: self.phase]:
+            self.trained += self.training.make(layers).trainable()
+        distiller = self.training.make(self.training.phases[self.phase])
         checkpoint.fill(found.file, self._arrays(distiller))
         self.seen[...] = self.losses
         distiller.step = position["step"]
@@ -276,7 +296,7 @@ class _Run:
 
     def _arrays(self, distiller: Distiller) -> dict[str, np.ndarray]:
         """Everything a checkpoint holds, as views that can be read and written."""
-        parameters, moments = self.job.model.arrays(stored=False), distiller.moments()
+        parameters, moments = self.training.model.arrays(stored=False), distiller.moments()
         names = [*self.trained, *distiller.trainable()]
         return {
             **{f"param.{name}": parameters[name] for name in names},

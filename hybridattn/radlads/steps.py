@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from .. import __version__
 from .._core import Distiller
 from ..checks import refuse
 from ..data.tokens import digest
@@ -19,7 +20,7 @@ from ..model.base import gates_for
 from ..model.result import TrainResult
 from ..signatures import options_of
 from . import schedules
-from .loop import Job, SettingKeywords, Settings, run
+from .loop import SettingKeywords, Settings, StageSettings, TrainingRun, run
 from .schedules import align_lr
 from .teacher import open_cache, weights_fingerprint
 
@@ -76,7 +77,9 @@ def align(
     if lr is None:
         lr = align_lr(mixer["kind"])
     layers = range(len(probe.layers))
-    job = Job(
+    rates = {"schedule": schedule, "lr": lr, "lr_final": lr_final}
+    stage = StageSettings("align", steps, batch_size, rates, options)
+    training = TrainingRun(
         model=probe,
         tokens=data.tokens,
         segments=data.segments,
@@ -85,17 +88,14 @@ def align(
             schedules.make(schedule, steps, lr, lr_final, options.warmup_steps),
             schedules.constant(steps, 0.0),
         ),
-        label="align",
+        label=stage.name,
         columns=len(layers),
-        make=lambda chosen: make_distiller(probe, None, "align", options, batch_size, chosen),
+        make=lambda chosen: make_distiller(probe, None, stage, chosen),
         phases=[[i] for i in layers] if layerwise else [None],
     )
     if options.checkpoint is not None:
-        rates = {"schedule": schedule, "lr": lr, "lr_final": lr_final}
-        job.facts = run_facts(
-            job, batch_size, options, rates, layerwise=layerwise, teacher=weights_fingerprint(teacher)
-        )
-    probe.train_result = run(job, options)
+        training.facts = run_facts(training, stage, layerwise=layerwise, teacher=weights_fingerprint(teacher))
+    probe.train_result = run(training, options)
     return probe
 
 
@@ -136,25 +136,26 @@ def distill(
             raise refuse(
                 f"{key} of the hybrid", hybrid.config[key], f"{teacher.config[key]}, as in the teacher"
             )
-    job = _whole_model(
-        "distill", hybrid, teacher, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options
+    rates = _rates(schedule, lr_mixers, lr_rest, lr_final)
+    training = _whole_model(
+        StageSettings("distill", steps, batch_size, rates, options), hybrid, teacher, data
     )
     if options.checkpoint is not None:
-        job.facts["teacher"] = weights_fingerprint(teacher)
+        training.facts["teacher"] = weights_fingerprint(teacher)
     if cache_teacher is not None:
-        job.teacher_hidden = open_cache(
-            cache_teacher, teacher, data.tokens, job.windows, options.progress, data.segments
+        training.teacher_hidden = open_cache(
+            cache_teacher, teacher, data.tokens, training.windows, options.progress, data.segments
         )
     if elastic is not False:
-        job.before = sampler(hybrid, elastic, options.seed)
-        job.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
-        job.facts["softmax_order"] = list(hybrid.softmax_order or ())
+        training.before = sampler(hybrid, elastic, options.seed)
+        training.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
+        training.facts["softmax_order"] = list(hybrid.softmax_order or ())
     if data.weights is not None:
-        job.weights = data.weights
-        job.facts["weights"] = digest(data.weights)
+        training.weights = data.weights
+        training.facts["weights"] = digest(data.weights)
     gates = hybrid.gates.copy()
     try:
-        hybrid.train_result = run(job, options)
+        hybrid.train_result = run(training, options)
     finally:
         hybrid.gates[:] = gates
     return hybrid.train_result
@@ -179,93 +180,77 @@ def finetune(
     if hybrid.model_config.bidirectional:
         raise refuse("hybrid", "bidirectional", "a causal model: a bidirectional one sees the next token")
     options = Settings(**settings)
-    job = _whole_model(
-        "finetune", hybrid, None, data, steps, batch_size, schedule, lr_mixers, lr_rest, lr_final, options
-    )
-    hybrid.train_result = run(job, options)
+    rates = _rates(schedule, lr_mixers, lr_rest, lr_final)
+    training = _whole_model(StageSettings("finetune", steps, batch_size, rates, options), hybrid, None, data)
+    hybrid.train_result = run(training, options)
     return hybrid.train_result
 
 
-Stage = Literal["align", "distill", "finetune"]
-
-
-def _whole_model(
-    stage: Stage,
-    hybrid: Model,
-    teacher: Model | None,
-    data: TokenData,
-    steps: int,
-    batch_size: int,
-    schedule: str,
-    lr_mixers: float,
-    lr_rest: float,
-    lr_final: float | None,
-    options: Settings,
-) -> Job:
-    """The job of step 2 or 3: every parameter is trained, in one phase."""
-    data.within(hybrid.model_config.max_positions)
+def _rates(schedule: str, lr_mixers: float, lr_rest: float, lr_final: float | None) -> dict[str, Any]:
+    """The rates of step 2 or 3 as `StageSettings` holds them."""
     final = lr_rest if lr_final is None else lr_final
-    mixers = schedules.make(schedule, steps, lr_mixers, final, options.warmup_steps)
-    rest = schedules.make(schedule, steps, lr_rest, min(lr_rest, final), options.warmup_steps)
-    job = Job(
+    return {"schedule": schedule, "lr_mixers": lr_mixers, "lr_rest": lr_rest, "lr_final": final}
+
+
+def _whole_model(stage: StageSettings, hybrid: Model, teacher: Model | None, data: TokenData) -> TrainingRun:
+    """Step 2 or 3: every parameter is trained, in one phase."""
+    data.within(hybrid.model_config.max_positions)
+    rates, ramp = stage.rates, stage.shared.warmup_steps
+    rest, final = rates["lr_rest"], rates["lr_final"]
+    training = TrainingRun(
         model=hybrid,
         tokens=data.tokens,
         segments=data.segments,
-        windows=data.batches(steps, batch_size, options.seed),
-        lr=schedules.combine(mixers, rest),
-        label=stage,
+        windows=data.batches(stage.steps, stage.batch_size, stage.shared.seed),
+        lr=schedules.combine(
+            schedules.make(rates["schedule"], stage.steps, rates["lr_mixers"], final, ramp),
+            schedules.make(rates["schedule"], stage.steps, rest, min(rest, final), ramp),
+        ),
+        label=stage.name,
         columns=1,
-        make=lambda _: make_distiller(hybrid, teacher, stage, options, batch_size, None),
+        make=lambda _: make_distiller(hybrid, teacher, stage),
     )
-    if options.checkpoint is not None:
-        rates = {"schedule": schedule, "lr_mixers": lr_mixers, "lr_rest": lr_rest, "lr_final": final}
-        job.facts = run_facts(job, batch_size, options, rates)
-    return job
+    if stage.shared.checkpoint is not None:
+        training.facts = run_facts(training, stage)
+    return training
 
 
 def make_distiller(
-    student: Model,
-    teacher: Model | None,
-    stage: Stage,
-    options: Settings,
-    batch_size: int,
-    layers: list[int] | None,
+    student: Model, teacher: Model | None, stage: StageSettings, layers: list[int] | None = None
 ) -> Distiller:
-    """The C trainer of a stage, with a run's settings."""
+    """The C trainer of a stage; layers: those that it trains (None: all)."""
+    shared = stage.shared
     return Distiller(
         student,
         teacher,
-        stage=stage,
-        betas=(options.betas[0], options.betas[1]),
-        eps=options.eps,
-        weight_decay=options.weight_decay,
-        clip=options.clip,
-        micro_batch=min(options.micro_batch, batch_size),
-        recompute=options.recompute,
+        stage=stage.name,
+        betas=(shared.betas[0], shared.betas[1]),
+        eps=shared.eps,
+        weight_decay=shared.weight_decay,
+        clip=shared.clip,
+        micro_batch=min(shared.micro_batch, stage.batch_size),
+        recompute=shared.recompute,
         layers=layers,
     )
 
 
-def run_facts(
-    job: Job, batch_size: int, options: Settings, rates: dict[str, Any], **more: Any
-) -> dict[str, Any]:
-    """What a checkpoint of this job must agree with, the readable settings first: the first difference is
+def run_facts(training: TrainingRun, stage: StageSettings, **more: Any) -> dict[str, Any]:
+    """What a checkpoint of this run must agree with, the readable settings first: the first difference is
     reported.
     """
-    from .. import __version__
-
+    segments = [] if training.segments is None else [training.segments]
     return {
-        "stage": job.label,
+        "stage": stage.name,
         "version": __version__,
-        "model": job.model.config,
-        "layers": job.model.layers,
-        "gates": job.model.gates.tolist(),
-        "steps": job.steps,
-        "batch_size": batch_size,
-        **options.facts(),
-        **rates,
+        "model": training.model.config,
+        "layers": training.model.layers,
+        "gates": training.model.gates.tolist(),
+        "steps": training.steps,
+        "batch_size": stage.batch_size,
+        **stage.shared.facts(),
+        **stage.rates,
         **more,
-        "data": digest(job.tokens, job.windows, *([] if job.segments is None else [job.segments])),
-        "rates": digest(job.lr),
-        "start": weights_fingerprint(job.model),
+        "data": digest(training.tokens, training.windows, *segments),
+        "rates": digest(training.lr),
+        "start": weights_fingerprint(training.model),
     }

@@ -12,7 +12,7 @@ from ..checks import check_int, check_number, refuse
 from ..data.tokens import digest
 from ..model.result import TrainResult
 from ..radlads import schedules
-from ..radlads.loop import Job, SettingKeywords, Settings, run
+from ..radlads.loop import SettingKeywords, Settings, StageSettings, TrainingRun, run
 from ..radlads.steps import make_distiller, run_facts
 from ..signatures import options_of
 from .examples import Examples
@@ -63,6 +63,7 @@ def finetune(
     if settings.get("warmup_steps") is None:
         settings["warmup_steps"] = round(warmup * steps)
     options = Settings(**settings)
+    stage = StageSettings("finetune", steps, batch_size, {"lr": lr, "lr_mixers": lr_mixers}, options)
     rates = [
         schedules.warmup_linear(steps, rate, options.warmup_steps)
         for rate in (lr if lr_mixers is None else lr_mixers, lr)
@@ -70,29 +71,28 @@ def finetune(
     chosen = examples.data.order(steps, batch_size, options.seed)
     labels = np.ascontiguousarray(table[chosen])
     every = callback_steps or epoch
-    job = Job(
+    training = TrainingRun(
         model=model,
         tokens=examples.data.tokens,
         segments=examples.data.segments,
         windows=without_padding(model, examples.data.windows, examples.data.tokens)[chosen],
         lr=schedules.combine(rates[0], rates[1]),
-        label="finetune",
+        label=stage.name,
         columns=1,
-        make=lambda _: make_distiller(model, None, "finetune", options, batch_size, None),
+        make=lambda _: make_distiller(model, None, stage),
         labels=labels,
     )
     if callback is not None:
-        job.before_steps = every
+        training.before_steps = every
 
         def between(step: int) -> None:
             if step:
                 callback(step, model)
 
-        job.before = between
+        training.before = between
     if options.checkpoint is not None:
-        given = {"lr": lr, "lr_mixers": lr_mixers}
-        job.facts = run_facts(job, batch_size, options, given, labels=digest(labels))
-    model.train_result = run(job, options)
+        training.facts = run_facts(training, stage, labels=digest(labels))
+    model.train_result = run(training, options)
     if callback is not None:
         callback(steps, model)
     return model.train_result
