@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETUP := pyproject.toml setup.py tests/setup.sh find_blis.py
 CORE := setup.py $(shell find csrc -name '*.[ch]')
 
-.PHONY: help demo test ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
+.PHONY: help demo test fuzz crash ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -42,6 +42,12 @@ lint-c: .venv/.with-dev
 format: .venv/.with-dev ## clang-format and ruff's safe fixes, in place
 	$(BIN)/ruff check --fix-only .
 	find csrc tests/c -name '*.[ch]' | xargs $(BIN)/clang-format -i
+
+fuzz: .venv/.core ## damage files for readers for SECONDS (default an hour)
+	$(BIN)/python tests/fuzz/run.py $(or $(SECONDS),3600)
+
+crash: .venv/.core ## stop a whole job at MOMENTS random moments (default 200)
+	$(BIN)/python tests/crash/run.py $(or $(MOMENTS),200)
 
 bench: .venv/.core ## benchmarks; beside PyTorch where `pip install -e .[bench]` was done in .venv
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -20,6 +20,7 @@ from .patterns import permutation, smart, uniform
 
 Floats = npt.NDArray[np.float64]
 FORMAT = "hybridattn-scores-1"
+_MOST = 1e100  # whose square is a number still
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,8 @@ def numbers(value: Any, where: str) -> Floats:
         table = table.astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: {error}; allowed: numbers, or lists of one length of them") from None
-    if not isinstance(value, list) or not np.isfinite(table).all():
-        raise DataError(f"{where} holds what is no finite number; allowed: lists of finite numbers")
+    if not isinstance(value, list) or not (np.abs(table) <= _MOST).all():
+        raise DataError(f"{where} holds what is no number up to {_MOST:g}; allowed: lists of such numbers")
     return table
 
 
