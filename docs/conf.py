@@ -23,7 +23,9 @@ extensions = [
 suppress_warnings = ["ref.python"]  # a type in a signature whose name two modules have
 exclude_patterns = ["_ext"]
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = [
+    "deflist",
+]
 myst_heading_anchors = 4
 smartquotes = False
 

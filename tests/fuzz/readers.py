@@ -118,7 +118,7 @@ def damage(path: Path, whole: bytes, rng: random.Random) -> None:
 
 
 def odd_call(rng: random.Random) -> None:
-    """One call of a C type or operation with odd arguments; ValueError, TypeError and the like are answers."""
+    """One call of a C type or an operation with odd arguments; ValueError and the like are answers."""
     odd = [
         *NASTY, np.zeros(0, np.float32), np.zeros((2, 3)), np.full((2, 2), np.nan, np.float32), np.int64(3),
         np.arange(6, dtype=np.int32).reshape(2, 3), np.zeros((1, 1, 1, 1), np.float32), b"x", object(),

@@ -1,4 +1,4 @@
-"""Fuzz every reader: `python tests/fuzz/run.py SECONDS [SEED] [TARGET ...]`; prints inputs and faults of each.
+"""Fuzz every reader: `python tests/fuzz/run.py SECONDS [SEED] [TARGET ...]`; prints inputs and faults.
 
 A fault is an exception that is none of this package's, memory beyond 2 GB, or an input that takes longer than
 ten seconds. The seed and the number of the input make it again. Exit code 1 where a fault was found.
