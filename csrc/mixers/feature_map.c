@@ -81,28 +81,40 @@ static ha_feature query_map(ha_feature map)
     return map == HA_FEATURE_FAVOR ? HA_FEATURE_HEDGEHOG : map;
 }
 
+/* The maps of queries and of keys. */
+static void maps_of(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, ha_feature_map maps[2])
+{
+    const ha_config *c = mixer->config;
+    maps[0] = (ha_feature_map){query_map(map), c->num_heads, c->head_dim, ha_weight(mixer, pass, slot)};
+    maps[1] = (ha_feature_map){map, c->num_kv_heads, c->head_dim, ha_weight(mixer, pass, slot + 1)};
+}
+
 ha_status ha_features_forward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
                               float *fq, float *fk)
 {
     const ha_config *c = mixer->config;
-    const int rows = pass->batch->rows, d = c->head_dim, F = ha_feature_width(map, d),
-              width = (c->num_heads + 2 * c->num_kv_heads) * d;
-    HA_TRY(ha_feature_forward(query_map(map), rows, c->num_heads, d, qkv, width, ha_weight(mixer, pass, slot), fq,
-                              c->num_heads * F, pass->arena));
-    return ha_feature_forward(map, rows, c->num_kv_heads, d, qkv + c->num_heads * d, width,
-                              ha_weight(mixer, pass, slot + 1), fk, c->num_kv_heads * F, pass->arena);
+    const int rows = pass->batch->rows, d = c->head_dim, F = ha_feature_width(map, d), q = c->num_heads * d,
+              width = q + 2 * c->num_kv_heads * d;
+    ha_feature_map maps[2];
+    maps_of(mixer, pass, map, slot, maps);
+    HA_TRY(ha_feature_forward(&maps[0], rows, ha_rows_of(qkv, width), ha_rows_to(fq, c->num_heads * F), pass->arena));
+    return ha_feature_forward(&maps[1], rows, ha_rows_of(qkv + q, width), ha_rows_to(fk, c->num_kv_heads * F),
+                              pass->arena);
 }
 
 ha_status ha_features_backward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
-                               const float *fq, const float *fk, const float *dfq, const float *dfk, float *dqkv)
+                               const ha_features *features, const ha_features *upstream, float *dqkv)
 {
     const ha_config *c = mixer->config;
     const int rows = pass->batch->rows, d = c->head_dim, F = ha_feature_width(map, d), q = c->num_heads * d,
               width = q + 2 * c->num_kv_heads * d, learns = map == HA_FEATURE_HEDGEHOG;
-    HA_TRY(ha_feature_backward(query_map(map), rows, c->num_heads, d, qkv, width, ha_weight(mixer, pass, slot), fq,
-                               c->num_heads * F, dfq, c->num_heads * F, dqkv, width,
+    const int queries = c->num_heads * F, keys = c->num_kv_heads * F;
+    ha_feature_map maps[2];
+    maps_of(mixer, pass, map, slot, maps);
+    HA_TRY(ha_feature_backward(&maps[0], rows, ha_rows_of(qkv, width), ha_rows_of(features->queries, queries),
+                               ha_rows_of(upstream->queries, queries), ha_rows_to(dqkv, width),
                                learns ? ha_grad(mixer, pass, slot) : NULL, pass->arena));
-    return ha_feature_backward(map, rows, c->num_kv_heads, d, qkv + q, width, ha_weight(mixer, pass, slot + 1), fk,
-                               c->num_kv_heads * F, dfk, c->num_kv_heads * F, dqkv + q, width,
+    return ha_feature_backward(&maps[1], rows, ha_rows_of(qkv + q, width), ha_rows_of(features->keys, keys),
+                               ha_rows_of(upstream->keys, keys), ha_rows_to(dqkv + q, width),
                                learns ? ha_grad(mixer, pass, slot + 1) : NULL, pass->arena);
 }

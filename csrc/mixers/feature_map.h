@@ -19,8 +19,13 @@ void ha_features_init(const ha_mixer *mixer, ha_feature map, int slot, float *we
 /* qkv [rows, heads + 2 kv_heads, dim] -> fq [rows, heads, width], fk [rows, kv_heads, width] */
 ha_status ha_features_forward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
                               float *fq, float *fk);
+/* Features of queries [rows, heads, width] and of keys [rows, kv_heads, width], or their gradients. */
+typedef struct {
+    const float *queries, *keys;
+} ha_features;
+
 /* dqkv += ..., and the weights' gradients */
 ha_status ha_features_backward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
-                               const float *fq, const float *fk, const float *dfq, const float *dfk, float *dqkv);
+                               const ha_features *features, const ha_features *upstream, float *dqkv);
 
 #endif

@@ -95,8 +95,8 @@ static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *
 {
     const int rows = pass->batch->rows, heads = l->sums.heads, dim = l->sums.dim;
     if (!mixer->option[OPTION_NORMALISE]) {
-        ha_rms_norm_forward(rows * heads, dim, p->num, dim, ha_weight(mixer, pass, SLOT_NORM), mixer->config->norm_eps,
-                            y, dim);
+        const ha_row_norm norm = {dim, ha_weight(mixer, pass, SLOT_NORM), NULL, mixer->config->norm_eps};
+        ha_rms_norm_forward(&norm, rows * heads, ha_rows_of(p->num, dim), ha_rows_to(y, dim));
         return;
     }
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
@@ -162,9 +162,9 @@ static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, 
     if (!mixer->option[OPTION_NORMALISE]) {
         memset(dnum, 0, (size_t)rows * (size_t)l->q * sizeof *dnum);
         memset(dden, 0, (size_t)rows * (size_t)heads * sizeof *dden);
-        return ha_rms_norm_backward(rows * heads, dim, p->num, dim, ha_weight(mixer, pass, SLOT_NORM),
-                                    mixer->config->norm_eps, dy, dim, dnum, dim, ha_grad(mixer, pass, SLOT_NORM),
-                                    pass->arena);
+        const ha_row_norm norm = {dim, ha_weight(mixer, pass, SLOT_NORM), NULL, mixer->config->norm_eps};
+        return ha_rms_norm_backward(&norm, rows * heads, ha_rows_of(p->num, dim), ha_rows_of(dy, dim),
+                                    ha_rows_to(dnum, dim), ha_grad(mixer, pass, SLOT_NORM), pass->arena);
     }
     ha_dot_per_head(rows, heads, dim, dy, l->q, y, l->q, dden);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
@@ -205,7 +205,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                                        ha_rows_to(dqkv + l.q + l.kv, l.width)};
         HA_TRY(operands_of(&l, batch, &p, &operands, pass->arena));
         HA_TRY(ha_linear_attention_backward(&l.sums, batch, &operands, p.states, &upstream, &gradient, pass->arena));
-        HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
+        const ha_features features = {p.fq, p.fk}, slopes = {dfq, dfk};
+        HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, &features, &slopes, dqkv));
         if (mixer->option[OPTION_ROPE])
             ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, l.width);
         HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));

@@ -25,7 +25,7 @@ static layout layout_of(const ha_mixer *mixer)
     return (layout){q,
                     kv,
                     q + 2 * kv,
-                    {mixer->option[OPTION_SLOTS], mixer->option[OPTION_LENGTH]},
+                    {.slots = mixer->option[OPTION_SLOTS], .length = mixer->option[OPTION_LENGTH], .width = kv},
                     {.heads = c->num_heads,
                      .kv_heads = c->num_kv_heads,
                      .dim = c->head_dim,
@@ -98,6 +98,14 @@ static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights,
     ha_pool_start(&l.pool, weights + mixer->at[SLOT_VALUE_POOL]);
 }
 
+/* The pool of keys or of values, with its weights. */
+static ha_pool pool_at(const ha_mixer *mixer, const ha_pass *pass, const layout *l, int slot)
+{
+    ha_pool pool = l->pool;
+    pool.weight = ha_weight(mixer, pass, slot);
+    return pool;
+}
+
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -117,10 +125,10 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     ha_project_in(mixer, pass, x, p.qkv, p.raw);
     if (mixer->option[OPTION_ROPE])
         ha_rotate(mixer, pass, l.over.heads + l.over.kv_heads, 1.0f, p.qkv, l.width);
-    HA_TRY(ha_pool_forward(&l.pool, batch, l.kv, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_KEY_POOL), p.k,
-                           pass->arena));
-    HA_TRY(ha_pool_forward(&l.pool, batch, l.kv, p.qkv + l.q + l.kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),
-                           p.v, pass->arena));
+    const ha_pool keys_pool = pool_at(mixer, pass, &l, SLOT_KEY_POOL),
+                  values_pool = pool_at(mixer, pass, &l, SLOT_VALUE_POOL);
+    HA_TRY(ha_pool_forward(&keys_pool, batch, ha_rows_of(p.qkv + l.q, l.width), p.k, pass->arena));
+    HA_TRY(ha_pool_forward(&values_pool, batch, ha_rows_of(p.qkv + l.q + l.kv, l.width), p.v, pass->arena));
     HA_PUSH(offset, pass->arena, (size_t)batch->n_seq + 1);
     HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
     ha_pool_offsets(&l.pool, batch, offset);
@@ -166,10 +174,13 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         const ha_attention_upstream upstream = {ha_rows_of(dy, l.q), delta, NULL};
         const ha_attention_gradient gradient = {ha_rows_to(dqkv, l.width), ha_rows_to(dk, kv), ha_rows_to(dv, kv)};
         HA_TRY(ha_attention_backward(&l.over, batch, &kept, &upstream, &gradient, pass->arena));
-        HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q, l.width, ha_weight(mixer, pass, SLOT_KEY_POOL), dk,
-                                dqkv + l.q, l.width, ha_grad(mixer, pass, SLOT_KEY_POOL), pass->arena));
-        HA_TRY(ha_pool_backward(&l.pool, batch, kv, p.qkv + l.q + kv, l.width, ha_weight(mixer, pass, SLOT_VALUE_POOL),
-                                dv, dqkv + l.q + kv, l.width, ha_grad(mixer, pass, SLOT_VALUE_POOL), pass->arena));
+        const ha_pool keys_pool = pool_at(mixer, pass, &l, SLOT_KEY_POOL),
+                      values_pool = pool_at(mixer, pass, &l, SLOT_VALUE_POOL);
+        HA_TRY(ha_pool_backward(&keys_pool, batch, ha_rows_of(p.qkv + l.q, l.width), dk,
+                                ha_rows_to(dqkv + l.q, l.width), ha_grad(mixer, pass, SLOT_KEY_POOL), pass->arena));
+        HA_TRY(ha_pool_backward(&values_pool, batch, ha_rows_of(p.qkv + l.q + kv, l.width), dv,
+                                ha_rows_to(dqkv + l.q + kv, l.width), ha_grad(mixer, pass, SLOT_VALUE_POOL),
+                                pass->arena));
         if (mixer->option[OPTION_ROPE])
             ha_rotate(mixer, pass, heads + l.over.kv_heads, -1.0f, dqkv, l.width);
         HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));

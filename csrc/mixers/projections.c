@@ -84,7 +84,8 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
 void ha_rotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float sign, float *x, ptrdiff_t ldx)
 {
     const ha_config *c = mixer->config;
-    ha_rope(pass->batch->rows, heads, c->head_dim, c->rope_dim / 2, pass->cos, pass->sin, sign, x, ldx);
+    const ha_rotation rotation = {c->rope_dim / 2, pass->cos, pass->sin};
+    ha_rope(&rotation, pass->batch->rows, heads, c->head_dim, sign, ha_rows_to(x, ldx));
 }
 
 void ha_unrotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float *x, ptrdiff_t ldx)
@@ -102,15 +103,16 @@ void ha_qk_norm(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads,
                 float *y, ptrdiff_t ldy)
 {
     const ha_config *c = mixer->config;
+    const ha_row_norm norm = {c->head_dim, ha_weight(mixer, pass, slot), NULL, c->norm_eps};
     if (ha_has_qk_norm(mixer))
-        ha_head_norm_forward(pass->batch->rows, heads, c->head_dim, x, ldx, ha_weight(mixer, pass, slot), c->norm_eps,
-                             y, ldy);
+        ha_head_norm_forward(&norm, pass->batch->rows, heads, ha_rows_of(x, ldx), ha_rows_to(y, ldy));
 }
 
 ha_status ha_qk_norm_backward(const ha_mixer *mixer, const ha_pass *pass, int slot, int heads, const float *x,
                               ptrdiff_t ldx, float *dy, ptrdiff_t lddy)
 {
     const ha_config *c = mixer->config;
+    const ha_row_norm norm = {c->head_dim, ha_weight(mixer, pass, slot), NULL, c->norm_eps};
     const int rows = pass->batch->rows, width = heads * c->head_dim;
     const size_t mark = ha_arena_mark(pass->arena);
     float *dx;
@@ -118,8 +120,8 @@ ha_status ha_qk_norm_backward(const ha_mixer *mixer, const ha_pass *pass, int sl
         return HA_OK;
     HA_PUSH(dx, pass->arena, (size_t)rows * (size_t)width);
     memset(dx, 0, (size_t)rows * (size_t)width * sizeof *dx);
-    HA_TRY(ha_head_norm_backward(rows, heads, c->head_dim, x, ldx, ha_weight(mixer, pass, slot), c->norm_eps, dy, lddy,
-                                 dx, width, ha_grad(mixer, pass, slot), pass->arena));
+    HA_TRY(ha_head_norm_backward(&norm, rows, heads, ha_rows_of(x, ldx), ha_rows_of(dy, lddy), ha_rows_to(dx, width),
+                                 ha_grad(mixer, pass, slot), pass->arena));
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++)
         memcpy(dy + r * lddy, dx + (ptrdiff_t)r * width, (size_t)width * sizeof *dx);

@@ -42,6 +42,16 @@ ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const 
     return HA_OK;
 }
 
+/* dx [rows, inner] += the gradient of what the norm read, x [rows, inner], from that of its output, dy [rows, inner] */
+static ha_status norm_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x,
+                               const float *dy, float *dx)
+{
+    const ha_row_norm norm = {l->normed, ha_weight(mixer, pass, HA_SLOT_NORM), NULL, mixer->config->norm_eps};
+    return ha_rms_norm_backward(&norm, pass->batch->rows * (l->inner / l->normed), ha_rows_of(x, l->normed),
+                                ha_rows_of(dy, l->normed), ha_rows_to(dx, l->normed),
+                                ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena);
+}
+
 /* norm(o) f(gate) */
 static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
                                 const ha_operands *in, const float *dy, float *d_o, const ha_operands *d)
@@ -66,9 +76,7 @@ static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, cons
     }
     if (!l->frame->norm)
         return HA_OK;
-    return ha_rms_norm_backward(rows * (l->inner / l->normed), l->normed, o, l->normed,
-                                ha_weight(mixer, pass, HA_SLOT_NORM), mixer->config->norm_eps, dn, l->normed, d_o,
-                                l->normed, ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena);
+    return norm_backward(mixer, pass, l, o, dn, d_o);
 }
 
 /* norm(o f(gate)) */
@@ -89,9 +97,7 @@ static ha_status gate_then_norm(const ha_mixer *mixer, const ha_pass *pass, cons
             n[at + i] = o[at + i] * open[i];
         memset(dn + at, 0, (size_t)inner * sizeof *dn);
     }
-    HA_TRY(ha_rms_norm_backward(rows * (l->inner / l->normed), l->normed, n, l->normed,
-                                ha_weight(mixer, pass, HA_SLOT_NORM), mixer->config->norm_eps, dy, l->normed, dn,
-                                l->normed, ha_grad(mixer, pass, HA_SLOT_NORM), pass->arena));
+    HA_TRY(norm_backward(mixer, pass, l, n, dy, dn));
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * inner;

@@ -129,6 +129,7 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
                            float *const *conv, ha_operands *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const ha_short_conv taps = {3 * l->inner, l->conv, ha_weight(mixer, pass, HA_SLOT_CONV)};
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
@@ -137,8 +138,8 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
     HA_TRY(ha_operands_push(l, rows, projected, pass->arena, to));
     low_rank_forward(mixer, pass, l, projected, to);
     if (l->conv)
-        ha_short_conv_forward(pass->batch, 3 * inner, l->conv, projected, l->width,
-                              ha_weight(mixer, pass, HA_SLOT_CONV), conv, to->qkv, to->ldqkv);
+        ha_short_conv_forward(&taps, pass->batch, ha_rows_of(projected, l->width), conv,
+                              ha_rows_to(to->qkv, to->ldqkv));
     ha_qk_norm(mixer, pass, HA_SLOT_Q_NORM, heads, to->qkv, to->ldqkv, to->q, inner);
     ha_qk_norm(mixer, pass, HA_SLOT_K_NORM, heads, to->qkv + inner, to->ldqkv, to->k, inner);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
@@ -202,6 +203,7 @@ static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int w
 ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
                                ha_operands *in, ha_operands *d, float *dprojected)
 {
+    const ha_short_conv taps = {3 * l->inner, l->conv, ha_weight(mixer, pass, HA_SLOT_CONV)};
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
@@ -241,9 +243,8 @@ ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const
     HA_TRY(
         ha_qk_norm_backward(mixer, pass, HA_SLOT_K_NORM, heads, in->qkv + inner, in->ldqkv, d->qkv + inner, d->ldqkv));
     if (l->conv)
-        ha_short_conv_backward(pass->batch, 3 * inner, l->conv, projected, l->width,
-                               ha_weight(mixer, pass, HA_SLOT_CONV), d->qkv, d->ldqkv, dprojected, l->width,
-                               ha_grad(mixer, pass, HA_SLOT_CONV));
+        ha_short_conv_backward(&taps, pass->batch, ha_rows_of(projected, l->width), ha_rows_of(d->qkv, d->ldqkv),
+                               ha_rows_to(dprojected, l->width), ha_grad(mixer, pass, HA_SLOT_CONV));
     low_rank_backward(mixer, pass, l, projected, in, d, dprojected);
     float *da_log = f->decays ? ha_grad(mixer, pass, HA_SLOT_KIND) : NULL;
     const ptrdiff_t n = f->gate == HA_GATE_HEAD ? 1 : dim;

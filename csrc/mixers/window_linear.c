@@ -261,7 +261,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
             ha_unrotate(mixer, pass, turned, p.qkv, l.width);
             ha_rotate(mixer, pass, turned, -1.0f, dqkv, l.width);
         }
-        HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk, dfq, dfk, dqkv));
+        const ha_features made = {p.fq, p.fk}, slopes = {dfq, dfk};
+        HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, &made, &slopes, dqkv));
         if (l.rope_features && projections)
             ha_rotate(mixer, pass, turned, -1.0f, dqkv, l.width);
         HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));

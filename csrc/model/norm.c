@@ -17,26 +17,30 @@ void ha_copy(size_t n, const float *from, float *to)
     }
 }
 
+static ha_row_norm row_norm(const ha_model *m, ha_norm norm, const ha_pass *pass)
+{
+    return (ha_row_norm){m->config.hidden_size, pass->weights + norm.weight, ha_at(pass->weights, norm.bias),
+                         m->config.norm_eps};
+}
+
 void ha_norm_forward(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, float *y)
 {
-    const int rows = pass->batch->rows, d = m->config.hidden_size;
-    const float *w = pass->weights + norm.weight, eps = m->config.norm_eps;
-    if (m->config.norm == HA_NORM_LAYER)
-        ha_layer_norm_forward(rows, d, x, d, w, pass->weights + norm.bias, eps, y, d);
-    else
-        ha_rms_norm_forward(rows, d, x, d, w, eps, y, d);
+    const ha_row_norm own = row_norm(m, norm, pass);
+    (m->config.norm == HA_NORM_LAYER ? ha_layer_norm_forward : ha_rms_norm_forward)(
+        &own, pass->batch->rows, ha_rows_of(x, own.width), ha_rows_to(y, own.width));
 }
 
 ha_status ha_norm_backward(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, const float *dy,
                            float *dx)
 {
-    const int rows = pass->batch->rows, d = m->config.hidden_size;
-    const float *w = pass->weights + norm.weight, eps = m->config.norm_eps;
-    float *dw = ha_grad_at(pass->grads, norm.weight);
+    const ha_row_norm own = row_norm(m, norm, pass);
+    const int rows = pass->batch->rows;
+    const ha_rows in = ha_rows_of(x, own.width), up = ha_rows_of(dy, own.width);
+    const ha_rows_out to = ha_rows_to(dx, own.width);
+    float *dweight = ha_grad_at(pass->grads, norm.weight);
     if (m->config.norm == HA_NORM_LAYER)
-        return ha_layer_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, ha_grad_at(pass->grads, norm.bias),
-                                      pass->arena);
-    return ha_rms_norm_backward(rows, d, x, d, w, eps, dy, d, dx, d, dw, pass->arena);
+        return ha_layer_norm_backward(&own, rows, in, up, to, dweight, ha_grad_at(pass->grads, norm.bias), pass->arena);
+    return ha_rms_norm_backward(&own, rows, in, up, to, dweight, pass->arena);
 }
 
 ha_status ha_norm_through(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *x, float *dx)

@@ -76,9 +76,11 @@ static void row_backward(ha_feature map, int dim, const float *x, const float *y
     }
 }
 
-ha_status ha_feature_forward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
-                             const float *w, float *y, ptrdiff_t ldy, ha_arena *work)
+ha_status ha_feature_forward(const ha_feature_map *f, int rows, ha_rows x, ha_rows_out y, ha_arena *work)
 {
+    const ha_feature map = f->map;
+    const int heads = f->heads, dim = f->dim;
+    const float *w = f->weight;
     const ha_kernels *kernel = ha_kernels_get();
     const size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
     const int tiles = (rows + TILE - 1) / TILE, width = ha_feature_width(map, dim), threads = ha_threads();
@@ -94,43 +96,45 @@ ha_status ha_feature_forward(ha_feature map, int rows, int heads, int dim, const
         for (int h = 0; h < heads; h++) {
             float *u = w ? scratch + (ptrdiff_t)ha_thread_index() * TILE * dim : NULL;
             const int from = t * TILE, m = rows - from < TILE ? rows - from : TILE;
-            const float *in = x + from * ldx + (ptrdiff_t)h * dim;
+            const float *in = x.at + from * x.stride + (ptrdiff_t)h * dim;
             if (w)
-                kernel->gemm(m, dim, dim, 1.0f, in, ldx, 1, wt + (size_t)h * square, dim, 0, u, dim);
+                kernel->gemm(m, dim, dim, 1.0f, in, x.stride, 1, wt + (size_t)h * square, dim, 0, u, dim);
             for (int r = 0; r < m; r++)
-                row_forward(map, dim, in + r * ldx, w ? u + (ptrdiff_t)r * dim : NULL,
-                            y + (from + r) * ldy + (ptrdiff_t)h * width);
+                row_forward(map, dim, in + r * x.stride, w ? u + (ptrdiff_t)r * dim : NULL,
+                            y.at + (from + r) * y.stride + (ptrdiff_t)h * width);
         }
     ha_arena_release(work, mark);
     return HA_OK;
 }
 
-ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
-                              const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
-                              ptrdiff_t lddx, float *dw, ha_arena *work)
+ha_status ha_feature_backward(const ha_feature_map *f, int rows, ha_rows x, ha_rows y, ha_rows dy, ha_rows_out dx,
+                              float *dweight, ha_arena *work)
 {
+    const ha_feature map = f->map;
+    const int heads = f->heads, dim = f->dim;
+    const float *w = f->weight;
     const ha_kernels *kernel = ha_kernels_get();
     const size_t mark = ha_arena_mark(work), square = (size_t)dim * (size_t)dim;
     const int width = ha_feature_width(map, dim), threads = ha_threads();
     float *scratch = NULL;
     if (w)
         HA_PUSH(scratch, work, (size_t)threads * TILE * (size_t)dim);
-        /* One task a head: its dw then sums over rows in order. */
+        /* One task a head: its dweight then sums over rows in order. */
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int h = 0; h < heads; h++) {
         float *du = w ? scratch + (ptrdiff_t)ha_thread_index() * TILE * dim : NULL;
         for (int from = 0; from < rows; from += TILE) {
             const int m = rows - from < TILE ? rows - from : TILE;
-            const float *in = x + from * ldx + (ptrdiff_t)h * dim;
-            float *to = dx + from * lddx + (ptrdiff_t)h * dim;
+            const float *in = x.at + from * x.stride + (ptrdiff_t)h * dim;
+            float *to = dx.at + from * dx.stride + (ptrdiff_t)h * dim;
             for (int r = 0; r < m; r++)
-                row_backward(map, dim, in + r * ldx, y + (from + r) * ldy + (ptrdiff_t)h * width,
-                             dy + (from + r) * lddy + (ptrdiff_t)h * width, w ? du + (ptrdiff_t)r * dim : NULL,
-                             to + r * lddx);
+                row_backward(map, dim, in + r * x.stride, y.at + (from + r) * y.stride + (ptrdiff_t)h * width,
+                             dy.at + (from + r) * dy.stride + (ptrdiff_t)h * width, w ? du + (ptrdiff_t)r * dim : NULL,
+                             to + r * dx.stride);
             if (w)
-                kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1, to, lddx);
-            if (dw)
-                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, in, ldx, 1, dw + (size_t)h * square, dim);
+                kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1, to, dx.stride);
+            if (dweight)
+                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, in, x.stride, 1, dweight + (size_t)h * square, dim);
         }
     }
     ha_arena_release(work, mark);

@@ -1,4 +1,4 @@
-/* RMSNorm and LayerNorm. Floor: reads x and writes y once, 8 rows*d bytes. */
+/* RMSNorm and LayerNorm. Floor: reads x and writes y once, 8 rows*width bytes. */
 #include <string.h>
 
 #include "core/thread.h"
@@ -7,63 +7,65 @@
 
 enum { BLOCK = 32 };
 
-/* Where vector i of [rows, heads, dim] starts. */
-static ptrdiff_t place(int i, int heads, int dim, ptrdiff_t ld)
+/* Where vector i of [rows, heads, width] starts. */
+static ptrdiff_t place(int i, int heads, int width, ptrdiff_t stride)
 {
-    return i / heads * ld + (ptrdiff_t)(i % heads) * dim;
+    return i / heads * stride + (ptrdiff_t)(i % heads) * width;
 }
 
-void ha_head_norm_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                          float *y, ptrdiff_t ldy)
+void ha_head_norm_forward(const ha_row_norm *norm, int rows, int heads, ha_rows x, ha_rows_out y)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int width = norm->width;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > BLOCK)
     for (int i = 0; i < rows * heads; i++)
-        kernel->rms_norm(dim, x + place(i, heads, dim, ldx), w, eps, y + place(i, heads, dim, ldy));
+        kernel->rms_norm(width, x.at + place(i, heads, width, x.stride), norm->weight, norm->eps,
+                         y.at + place(i, heads, width, y.stride));
 }
 
-void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps, float *y,
-                         ptrdiff_t ldy)
+void ha_rms_norm_forward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows_out y)
 {
-    ha_head_norm_forward(rows, 1, d, x, ldx, w, eps, y, ldy);
+    ha_head_norm_forward(norm, rows, 1, x, y);
 }
 
-void ha_layer_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, const float *b, float eps,
-                           float *y, ptrdiff_t ldy)
+void ha_layer_norm_forward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows_out y)
 {
     const ha_kernels *kernel = ha_kernels_get();
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > BLOCK)
     for (int r = 0; r < rows; r++)
-        kernel->layer_norm(d, x + r * ldx, w, b, eps, y + r * ldy);
+        kernel->layer_norm(norm->width, x.at + r * x.stride, norm->weight, norm->bias, norm->eps, y.at + r * y.stride);
 }
 
-/* Vectors x, dy and dx of [rows, heads, dim]. */
+/* Vectors x, dy and dx of [rows, heads, width], and which of the two norms they go through. */
 typedef struct {
-    int heads, dim;
-    const float *x, *dy, *w;
-    float *dx;
-    ptrdiff_t ldx, lddy, lddx;
-    float eps;
+    const ha_row_norm *norm;
+    int heads, layer_norm;
+    ha_rows x, dy;
+    ha_rows_out dx;
 } vectors;
 
-static void backward_of(const ha_kernels *kernel, const vectors *v, int i, int layer_norm, float *dw, float *db)
+/* Vector i; dweight, dbias [width] or NULL */
+static void backward_of(const ha_kernels *kernel, const vectors *v, int i, float *dweight, float *dbias)
 {
-    const float *x = v->x + place(i, v->heads, v->dim, v->ldx), *dy = v->dy + place(i, v->heads, v->dim, v->lddy);
-    float *dx = v->dx + place(i, v->heads, v->dim, v->lddx);
-    if (layer_norm)
-        kernel->layer_norm_backward(v->dim, x, v->w, v->eps, dy, dx, dw, db);
+    const ha_row_norm *norm = v->norm;
+    const int width = norm->width;
+    const float *x = v->x.at + place(i, v->heads, width, v->x.stride);
+    const float *dy = v->dy.at + place(i, v->heads, width, v->dy.stride);
+    float *dx = v->dx.at + place(i, v->heads, width, v->dx.stride);
+    if (v->layer_norm)
+        kernel->layer_norm_backward(width, x, norm->weight, norm->eps, dy, dx, dweight, dbias);
     else
-        kernel->rms_norm_backward(v->dim, x, v->w, v->eps, dy, dx, dw);
+        kernel->rms_norm_backward(width, x, norm->weight, norm->eps, dy, dx, dweight);
 }
 
-/* db NULL: RMSNorm, or nothing is wanted of the weights */
-static ha_status backward(const vectors *v, int n, int layer_norm, float *dw, float *db, ha_arena *work)
+/* n vectors; dbias NULL: RMSNorm, or nothing is wanted of the weights */
+static ha_status backward(const vectors *v, int n, float *dweight, float *dbias, ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const size_t d = (size_t)v->dim, wide = layer_norm ? 2 * d : d, mark = ha_arena_mark(work);
+    const size_t width = (size_t)v->norm->width, wide = v->layer_norm ? 2 * width : width, mark = ha_arena_mark(work);
     const int blocks = (n + BLOCK - 1) / BLOCK;
-    float *partial = NULL; /* [blocks, wide]: dw and db of each block, added in order afterwards */
-    if (dw)
+    float *partial = NULL; /* [blocks, wide]: gradients of weight and bias of each block, added in order afterwards */
+    if (dweight)
         HA_PUSH(partial, work, (size_t)blocks * wide);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (blocks > 1)
     for (int b = 0; b < blocks; b++) {
@@ -71,34 +73,33 @@ static ha_status backward(const vectors *v, int n, int layer_norm, float *dw, fl
         if (sum)
             memset(sum, 0, wide * sizeof *sum);
         for (int i = b * BLOCK; i < n && i < (b + 1) * BLOCK; i++)
-            backward_of(kernel, v, i, layer_norm, sum, sum ? sum + d : NULL);
+            backward_of(kernel, v, i, sum, sum ? sum + width : NULL);
     }
     for (int b = 0; partial && b < blocks; b++) {
-        kernel->axpy(d, 1.0f, partial + (size_t)b * wide, dw);
-        if (layer_norm)
-            kernel->axpy(d, 1.0f, partial + (size_t)b * wide + d, db);
+        kernel->axpy(width, 1.0f, partial + (size_t)b * wide, dweight);
+        if (v->layer_norm)
+            kernel->axpy(width, 1.0f, partial + (size_t)b * wide + width, dbias);
     }
     ha_arena_release(work, mark);
     return HA_OK;
 }
 
-ha_status ha_head_norm_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                                const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work)
+ha_status ha_head_norm_backward(const ha_row_norm *norm, int rows, int heads, ha_rows x, ha_rows dy, ha_rows_out dx,
+                                float *dweight, ha_arena *work)
 {
-    const vectors v = {heads, dim, x, dy, w, dx, ldx, lddy, lddx, eps};
-    return backward(&v, rows * heads, 0, dw, NULL, work);
+    const vectors v = {norm, heads, 0, x, dy, dx};
+    return backward(&v, rows * heads, dweight, NULL, work);
 }
 
-ha_status ha_rms_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                               const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work)
+ha_status ha_rms_norm_backward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows dy, ha_rows_out dx, float *dweight,
+                               ha_arena *work)
 {
-    return ha_head_norm_backward(rows, 1, d, x, ldx, w, eps, dy, lddy, dx, lddx, dw, work);
+    return ha_head_norm_backward(norm, rows, 1, x, dy, dx, dweight, work);
 }
 
-ha_status ha_layer_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                                 const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, float *db,
-                                 ha_arena *work)
+ha_status ha_layer_norm_backward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows dy, ha_rows_out dx,
+                                 float *dweight, float *dbias, ha_arena *work)
 {
-    const vectors v = {1, d, x, dy, w, dx, ldx, lddy, lddx, eps};
-    return backward(&v, rows, 1, dw, db, work);
+    const vectors v = {norm, 1, 1, x, dy, dx};
+    return backward(&v, rows, dweight, dbias, work);
 }

@@ -1,4 +1,5 @@
-/* Every operation of the model, as forward/backward pairs on float arrays. One file per operation beside this header.
+/* Every operation of the model, as forward/backward pairs on float arrays. One file per operation beside this header;
+ * three have a header of their own, ops_*.h, which this one includes.
  *
  * Shapes are in brackets; a matrix is row-major with `ld` floats from row to row where that is not its width. Gradients
  * d<x> are overwritten unless the comment says +=. Each op runs on ha_threads() threads, and its result does not depend on
@@ -15,6 +16,9 @@
 #include "core/matrix.h"
 #include "core/rows.h"
 #include "core/status.h"
+#include "ops/ops_attention.h"
+#include "ops/ops_linear_attention.h"
+#include "ops/ops_recurrence.h"
 
 #define HA_MAX_HEAD_DIM 256
 
@@ -36,33 +40,40 @@ void ha_stored_backward(int rows, int in, int n, float alpha, const float *dy, p
  * H = X^T X of the rows X that w is going to be multiplied with */
 void ha_round_matrix(int rows, int in, ha_dtype type, const float *u, float *w, void *out);
 
-/* norm.c: RMSNorm over rows of width d (Zhang and Sennrich 2019); x, y [rows,d], w [d] */
-void ha_rms_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps, float *y,
-                         ptrdiff_t ldy);
-/* dx += ...; dw += ... unless NULL */
-ha_status ha_rms_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                               const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
+/* norm.c: a norm over vectors of `width`; weight [width], bias [width] of a LayerNorm */
+typedef struct {
+    int width;
+    const float *weight, *bias;
+    float eps;
+} ha_row_norm;
 
-/* The same for each head of x, y [rows, heads, dim], under one w [dim] (qk-norm: Henry et al. 2020) */
-void ha_head_norm_forward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                          float *y, ptrdiff_t ldy);
-ha_status ha_head_norm_backward(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                                const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
-/* LayerNorm (Ba et al. 2016); x, y [rows,d], w, b [d] */
-void ha_layer_norm_forward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, const float *b, float eps,
-                           float *y, ptrdiff_t ldy);
-/* dx += ...; dw, db += ..., both or neither NULL */
-ha_status ha_layer_norm_backward(int rows, int d, const float *x, ptrdiff_t ldx, const float *w, float eps,
-                                 const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw, float *db,
-                                 ha_arena *work);
+/* RMSNorm (Zhang and Sennrich 2019); x, y [rows, width] */
+void ha_rms_norm_forward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows_out y);
+/* dx += ...; dweight += ... unless NULL */
+ha_status ha_rms_norm_backward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows dy, ha_rows_out dx, float *dweight,
+                               ha_arena *work);
+/* The same for each head of x, y [rows, heads, width] (qk-norm: Henry et al. 2020) */
+void ha_head_norm_forward(const ha_row_norm *norm, int rows, int heads, ha_rows x, ha_rows_out y);
+ha_status ha_head_norm_backward(const ha_row_norm *norm, int rows, int heads, ha_rows x, ha_rows dy, ha_rows_out dx,
+                                float *dweight, ha_arena *work);
+/* LayerNorm (Ba et al. 2016); x, y [rows, width] */
+void ha_layer_norm_forward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows_out y);
+/* dx += ...; dweight, dbias += ..., both or neither NULL */
+ha_status ha_layer_norm_backward(const ha_row_norm *norm, int rows, ha_rows x, ha_rows dy, ha_rows_out dx,
+                                 float *dweight, float *dbias, ha_arena *work);
 
 /* rope.c: angles position * inv_freq [half], both tables times `factor`; cos, sin [rows,half] */
 void ha_rope_table(int rows, int half, const int32_t *position, const float *inv_freq, float factor, float *cos,
                    float *sin);
+/* What a rotation turns by: tables [rows, half] as above. */
+typedef struct {
+    int half;
+    const float *cos, *sin;
+} ha_rotation;
+
 /* Rotates the first 2 half channels of each head of x [rows, heads, dim] in place; sign -1 is the backward pass: factor^2
  * times the inverse. */
-void ha_rope(int rows, int heads, int dim, int half, const float *cos, const float *sin, float sign, float *x,
-             ptrdiff_t ldx);
+void ha_rope(const ha_rotation *rotation, int rows, int heads, int dim, float sign, ha_rows_out x);
 
 /* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
 void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
@@ -80,161 +91,12 @@ void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, fl
 void ha_embed_add(int rows, int d, const int32_t *index, const float *table, float *x);
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 
-/* Softmax attention of grouped heads: query i of a sequence sees key j when j <= past + i (causal), and, with a window,
- * when also past + i - j < window or j < sinks. Query head h reads key head h / (heads / kv_heads). */
-typedef struct {
-    int heads, kv_heads, dim;
-    int causal, window, sinks;
-    float scale;
-} ha_attention;
-
-/* Keys and values of one sequence, HA_F32 or HA_F16: element (position, head, channel) at
- * position*row + head*head_stride + channel. */
-typedef struct {
-    const void *k, *v;
-    ptrdiff_t row, head_stride;
-    int length, past;
-    ha_dtype type;
-} ha_keys;
-
-/* Where results go: values [rows, heads, dim]; log_sum [rows, heads] = log sum exp and largest [rows, heads] = the largest
- * logit, each unless NULL. */
-typedef struct {
-    ha_rows_out values;
-    float *log_sum, *largest;
-} ha_attention_out;
-
-/* What the backward pass reads: queries [rows, heads, dim]; keys and values [., kv_heads, dim], of one stride, those of
- * sequence s in rows key_offset[s] .. key_offset[s + 1] (batch->offset where every token brings its own); log_sum and
- * largest [rows, heads] as they came out. `largest` is looked at where its gradient is given. */
-typedef struct {
-    ha_rows queries, keys, values;
-    const int32_t *key_offset;
-    const float *log_sum, *largest;
-} ha_attention_saved;
-
-/* dvalues [rows, heads, dim] of what came out; delta [rows, heads] = <dvalues, values> - dlog_sum; dlargest [rows, heads], a
- * gradient to the largest logit, or NULL */
-typedef struct {
-    ha_rows dvalues;
-    const float *delta, *dlargest;
-} ha_attention_upstream;
-
-/* Gradients of queries, keys and values, shaped as they are. */
-typedef struct {
-    ha_rows_out queries, keys, values;
-} ha_attention_gradient;
-
-/* attention.c: tiled online softmax; queries [rows, heads, dim], keys [n_seq]. Memory: the keys once more, transposed. */
-ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
-                               const ha_attention_out *out, ha_arena *work);
-/* attention_decode.c: the same for one query row a sequence; streams the keys once */
-ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
-                              const ha_attention_out *out, ha_arena *work);
-/* attention_backward.c: no past */
-ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, const ha_attention_saved *saved,
-                                const ha_attention_upstream *upstream, const ha_attention_gradient *gradient,
-                                ha_arena *work);
-
-/* The linear recurrence that every mixer with a state of fixed size runs on: per head, S [dk,dv], w = exp(g),
- *     u_t = S_{t-1}^T b_t,   S_t = diag(w_t) S_{t-1} + a_t u_t^T + k_t v_t^T,   o_t = S_t^T q_t.
- * Without a and b nothing is erased (retention, GLA, RWKV-6, linear attention); with beta instead of them it is the delta
- * rule (DeltaNet, Gated DeltaNet, KDA): b = w k and k_t (beta_t (v_t - u_t))^T in the place of both outer products.
- * With a gate of the values' channels w decays the columns of S instead, and nothing is erased: S_{t-1} diag(w_t) + k_t v_t^T. */
-typedef enum { HA_GATE_NONE, HA_GATE_HEAD, HA_GATE_CHANNEL, HA_GATE_VALUE } ha_gate;
-
-typedef struct {
-    int heads, key_dim, value_dim;
-    ha_gate gate;
-} ha_recurrence;
-
-/* q, k [rows, heads, dk] and v [rows, heads, dv]; g <= 0, by the gate [rows, heads], [rows, heads, dk], [rows, heads, dv] or
- * NULL; beta [rows, heads]; a and b [rows, heads, dk]. beta or a and b or all three are NULL. What is [., dk] has
- * key_stride floats from row to row, v has value_stride; the gates lie without gaps. */
-typedef struct {
-    const float *queries, *keys, *values, *log_decay, *beta, *erase_write, *erase_read;
-    ptrdiff_t key_stride, value_stride;
-} ha_recurrence_in;
-
-/* Gradients of the same, all overwritten; those of NULL operands are not looked at. */
-typedef struct {
-    float *queries, *keys, *values, *log_decay, *beta, *erase_write, *erase_read;
-    ptrdiff_t key_stride, value_stride;
-} ha_recurrence_out;
-
-enum { HA_CHUNK = 64 }; /* tokens from one saved state to the next */
-
-/* Floats of saved states: chunks of all sequences times [heads, dv, dk]. */
-size_t ha_recurrence_states(const ha_recurrence *r, const ha_batch *batch);
-
-/* What forward keeps for backward: u [rows, heads, dv], what was read before each write, where something is erased; states as
- * sized above. */
-typedef struct {
-    float *reads, *states;
-} ha_recurrence_saved;
-
-/* recurrence.c: state_in, state_out [n_seq] pointers to [heads, dk, dv], each may be NULL (zero / not wanted); out [rows,
- * heads, dv]. saved, and each of its members, may be NULL. */
-ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
-                                float *const *state_in, float *const *state_out, ha_rows_out out,
-                                const ha_recurrence_saved *saved, ha_arena *work);
-/* recurrence_backward.c: dout [rows, heads, dv]; state_gradient [n_seq]: of state_out on entry, of state_in on return; or
- * NULL. */
-ha_status ha_recurrence_backward(const ha_recurrence *r, const ha_batch *batch, const ha_recurrence_in *in,
-                                 const ha_recurrence_saved *saved, ha_rows dout, float *const *state_gradient,
-                                 const ha_recurrence_out *gradient, ha_arena *work);
-
-/* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
- *     num_i = sum_j (phi(q_i) . phi(k_j)) v_j,   den_i = sum_j phi(q_i) . phi(k_j).
- * Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. Bidirectional: also keys
- * j >= i + lag, so without a lag all of its sequence; then there are no states in and out. */
-typedef struct {
-    int heads, kv_heads, features, dim, lag, bidirectional;
-} ha_linear_attention;
-
-/* What it reads: phi(q) [rows, heads, features], and of each sequence [n_seq], from its first key on, phi(k) [., kv_heads,
- * features] and v [., kv_heads, dim]. Key row r first meets query row r + lag; unless bidirectional, the last `lag` rows
- * are not read. */
-typedef struct {
-    ha_rows queries;
-    const ha_rows *keys, *values;
-} ha_linear_attention_in;
-
-/* num [rows, heads, dim] and den [rows, heads] */
-typedef struct {
-    ha_rows_out numerator;
-    float *denominator;
-} ha_linear_attention_out;
-
-/* Their gradients */
-typedef struct {
-    ha_rows numerator;
-    const float *denominator;
-} ha_linear_attention_upstream;
-
-/* Gradients of what was read, where all keys are the batch's rows; rows that no query sees get zero. */
-typedef struct {
-    ha_rows_out queries, keys, values;
-} ha_linear_attention_gradient;
-
-/* Floats of the prefix sums that forward saves for backward. */
-size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch);
-/* linear_attention.c: state [n_seq] pointers to [kv_heads, features, dim + 1], updated, or NULL; saved: as sized above, or
- * NULL */
-ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_batch *batch,
-                                      const ha_linear_attention_in *in, float *const *state,
-                                      const ha_linear_attention_out *out, float *saved, ha_arena *work);
-ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_batch *batch,
-                                       const ha_linear_attention_in *in, const float *saved,
-                                       const ha_linear_attention_upstream *upstream,
-                                       const ha_linear_attention_gradient *gradient, ha_arena *work);
-
 /* feature.c: feature maps of linear attention, head by head; x [rows, heads, dim], y [rows, heads, width]
  *     ELU       elu(x) + 1                                         width dim    Katharopoulos et al. 2020
  *     RELU      max(x, 0)                                          width dim
  *     HEDGEHOG  softmax([W x, -W x])                               width 2 dim  Zhang et al. 2024
  *     FAVOR     exp([W x, -W x] - |x|^2 / (2 sqrt(dim)))           width 2 dim  Choromanski et al. 2021, lemma 1
- * with w [heads, dim, dim] for the last two, else NULL. Exponents of FAVOR end at 30. */
+ * with weight W [heads, dim, dim] for the last two, else NULL. Exponents of FAVOR end at 30. */
 typedef enum { HA_FEATURE_ELU, HA_FEATURE_RELU, HA_FEATURE_HEDGEHOG, HA_FEATURE_FAVOR } ha_feature;
 
 static inline int ha_feature_has_weight(ha_feature map)
@@ -243,36 +105,48 @@ static inline int ha_feature_has_weight(ha_feature map)
 }
 
 int ha_feature_width(ha_feature map, int dim);
-ha_status ha_feature_forward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
-                             const float *w, float *y, ptrdiff_t ldy, ha_arena *work);
-/* dx += ...; dw += ... unless NULL */
-ha_status ha_feature_backward(ha_feature map, int rows, int heads, int dim, const float *x, ptrdiff_t ldx,
-                              const float *w, const float *y, ptrdiff_t ldy, const float *dy, ptrdiff_t lddy, float *dx,
-                              ptrdiff_t lddx, float *dw, ha_arena *work);
 
-/* short_conv.c: y_t = sum_j w[:,j] x_{t-width+1+j}, channel by channel within a sequence; x, y [rows,d], apart,
- * w [d,width], 1 <= width <= HA_MAX_CONV. state [n_seq] pointers to the last inputs [width-1,d], updated; NULL: zeros. */
+typedef struct {
+    ha_feature map;
+    int heads, dim;
+    const float *weight;
+} ha_feature_map;
+
+ha_status ha_feature_forward(const ha_feature_map *f, int rows, ha_rows x, ha_rows_out y, ha_arena *work);
+/* dx += ...; dweight += ... unless NULL */
+ha_status ha_feature_backward(const ha_feature_map *f, int rows, ha_rows x, ha_rows y, ha_rows dy, ha_rows_out dx,
+                              float *dweight, ha_arena *work);
+
+/* short_conv.c: y_t = sum_j w[:,j] x_{t-taps+1+j}, channel by channel within a sequence; x, y [rows, channels], apart, weight
+ * [channels, taps], 1 <= taps <= HA_MAX_CONV. */
 enum { HA_MAX_CONV = 16 };
-void ha_short_conv_forward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
-                           float *const *state, float *y, ptrdiff_t ldy);
-/* dx += ...; dw += ... unless NULL; sequences start from zeros */
-void ha_short_conv_backward(const ha_batch *batch, int d, int width, const float *x, ptrdiff_t ldx, const float *w,
-                            const float *dy, ptrdiff_t lddy, float *dx, ptrdiff_t lddx, float *dw);
+typedef struct {
+    int channels, taps;
+    const float *weight;
+} ha_short_conv;
+
+/* state [n_seq] pointers to the last inputs [taps - 1, channels], updated; NULL: zeros */
+void ha_short_conv_forward(const ha_short_conv *conv, const ha_batch *batch, ha_rows x, float *const *state,
+                           ha_rows_out y);
+/* dx += ...; dweight += ... unless NULL; sequences start from zeros */
+void ha_short_conv_backward(const ha_short_conv *conv, const ha_batch *batch, ha_rows x, ha_rows dy, ha_rows_out dx,
+                            float *dweight);
 
 /* pool.c: projection along the sequence, y_s = sum_j w[s,j] x_j; x [rows,d], w [slots,length], y [slots of all
  * sequences,d]. A sequence of `rows` <= length rows fills ha_pool_slots of the slots, 1 <= slots <= length. */
 typedef struct {
     int slots, length;
+    int width; /* d, and the weight [slots, length]: for the passes alone */
+    const float *weight;
 } ha_pool;
 
 int ha_pool_slots(const ha_pool *p, int rows);
 /* offset [n_seq + 1] of the slots of each sequence */
 void ha_pool_offsets(const ha_pool *p, const ha_batch *batch, int32_t *offset);
-ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *w,
-                          float *y, ha_arena *work);
-/* dx = ...; dw += ... unless NULL */
-ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx,
-                           const float *w, const float *dy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work);
+ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, ha_rows x, float *y, ha_arena *work);
+/* dx = ...; dweight += ... unless NULL */
+ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, const float *dy, ha_rows_out dx,
+                           float *dweight, ha_arena *work);
 /* w [slots,length] = the mean over the stretch of each slot */
 void ha_pool_start(const ha_pool *p, float *w);
 

@@ -36,9 +36,10 @@ static float share_of(const ha_pool *p, int slot, int rows)
     return to <= rows ? 1.0f : (float)(to - from) / (float)(rows - from);
 }
 
-ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx, const float *w,
-                          float *y, ha_arena *work)
+ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, ha_rows x, float *y, ha_arena *work)
 {
+    const int d = p->width;
+    const float *w = p->weight;
     const ha_kernels *kernel = ha_kernels_get();
     const size_t mark = ha_arena_mark(work);
     const int blocks = (d + COLUMNS - 1) / COLUMNS;
@@ -50,11 +51,11 @@ ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, int d, const 
         for (int b = 0; b < blocks; b++) {
             const int column = b * COLUMNS, n = d - column < COLUMNS ? d - column : COLUMNS;
             const int rows = batch->offset[s + 1] - batch->offset[s], slots = offset[s + 1] - offset[s];
-            const float *from = x + batch->offset[s] * ldx + column;
+            const float *from = x.at + batch->offset[s] * x.stride + column;
             float *to = y + (ptrdiff_t)offset[s] * d + column;
             for (int j = 0; j < rows; j += DEPTH)
-                kernel->gemm(slots, n, rows - j < DEPTH ? rows - j : DEPTH, 1.0f, w + j, p->length, 1, from + j * ldx,
-                             ldx, j > 0, to, d);
+                kernel->gemm(slots, n, rows - j < DEPTH ? rows - j : DEPTH, 1.0f, w + j, p->length, 1,
+                             from + j * x.stride, x.stride, j > 0, to, d);
             const float share = share_of(p, slots - 1, rows);
             for (int i = 0; i < n; i++)
                 to[(ptrdiff_t)(slots - 1) * d + i] *= share;
@@ -63,9 +64,11 @@ ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, int d, const 
     return HA_OK;
 }
 
-ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const float *x, ptrdiff_t ldx,
-                           const float *w, const float *dy, float *dx, ptrdiff_t lddx, float *dw, ha_arena *work)
+ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, const float *dy, ha_rows_out dx,
+                           float *dweight, ha_arena *work)
 {
+    const int d = p->width;
+    const float *w = p->weight;
     const ha_kernels *kernel = ha_kernels_get();
     const size_t mark = ha_arena_mark(work);
     const int tiles = (p->length + ROWS - 1) / ROWS, threads = ha_threads();
@@ -82,7 +85,7 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const
         for (int i = 0; i < d; i++)
             slope[(ptrdiff_t)last * d + i] *= share;
     }
-    /* A tile of positions is a task: its columns of dw add up over the sequences in their order. */
+    /* A tile of positions is a task: its columns of dweight add up over the sequences in their order. */
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int tile = 0; tile < tiles; tile++) {
         float *turned = scratch + (size_t)ha_thread_index() * (size_t)(ROWS * d);
@@ -94,11 +97,11 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, int d, const
             const float *own = slope + (ptrdiff_t)offset[s] * d;
             if (n <= 0)
                 continue;
-            kernel->gemm(n, d, slots, 1.0f, w + at, 1, p->length, own, d, 0, dx + row * lddx, lddx);
-            if (!dw)
+            kernel->gemm(n, d, slots, 1.0f, w + at, 1, p->length, own, d, 0, dx.at + row * dx.stride, dx.stride);
+            if (!dweight)
                 continue;
-            kernel->transpose(n, d, x + row * ldx, ldx, turned, ROWS);
-            kernel->gemm(slots, n, d, 1.0f, own, d, 1, turned, ROWS, 1, dw + at, p->length);
+            kernel->transpose(n, d, x.at + row * x.stride, x.stride, turned, ROWS);
+            kernel->gemm(slots, n, d, 1.0f, own, d, 1, turned, ROWS, 1, dweight + at, p->length);
         }
     }
     ha_arena_release(work, mark);

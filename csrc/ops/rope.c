@@ -17,15 +17,15 @@ void ha_rope_table(int rows, int half, const int32_t *position, const float *inv
         }
 }
 
-void ha_rope(int rows, int heads, int dim, int half, const float *cosine, const float *sine, float sign, float *x,
-             ptrdiff_t ldx)
+void ha_rope(const ha_rotation *rotation, int rows, int heads, int dim, float sign, ha_rows_out x)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const ptrdiff_t half = rotation->half;
     if (half == 0)
         return;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
     for (int r = 0; r < rows; r++)
         for (int h = 0; h < heads; h++)
-            kernel->rope(half, cosine + (ptrdiff_t)r * half, sine + (ptrdiff_t)r * half, sign,
-                         x + r * ldx + (ptrdiff_t)h * dim);
+            kernel->rope((int)half, rotation->cos + r * half, rotation->sin + r * half, sign,
+                         x.at + r * x.stride + (ptrdiff_t)h * dim);
 }

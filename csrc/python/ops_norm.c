@@ -22,8 +22,9 @@ static int heads_of(const ha_call *call)
 static ha_status rms_fast(const ha_call *call)
 {
     const int heads = heads_of(call), dim = ha_size(call, 'd'), row = heads * dim;
-    ha_head_norm_forward(ha_size(call, 'T'), heads, dim, ha_data(call, "x"), row, ha_data(call, "weight"),
-                         (float)epsilon_of(call), call->out[0], row);
+    const ha_row_norm norm = {dim, ha_data(call, "weight"), NULL, (float)epsilon_of(call)};
+    ha_head_norm_forward(&norm, ha_size(call, 'T'), heads, ha_rows_of(ha_data(call, "x"), row),
+                         ha_rows_to(call->out[0], row));
     return HA_OK;
 }
 
@@ -39,8 +40,9 @@ static ha_status rms_naive(const ha_call *call)
 static ha_status rms_backward(const ha_call *call)
 {
     const int heads = heads_of(call), dim = ha_size(call, 'd'), row = heads * dim;
-    return ha_head_norm_backward(ha_size(call, 'T'), heads, dim, ha_data(call, "x"), row, ha_data(call, "weight"),
-                                 (float)epsilon_of(call), ha_data(call, "dy"), row, call->out[0], row, call->out[1],
+    const ha_row_norm norm = {dim, ha_data(call, "weight"), NULL, (float)epsilon_of(call)};
+    return ha_head_norm_backward(&norm, ha_size(call, 'T'), heads, ha_rows_of(ha_data(call, "x"), row),
+                                 ha_rows_of(ha_data(call, "dy"), row), ha_rows_to(call->out[0], row), call->out[1],
                                  call->arena);
 }
 
@@ -92,8 +94,9 @@ HA_OPERATION(head_norm_vjp)
 static ha_status layer_norm_fast(const ha_call *call)
 {
     const int dim = ha_size(call, 'd');
-    ha_layer_norm_forward(ha_size(call, 'T'), dim, ha_data(call, "x"), dim, ha_data(call, "weight"),
-                          ha_data(call, "bias"), (float)epsilon_of(call), call->out[0], dim);
+    const ha_row_norm norm = {dim, ha_data(call, "weight"), ha_data(call, "bias"), (float)epsilon_of(call)};
+    ha_layer_norm_forward(&norm, ha_size(call, 'T'), ha_rows_of(ha_data(call, "x"), dim),
+                          ha_rows_to(call->out[0], dim));
     return HA_OK;
 }
 
@@ -109,8 +112,9 @@ static ha_status layer_norm_naive(const ha_call *call)
 static ha_status layer_norm_backward(const ha_call *call)
 {
     const int dim = ha_size(call, 'd');
-    return ha_layer_norm_backward(ha_size(call, 'T'), dim, ha_data(call, "x"), dim, ha_data(call, "weight"),
-                                  (float)epsilon_of(call), ha_data(call, "dy"), dim, call->out[0], dim, call->out[1],
+    const ha_row_norm norm = {dim, ha_data(call, "weight"), NULL, (float)epsilon_of(call)};
+    return ha_layer_norm_backward(&norm, ha_size(call, 'T'), ha_rows_of(ha_data(call, "x"), dim),
+                                  ha_rows_of(ha_data(call, "dy"), dim), ha_rows_to(call->out[0], dim), call->out[1],
                                   call->out[2], call->arena);
 }
 

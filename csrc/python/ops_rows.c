@@ -32,7 +32,8 @@ static ha_status rotate(const ha_call *call, const float *x, float sign)
     HA_PUSH(table, call->arena, 2 * angles);
     memcpy(y, x, ha_call_count(call, "T H D") * sizeof *y);
     ha_rope_table(rows, half, positions_of(call), ha_data(call, "inv_freq"), factor, table, table + angles);
-    ha_rope(rows, heads, dim, half, table, table + angles, sign, y, (ptrdiff_t)heads * dim);
+    const ha_rotation rotation = {half, table, table + angles};
+    ha_rope(&rotation, rows, heads, dim, sign, ha_rows_to(y, (ptrdiff_t)heads * dim));
     return HA_OK;
 }
 
@@ -211,8 +212,9 @@ static void check_map(ha_call *call)
 static ha_status map_forward(const ha_call *call, float *y)
 {
     const int heads = ha_size(call, 'H'), dim = ha_size(call, 'd');
-    return ha_feature_forward(map_of(call), ha_size(call, 'T'), heads, dim, ha_data(call, "x"), heads * dim,
-                              ha_data(call, "weight"), y, heads * ha_size(call, 'F'), call->arena);
+    const ha_feature_map map = {map_of(call), heads, dim, ha_data(call, "weight")};
+    return ha_feature_forward(&map, ha_size(call, 'T'), ha_rows_of(ha_data(call, "x"), heads * dim),
+                              ha_rows_to(y, heads * ha_size(call, 'F')), call->arena);
 }
 
 /* y [T,H,F] */
@@ -255,9 +257,10 @@ static ha_status feature_map_backward(const ha_call *call)
     float *y;
     HA_PUSH(y, call->arena, ha_call_count(call, "T H F"));
     HA_TRY(map_forward(call, y));
-    return ha_feature_backward(map_of(call), ha_size(call, 'T'), heads, dim, ha_data(call, "x"), row,
-                               ha_data(call, "weight"), y, wide, ha_data(call, "dy"), wide, call->out[0], row,
-                               call->out[1], call->arena);
+    const ha_feature_map map = {map_of(call), heads, dim, ha_data(call, "weight")};
+    return ha_feature_backward(&map, ha_size(call, 'T'), ha_rows_of(ha_data(call, "x"), row), ha_rows_of(y, wide),
+                               ha_rows_of(ha_data(call, "dy"), wide), ha_rows_to(call->out[0], row), call->out[1],
+                               call->arena);
 }
 
 static const ha_operation feature_map_vjp = {

@@ -23,8 +23,9 @@ static ha_status short_conv_fast(const ha_call *call)
     if (!state)
         return HA_NO_MEMORY;
     HA_TRY(ha_by_sequence(call->batch.n_seq, ha_call_count(call, "P d"), state, &states, call->arena));
-    ha_short_conv_forward(&call->batch, dim, ha_size(call, 'w'), ha_data(call, "x"), dim, ha_data(call, "weight"),
-                          states, call->out[0], dim);
+    const ha_short_conv conv = {dim, ha_size(call, 'w'), ha_data(call, "weight")};
+    ha_short_conv_forward(&conv, &call->batch, ha_rows_of(ha_data(call, "x"), dim), states,
+                          ha_rows_to(call->out[0], dim));
     return HA_OK;
 }
 
@@ -58,8 +59,9 @@ HA_OPERATION(short_conv)
 static ha_status short_conv_backward(const ha_call *call)
 {
     const int dim = ha_size(call, 'd');
-    ha_short_conv_backward(&call->batch, dim, ha_size(call, 'w'), ha_data(call, "x"), dim, ha_data(call, "weight"),
-                           ha_data(call, "dy"), dim, call->out[0], dim, call->out[1]);
+    const ha_short_conv conv = {dim, ha_size(call, 'w'), ha_data(call, "weight")};
+    ha_short_conv_backward(&conv, &call->batch, ha_rows_of(ha_data(call, "x"), dim),
+                           ha_rows_of(ha_data(call, "dy"), dim), ha_rows_to(call->out[0], dim), call->out[1]);
     return HA_OK;
 }
 
@@ -80,7 +82,7 @@ HA_OPERATION(short_conv_vjp)
 /* The shape of the projection: n slots over N rows. */
 static ha_pool pool_of(const ha_call *call)
 {
-    return (ha_pool){ha_size(call, 'n'), ha_size(call, 'N')};
+    return (ha_pool){ha_size(call, 'n'), ha_size(call, 'N'), ha_size(call, 'd'), ha_data(call, "weight")};
 }
 
 /* Sets 'P', the slots that the sequences fill. */
@@ -105,8 +107,7 @@ static ha_status pool_fast(const ha_call *call)
 {
     const ha_pool shape = pool_of(call);
     const int dim = ha_size(call, 'd');
-    return ha_pool_forward(&shape, &call->batch, dim, ha_data(call, "x"), dim, ha_data(call, "weight"), call->out[0],
-                           call->arena);
+    return ha_pool_forward(&shape, &call->batch, ha_rows_of(ha_data(call, "x"), dim), call->out[0], call->arena);
 }
 
 /* The same in float64. */
@@ -139,8 +140,8 @@ static ha_status pool_backward(const ha_call *call)
 {
     const ha_pool shape = pool_of(call);
     const int dim = ha_size(call, 'd');
-    return ha_pool_backward(&shape, &call->batch, dim, ha_data(call, "x"), dim, ha_data(call, "weight"),
-                            ha_data(call, "dy"), call->out[0], dim, call->out[1], call->arena);
+    return ha_pool_backward(&shape, &call->batch, ha_rows_of(ha_data(call, "x"), dim), ha_data(call, "dy"),
+                            ha_rows_to(call->out[0], dim), call->out[1], call->arena);
 }
 
 static const ha_operation pool_vjp = {
