@@ -63,6 +63,6 @@ def test_many_models_fit_in_little_address_space(threads):
     run(MANY_MODELS, threads)
 
 
-@pytest.mark.parametrize("threads", [1])
+@pytest.mark.parametrize("threads", [1, 4])
 def test_no_address_space_left_is_a_memory_error(threads):
     run(REFUSED, threads)

@@ -147,7 +147,7 @@ static void k_gemv(int m, int n, int k, float alpha, const float *x, ptrdiff_t l
             dots(1, 1, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
 }
 
-#if defined HA_ISA_AVX2
+#if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
 /* 8 x 8: pairs, then fours, then halves of 128 bits change places */
 INLINE void transpose_block(const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
 {
@@ -169,21 +169,48 @@ INLINE void transpose_block(const float *src, ptrdiff_t lds, float *dst, ptrdiff
         _mm256_storeu_ps(dst + (i + 4) * ldd, _mm256_permute2f128_ps(x[i], x[i + 4], 0x31));
     }
 }
+
+INLINE void transpose_four(const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
+{
+    __m128 x[4];
+    for (int i = 0; i < 4; i++)
+        x[i] = _mm_loadu_ps(src + i * lds);
+    _MM_TRANSPOSE4_PS(x[0], x[1], x[2], x[3]);
+    for (int i = 0; i < 4; i++)
+        _mm_storeu_ps(dst + i * ldd, x[i]);
+}
+
+/* In blocks; the last ones overlap those before. */
+INLINE void transpose_blocks(const int block, int rows, int cols, const float *src, ptrdiff_t lds, float *dst,
+                             ptrdiff_t ldd)
+{
+    for (int i0 = 0; i0 < rows; i0 += block)
+        for (int j0 = 0; j0 < cols; j0 += block) {
+            const int i = i0 + block <= rows ? i0 : rows - block, j = j0 + block <= cols ? j0 : cols - block;
+            if (block == 8)
+                transpose_block(src + i * lds + j, lds, dst + j * ldd + i, ldd);
+            else
+                transpose_four(src + i * lds + j, lds, dst + j * ldd + i, ldd);
+        }
+}
 #endif
 
 static void k_transpose(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
 {
     enum { B = 8 };
-    for (int i0 = 0; i0 < rows; i0 += B)
-        for (int j0 = 0; j0 < cols; j0 += B) {
-#if defined HA_ISA_AVX2
-            if (i0 + B <= rows && j0 + B <= cols) {
-                transpose_block(src + i0 * lds + j0, lds, dst + j0 * ldd + i0, ldd);
-                continue;
-            }
+#if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
+    if (rows >= B && cols >= B) {
+        transpose_blocks(B, rows, cols, src, lds, dst, ldd);
+        return;
+    }
+    if (rows >= 4 && cols >= 4) {
+        transpose_blocks(4, rows, cols, src, lds, dst, ldd);
+        return;
+    }
 #endif
+    for (int i0 = 0; i0 < rows; i0 += B)
+        for (int j0 = 0; j0 < cols; j0 += B)
             for (int j = j0; j < j0 + B && j < cols; j++)
                 for (int i = i0; i < i0 + B && i < rows; i++)
                     dst[j * ldd + i] = src[i * lds + j];
-        }
 }

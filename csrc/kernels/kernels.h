@@ -57,6 +57,16 @@ typedef struct {
     /* C[m,n] = (accumulate ? C : 0) + alpha A[m,k] B[k,n]; A with any strides, B and C row-major. For tiles in cache. */
     void (*gemm)(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
                  ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc);
+    /* The same of packed operands: panels of packed_rows rows of A and packed_columns columns of B, [k][width] each and padded
+     * with zeros; rows_outside: A is read once and B again and again, else the other way round. NULL where BLIS's kernels
+     * are better. */
+    void (*packed_product)(int m, int n, int k, float alpha, const float *a, const float *b, int rows_outside,
+                           int accumulate, float *c, ptrdiff_t ldc);
+    /* n rows of A or columns of B as panels, `panel` floats apart: line i begins at x + i * line, its k numbers are `step`
+     * apart; one of both is 1. */
+    void (*pack_rows)(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel);
+    void (*pack_columns)(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel);
+    int packed_rows, packed_columns;
     /* y[m,n] = accumulate y + alpha x[m,k] W[n,k]^T for a few rows m: streams W once. */
     void (*gemv)(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w, ptrdiff_t ldw,
                  int accumulate, float *y, ptrdiff_t ldy);

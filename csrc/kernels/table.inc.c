@@ -16,6 +16,9 @@ INLINE vf v_sqrt(vf x)
 }
 
 #include "kernels/gemm.inc.c"
+#if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
+#include "kernels/product.inc.c"
+#endif
 #include "kernels/stored.inc.c"
 #include "kernels/elementwise.inc.c"
 #include "kernels/rows.inc.c"
@@ -25,6 +28,13 @@ INLINE vf v_sqrt(vf x)
 const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,
     .gemm = k_gemm,
+#if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
+    .packed_product = k_packed_product,
+    .pack_rows = k_pack_rows,
+    .pack_columns = k_pack_columns,
+    .packed_rows = MR,
+    .packed_columns = NR,
+#endif
     .gemv = k_gemv,
     .stored_gemv = {[HA_BF16] = gemv_bf16,
                     [HA_F16] = gemv_f16,

@@ -1,8 +1,8 @@
 /* y = x W^T + bias. Floor: 2 rows*in*out FLOP at GEMM peak; for a few rows, the bytes of W at memory bandwidth. */
-#include "core/blas.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
+#include "ops/product.h"
 
 enum { FEW_ROWS = 4, FEW_STORED_ROWS = 16, BLOCK = 64 };
 
@@ -60,7 +60,8 @@ void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, p
         for (int from = 0, n; from < out; from += n, part = part->next) {
             n = min(part->rows, out - from);
             if (part->dtype == HA_F32)
-                ha_gemm(rows, n, in, alpha, x, ldx, 1, part->data, 1, in, beta, y + from, ldy, 1);
+                ha_product(rows, n, in, alpha, ha_view_rows(x, ldx), ha_view_transposed(part->data, in), beta != 0.0f,
+                           y + from, ldy);
             else if (rows <= FEW_STORED_ROWS)
                 few_rows(rows, in, n, alpha, x, ldx, part, beta, y + from, ldy);
             else
@@ -77,7 +78,8 @@ static void input_gradient(int rows, int in, int out, float alpha, const ha_matr
     for (int from = 0, n; from < out; from += n, w = w->next, beta = 1.0f) {
         n = min(w->rows, out - from);
         if (w->dtype == HA_F32)
-            ha_gemm(rows, in, n, alpha, dy + from, lddy, 1, w->data, in, 1, beta, dx, lddx, 1);
+            ha_product(rows, in, n, alpha, ha_view_rows(dy + from, lddy), ha_view_rows(w->data, in), beta != 0.0f, dx,
+                       lddx);
         else
             ha_stored_backward(rows, in, n, alpha, dy + from, lddy, w, beta, dx, lddx);
     }
@@ -89,7 +91,7 @@ void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, 
     if (dx)
         input_gradient(rows, in, out, alpha, &w, dy, lddy, beta, dx, lddx);
     if (dw)
-        ha_gemm(out, in, rows, alpha, dy, 1, lddy, x, ldx, 1, 1.0f, dw, in, 1);
+        ha_product(out, in, rows, alpha, ha_view_transposed(dy, lddy), ha_view_rows(x, ldx), 1, dw, in);
     if (dbias) { /* threads share out columns: rows then add up in order whoever does it */
         const ha_kernels *kernel = ha_kernels_get();
         const int blocks = blocks_of(out);

@@ -1,0 +1,93 @@
+/* Products of any shape and layout against sums in double, and the same bits for any number of threads. */
+#include <stdlib.h>
+
+#include "check.h"
+#include "core/rng.h"
+#include "core/thread.h"
+#include "ops/product.h"
+
+static float *numbers(size_t n, uint64_t seed)
+{
+    ha_rng rng = ha_rng_seed(seed);
+    float *x = malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(ha_rng_uniform(&rng) - 0.5);
+    return x;
+}
+
+/* A few numbers of C, at all corners, edges and between. */
+static void compare(int m, int n, int k, float alpha, ha_view a, ha_view b, const float *before, const float *c,
+                    int ldc)
+{
+    for (int i = 0; i < m; i += i < 13 || i > m - 14 ? 1 : 37)
+        for (int j = 0; j < n; j += j < 33 || j > n - 34 ? 1 : 41) {
+            double sum = 0.0;
+            for (int p = 0; p < k; p++)
+                sum += (double)a.x[i * a.row + p * a.column] * (double)b.x[p * b.row + j * b.column];
+            const double wanted = (before ? (double)before[(size_t)i * (size_t)ldc + (size_t)j] : 0.0) + alpha * sum;
+            CHECK_CLOSE(c[(size_t)i * (size_t)ldc + (size_t)j], wanted, 1e-5 * (1.0 + k / 50.0));
+        }
+}
+
+static void one(int m, int n, int k, int layout, float alpha, int accumulate)
+{
+    const int ldc = n + 5;
+    const size_t size = (size_t)m * (size_t)ldc;
+    float *a = numbers((size_t)m * (size_t)k, 1), *b = numbers((size_t)n * (size_t)k, 2), *before = numbers(size, 3);
+    float *c = malloc(size * sizeof *c), *again = malloc(size * sizeof *c);
+    const ha_view left = layout & 1 ? ha_view_transposed(a, m) : ha_view_rows(a, k);
+    const ha_view right = layout & 2 ? ha_view_transposed(b, k) : ha_view_rows(b, n);
+    for (int threads = 1; threads <= 8; threads = threads < 4 ? threads + 1 : 2 * threads) {
+        float *to = threads == 1 ? c : again;
+        memcpy(to, before, size * sizeof *to);
+        ha_set_threads(threads);
+        ha_product(m, n, k, alpha, left, right, accumulate, to, ldc);
+        CHECK(threads == 1 || memcmp(c, again, size * sizeof *c) == 0);
+    }
+    compare(m, n, k, alpha, left, right, accumulate ? before : NULL, c, ldc);
+    for (int i = 0; i < m; i++) /* what lies between the rows */
+        CHECK(memcmp(c + (size_t)i * (size_t)ldc + n, before + (size_t)i * (size_t)ldc + n, 5 * sizeof *c) == 0);
+    free(a);
+    free(b);
+    free(before);
+    free(c);
+    free(again);
+}
+
+static void all_layouts(void)
+{
+    static const int shapes[][3] = {{97, 1, 1},     {97, 33, 7},    {100, 31, 321}, {144, 64, 320}, {145, 65, 640},
+                                    {300, 97, 576}, {97, 500, 129}, {577, 96, 8},   {3, 200, 70},   {96, 96, 96}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int layout = 0; layout < 4; layout++) {
+            one(shapes[i][0], shapes[i][1], shapes[i][2], layout, 1.0f, 0);
+            one(shapes[i][0], shapes[i][1], shapes[i][2], layout, -0.75f, 1);
+        }
+}
+
+/* More than the shared operand's room holds: several parts of its lines, of k, of both. */
+static void large_operands(void)
+{
+    one(100, 7000, 330, 2, 1.0f, 1);
+    one(7000, 100, 330, 0, 1.0f, 0);
+    one(120, 130, 30000, 0, 1.0f, 1);
+    one(120, 130, 30000, 3, 1.0f, 0);
+    one(6800, 6700, 20, 2, 1.0f, 0);
+}
+
+static void nothing_to_do(void)
+{
+    float c[4] = {1, 2, 3, 4};
+    ha_product(0, 2, 3, 1.0f, ha_view_rows(c, 3), ha_view_rows(c, 2), 0, c, 2);
+    ha_product(2, 0, 3, 1.0f, ha_view_rows(c, 3), ha_view_rows(c, 0), 0, c, 2);
+    CHECK(c[0] == 1 && c[3] == 4);
+}
+
+int main(void)
+{
+    RUN(all_layouts);
+    if (!CHECK_UNDER_TSAN)
+        RUN(large_operands);
+    RUN(nothing_to_do);
+    return REPORT();
+}
