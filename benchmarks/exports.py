@@ -1,15 +1,17 @@
 """Do other programs compute what we compute? Exported models in transformers and llama.cpp, as a table.
 
     python benchmarks/exports.py [--tiny] [--hybrid DIR] [--align-tokens N] [--tokens N] [--json FILE]
+    python benchmarks/exports.py --kinds [--json FILE]
 
 For every layout, teacher and program, in float32 and against our logits: the largest error relative to the
 largest logit of a whole sequence, of one padded on the left in a batch, and of prefill with decoding token by
 token; and whether 64 greedy tokens are the same. Teachers: random Llama with grouped heads, Qwen2 and Qwen3;
 and SmolLM2-135M with 8 of its 30 layers softmax and the rest gated_delta, aligned on Wikipedia passages for
 --align-tokens (or --hybrid, a saved one), with perplexity on --tokens held-out tokens here and there, and in
-bfloat16 and Q8_0 beside what the teacher loses by the same rounding. --tiny leaves SmolLM2 out. Exit code 1
-when an error of the random models is above 1e-4, 3 without torch and transformers. llama.cpp is left out
-where llama-cpp-python is not installed.
+bfloat16 and Q8_0 beside what the teacher loses by the same rounding. --tiny leaves SmolLM2 out. --kinds: every
+mixer on the random Llama, in remote_code, and mamba2 in its own layouts too. Exit code 1 when an error of
+the random models is above 1e-4, 3 without torch and transformers. llama.cpp is left out where llama-cpp-python
+is not installed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
 import hybridattn as ha  # noqa: E402
+from hybridattn.export import source  # noqa: E402
 
 LIMIT = 1e-4
 GREEDY = 64
@@ -89,7 +92,10 @@ class Transformers:
                 if mask is not None:
                     more["attention_mask"] = self.torch.tensor(mask).long()
                 if cache is not None:
+                    seen = sum(part.shape[1] for part in parts[: len(found)])
                     more["past_key_values"] = cache
+                    # Bamba without them starts again at 0
+                    more["position_ids"] = seen + self.torch.arange(part.shape[1])[None]
                 out = self.model(self.torch.tensor(part).long(), use_cache=len(parts) > 1, **more)
                 cache = out.past_key_values if len(parts) > 1 else None
                 found.append(out.logits.float().numpy())
@@ -191,6 +197,20 @@ def random_rows() -> Iterator[Row]:
             yield from rows(layout, name, teacher.to_probe(mixer).to_hybrid([1, 3]), tokens)
 
 
+def kind_rows() -> Iterator[Row]:
+    """Every mixer of decoders on the random Llama."""
+    import tiny
+
+    tokens = np.random.default_rng(1).integers(0, 256, (2, 100)).astype(np.int32)
+    teacher = tiny.teacher(layers=4, intermediate_size=64)
+    teacher.tokenizer = None
+    served = [kind for kind in source.kinds() if kind != "softmax"]
+    own = [("bamba", "mamba2"), ("gguf", "mamba2")]
+    for layout, kind in [*(("remote_code", kind) for kind in served), *own]:
+        hybrid = teacher.to_probe({"kind": kind}).to_hybrid([1, 3])
+        yield from rows(layout, f"random Llama, {kind}", hybrid, tokens)
+
+
 def rows(layout: str, teacher: str, model: ha.Model, tokens: np.ndarray) -> Iterator[Row]:
     """The row of one export in float32; none where the program is not installed."""
     with tempfile.TemporaryDirectory() as folder:
@@ -256,6 +276,7 @@ def main() -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--hybrid", metavar="DIR")
     parser.add_argument("--align-tokens", type=int, default=32768)
     parser.add_argument("--tokens", type=int, default=8192)
@@ -268,9 +289,9 @@ def main() -> int:
         print("needs torch and transformers", file=sys.stderr)
         return 3
     transformers.logging.set_verbosity_error()
-    found = list(random_rows())
+    found = list(kind_rows() if options.kinds else random_rows())
     good = all(row.numbers.get(name, 0.0) <= LIMIT for row in found for name in ERRORS)
-    if not options.tiny:
+    if not (options.tiny or options.kinds):
         found += list(real_rows(options))
     print("| " + " | ".join(("layout", "teacher", "program", "weights", *COLUMNS)) + " |")
     print("| --- " * (4 + len(COLUMNS)) + "|")
