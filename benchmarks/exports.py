@@ -8,10 +8,10 @@ largest logit of a whole sequence, of one padded on the left in a batch, and of 
 token; and whether 64 greedy tokens are the same. Teachers: random Llama with grouped heads, Qwen2 and Qwen3;
 and SmolLM2-135M with 8 of its 30 layers softmax and the rest gated_delta, aligned on Wikipedia passages for
 --align-tokens (or --hybrid, a saved one), with perplexity on --tokens held-out tokens here and there, and in
-bfloat16 and Q8_0 beside what the teacher loses by the same rounding. --tiny leaves SmolLM2 out. --kinds: every
-mixer on the random Llama, in remote_code, and mamba2 in its own layouts too. Exit code 1 when an error of
-the random models is above 1e-4, 3 without torch and transformers. llama.cpp is left out where llama-cpp-python
-is not installed.
+bfloat16 and Q8_0 beside what the teacher loses by the same rounding. --tiny leaves SmolLM2 out. --kinds:
+every mixer on the random Llama, in remote_code, and mamba2 in its own layouts too. Exit code 1 when an error
+of the random models is above 1e-4, 3 without torch and transformers. llama.cpp is left out where
+llama-cpp-python is not installed.
 """
 
 from __future__ import annotations
