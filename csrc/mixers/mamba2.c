@@ -7,6 +7,15 @@
 #include "mixers/recurrent.h"
 
 enum { OUTPUT, STEP };
+static const float NORM = 0.3f; /* start of its weight */
+
+/* A norm behind the gate gives every head the same size, which is more than softmax gives most (docs/log.md). */
+static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
+{
+    ha_decay_init(mixer, weights, rng);
+    for (int i = 0; i < mixer->config->head_dim; i++)
+        weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = NORM;
+}
 
 static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
 {
@@ -44,7 +53,7 @@ static const ha_recurrent frame = {
     .unscaled = 1,
     .has_key = 1,
     .decays = 1,
-    .init = ha_decay_init,
+    .init = init,
     .gates = gates,
     .gates_backward = gates_backward,
 };
@@ -53,7 +62,7 @@ const ha_mixer_kind ha_mamba2_mixer = {
     .name = "mamba2",
     .summary = "Mamba-2: an additive state with one decay per head, which is also how much a token writes",
     .phrase = "the recurrent state of Mamba-2",
-    .align_rate = 0.006,
+    .align_rate = 0.01,
     .option = {HA_RECURRENT_OPTIONS(0, 1)},
     HA_RECURRENT(frame),
 };
