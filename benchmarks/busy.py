@@ -37,7 +37,7 @@ def cell(tokens: int, rounds: int) -> None:
 
     import hybridattn as ha
     from hybridattn.families import config_from_hf
-    from hybridattn.generate import prefill
+    from hybridattn.model.generate import prefill
 
     model = ha.Model(config_from_hf(SHAPE))
     rng = np.random.default_rng(0)
