@@ -3,6 +3,7 @@
 import pytest
 
 from hybridattn.errors import ConfigError, PlanError
+from hybridattn.pipeline.lengths import fitted
 from hybridattn.pipeline.recipe import Recipe, merge, parse_setting
 
 
@@ -156,3 +157,31 @@ def test_settings(text, table):
 def test_a_setting_without_a_value_is_refused():
     with pytest.raises(ConfigError, match=r"write it as table\.key=value"):
         parse_setting("align.tokens")
+
+
+@pytest.mark.parametrize(
+    ("positions", "want"),
+    [(8192, (2048, 512, 512, (512, 2048), (512, 2048))), (2048, (2048, 512, 512, (512, 2048), (512, 2032))),
+     (1024, (1024, 512, 512, (512, 1024), (512, 1008))), (256, (256, 256, 256, (256,), (240,)))],
+)  # fmt: skip
+def test_usual_lengths_follow_the_teacher(positions, want):
+    lines = []
+    made = fitted(Recipe(), positions, lines.append)
+    got = (
+        made.align.seq_len,
+        made.score.seq_len,
+        made.distill.seq_len,
+        made.evaluate.lengths,
+        made.measure.lengths,
+    )
+    assert got == want and len(lines) == (positions < 2064)
+
+
+def test_chosen_lengths_stay():
+    recipe = Recipe.from_dict({"align": {"seq_len": 4096}, "measure": {"lengths": [4096]}})
+    made = fitted(recipe, 1024, lambda line: None)
+    assert (
+        made.align.seq_len == 4096
+        and made.measure.lengths == (4096,)
+        and made.evaluate.lengths == (512, 1024)
+    )

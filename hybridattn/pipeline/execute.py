@@ -21,6 +21,7 @@ from ..locks import locked
 from ..report import numbers
 from . import estimate, work
 from .job import Job
+from .lengths import fitted
 from .recipe import Recipe
 from .stages import Stage, build
 from .store import Store, fingerprint
@@ -41,8 +42,7 @@ def run(
 
     log: called with each line of progress; progress: bars on stderr within stages; force: write into a
     folder that holds what no run has made. Raises HybridAttnError, also when another run writes into `out`,
-    and OSError; KeyboardInterrupt leaves a folder that the same call
-    goes on from.
+    and OSError; KeyboardInterrupt leaves a folder that the same call goes on from.
     """
     recipe.check()
     Store(Path(out)).claim(force)
@@ -58,7 +58,8 @@ def _run(recipe: Recipe, out: Path, log: Callable[[str], None], progress: bool) 
     job.results["fetch"] = work.fetch(job)
     job.seconds["fetch"] = time.perf_counter() - started
     _execute(job, Stage("teacher", work.teacher, lambda j: j.results["fetch"]["digests"]["teacher"]))
-    stages = build(recipe, job.num_layers)
+    job.recipe = fitted(recipe, int(job.results["teacher"]["max_positions"]), log)
+    stages = build(job.recipe, job.num_layers)
     done = _survey(job, stages)
     _announce(job, stages, done)
     if len(done) < len(stages):
