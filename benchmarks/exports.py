@@ -32,6 +32,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
 import hybridattn as ha  # noqa: E402
 from hybridattn.export import source  # noqa: E402
+from hybridattn.select.patterns import uniform  # noqa: E402
 
 LIMIT = 1e-4
 GREEDY = 64
@@ -228,15 +229,19 @@ def real_hybrid(folder: str | None, align_tokens: int, text: ha.TokenData) -> tu
         return teacher, ha.Model.from_pretrained(folder)
     steps = max(1, align_tokens // text.seq_len)
     probe = ha.align(teacher, PLAIN, text, steps=steps, batch_size=1)
-    return teacher, probe.to_hybrid(ha.plan.make(num_layers=30, k=8, method="uniform"))
+    return teacher, probe.to_hybrid(uniform(30, 8))
 
 
 def real_rows(options: argparse.Namespace) -> Iterator[Row]:
     """SmolLM2: float32 in both programs, then bfloat16 and Q8_0 beside the teacher."""
     tokenizer = ha.Model.from_pretrained("smollm2-135m").tokenizer
-    stream = ha.TokenData.from_text(ha.load_text("wikipedia"), tokenizer, seq_len=512)
-    train = stream.take(slice(0, max(1, options.align_tokens // 512)))
-    held_out = np.asarray(stream.tokens[-options.tokens :], np.int32)
+    wanted = {"train": options.align_tokens, "held out": options.tokens}
+    texts = {}
+    for path, (name, count) in zip(ha.hub.fetch_text("wikipedia"), wanted.items(), strict=True):
+        text = ha.load_text(path)[: 8 * max(count, 512)]  # some four letters a token
+        texts[name] = ha.TokenData.from_text(text, tokenizer, seq_len=512)
+    train = texts["train"].take(slice(0, max(1, options.align_tokens // 512)))
+    held_out = np.asarray(texts["held out"].tokens[: options.tokens], np.int32)
     teacher, hybrid = real_hybrid(options.hybrid, options.align_tokens, train)
     here = {"hybrid": perplexity(hybrid, held_out), "teacher": perplexity(teacher, held_out)}
     tokens = held_out[: 2 * 256].reshape(2, 256)
@@ -300,8 +305,7 @@ def main() -> int:
     if options.json:
         content = {
             "transformers": transformers.__version__,
-            "align_tokens": options.align_tokens,
-            "held_out_tokens": options.tokens,
+            **({} if options.tiny else {"align_tokens": options.align_tokens, "held_out_tokens": options.tokens}),
             "rows": [{**vars(row), "numbers": row.numbers} for row in found],
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
