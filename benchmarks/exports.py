@@ -305,7 +305,7 @@ def main() -> int:
     if options.json:
         content = {
             "transformers": transformers.__version__,
-            **({} if options.tiny else {"align_tokens": options.align_tokens, "held_out_tokens": options.tokens}),
+            **({} if options.tiny else {"align_tokens": options.align_tokens, "tokens": options.tokens}),
             "rows": [{**vars(row), "numbers": row.numbers} for row in found],
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -42,14 +42,14 @@ def generation_config(config: ModelConfig) -> dict[str, Any]:
     """How the teacher's folder says text is generated, or else where it ends, which transformers looks up
     there.
     """
-    given: dict[str, Any] = getattr(config, "generation", {})
+    given = config.generation
     ends = list(config.eos_token_ids)
     made = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
         "pad_token_id": config.hf.get("pad_token_id"),
     }
-    return given or {key: value for key, value in made.items() if value is not None}
+    return dict(given) or {key: value for key, value in made.items() if value is not None}
 
 
 def _cast(name: str, array: Array, dtype: str) -> np.ndarray:
