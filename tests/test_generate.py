@@ -244,3 +244,28 @@ def test_a_stop_token_of_numpy(model):
 def test_a_prompt_that_is_no_text(model):
     with pytest.raises(DataError, match="allowed: UTF-8 text"):
         model.generate("caf\udce9")
+
+
+@pytest.mark.parametrize("lengths", [(1, 40), (40, 1, 2), (3, 90, 40), (1, 90, 17, 5), (60, 1, 33)])
+@pytest.mark.parametrize("chunk", [1, 4, 16])
+def test_a_short_prompt_makes_no_pass_wider(model, lengths, chunk, monkeypatch):
+    text = model.tokenizer.encode(tiny.TEXT[:90])
+    prompts, widths = [text[:n] for n in lengths], []
+    real = type(model).logits
+    cache = Cache(model, batch=len(lengths))
+    start = [[7, 8, 9]] * len(lengths)
+    prefill(model, start, cache)  # the cache holds something before
+    monkeypatch.setattr(
+        type(model), "logits", lambda m, t, **more: widths.append(t.shape[1]) or real(m, t, **more)
+    )
+    together = prefill(model, prompts, cache, chunk)
+    assert max(widths) <= chunk
+    assert cache.lengths.tolist() == [n + 3 for n in lengths]
+    monkeypatch.undo()
+    for row, prompt in zip(together, prompts):
+        alone = Cache(model)
+        prefill(model, [[7, 8, 9]], alone)
+        assert np.allclose(row, prefill(model, [prompt], alone), atol=1e-4)
+    after = model.logits(np.full((len(lengths), 1), 5, np.int32), cache=cache, last=True)
+    whole = [model.logits(np.array([[7, 8, 9, *p, 5]], np.int32), last=True)[0] for p in prompts]
+    np.testing.assert_allclose(after, whole, atol=1e-4)

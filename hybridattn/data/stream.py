@@ -37,8 +37,13 @@ class StreamDecoder:
         if text.endswith(_REPLACEMENT) or not text.startswith(self._before):
             return ""
         piece = text[len(self._before) :]
-        if piece:  # only the tokens of the last piece matter from here on
-            self._start(self._ids[self._shown :])
+        if piece:
+            # only the tokens of the last piece matter from here on, unless they begin within a character
+            last = self._decode(self._ids[self._shown :])
+            if _REPLACEMENT not in last:
+                del self._ids[: self._shown]
+            self._before = text if _REPLACEMENT in last else last
+            self._shown = len(self._ids)
         return piece
 
     def finish(self) -> str:

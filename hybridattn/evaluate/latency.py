@@ -15,7 +15,7 @@ import numpy as np
 from .._core import get_num_threads
 from ..checks import refuse
 from ..model.base import switched
-from ..model.generate import prefill
+from ..model.prefill import prefill
 
 if TYPE_CHECKING:
     from ..model.model import Model

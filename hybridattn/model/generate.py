@@ -19,6 +19,7 @@ from ..errors import ConfigError, DataError
 from ..signatures import options_of
 from .base import switched, tokenizer_of
 from .generation_config import end_tokens
+from .prefill import prefill
 from .row import Row
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Unp
     token ids gives the list of new token ids (an end-of-text token is not part of it); a list of prompts
     gives a list. Raises ConfigError for a bad option, DataError for an empty prompt.
     """
-    many = not isinstance(prompt, str) and len(prompt) > 0 and not isinstance(prompt[0], (int, np.integer))
-    prompts: list[Prompt] = list(prompt) if many else [prompt]  # type: ignore[list-item,arg-type]
+    many = isinstance(prompt, (list, tuple)) and any(isinstance(p, (str, Sequence, np.ndarray)) for p in prompt)
+    prompts: list[Any] = list(prompt) if many else [prompt]
     rows = _run(model, prompts, Options(**options))
     results = [
         row.finish() if isinstance(p, str) else row.tokens for row, p in zip(rows, prompts, strict=True)
@@ -206,11 +207,15 @@ def _encode(model: BaseModel, prompt: Prompt) -> list[int]:
 
 def check_prompt(tokens: Any) -> list[int]:
     """A prompt of token ids as a list, or DataError. The model checks that it has the ids."""
-    values = np.asarray(tokens)
-    if not values.size:
+    allowed = "a text, or a list of token ids"
+    try:
+        values = list(tokens)
+    except TypeError:
+        raise DataError(f"prompt is {tokens!r:.80}; allowed: {allowed}") from None
+    if not values:
         raise DataError("prompt is empty; allowed: one token or more")
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise DataError(f"prompt is {tokens!r:.80}; allowed: a text, or a list of token ids")
+    if any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in values):
+        raise DataError(f"prompt is {tokens!r:.80}; allowed: {allowed}")
     return [int(token) for token in values]
 
 
@@ -257,30 +262,6 @@ def _continued(cache: Cache, count: int) -> Cache:
     if held not in (1, count):
         raise refuse("cache", f"one of {held} sequences", f"1 or {count} sequences, as there are prompts")
     return cache.fork(count)
-
-
-def prefill(
-    model: BaseModel, prompts: Sequence[Sequence[int]], cache: Cache, chunk: int = 2048
-) -> npt.NDArray[np.float32]:
-    """Run prompts of any lengths through the model into `cache`; float32 [B, V] logits after each of them.
-
-    All prompts are cut into the same number of pieces of at most `chunk` tokens, padded on the left, so that
-    every pass holds some of every prompt. A prompt of fewer tokens than that number makes the pieces larger.
-    """
-    lengths = [len(p) for p in prompts]
-    cache.reserve(lengths)
-    pieces = min(-(-max(lengths) // chunk), min(lengths))
-    logits = np.zeros((0, 0), np.float32)
-    for i in range(pieces):
-        parts = [p[n * i // pieces : n * (i + 1) // pieces] for p, n in zip(prompts, lengths, strict=True)]
-        width = max(len(part) for part in parts)
-        tokens = np.zeros((len(parts), width), np.int32)
-        mask = np.zeros((len(parts), width), np.bool_)
-        for row, part in enumerate(parts):
-            tokens[row, width - len(part) :] = part
-            mask[row, width - len(part) :] = True
-        logits = model.logits(tokens, mask=None if mask.all() else mask, cache=cache, last=True)
-    return logits
 
 
 def pick(

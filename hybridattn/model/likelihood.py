@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..checks import check_int
 from ..data.prompts import encode_pair as encode_pair
 from ..errors import DataError
-from .generate import prefill
+from .prefill import prefill
 
 if TYPE_CHECKING:
     from .._core import Cache
