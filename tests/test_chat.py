@@ -27,7 +27,11 @@ TEMPLATES = {
         {},
         "system\nuser\n",
     ),
-    "json without HTML": ("{{ messages[1] | tojson }}", {}, '{"role": "user", "content": "Is 1 < 2 & \u00e9?\\n"}'),
+    "json without HTML": (
+        "{{ messages[1] | tojson }}",
+        {},
+        '{"role": "user", "content": "Is 1 < 2 & \u00e9?\\n"}',
+    ),
     "json with indent": ("{{ [1, {'a': '<'}] | tojson(indent=1) }}", {}, '[\n 1,\n {\n  "a": "<"\n }\n]'),
     "break": ("{% for m in messages %}{{ m.role }}{% break %}{% endfor %}", {}, "system"),
     "continue": (
@@ -50,7 +54,8 @@ TEMPLATES = {
     "own variable": ("{% if enable_thinking is defined and not enable_thinking %}no{% endif %}", {}, ""),
     "own variable given": ("{% if not enable_thinking %}no{% endif %}", {"enable_thinking": False}, "no"),
     "macro and strip": (
-        "{% macro say(m) %}{{ m.content.strip() }};{% endmacro %}{% for m in messages %}{{ say(m) }}{% endfor %}",
+        "{% macro say(m) %}{{ m.content.strip() }};{% endmacro %}"
+        "{% for m in messages %}{{ say(m) }}{% endfor %}",
         {},
         "Be kind.;Is 1 < 2 & \u00e9?;",
     ),
@@ -110,7 +115,7 @@ def test_what_a_template_may_not_do(template, message):
 
 @pytest.mark.parametrize("messages", [[], None, ["Hi"], [None], "Hi"])
 def test_messages_that_are_none(messages):
-    with pytest.raises(DataError, match="allowed: one or more objects with role and content"):
+    with pytest.raises(DataError, match=r"allowed: one or more objects with role and content"):
         tokenizer(LOOP).apply_chat_template(messages)
 
 
@@ -128,7 +133,7 @@ def test_several_templates_by_name(tmp_path):
             assert made.apply_chat_template(HI, tools=[{}]) == "T"
             assert made.apply_chat_template(HI, template="tool_use") == "T"
             assert made.apply_chat_template(HI, template="{{ messages[0].role }}") == "system"
-            with pytest.raises(DataError, match="chat template 'rag' is not .* allowed: default, tool_use"):
+            with pytest.raises(DataError, match=r"chat template 'rag' is not .* allowed: default, tool_use"):
                 made.apply_chat_template(HI, template="rag")
     assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())["chat_template"] == rows
 
@@ -140,14 +145,18 @@ def test_a_file_goes_before_the_settings(tmp_path):
 
 def test_only_other_names(tmp_path):
     rows = [{"name": "rag", "template": "R"}]
-    made = Tokenizer.from_folder(write(tmp_path, byte_level(), tokenizer_config__json={"chat_template": rows}))
+    made = Tokenizer.from_folder(
+        write(tmp_path, byte_level(), tokenizer_config__json={"chat_template": rows})
+    )
     assert made.chat_template is None and made.apply_chat_template(HI, template="rag") == "R"
-    with pytest.raises(DataError, match="chat template 'default' is not among the model's; allowed: rag"):
+    with pytest.raises(DataError, match=r"chat template 'default' is not among the model's; allowed: rag"):
         made.apply_chat_template(HI)
 
 
 def test_a_rendered_beginning_is_not_doubled():
-    made = Tokenizer(sentence_piece(), bos_token_id=1, eos_token_id=2, chat_template="{{ bos_token }}[INST] a")
+    made = Tokenizer(
+        sentence_piece(), bos_token_id=1, eos_token_id=2, chat_template="{{ bos_token }}[INST] a"
+    )
     text = made.apply_chat_template(HI)
     assert text == "<s>[INST] a" and made.encode(text).count(1) == 1 and made.encode("a")[0] == 1
     assert made.encode_batch([text, "a"]) == [made.encode(text), made.encode("a")]
@@ -155,5 +164,5 @@ def test_a_rendered_beginning_is_not_doubled():
 
 
 def test_no_place_to_go_on_from():
-    with pytest.raises(DataError, match="allowed: a text that the template shows"):
+    with pytest.raises(DataError, match=r"allowed: a text that the template shows"):
         tokenizer("fixed").apply_chat_template(CHAT, False, continue_final_message=True)

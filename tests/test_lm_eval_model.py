@@ -3,6 +3,7 @@ installed.
 """
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -177,3 +178,104 @@ def test_tasks_of_lm_eval_on_local_data(tmp_path, monkeypatch):
     from lm_eval.api.registry import get_model
 
     assert get_model("hybridattn") is HybridAttnLM
+
+
+# --- options, batch sizes, devices ---
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"num_beams": 1},
+        {"repetition_penalty": 1.0},
+        {"num_beams": 1, "early_stopping": True, "length_penalty": 1.0},
+        {"no_repeat_ngram_size": 0, "min_new_tokens": 0, "typical_p": 1.0, "penalty_alpha": None},
+        {"do_sample": None, "temperature": None, "top_p": None},
+        {"max_gen_toks": 6, "max_new_tokens": 3},
+        {"max_gen_toks": 6, "max_tokens": 2, "max_completion_tokens": 1},
+        {"max_gen_toks": None, "max_new_tokens": 6},
+        {"max_gen_toks": "6"},
+        {"max_gen_toks": 6.0},
+        {"max_completion_tokens": 6},
+        {"max_length": 7},  # one token of context and six more
+        {"max_length": 7, "max_gen_toks": 9},
+        {"use_cache": False, "frequency_penalty": 0.0, "min_p": 0.0},
+        {"until": None},
+        {"until": [""]},
+    ],
+)
+def test_options_that_change_nothing(more):
+    lm = HybridAttnLM(tiny.teacher(), max_gen_toks=6, progress=False)
+    assert lm.generate_until(ask(("A", {"until": [], **more}))) == lm.generate_until(ask(("A", {})))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"num_beams": 10}, "generation option num_beams is 10; allowed: 1, which changes nothing"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty is 1.1; allowed: 1"),
+        ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size is 3; allowed: 0"),
+        ({"max_gen_toks": 0}, "max_gen_toks is 0"),
+        ({"max_new_tokens": "many"}, "max_new_tokens is 'many'"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"do_sample": "yes"}, "do_sample is 'yes'"),
+        ({"until": [3]}, "until is .3."),
+        ({"top_p": 2.0}, "top_p is 2.0"),
+        ({"suppress_tokens": [1]}, "generation option suppress_tokens is .1.; allowed: until, max_gen_toks"),
+    ],
+)
+def test_options_that_would_change_something_are_named(more, message):
+    with pytest.raises(ConfigError, match=message):
+        HybridAttnLM(tiny.teacher(), progress=False).generate_until(ask(("A", more)))
+
+
+def test_a_context_longer_than_max_length():
+    with pytest.raises(DataError, match="max_length is 4 with 6 tokens of context"):
+        HybridAttnLM(tiny.teacher(), progress=False).generate_until(
+            ask(("abcdef", {"max_length": 4, "max_gen_toks": 5}))
+        )
+
+
+def test_batch_sizes_and_devices():
+    model = tiny.teacher(layers=1)
+    for given, want in (("auto", 8), ("auto:4", 8), ("auto:0.5", 8), (3, 3), ("16", 16)):
+        assert HybridAttnLM(model, batch_size=given).batch_size == want
+    for given in ("auto:", "auto:x", "auto:-1", "many", 0, "0", -2, 1.5):
+        with pytest.raises(ConfigError, match="batch_size is"):
+            HybridAttnLM(model, batch_size=given)
+    for device in (None, "cpu", "cpu:0", "mps", "xpu"):
+        HybridAttnLM(model, device=device)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(ConfigError, match="device is 'cuda"):
+            HybridAttnLM(model, device=device)
+
+
+@pytest.mark.parametrize("context", ["A cat\n", "A cat \n\n", "A\tcat\t", "A cat\r\n ", "A cat\u00a0", " \n"])
+def test_all_white_space_moves(model, context):
+    """The pairs that lm-eval makes: white space at the end of a context is the continuation's."""
+    lm, ids = HybridAttnLM(model, progress=False), model.tokenizer.encode
+    bare = context.rstrip()
+    want = plain(model, ids(bare) or [tiny.EOS], ids(context[len(bare) :] + "sat"))
+    assert lm.loglikelihood(ask((context, "sat")))[0][0] == pytest.approx(want, rel=1e-4)
+
+
+def test_rolling_with_learned_positions_reads_no_more_than_there_are():
+    from hybridattn.model.model import Model
+
+    folder = Path(__file__).parent / "golden" / "families" / "gpt2"
+    model = Model.from_pretrained(folder)
+    model.tokenizer = tiny.tokenizer()
+    limit = model.model_config.max_positions
+    lm = HybridAttnLM(model, progress=False)
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(0, model.model_config.vocab_size, 3 * limit + 5).astype(np.int32)
+    windows = rolling(len(tokens) - 1, limit)
+    assert sum(stop - first for _, first, stop in windows) == len(tokens) - 1
+    for start, first, stop in windows:
+        part = tokens[start : stop - 1]
+        logits = model.logits(part[None])[0].astype(np.float64)
+        logp = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
+        logp -= logits.max(1, keepdims=True)
+        want = -logp[np.arange(first - start - 1, len(part)), tokens[first:stop]].sum()
+        assert lm._nll(tokens, start, first, stop) == pytest.approx(want, rel=1e-5)

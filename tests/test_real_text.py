@@ -16,7 +16,8 @@ from hybridattn.data.prompts import answer_tokens, encode_pair, open_tokens
 from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.data.tokens import TokenData
 from hybridattn.errors import ConfigError, DataError
-from hybridattn.model.generate import generate, generate_texts, stream
+from hybridattn.evaluate.text import kl
+from hybridattn.model.generate import generate, generate_texts, stop_tokens, stream
 from hybridattn.model.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,7 +56,9 @@ def says(tokenizer, text):
 # --- new text and stops ---
 
 
-@pytest.mark.parametrize("tokenizer", [PIECES, CLOSED, BYTES, WORDS], ids=["spaces", "closed", "bytes", "words"])
+@pytest.mark.parametrize(
+    "tokenizer", [PIECES, CLOSED, BYTES, WORDS], ids=["spaces", "closed", "bytes", "words"]
+)
 @pytest.mark.parametrize("text", [" wheel", " the wheel", ", the moon", "\u00e9 \U0001f642\u6f22", "s", " "])
 def test_new_text_is_what_decoding_adds_to_the_prompt(tokenizer, text):
     prompt = open_tokens(tokenizer, "the moon")
@@ -135,8 +138,6 @@ def saved(tmp_path, generation, config=None, eos=EOT):
     ],
 )
 def test_end_tokens_of_both_files_stop(tmp_path, generation, config, want):
-    from hybridattn.model.generate import stop_tokens
-
     model = Model.from_pretrained(saved(tmp_path, generation, config))
     assert stop_tokens(model) == want
     probe = model.to_probe(tiny.MIXERS[0])
@@ -151,20 +152,29 @@ def test_end_tokens_of_both_files_stop(tmp_path, generation, config, want):
 def test_generation_ends_there(tmp_path):
     folder = saved(tmp_path, None)
     free = Model.from_pretrained(folder).generate([1, 2, 3], max_new_tokens=12)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [free[4]], "temperature": 2.0}))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [free[4]], "temperature": 2.0})
+    )
     model = Model.from_pretrained(folder)
     assert model.generate([1, 2, 3], max_new_tokens=12) == free[: free.index(free[4])]
 
 
-@pytest.mark.parametrize("text", ["[", "[]", '{"eos_token_id": "x"}', '{"eos_token_id": [1, true]}', '{"eos_token_id": [[1]]}'])
+@pytest.mark.parametrize(
+    "text", ["[", "[]", '{"eos_token_id": "x"}', '{"eos_token_id": [1, true]}', '{"eos_token_id": [[1]]}']
+)
 def test_a_wrong_generation_config_is_named(tmp_path, text):
-    with pytest.raises(ConfigError, match="generation_config.json: "):
+    with pytest.raises(ConfigError, match=r"generation_config.json: "):
         Model.from_pretrained(saved(tmp_path, text))
 
 
 def test_saving_over_another_model_leaves_nothing_of_it(tmp_path):
     folder = saved(tmp_path, {"eos_token_id": 7})
-    stale = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "vocab.txt", "tokenizer.model")
+    stale = (
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "vocab.txt",
+        "tokenizer.model",
+    )
     stale += ("special_tokens_map.json", "chat_template.jinja")
     for name in (*stale, "notes.txt", "data.safetensors"):
         (folder / name).write_text("{}")
@@ -220,7 +230,7 @@ def test_empty_contexts():
     assert encode_pair(CLOSED, " \n", "the") == ([1], PIECES.encode(" \nthe")[1:])
     assert encode_pair(BYTES, "", "the") == ([0], BYTES.encode("the"))
     assert encode_pair(BYTES, "", f"{EOT}the") == ([0], BYTES.encode("the"))  # not twice
-    with pytest.raises(DataError, match="bos_token_id is None"):
+    with pytest.raises(DataError, match=r"bos_token_id is None"):
         encode_pair(WORDS, "", "the")
 
 
@@ -238,24 +248,34 @@ def test_a_text_that_is_closed_or_begins_with_bos():
 
 @pytest.mark.parametrize(
     "tokens",
-    [[2**32 + 5, 3], [np.nan, 1.0], [1.0, 2.0], [True, False], [-1, 3], ["1", "2"], [2**31, 1], [None, 1], [2**70, 1]],
+    [
+        [2**32 + 5, 3],
+        [np.nan, 1.0],
+        [1.0, 2.0],
+        [True, False],
+        [-1, 3],
+        ["1", "2"],
+        [2**31, 1],
+        [None, 1],
+        [2**70, 1],
+    ],
 )
 def test_tokens_that_are_no_ids(tokens):
-    with pytest.raises(DataError, match="tokens (holds|has dtype)"):
+    with pytest.raises(DataError, match=r"tokens (holds|has dtype)"):
         TokenData(np.array(tokens), [[0, 2]])
-    with pytest.raises(DataError, match="segments (holds|has dtype)"):
+    with pytest.raises(DataError, match=r"segments (holds|has dtype)"):
         TokenData([1, 2], [[0, 2]], segments=np.array(tokens))
 
 
 @pytest.mark.parametrize("windows", [[[0.0, 2.0]], [[np.nan, 2]], [["0", "2"]], [[None, 2]]])
 def test_windows_that_are_no_places(windows):
-    with pytest.raises(DataError, match="windows has dtype"):
+    with pytest.raises(DataError, match=r"windows has dtype"):
         TokenData([1, 2], np.array(windows))
 
 
 @pytest.mark.parametrize("weights", [[np.nan, 1], [np.inf, 1], ["a", 1], [None, 1]])
 def test_weights_that_are_no_numbers(weights):
-    with pytest.raises(DataError, match="weights (is|holds)"):
+    with pytest.raises(DataError, match=r"weights (is|holds)"):
         TokenData([1, 2], [[0, 2]], weights=weights)
 
 
@@ -267,11 +287,11 @@ def test_whole_numbers_of_other_types_are_taken():
 
 @pytest.mark.parametrize("bad", [None, 5, b"the", ["the"], "\ud800", "a\udfffb"])
 def test_texts_that_are_none(bad):
-    with pytest.raises(DataError, match="text 1"):
+    with pytest.raises(DataError, match=r"text 1"):
         TokenData.from_text(["the moon", bad], BYTES, 8)
-    with pytest.raises(DataError, match="text 1 is"):
+    with pytest.raises(DataError, match=r"text 1 is"):
         BYTES.encode_batch(["the", bad])
-    with pytest.raises(DataError, match="text 0 is"):
+    with pytest.raises(DataError, match=r"text 0 is"):
         BYTES.encode(bad)
 
 
@@ -280,3 +300,45 @@ def test_prompts_that_are_none(prompt):
     model = tiny.teacher(layers=1)
     with pytest.raises(DataError):
         model.generate(prompt, max_new_tokens=1)
+
+
+# --- frequencies that depend on the length ---
+
+DYNAMIC = {"max_position_embeddings": 16, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, t: m.logits(t),
+        lambda m, t: m.hidden(t),
+        lambda m, t: m.nll(t),
+        lambda m, t: m.logits(t[:, 9:], cache=filled(m, t[:, :9])),
+        lambda m, t: m.generate(t[0].tolist(), max_new_tokens=1, beyond_positions=True),
+        lambda m, t: kl(m, m, TokenData(t[0], [[0, 17]])),
+    ],
+    ids=["logits", "hidden", "nll", "cache", "generate", "kl"],
+)
+def test_dynamic_rope_beyond_its_length_is_refused(call):
+    tokens = np.arange(17, dtype=np.int32)[None]
+    with pytest.raises(
+        ConfigError, match=r"length is 1[78]; allowed: at most 16 positions, for rope_type dynamic"
+    ):
+        call(tiny.teacher(layers=1, **DYNAMIC), tokens)
+    call(tiny.teacher(layers=1, max_position_embeddings=16), tokens)  # other types go on
+
+
+def test_dynamic_rope_counts_tokens_and_not_padding():
+    model = tiny.teacher(layers=1, **DYNAMIC)
+    tokens, mask = np.ones((2, 20), np.int32), np.zeros((2, 20), np.bool_)
+    mask[:, -16:] = True
+    assert model.logits(tokens, mask=mask).shape[1] == 20
+    mask[1, -17] = True
+    with pytest.raises(ConfigError, match=r"length is 17"):
+        model.logits(tokens, mask=mask)
+
+
+def filled(model, tokens):
+    cache = model.cache(1)
+    model.logits(tokens, cache=cache)
+    return cache

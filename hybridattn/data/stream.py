@@ -23,6 +23,10 @@ class StreamDecoder:
     the last pieces, at first those of `after`, are decoded again with the new one.
     """
 
+    _ids: list[int]
+    _shown: int
+    _before: str  # the text of the tokens that have been given out
+
     def __init__(
         self, tokenizer: Decoder, skip_special_tokens: bool = True, after: Sequence[int] = ()
     ) -> None:

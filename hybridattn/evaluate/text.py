@@ -165,6 +165,9 @@ def kl(
     measure. Of models without an LM head the numbers are what `KLScorer.measure` says; theirs and those of
     masked language models come with no ppl and tokens, and count the tokens that `data.weights` says.
     """
+    for model in (student, teacher):
+        if model is not None:
+            model.check_reach(data.seq_len)
     scorer = KLScorer(student, teacher)
     if scorer.measure != "kl" or student.model_config.bidirectional:
         weights = data.weights if student.model_config.task is None else None

@@ -17,6 +17,7 @@ from ..data.tokenizer import Tokenizer
 from ..errors import ConfigError, DataError, PlanError
 from ..families.config import ModelConfig, TaskHead
 from .plan import Plan
+from .reach import ReachModel
 from .result import TrainResult
 from .saved import Spec, complete
 
@@ -87,10 +88,9 @@ def tokenizer_of(model: BaseModel) -> Tokenizer:
     return model.tokenizer
 
 
-class BaseModel(_core.Model):
+class BaseModel(ReachModel):
     """The parts of `Model` that need neither files nor text."""
 
-    model_config: ModelConfig
     tokenizer: Tokenizer | None
     plan: Plan | None
     train_result: TrainResult | None

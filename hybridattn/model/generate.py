@@ -116,7 +116,8 @@ def generate(model: BaseModel, prompt: Prompt | Sequence[Prompt], **options: Unp
     token ids gives the list of new token ids (an end-of-text token is not part of it); a list of prompts
     gives a list. Raises ConfigError for a bad option, DataError for an empty prompt.
     """
-    many = isinstance(prompt, (list, tuple)) and any(isinstance(p, (str, Sequence, np.ndarray)) for p in prompt)
+    rows_of = (str, Sequence, np.ndarray)
+    many = isinstance(prompt, (list, tuple)) and any(isinstance(p, rows_of) for p in prompt)
     prompts: list[Any] = list(prompt) if many else [prompt]
     rows = _run(model, prompts, Options(**options))
     results = [
