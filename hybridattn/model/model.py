@@ -20,9 +20,11 @@ from ..data.old_tokenizer_files import present
 from ..data.tokenizer import Tokenizer
 from ..data.tokens import TokenData
 from ..errors import ConfigError, DataError
+from ..families import config_from_hf
 from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
+from ..formats.qwen3_5 import Qwen35Source
 from ..formats.safetensors import WeightSource, load_into, open_weights, save_safetensors, tensors_of
 from ..signatures import options_of
 from .base import BaseModel, chosen
@@ -31,7 +33,7 @@ from .generate import OptionKeywords, Options, generate, stream
 from .generation_config import NAME as GENERATION
 from .generation_config import read_generation
 from .quantise import astype
-from .saved import HYBRID_TYPE, Section, read_config, remove_others, to_hf
+from .saved import HYBRID_TYPE, Section, exported_config, read_config, remove_others, to_hf
 
 SAVE_DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
@@ -79,6 +81,9 @@ class Model(BaseModel):
 
     @classmethod
     def _from_folder(cls, folder: Path, keep: bool) -> Model:
+        exported = exported_config(folder)
+        if exported is not None:
+            return cls._from_exported(folder, exported)
         config, section = read_config(folder / "config.json")
         config = replace(config, generation=read_generation(folder))
         tokenizer = _tokenizer(folder)
@@ -92,6 +97,18 @@ class Model(BaseModel):
         model.softmax_order = section.softmax_order
         if section.gates is not None:
             model.gates[:] = section.gates
+        return model
+
+    @classmethod
+    def _from_exported(cls, folder: Path, content: dict[str, Any]) -> Model:
+        """A hybrid that `export` wrote as a Qwen3.5 model."""
+        try:
+            with Qwen35Source(open_weights(folder), content) as weights:
+                config = replace(config_from_hf(weights.hf), generation=read_generation(folder))
+                model = cls(config, weights.layers, _tokenizer(folder))
+                model._load(weights, keep=False)
+        except ConfigError as error:
+            raise ConfigError(f"{folder / 'config.json'}: {error}") from None
         return model
 
     def _load(self, source: WeightSource, keep: bool) -> None:

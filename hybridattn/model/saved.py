@@ -34,6 +34,7 @@ def order_of(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
 Spec = dict[str, Any]
 
 HYBRID_TYPE = "hybridattn"
+QWEN3_5 = "qwen3_5_text"
 _LAYER_TYPE = {"softmax": "full_attention"}
 _ARCHITECTURE = {
     None: "HybridAttnForCausalLM",
@@ -109,6 +110,17 @@ def is_hybrid(folder: Path) -> bool:
     except (OSError, ConfigError):
         return False
     return isinstance(content, dict) and content.get("model_type") == HYBRID_TYPE
+
+
+def exported_config(folder: Path) -> dict[str, Any] | None:
+    """The config.json of a folder that holds a Qwen3.5 text model; None for any other, which `read_config`
+    reads.
+    """
+    try:
+        content = read_json(folder / "config.json", ConfigError)
+    except (OSError, ConfigError):
+        return None
+    return content if isinstance(content, dict) and content.get("model_type") == QWEN3_5 else None
 
 
 def read_config(path: Path) -> tuple[ModelConfig, Section]:

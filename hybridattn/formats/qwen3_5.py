@@ -1,0 +1,224 @@
+"""Qwen3.5 text checkpoints that are hybrids written by `hybridattn export`, read back.
+
+Undone are: the constant channel of padded heads, the output gate of zeros with its doubled projection, norms
+stored less 1, joined q, k and v. A checkpoint whose gates are not zero, or whose linear layers have other
+heads than its softmax layers (those that Qwen trained), is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import refuse
+from ..errors import ConfigError, WeightError
+from .dtypes import Bytes
+from .safetensors import WeightSource
+
+Array = npt.NDArray[np.float32]
+_BODY = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+    "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
+_BODIES = {
+    "llama": ("llama", "LlamaForCausalLM", {"attention_bias": False}),
+    "llama biases": ("llama", "LlamaForCausalLM", {"attention_bias": True}),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM", {}),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM", {}),
+}
+
+
+class Qwen35Source(WeightSource):
+    """The tensors of such a checkpoint as those of the hybrid it was written from. hf: the config of the
+    model that the hybrid's body is; layers: its mixers. Raises ConfigError naming the field.
+    """
+
+    def __init__(self, inner: WeightSource, config: Mapping[str, Any]) -> None:
+        self.path, self._inner, self._config = inner.path, inner, config
+        self._make: dict[str, tuple[tuple[int, ...], Callable[[], Array]]] = {}
+        self._theirs = set(inner.names())
+        rope = dict(config.get("rope_parameters") or {})
+        self._room, self._heads = self._number("head_dim"), self._number("num_attention_heads")
+        self._kv_heads = self._number("num_key_value_heads")
+        self._dim = int(self._room * rope.get("partial_rotary_factor", 0.25))
+        for key, wanted in {
+            "linear_key_head_dim": self._dim,
+            "linear_value_head_dim": self._dim,
+            "linear_num_key_heads": self._heads,
+            "linear_num_value_heads": self._heads,
+        }.items():
+            if config.get(key) != wanted:
+                raise refuse(key, config.get(key), f"{wanted}, as in softmax layers of an exported hybrid")
+        types = config.get("layer_types")
+        if not isinstance(types, list) or not set(types) <= {"full_attention", "linear_attention"}:
+            raise refuse("layer_types", types, "full_attention and linear_attention")
+        self._softmax = [i for i, kind in enumerate(types) if kind == "full_attention"]
+        self._linear = [i for i, kind in enumerate(types) if kind == "linear_attention"]
+        self.hf, body = self._body(rope)
+        taps = self._taps()
+        biased = body == "qwen2" or self.hf["attention_bias"]
+        left_out = {"bias": 0 if biased else 1, "qk_norm": 0 if body == "qwen3" else 1}
+        linear = {"kind": "gated_delta", "conv": taps, **left_out}
+        softmax = {"kind": "softmax"}
+        self.layers = [[dict(softmax if i in self._softmax else linear)] for i in range(len(types))]
+        self._list(body, taps, bool(biased))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def names(self) -> list[str]:
+        return list(self._make)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self._make:
+            raise WeightError(f"{self.path}: has no weight {name!r}")
+        return self._make[name][0]
+
+    def file(self, name: str) -> Path:
+        return self.path
+
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        self.check_out(name, out)
+        out[...] = self._make[name][1]()
+
+    def stored(self, name: str) -> tuple[str, Bytes] | None:
+        return None  # every tensor is made from those of the file
+
+    def drop(self, name: str) -> None:
+        return
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _number(self, key: str) -> int:
+        value = self._config.get(key)
+        if type(value) is not int or value < 1:
+            raise refuse(key, value, "an integer of at least 1")
+        return value
+
+    def _read(self, name: str) -> Array:
+        out = np.empty(self._inner.shape(name), np.float32)
+        self._inner.read_into(name, out)
+        return out
+
+    def _body(self, rope: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """(config of the body, which of _BODIES it is). ConfigError for a gate that is not zero."""
+        body = "qwen3" if self._room == self._dim else "llama"
+        for i in self._softmax:
+            attention = f"model.layers.{i}.self_attn."
+            parts = [f"{attention}q_proj.weight"]
+            if f"{attention}q_proj.bias" in self._theirs:
+                parts.append(f"{attention}q_proj.bias")
+            for name in parts:
+                rows = self._read(name)
+                if rows.size and rows.reshape(self._heads, 2, self._room, -1)[:, 1].any():
+                    raise ConfigError(
+                        f"{name} has an output gate that is not zero; "
+                        "allowed: a hybrid that hybridattn export wrote"
+                    )
+            if body == "qwen3" or len(parts) == 1:
+                continue
+            if self._read(f"{attention}o_proj.bias").any():
+                body = "llama biases"
+            elif body == "llama" and any(self._bias(i, part).any() for part in "qkv"):
+                body = "qwen2"
+        model_type, class_name, more = _BODIES[body]
+        rope = {key: rope[key] for key in rope if "mrope" not in key and key != "partial_rotary_factor"}
+        hf = {key: self._config[key] for key in _BODY if key in self._config}
+        hf |= {"model_type": model_type, "architectures": [class_name], "head_dim": self._dim, **more}
+        if body == "qwen3":
+            hf["attention_bias"] = bool(self._config.get("attention_bias"))
+        hf["rope_theta"] = rope.pop("rope_theta", 10000.0)
+        if rope.get("rope_type", "default") != "default":
+            hf["rope_scaling"] = rope
+        return hf, body
+
+    def _bias(self, layer: int, part: str) -> Array:
+        """Of the channels that the hybrid has."""
+        rows = self._read(f"model.layers.{layer}.self_attn.{part}_proj.bias")
+        count, wide = (self._heads, 2 * self._room) if part == "q" else (self._kv_heads, self._room)
+        return np.ascontiguousarray(rows.reshape(count, wide)[:, : self._dim]).reshape(-1)
+
+    def _taps(self) -> int:
+        """Of the convolution; 0 where all of them are the identity."""
+        taps = self._number("linear_conv_kernel_dim")
+        for i in self._linear:
+            kernel = self._read(f"model.layers.{i}.linear_attn.conv1d.weight")
+            if (kernel[..., -1] != 1).any() or kernel[..., :-1].any():
+                return taps
+        return 0
+
+    def _list(self, body: str, taps: int, biased: bool) -> None:
+        """What there is, by the names that a saved hybrid has."""
+        hidden, inner = self._number("hidden_size"), self._heads * self._dim
+        mlp, vocabulary = self._number("intermediate_size"), self._number("vocab_size")
+        self._same("model.embed_tokens.weight", (vocabulary, hidden))
+        if not self._config.get("tie_word_embeddings"):
+            self._same("lm_head.weight", (vocabulary, hidden))
+        self._norm("model.norm.weight", hidden)
+        for i in range(len(self.layers)):
+            before = f"model.layers.{i}."
+            for name in ("input_layernorm", "post_attention_layernorm"):
+                self._norm(f"{before}{name}.weight", hidden)
+            for name, shape in {"gate": (mlp, hidden), "up": (mlp, hidden), "down": (hidden, mlp)}.items():
+                self._same(f"{before}mlp.{name}_proj.weight", shape)
+            if i in self._linear:
+                self._list_linear(before, hidden, inner, taps)
+            else:
+                self._list_softmax(i, hidden, biased, body)
+
+    def _list_linear(self, before: str, hidden: int, inner: int, taps: int) -> None:
+        theirs, ours = f"{before}linear_attn.", f"{before}gated_delta."
+        for at, part in enumerate("qkv"):
+            rows = slice(at * inner, (at + 1) * inner)
+            self._part(f"{ours}{part}_proj.weight", (inner, hidden), f"{theirs}in_proj_qkv.weight", rows)
+            if taps:
+                self._part(f"{ours}{part}_conv.weight", (inner, taps), f"{theirs}conv1d.weight", rows)
+        for part, other, count in (("g", "z", inner), ("b", "b", self._heads), ("a", "a", self._heads)):
+            self._same(f"{ours}{part}_proj.weight", (count, hidden), f"{theirs}in_proj_{other}.weight")
+        for name, length in {"A_log": self._heads, "dt_bias": self._heads, "norm.weight": self._dim}.items():
+            self._same(f"{ours}{name}", (length,), f"{theirs}{name}")
+        self._same(f"{ours}o_proj.weight", (hidden, inner), f"{theirs}out_proj.weight")
+
+    def _list_softmax(self, layer: int, hidden: int, biased: bool, body: str) -> None:
+        before = f"model.layers.{layer}.self_attn."
+        heads = {"q": self._heads, "k": self._kv_heads, "v": self._kv_heads}
+        for part, count in heads.items():
+            wide = 2 * self._room if part == "q" else self._room
+
+            def rows(part: str = part, shape: tuple[int, int] = (count, wide)) -> Array:
+                padded = self._read(f"{before}{part}_proj.weight").reshape(*shape, hidden)
+                return padded[:, : self._dim].reshape(-1, hidden)
+
+            self._make[f"{before}{part}_proj.weight"] = ((count * self._dim, hidden), rows)
+            if biased:
+
+                def bias(part: str = part) -> Array:
+                    return self._bias(layer, part)
+
+                self._make[f"{before}{part}_proj.bias"] = ((count * self._dim,), bias)
+
+        def output() -> Array:
+            wide = self._read(f"{before}o_proj.weight").reshape(hidden, self._heads, self._room)
+            return wide[:, :, : self._dim].reshape(hidden, -1) / np.float32(2)
+
+        self._make[f"{before}o_proj.weight"] = ((hidden, self._heads * self._dim), output)
+        if biased and body != "qwen2":
+            self._same(f"{before}o_proj.bias", (hidden,))
+        if body == "qwen3":
+            for part in "qk":
+                self._norm(f"{before}{part}_norm.weight", self._dim)
+
+    def _same(self, name: str, shape: tuple[int, ...], theirs: str = "") -> None:
+        self._make[name] = shape, lambda: self._read(theirs or name)
+
+    def _norm(self, name: str, length: int) -> None:
+        self._make[name] = (length,), lambda: self._read(name) + np.float32(1)
+
+    def _part(self, name: str, shape: tuple[int, int], theirs: str, rows: slice) -> None:
+        self._make[name] = shape, lambda: self._read(theirs)[rows].reshape(shape)
