@@ -487,20 +487,20 @@ def test_an_interrupted_fine_tuning_goes_on(capsys, folder, tmp_path, monkeypatc
     from hybridattn.radlads import loop as training
 
     assert call(capsys, *distillation(folder, tmp_path / "straight"))[0] == 0
-    real, ran = training._Run._slice, []
+    real, ran = training._Trainer._slice, []
 
     def stop(self, distiller, start, end):
-        if self.job.label == "finetune" and start >= 2:
+        if self.training.label == "finetune" and start >= 2:
             raise KeyboardInterrupt
         real(self, distiller, start, min(end, start + 1))
 
     def watch(self, distiller, start, end):
-        ran.append((self.job.label, start))
+        ran.append((self.training.label, start))
         real(self, distiller, start, end)
 
-    monkeypatch.setattr(training._Run, "_slice", stop)
+    monkeypatch.setattr(training._Trainer, "_slice", stop)
     assert call(capsys, *distillation(folder, tmp_path / "again"))[0] == 130
-    monkeypatch.setattr(training._Run, "_slice", watch)
+    monkeypatch.setattr(training._Trainer, "_slice", watch)
     assert call(capsys, *distillation(folder, tmp_path / "again"))[0] == 0
     assert ran[0] == ("finetune", 2) and {label for label, _ in ran} == {"finetune"}
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "again")]

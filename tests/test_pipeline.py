@@ -18,7 +18,9 @@ from hybridattn.files import file_digest
 from hybridattn.locks import locked
 from hybridattn.pipeline import estimate, work
 from hybridattn.pipeline import stages as stages_module
-from hybridattn.pipeline.recipe import DEMO, Recipe, merge
+from hybridattn.pipeline.recipe import Recipe
+from hybridattn.pipeline.recipe_parts import DEMO
+from hybridattn.pipeline.recipe_toml import merge
 from hybridattn.pipeline.stages import build
 from hybridattn.pipeline.store import PROGRESS, Store, fingerprint
 from hybridattn.select import SELECTORS
@@ -96,7 +98,7 @@ def test_the_whole_job(first):
 
 
 def pipeline_recipe(out):
-    from hybridattn.pipeline.recipe import parse_toml
+    from hybridattn.pipeline.recipe_toml import parse_toml
 
     return parse_toml((out / "recipe.toml").read_text(encoding="utf-8"), "recipe")
 
@@ -415,27 +417,27 @@ def test_a_stop_within_training(inputs, tuned, tmp_path, monkeypatch, step):
     """Ctrl-C in the middle of a step: the checkpoint is taken up, and the end is the same."""
     from hybridattn.radlads import loop as training
 
-    real, calls = training._Run._slice, []
+    real, calls = training._Trainer._slice, []
 
     def stop(self, distiller, start, end):
-        if self.job.label == step:
+        if self.training.label == step:
             calls.append(start)
             if start >= 2:
                 raise KeyboardInterrupt
         real(self, distiller, start, min(end, start + 2))
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_slice", stop)
+        patch.setattr(training._Trainer, "_slice", stop)
         with pytest.raises(KeyboardInterrupt):
             go(inputs, tmp_path, distill={"finetune_tokens": 256})
     assert list((tmp_path / PROGRESS).iterdir())
     starts = []
 
     def watch(self, distiller, start, end):
-        starts.append((self.job.label, start))
+        starts.append((self.training.label, start))
         real(self, distiller, start, end)
 
-    monkeypatch.setattr(training._Run, "_slice", watch)
+    monkeypatch.setattr(training._Trainer, "_slice", watch)
     results, ran = go(inputs, tmp_path, distill={"finetune_tokens": 256})
     assert ran[0] == ("align" if step == "align" else "distill/chosen")
     assert starts[0] == (step, calls[-1]) and calls[-1] > 0

@@ -4,7 +4,9 @@ import pytest
 
 from hybridattn.errors import ConfigError, PlanError
 from hybridattn.pipeline.lengths import fitted
-from hybridattn.pipeline.recipe import Recipe, merge, parse_setting
+from hybridattn.pipeline.recipe import PARTS, Recipe
+from hybridattn.pipeline.recipe_keys import keys
+from hybridattn.pipeline.recipe_toml import merge, parse_setting
 
 
 def load(tmp_path, text, **overrides):
@@ -35,6 +37,26 @@ def test_toml_round_trip(tmp_path):
     assert again.mixer == {"kind": "gated_delta", "rope": 1}
     assert again.align.lr == 1.0 and again.score.methods == ("kl_gate",)
     assert again.method == "kl_gate" and Recipe().method == "kl_replace"  # the first
+
+
+def test_every_key_says_what_it_is_for(tmp_path):
+    recipe = Recipe.from_dict({"mixer": {"kind": "gated_delta", "rope": 1}, "plan": {"ratio": 0.5}})
+    written = recipe.to_toml(explain=True)
+    assert load(tmp_path, written) == recipe
+    lines = written.splitlines()
+    for table, part in PARTS.items():
+        start = lines.index(f"[{table}]")
+        assert lines[start - 1].startswith("# ")
+        for line, (name, field) in zip(lines[start + 1 :], keys(part).items(), strict=False):
+            assert field.metadata["help"]
+            assert line.startswith(f"{name} = ") and f"  # {field.metadata['help']}" in line
+
+
+def test_every_number_has_a_check():
+    for part in PARTS.values():
+        for field in keys(part).values():
+            if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
+                assert field.metadata["check"], f"{part.__name__}.{field.name}"
 
 
 def test_what_toml_has_to_escape(tmp_path):

@@ -1,13 +1,9 @@
-"""`{recipe-keys}`: every key of a recipe with its default and what its dataclass says about it.
-
-What it says is the field's `help`, where there is one, or else the comment beside it in the source.
-"""
+"""`{recipe-keys}`: every key of a recipe with its default and what its field says about it."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import tomllib
 from typing import Any
 
@@ -17,9 +13,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from hybridattn.pipeline.recipe import Recipe
-
-LINE = re.compile(r"^    (\w+): [^#\n]*(?:# (.*))?$")
-COMMENT = re.compile(r"^    # (.*)$")
 
 
 class RecipeKeys(SphinxDirective):
@@ -40,29 +33,12 @@ class RecipeKeys(SphinxDirective):
 
 def keys(part: type | None, defaults: dict[str, Any]) -> list[str]:
     """A list of keys; part: the dataclass, None for a table of free keys."""
-    said = comments(part) if part else {}
+    said = {field.name: field.metadata.get("help") for field in dataclasses.fields(part)} if part else {}
     lines = []
     for name, value in defaults.items():
         more = plain(said.get(name))
         lines.append(f"- `{name} = {shown(value)}`" + (f": {more}" if more else ""))
     return [*lines, ""]
-
-
-def comments(part: type) -> dict[str, str]:
-    """What a dataclass says of its fields: the comment lines above one, and the comment after it."""
-    found: dict[str, str] = {}
-    above: list[str] = []
-    for line in inspect.getsource(part).splitlines():
-        if comment := COMMENT.match(line):
-            above.append(comment[1])
-        elif field := LINE.match(line):
-            found[field[1]] = " ".join([*above, field[2] or ""]).strip()
-            above = []
-        else:
-            above = []
-    for field_ in dataclasses.fields(part):
-        found[field_.name] = field_.metadata.get("help") or found.get(field_.name, "")
-    return found
 
 
 def shown(value: Any) -> str:

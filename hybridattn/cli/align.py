@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..pipeline.recipe import AlignPart
+from ..pipeline.recipe_parts import AlignPart
 from .common import Parser, apply_threads, mixer_spec, refuse_overwrite, show, training_summary, writing
 
 EXAMPLE = "hybridattn align smollm2-135m --text wikipedia --tokens 50000 --out probe"

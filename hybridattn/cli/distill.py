@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..pipeline.recipe import DistillPart
+from ..pipeline.recipe_parts import DistillPart
 from ..radlads.schedules import SCHEDULES
 from .common import Parser, apply_threads, positive, refuse_overwrite, show, training_summary, writing
 

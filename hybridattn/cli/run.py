@@ -51,7 +51,11 @@ def parser() -> Parser:
         metavar="TABLE.KEY=VALUE",
         help="any key of the recipe; may be repeated",
     )
-    p.add_argument("--show-recipe", action="store_true", help="print the whole recipe as TOML and stop")
+    p.add_argument(
+        "--show-recipe",
+        action="store_true",
+        help="print the whole recipe as TOML, with what each key is for, and stop",
+    )
     p.add_force()
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.add_threads()
@@ -63,7 +67,9 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Run the recipe and print where the report is, with its first paragraph."""
-    from ..pipeline.recipe import DEMO, Recipe, merge
+    from ..pipeline.recipe import Recipe
+    from ..pipeline.recipe_parts import DEMO
+    from ..pipeline.recipe_toml import merge
 
     complain = parser().error
     settings = overrides(args)
@@ -75,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         settings = merge(DEMO, settings)
     recipe = Recipe.load(args.recipe, settings) if args.recipe else Recipe.from_dict(settings)
     if args.show_recipe:
-        print(recipe.to_toml(), end="")
+        print(recipe.to_toml(explain=True), end="")
         return
     if not args.out:
         complain("--out is needed: the folder for results and report")
@@ -122,7 +128,7 @@ def refuse_overwrite(source: str | None, out: str, recipe: Recipe) -> None:
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     """The command line's flags as recipe tables."""
-    from ..pipeline.recipe import merge, parse_setting
+    from ..pipeline.recipe_toml import merge, parse_setting
 
     settings: dict[str, Any] = {}
     flags = (

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..pipeline.recipe import ScorePart
+from ..pipeline.recipe_parts import ScorePart
 from .common import Parser, apply_threads, natural, positive, show
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from . import tasks, work
 from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
 from .machine import machine
-from .recipe import AlignPart, DistillPart, Recipe
+from .recipe import Recipe
+from .recipe_parts import AlignPart, DistillPart
 
 
 @dataclass(frozen=True)
