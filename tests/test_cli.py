@@ -142,7 +142,7 @@ def test_out_of_memory_says_what_to_do(capsys, monkeypatch):
 def test_show_recipe_is_a_recipe(capsys, tmp_path):
     code, out, _ = call(capsys, "run", "--demo", "--set", "seed=5", "--show-recipe")
     (tmp_path / "r.toml").write_text(out)
-    assert code == 0 and out.startswith("seed = 5\n")
+    assert code == 0 and out.startswith("seed = 5  # ")
     assert call(capsys, "run", tmp_path / "r.toml", "--show-recipe")[1] == out
 
 

@@ -83,7 +83,7 @@ def write_toml(recipe: Any, tables: dict[str, Any], notes: Mapping[str, str], ex
         lines.append(f"[{name}]")
         for each, value in table.items():
             said = known[each].metadata["help"] if explain and each in known else ""
-            lines.append(_line(each, value, "; ".join(filter(None, [said, notes.get(f"{name}.{each}")]))))
+            lines.append(_line(each, value, "; ".join(filter(None, [notes.get(f"{name}.{each}"), said]))))
     return "\n".join(lines) + "\n"
 
 
