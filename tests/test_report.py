@@ -234,6 +234,38 @@ def test_json_has_no_nan(tmp_path, monkeypatch):
     assert not (tmp_path / "report.md").exists()  # nothing half written
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=alert(1)>",
+        "\\<img src=x onerror=alert(1)>",
+        "`<img src=x onerror=alert(1)>``",
+        "``<img src=x onerror=alert(1)>`",
+        "a\n\n<img src=x onerror=alert(1)>",
+        "a|b\r\n<img src=x onerror=alert(1)>",
+        "[a](javascript:alert(1))",
+        "![a](https://example.com/a.png)",
+    ],
+)
+def test_names_are_text(name, tmp_path):
+    """A name from outside begins no tag, link or image, in Markdown and in HTML."""
+    results = report_example.results()
+    results["title"] = f"{name} with 8 of 30 layers softmax"
+    results["teacher"] |= {"name": name, "source": name}
+    for score in [*results["scores"], results["chosen"]]:
+        score["text"] = name
+    results["made"]["machine"]["cpu"] = name
+    paths = report.write(results, tmp_path)
+    page = Page(paths["html"].read_text(encoding="utf-8"))
+    assert not page.errors and "img" not in page.tags
+    assert not any(attribute.startswith("on") for _, attribute, _ in page.attributes)
+    written = re.sub(r"(?ms)^```.*?^```$", "", paths["md"].read_text(encoding="utf-8"))
+    figures = re.findall(r"^!\[[^\]]*\]\(figures/\w+\.png\)$", written, re.M)
+    bare = re.sub(r"(?<![\\`])`[^`\n]+`(?!`)", "", re.sub(r"\\\\", "", written))
+    assert not re.search(r"(?<!\\)<(?!/?(details|summary)>)", bare)
+    assert len(re.findall(r"(?<!\\)\[", bare)) == len(figures)
+
+
 def test_markdown_knows_every_block():
     with pytest.raises(TypeError):
         markdown.render([object()], None)

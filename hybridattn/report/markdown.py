@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from typing import Any
 
 from . import blocks as d
@@ -14,11 +16,12 @@ def render(blocks: list[Any], figures: dict[str, Any] | None) -> str:
 
 def _block(block: Any, figures: dict[str, Any]) -> str:
     if isinstance(block, d.Heading):
-        return f"{'#' * block.level} {block.text}"
+        return f"{'#' * block.level} {_inline(block.text)}"
     if isinstance(block, d.Paragraph):
-        return f"*{block.text}*" if block.role == "note" else block.text
+        text = _inline(block.text)
+        return f"*{text}*" if block.role == "note" else text
     if isinstance(block, d.Bullets):
-        return "\n".join(f"- {item}" for item in block.items)
+        return "\n".join(f"- {_inline(item)}" for item in block.items)
     if isinstance(block, d.Facts):
         return _table(
             [label for _, label in block.items], [[f"**{value}**" for value, _ in block.items]], first="---"
@@ -29,9 +32,10 @@ def _block(block: Any, figures: dict[str, Any]) -> str:
             for index, row in enumerate(block.rows)
         ]
         table = _table(block.header, rows, rest="---" if block.text else "---:")
-        return f"{table}\n\n{block.caption}" if block.caption else table
+        return f"{table}\n\n{_inline(block.caption)}" if block.caption else table
     if isinstance(block, d.Figure):
-        return f"![{block.alt}](figures/{block.name}.png)\n\n{block.caption}" if block.name in figures else ""
+        picture = f"![{_inline(block.alt)}](figures/{block.name}.png)"
+        return f"{picture}\n\n{_inline(block.caption)}" if block.name in figures else ""
     if isinstance(block, d.LayerMap):
         width = max(len(label) for label, _, _ in block.rows)
         lines = [
@@ -47,7 +51,7 @@ def _block(block: Any, figures: dict[str, Any]) -> str:
         return "\n\n".join(parts)
     if isinstance(block, d.Details):
         inner = render(block.blocks, figures).strip()
-        return f"<details><summary>{block.summary}</summary>\n\n{inner}\n\n</details>"
+        return f"<details><summary>{escape(block.summary)}</summary>\n\n{inner}\n\n</details>"
     if isinstance(block, d.Code):
         return f"```toml\n{block.text.strip()}\n```"
     raise TypeError(type(block).__name__)
@@ -55,7 +59,17 @@ def _block(block: Any, figures: dict[str, Any]) -> str:
 
 def _table(header: list[str], rows: list[list[str]], first: str = "---", rest: str = "---:") -> str:
     lines = [header, [first] + [rest] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(_inline(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def _inline(text: str) -> str:
+    """Text with `code` and **bold** on one line, in which names cannot begin HTML, a link or an image."""
+    parts = re.split(r"((?<!`)`[^`]+`(?!`))", " ".join(text.splitlines()))
+    return "".join(
+        part if index % 2 else re.sub(r"[\\<\[\]`]", r"\\\g<0>", part) for index, part in enumerate(parts)
+    )
 
 
 def _one_line(text: str) -> str:
