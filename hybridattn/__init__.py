@@ -16,7 +16,7 @@ quick.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .lazy import face
+from .lazy import contents, face
 
 # The table of contents: where each public name lives, and the rooms that are used by their own name.
 _HOME = {
@@ -161,5 +161,4 @@ else:
         return value
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__dir__ = contents(__name__)

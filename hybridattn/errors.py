@@ -4,6 +4,20 @@ A message names the field or file, the value found and what is allowed, so that 
 it is.
 """
 
+from .lazy import contents
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "HybridAttnError",
+    "LockedError",
+    "PlanError",
+    "WeightError",
+]
+__dir__ = contents(__name__)
+
 
 class HybridAttnError(ValueError):
     """Base class. Catch this to catch everything below."""

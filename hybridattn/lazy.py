@@ -1,4 +1,6 @@
-"""Rooms whose public names are imported when they are first used, so that `--help` and `import` are quick."""
+"""What a public module shows: its names, imported when they are first used where that keeps `--help` and
+`import` quick, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -21,3 +23,10 @@ def face(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return look_up
+
+
+def contents(module: str) -> Callable[[], list[str]]:
+    """The module-level `__dir__` (PEP 562) of `module`: what its `__all__` lists, so that completion shows no
+    name that the module itself only uses.
+    """
+    return lambda: sorted(sys.modules[module].__all__)

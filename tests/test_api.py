@@ -28,6 +28,22 @@ def test_every_public_name_is_there_and_documented(name):
     assert isinstance(thing, str) or inspect.getdoc(thing)
 
 
+@pytest.mark.parametrize("name", ["", *hybridattn._MODULES])
+def test_public_modules_show_what_they_export_and_nothing_else(name):
+    """Completion offers no helper that a module only uses; what it offers is there."""
+    module = getattr(hybridattn, name) if name else hybridattn
+    assert dir(module) == sorted(module.__all__)
+    for each in dir(module):
+        thing = getattr(module, each)
+        assert not inspect.ismodule(thing) or name == "", f"{module.__name__}.{each}"
+        home = (
+            getattr(thing, "__module__", None) if inspect.isroutine(thing) or inspect.isclass(thing) else None
+        )
+        assert home is None or home.split(".")[0] in ("hybridattn", "collections"), (
+            f"{module.__name__}.{each}"
+        )
+
+
 def test_unknown_names():
     with pytest.raises(AttributeError, match="no attribute 'attention'"):
         _ = hybridattn.attention

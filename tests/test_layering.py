@@ -47,7 +47,7 @@ ONLY_IN = [
 # The rooms of the Python package, in order: a file may import from its own room and from rooms above it in
 # this list, never from below. Imports for types and inside functions count.
 ROOMS = [
-    "errors", "checks", "reading", "signatures", "lazy", "files", "locks", "stop", "stats",
+    "lazy", "errors", "checks", "reading", "signatures", "files", "locks", "stop", "stats",
     "families",  # what a checkpoint of a family is
     "formats",  # bytes on disk
     "data",  # text in
@@ -75,8 +75,14 @@ HOMES = {
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
     "jinja2": {"data.chat"},
-    "tokenizers": {"data.tokenizer", "data.tokenizer_folder", "data.tokenizer_json",
-                   "data.tokenizer_settings", "data.old_tokenizer_files", "formats.gguf_tokenizer"},
+    "tokenizers": {
+        "data.tokenizer",
+        "data.tokenizer_folder",
+        "data.tokenizer_json",
+        "data.tokenizer_settings",
+        "data.old_tokenizer_files",
+        "formats.gguf_tokenizer",
+    },
     "torch": {"export.modelling"},  # read as text and copied, never imported
     "transformers": {"export.modelling"},
 }

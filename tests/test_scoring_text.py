@@ -11,7 +11,7 @@ from hybridattn.data.tokens import TokenData
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
 from hybridattn.model.model import Model
 from hybridattn.radlads.teacher import final_hidden
-from hybridattn.select import task
+from hybridattn.select import scoring
 
 LAYERS = 4
 KL_SCORES = ("kl_replace", "kl_restore", "kl_gate", "kl_greedy_add", "kl_greedy_remove", "kl_joint")
@@ -117,11 +117,11 @@ def test_a_mixer_that_gives_no_numbers_is_not_ranked(teacher, method):
 
 def test_the_window_without_weight_is_named(probe):
     text = tiny.text_data(32)
-    data = TokenData.concat([text] * (2 * task.SLICE_TOKENS // text.num_tokens + 1), "long")
+    data = TokenData.concat([text] * (2 * scoring.SLICE_TOKENS // text.num_tokens + 1), "long")
     weights = np.ones(len(data.tokens), np.float32)
     last = len(data) - 1
     weights[slice(*data.windows[last])] = 0.0
-    assert data.num_tokens > task.SLICE_TOKENS  # the core sees it in another part than the first
+    assert data.num_tokens > scoring.SLICE_TOKENS  # the core sees it in another part than the first
     with pytest.raises(DataError, match=f"weights are 0 on all tokens of window {last} but its first"):
         score(probe, TokenData(data.tokens, data.windows, "x", weights), "kl_gate")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hybridattn import plan
+from hybridattn.diagnostics import TASKS
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.select import SELECTORS, LayerScores, jaccard, score, selectors, spearman, topk_stability
 
@@ -117,8 +118,11 @@ def test_baselines_need_no_text():
 
 
 def test_selectors_have_one_line_each():
-    assert selectors() == SELECTORS
-    assert all("\n" not in line and line for line in SELECTORS.values())
+    offered = selectors()
+    assert {"kl_replace", "mse", "uniform", *(f"diagnostic:{task}" for task in TASKS)} <= set(offered)
+    assert all("\n" not in line and line for line in offered.values())
+    offered.clear()  # the caller's own: the methods are still there
+    assert "kl_replace" in selectors() and selectors() == SELECTORS
 
 
 def test_bad_requests():

@@ -12,7 +12,7 @@ import tiny
 from hybridattn import Cache, Distiller, KLScorer, evaluate, measure, plan, radlads, select
 from hybridattn.errors import ConfigError, DataError, PlanError
 from hybridattn.select import candidates, distilled, joint
-from hybridattn.select.task import Task
+from hybridattn.select.scoring import Scoring
 
 LAYERS, K = 5, 2
 
@@ -141,7 +141,7 @@ def test_swaps_end_where_no_exchange_helps(probe, data, set_kl):
     from hybridattn.select import greedy
 
     worst = max(itertools.combinations(range(LAYERS), K), key=lambda s: set_kl[s])
-    task = Task(probe, data, "swaps", progress=False)
+    task = Scoring(probe, data, "swaps", progress=False)
     found = greedy._finish(task, list(worst), lambda gain: list(range(LAYERS)), 20, np.zeros(1))
     kept = tuple(sorted(found.options["order"][:K]))
     assert found.options["swaps"] and set_kl[kept] < set_kl[worst]
@@ -178,7 +178,7 @@ STEPS = (1, 2, 4)
 
 def test_distilled_candidates_are_distilled_hybrids(probe, data, train):
     scores = score(probe, data, "kl_restore_distilled", k=K, train=train, steps=(2,), lr_mixers=1e-2)
-    with Task(probe, data, "x", progress=False).teacher() as teacher:
+    with Scoring(probe, data, "x", progress=False).teacher() as teacher:
         for layer in (0, 3):
             found = []
             for kept in ([], [layer]):

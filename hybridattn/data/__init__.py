@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..lazy import face
+from ..lazy import contents, face
 
 __all__ = ["TokenData", "Tokenizer", "load_text"]
 
@@ -12,3 +12,5 @@ if TYPE_CHECKING:
     from .tokens import load_text as load_text
 else:
     __getattr__ = face(__name__, {"TokenData": "tokens", "Tokenizer": "tokenizer", "load_text": "tokens"})
+
+__dir__ = contents(__name__)

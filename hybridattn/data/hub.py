@@ -33,7 +33,28 @@ from typing import NamedTuple
 from .. import stop
 from ..errors import HybridAttnError
 from ..files import atomic_open, atomic_write
+from ..lazy import contents
 from .wikitext import articles
+
+__all__ = [
+    "ENCODER",
+    "MIN_ARTICLE",
+    "TEACHER",
+    "TEACHER_WEIGHTS",
+    "TEXTS",
+    "DemoAssets",
+    "cache_folder",
+    "fetch_demo_assets",
+    "fetch_encoder",
+    "fetch_set",
+    "fetch_teacher",
+    "fetch_text",
+    "resolve",
+    "split_passages",
+    "tenth",
+]
+__dir__ = contents(__name__)
+
 
 TEACHER = "smollm2-135m"
 TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"

@@ -11,7 +11,7 @@ tokens. And recall prompts, which fill a window with lists to look up in and cop
 
 from typing import TYPE_CHECKING
 
-from ..lazy import face
+from ..lazy import contents, face
 
 __all__ = ["SCORING_TEXTS", "TASKS", "Diagnostic", "make", "recall_prompts", "scoring_text"]
 
@@ -34,3 +34,5 @@ else:
             "scoring_text": "texts",
         },
     )
+
+__dir__ = contents(__name__)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..lazy import face
+from ..lazy import contents, face
 
 __all__ = ["kl", "perplexity", "recall"]
 
@@ -12,3 +12,5 @@ if TYPE_CHECKING:
     from .text import recall as recall
 else:
     __getattr__ = face(__name__, {"kl": "text", "perplexity": "text", "recall": "text"})
+
+__dir__ = contents(__name__)

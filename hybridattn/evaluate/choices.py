@@ -14,12 +14,17 @@ import numpy.typing as npt
 from ..checks import check_choice, check_int, refuse
 from ..data.prompts import encode_pair
 from ..errors import DataError
+from ..lazy import contents
 from ..model.base import tokenizer_of
 from ..model.likelihood import common, continuations, fit
 
 if TYPE_CHECKING:
     from ..model.model import Model
     from .glue.tasks import Example, Split
+
+__all__ = ["NORMALIZE", "Classified", "Item", "Prompt", "classify", "draw", "draw_some"]
+__dir__ = contents(__name__)
+
 
 Item = TypeVar("Item")
 NORMALIZE = ("none", "tokens", "bytes")

@@ -24,7 +24,11 @@ from .. import stop
 from ..checks import check_choice
 from ..errors import HybridAttnError
 from ..files import atomic_open, atomic_write
+from ..lazy import contents
 from .glue.tasks import TASKS
+
+__all__ = ["ARCHIVES", "MRPC", "SQUAD", "Remote", "download", "glue", "squad"]
+__dir__ = contents(__name__)
 
 
 class Remote(NamedTuple):

@@ -14,11 +14,15 @@ import numpy as np
 
 from .._core import get_num_threads
 from ..checks import refuse
+from ..lazy import contents
 from ..model.base import switched
 from ..model.prefill import prefill
 
 if TYPE_CHECKING:
     from ..model.model import Model
+
+__all__ = ["latency", "layer_costs", "processor"]
+__dir__ = contents(__name__)
 
 
 def latency(

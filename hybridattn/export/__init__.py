@@ -8,6 +8,8 @@ A layout module defines `LAYOUT`, a `registry.Layout`: what it cannot hold, laye
 a folder. `registry` names the modules; `folder` makes sure that a folder is whole or not there.
 """
 
+from ..lazy import contents
 from .registry import Export, Layout, Misfit, Options, export, fits, layout_of, layouts
 
 __all__ = ["Export", "Layout", "Misfit", "Options", "export", "fits", "layout_of", "layouts"]
+__dir__ = contents(__name__)

@@ -16,6 +16,7 @@ from .._core import Cache
 from ..checks import refuse
 from ..data.prompts import open_tokens
 from ..errors import ConfigError, DataError
+from ..lazy import contents
 from ..signatures import options_of
 from .base import switched, tokenizer_of
 from .generation_config import end_tokens
@@ -24,6 +25,22 @@ from .row import Row
 
 if TYPE_CHECKING:
     from .base import BaseModel
+
+__all__ = [
+    "OptionKeywords",
+    "Options",
+    "Policy",
+    "Prompt",
+    "check_prompt",
+    "generate",
+    "generate_texts",
+    "pick",
+    "prefill",
+    "stop_tokens",
+    "stream",
+]
+__dir__ = contents(__name__)
+
 
 Policy = Callable[["BaseModel", int], int]  # (model, tokens that the sequence will have) -> softmax layers
 

@@ -14,11 +14,15 @@ from tqdm import tqdm
 from ..checks import check_int
 from ..data.prompts import encode_pair as encode_pair
 from ..errors import DataError
+from ..lazy import contents
 from .prefill import prefill
 
 if TYPE_CHECKING:
     from .._core import Cache
     from .base import BaseModel
+
+__all__ = ["SHARED_TOKENS", "Scored", "common", "continuations", "fit"]
+__dir__ = contents(__name__)
 
 SHARED_TOKENS = 32  # a common beginning of fewer tokens is not worth a fork
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..lazy import face
+from ..lazy import contents, face
 
 __all__ = ["Job", "run"]
 
@@ -11,3 +11,5 @@ if TYPE_CHECKING:
     from .job import Job as Job
 else:
     __getattr__ = face(__name__, {"Job": "job", "run": "execute"})
+
+__dir__ = contents(__name__)

@@ -6,7 +6,7 @@ Step 0, the transfer of the softmax weights, is `Model.to_probe`, which `align` 
 
 from typing import TYPE_CHECKING
 
-from ..lazy import face
+from ..lazy import contents, face
 from ..model.result import TrainResult
 
 __all__ = ["Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
@@ -29,3 +29,5 @@ else:
             "finetune": "steps",
         },
     )
+
+__dir__ = contents(__name__)

@@ -23,6 +23,23 @@ from safetensors import SafetensorError, safe_open
 from ..errors import CheckpointError
 from ..files import checksum
 from ..formats.safetensors import save_safetensors
+from ..lazy import contents
+
+__all__ = [
+    "FILE_NAME",
+    "FORMAT",
+    "Found",
+    "fill",
+    "generations",
+    "holds",
+    "load",
+    "location",
+    "refuse_other_run",
+    "remove",
+    "save",
+]
+__dir__ = contents(__name__)
+
 
 FORMAT = "hybridattn-checkpoint-2"
 FILE_NAME = "checkpoint.safetensors"

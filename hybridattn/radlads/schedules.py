@@ -14,6 +14,23 @@ import numpy.typing as npt
 
 from .._core import mixers
 from ..errors import ConfigError
+from ..lazy import contents
+
+__all__ = [
+    "DEFAULT_ALIGN_LR",
+    "SCHEDULES",
+    "Schedule",
+    "align_lr",
+    "combine",
+    "constant",
+    "cosine",
+    "make",
+    "stable_cosine_stable",
+    "warmup",
+    "warmup_linear",
+]
+__dir__ = contents(__name__)
+
 
 DEFAULT_ALIGN_LR = 1e-3  # RADLADS' own, for 100M tokens
 

@@ -5,7 +5,7 @@ the others use the probe's linear mixers, and L(A) the mean KL(T || H(A)) in nat
 text.
 
     scores.py       LayerScores: values, order, cost, JSON
-    task.py         what selectors share: passes over the text, the teacher's states, the count of the cost
+    scoring.py      what selectors share: passes over the text, the teacher's states, the count of the cost
     kl.py           kl_replace, kl_restore, kl_gate
     greedy.py       kl_greedy_add, kl_greedy_remove, swaps
     joint.py        kl_joint
@@ -15,6 +15,7 @@ text.
     registry.py     the names, and `score`; cost.py: what a method will take
 """
 
+from ..lazy import contents
 from ..model.base import linear_mixer
 from .cost import expected_forwards
 from .distilled import Unfinished
@@ -37,3 +38,4 @@ __all__ = [
     "takes",
     "topk_stability",
 ]
+__dir__ = contents(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .kl import restore
-from .task import Result, Task
+from .scoring import Result, Scoring
 
 
 def uniform(layers: int) -> dict[str, object]:
@@ -22,31 +22,31 @@ def first_last(layers: int) -> dict[str, object]:
     return {"order": list(dict.fromkeys(inwards))}
 
 
-def mse(task: Task, *, relative: bool = True) -> Result:
+def mse(scoring: Scoring, *, relative: bool = True) -> Result:
     """What step 1 left: mean over tokens of |softmax output - linear output|, over that of |softmax
     output|.
 
     relative=False: times hidden_size**-0.5 instead, the loss that step 1 trains. It grows with the
     outputs, so it ranks the last layers first.
     """
-    error, zero = task.alignment()
+    error, zero = scoring.alignment()
     return Result(error / zero if relative else error, options={"relative": relative})
 
 
-def perplexity(task: Task) -> Result:
+def perplexity(scoring: Scoring) -> Result:
     """Rise of the negative log-likelihood, nats per token, when the layer's attention output is zero."""
-    silent = task.probe.to_hybrid(list(range(task.layers))).to_probe({"kind": "linear"})
+    silent = scoring.probe.to_hybrid(list(range(scoring.layers))).to_probe({"kind": "linear"})
     for name, array in silent.arrays().items():
         if ".linear.o_proj." in name:
             array[...] = 0.0
-    own = Task(silent, task.data, task.name, task.progress)
+    own = Scoring(silent, scoring.data, scoring.name, scoring.progress)
     base, rows = own.flip_teacher(nll=True)
-    task.extra += own.passes
+    scoring.extra += own.passes
     return Result(rows - base)
 
 
-def smart(task: Task) -> Result:
+def smart(scoring: Scoring) -> Result:
     """SMART's sensitivities (Zebra-Llama, arXiv 2505.17272): the KL that one restored layer wins back.
     Its rule for the set, `plan.smart`, keeps a layer near each end and near-even distances between.
     """
-    return restore(task)
+    return restore(scoring)

@@ -6,21 +6,23 @@ from collections.abc import Callable
 
 from .. import diagnostics
 from ..model.base import tokenizer_of
-from .task import Result, Task
+from .scoring import Result, Scoring
 
 
 def selector(name: str) -> Callable[..., Result]:
     """The selector of one diagnostic task."""
 
-    def score(task: Task, *, seed: int = 0) -> Result:
+    def score(scoring: Scoring, *, seed: int = 0) -> Result:
         """Rise of the answers' negative log-likelihood, nats per token. The prompts are as many and at
         most as long as the windows of the given data; only their answers count.
         """
-        data = diagnostics.make(name, tokenizer_of(task.probe), len(task.data), task.data.seq_len, seed).data
-        own = Task(task.probe, data, task.name, task.progress)
+        data = diagnostics.make(
+            name, tokenizer_of(scoring.probe), len(scoring.data), scoring.data.seq_len, seed
+        ).data
+        own = Scoring(scoring.probe, data, scoring.name, scoring.progress)
         base, rows = own.flip_teacher(nll=True)
         # counted against the text that was read, as every other cost
-        task.extra += own.passes * task.data.num_tokens / data.num_tokens
+        scoring.extra += own.passes * scoring.data.num_tokens / data.num_tokens
         return Result(rows - base, options={"answer_nll": float(own.mean(base))}, text=data.label)
 
     return score

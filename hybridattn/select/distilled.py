@@ -30,7 +30,7 @@ from ..data.tokens import digest
 from ..errors import DataError
 from ..radlads.teacher import weights_fingerprint
 from .candidates import Candidates
-from .task import Floats, Result, Task
+from .scoring import Floats, Result, Scoring
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData
@@ -44,7 +44,7 @@ class Unfinished(DataError):
 
 
 def score(
-    task: Task,
+    scoring: Scoring,
     *,
     k: int | None = None,
     seed: int = 0,
@@ -66,7 +66,7 @@ def score(
     is the merge. Layers dropped early keep the score of their last rung and rank below those that went
     on. Raises ConfigError, DataError.
     """
-    k = task.budget(k)
+    k = scoring.budget(k)
     rungs = [int(n) for n in steps]
     index, count = shard
     if not rungs or rungs[0] < 1 or rungs != sorted(set(rungs)):
@@ -77,16 +77,18 @@ def score(
         raise refuse("shard", f"{index}/{count}", "0/1 without a folder to share")
     if train is None:
         raise DataError("train is None; allowed for kl_restore_distilled: text for step 2")
-    with task.teacher() as teacher, tempfile.TemporaryDirectory() as scratch:
+    with scoring.teacher() as teacher, tempfile.TemporaryDirectory() as scratch:
         settings = [seed, batch_size, lr_mixers, lr_rest]
         facts = digest(
             np.frombuffer(weights_fingerprint(teacher).encode(), np.uint8),
-            np.frombuffer((__version__ + task.data.fingerprint() + train.fingerprint()).encode(), np.uint8),
+            np.frombuffer(
+                (__version__ + scoring.data.fingerprint() + train.fingerprint()).encode(), np.uint8
+            ),
             np.array(settings, np.float64),
         )
         place = Path(folder) if folder is not None else None
         cache = (place or Path(scratch)) / f"teacher-{index}-{count}.npy"
-        run = _Run(task, train.apart(), Candidates(place, facts), (index, count), cache, settings, wait)
+        run = _Run(scoring, train.apart(), Candidates(place, facts), (index, count), cache, settings, wait)
         return _search(run, k, rungs)
 
 
@@ -95,7 +97,7 @@ class _Run:
 
     def __init__(
         self,
-        task: Task,
+        scoring: Scoring,
         train: TokenData,
         results: Candidates,
         shard: tuple[int, int],
@@ -103,7 +105,7 @@ class _Run:
         settings: list[float],
         wait: float,
     ) -> None:
-        self.task, self.train, self.results, self.shard, self.cache = task, train, results, shard, cache
+        self.scoring, self.train, self.results, self.shard, self.cache = scoring, train, results, shard, cache
         self.wait = wait
         self.seed, self.batch_size, self.lr_mixers, self.lr_rest = settings
 
@@ -112,7 +114,7 @@ class _Run:
         index, count = self.shard
         missing = [layer for layer in layers if self.results.get(layer, steps) is None]
         mine = [layer for i, layer in enumerate(layers) if i % count == index and layer in missing]
-        for layer in self.task.bar(mine, f"{steps} steps"):
+        for layer in self.scoring.bar(mine, f"{steps} steps"):
             self._candidate(layer, steps)
         found = {layer: self.results.get(layer, steps) for layer in layers}
         waiting = [layer for layer, result in found.items() if result is None]
@@ -129,12 +131,12 @@ class _Run:
         return {layer: result["per_sequence"] for layer, result in found.items() if result is not None}
 
     def _candidate(self, layer: int, steps: int) -> None:
-        task = self.task
+        scoring = self.scoring
         started = time.monotonic()
-        hybrid = task.probe.to_hybrid([] if layer == NONE else [layer])
+        hybrid = scoring.probe.to_hybrid([] if layer == NONE else [layer])
         radlads.distill(
             hybrid,
-            task.probe,
+            scoring.probe,
             self.train,
             steps,
             int(self.batch_size),
@@ -144,42 +146,44 @@ class _Run:
             cache_teacher=self.cache,
             progress=False,
         )
-        scorer = KLScorer(hybrid, task.probe)
-        data = task.data
+        scorer = KLScorer(hybrid, scoring.probe)
+        data = scoring.data
         found = [
-            scorer.kl(data.tokens, part, None, task.teacher_hidden, data.weights, data.segments)
-            for part in task.parts
+            scorer.kl(data.tokens, part, None, scoring.teacher_hidden, data.weights, data.segments)
+            for part in scoring.parts
         ]
         windows = self.train.batches(steps, int(self.batch_size), int(self.seed))
-        passes = 3.0 * task.layers * int((windows[..., 1] - windows[..., 0]).sum()) + scorer.layer_passes
+        passes = 3.0 * scoring.layers * int((windows[..., 1] - windows[..., 0]).sum()) + scorer.layer_passes
         self.results.put(layer, steps, np.concatenate(found), time.monotonic() - started, passes)
 
 
 def _search(run: _Run, k: int, rungs: list[int]) -> Result:
-    task = run.task
-    alive = list(range(task.layers))
-    rows = np.zeros((task.layers, len(task.data)))
-    depth = np.zeros(task.layers, int)
+    scoring = run.scoring
+    alive = list(range(scoring.layers))
+    rows = np.zeros((scoring.layers, len(scoring.data)))
+    depth = np.zeros(scoring.layers, int)
     base, top, settled = np.zeros(0), list[int](), False
     history: list[dict[str, Any]] = []
-    mean = [0.0] * task.layers
+    mean = [0.0] * scoring.layers
     for number, steps in enumerate(rungs):
         found = run.rung([NONE, *alive], steps)
         base = found[NONE]
         for layer in alive:
             rows[layer] = base - found[layer]
-            mean[layer], depth[layer] = float(task.mean(rows[layer])), number
-        task.extra += sum(run.results.seen[layer, steps]["layer_passes"] for layer in [NONE, *alive])
+            mean[layer], depth[layer] = float(scoring.mean(rows[layer])), number
+        scoring.extra += sum(run.results.seen[layer, steps]["layer_passes"] for layer in [NONE, *alive])
         used = run.train.batches(steps, int(run.batch_size), int(run.seed)).reshape(-1, 2)
-        task.extra += task.layers * int(np.diff(np.unique(used, axis=0)).sum())  # the teacher, once a rung
+        scoring.extra += scoring.layers * int(
+            np.diff(np.unique(used, axis=0)).sum()
+        )  # the teacher, once a rung
         alive.sort(key=lambda layer: -mean[layer])
         settled = sorted(alive[:k]) == top
         top = sorted(alive[:k])
         history.append({"steps": steps, "candidates": len(alive), "top": top})
-        alive = survivors(rows, alive, k, task.tokens)
+        alive = survivors(rows, alive, k, scoring.tokens)
         if settled or len(alive) <= k:
             break
-    order = sorted(range(task.layers), key=lambda layer: (-depth[layer], -mean[layer]))
+    order = sorted(range(scoring.layers), key=lambda layer: (-depth[layer], -mean[layer]))
     options = {"k": k, "rungs": history, "settled": settled, "order": order}
     return Result(rows, base, options=options)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..checks import check_int, refuse
+from ..lazy import contents
 from ..model.base import BaseModel, chosen, gates_for, switched
 from ..model.generate import Policy
 from ..model.saved import order_of
@@ -30,6 +31,7 @@ __all__ = [
     "order_of",
     "switched",
 ]
+__dir__ = contents(__name__)
 
 ROOM = 128  # tokens by which a cache grows
 

@@ -11,65 +11,69 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .task import Floats, Result, Task
+from .scoring import Floats, Result, Scoring
 
 
-def add(task: Task, *, k: int | None = None, swaps: int = 0) -> Result:
+def add(scoring: Scoring, *, k: int | None = None, swaps: int = 0) -> Result:
     """From the all-linear model, restore the layer that lowers the KL most, k times."""
-    k = task.budget(k)
+    k = scoring.budget(k)
     kept: list[int] = []
     linear: Floats = np.zeros(0)
     for round_ in range(k):
-        rest = [layer for layer in range(task.layers) if layer not in kept]
-        base, rows = task.flip(task.set_gates(kept), rest, f"{round_ + 1}/{k}")
+        rest = [layer for layer in range(scoring.layers) if layer not in kept]
+        base, rows = scoring.flip(scoring.set_gates(kept), rest, f"{round_ + 1}/{k}")
         linear = base if not kept else linear
-        kept.append(rest[int(task.mean(rows).argmin())])
-    return _finish(task, kept, lambda gain: np.argsort(-gain, kind="stable").tolist(), swaps, linear)
+        kept.append(rest[int(scoring.mean(rows).argmin())])
+    return _finish(scoring, kept, lambda gain: np.argsort(-gain, kind="stable").tolist(), swaps, linear)
 
 
-def remove(task: Task, *, k: int | None = None, swaps: int = 0) -> Result:
+def remove(scoring: Scoring, *, k: int | None = None, swaps: int = 0) -> Result:
     """From the teacher, make the layer linear that raises the KL least, until k are left."""
-    k = task.budget(k)
-    kept, gone = list(range(task.layers)), list[int]()
+    k = scoring.budget(k)
+    kept, gone = list(range(scoring.layers)), list[int]()
     while len(kept) > k:
-        _, rows = task.flip(task.set_gates(kept), kept, f"{len(gone) + 1}/{task.layers - k}")
-        gone.append(kept.pop(int(task.mean(rows).argmin())))
-    with task.as_reference():
-        linear = task.kl(task.set_gates([]))
-    return _finish(task, kept, lambda _: gone[::-1], swaps, linear)
+        _, rows = scoring.flip(scoring.set_gates(kept), kept, f"{len(gone) + 1}/{scoring.layers - k}")
+        gone.append(kept.pop(int(scoring.mean(rows).argmin())))
+    with scoring.as_reference():
+        linear = scoring.kl(scoring.set_gates([]))
+    return _finish(scoring, kept, lambda _: gone[::-1], swaps, linear)
 
 
 def _finish(
-    task: Task, kept: list[int], rest_order: Callable[[Floats], list[int]], swaps: int, linear: Floats
+    scoring: Scoring, kept: list[int], rest_order: Callable[[Floats], list[int]], swaps: int, linear: Floats
 ) -> Result:
     """Swap, then say what each layer is worth beside the set: what its loss costs, or its gain would
     bring.
     """
     done: list[tuple[int, int]] = []
-    everything = list(range(task.layers))
+    everything = list(range(scoring.layers))
     while True:
-        base, rows = task.flip(task.set_gates(kept), everything, "set")
+        base, rows = scoring.flip(scoring.set_gates(kept), everything, "set")
         inside = np.isin(everything, kept)
         worth = np.where(inside[:, None], rows - base, base - rows)
-        found = _swap(task, kept, float(task.mean(base)), task.mean(worth)) if len(done) < swaps else None
+        found = (
+            _swap(scoring, kept, float(scoring.mean(base)), scoring.mean(worth))
+            if len(done) < swaps
+            else None
+        )
         if found is None:
             break
         out, into = found
         kept[kept.index(out)] = into
         done.append(found)
-    order = [*kept, *(layer for layer in rest_order(task.mean(worth)) if layer not in kept)]
+    order = [*kept, *(layer for layer in rest_order(scoring.mean(worth)) if layer not in kept)]
     order += [layer for layer in everything if layer not in order]  # swapped out of a removal order
     options = {"k": len(kept), "swaps": [list(pair) for pair in done], "order": order}
     return Result(worth, base, linear, options)
 
 
-def _swap(task: Task, kept: list[int], kl: float, worth: Floats) -> tuple[int, int] | None:
+def _swap(scoring: Scoring, kept: list[int], kl: float, worth: Floats) -> tuple[int, int] | None:
     """(layer out, layer in) of the first exchange that lowers the KL, trying the least needed layer first."""
     for out in sorted(kept, key=lambda layer: worth[layer]):
-        others = [layer for layer in range(task.layers) if layer not in kept]
+        others = [layer for layer in range(scoring.layers) if layer not in kept]
         left = [layer for layer in kept if layer != out]
-        _, rows = task.flip(task.set_gates(left), others, f"swap {out}")
-        best = int(task.mean(rows).argmin())
-        if float(task.mean(rows[best])) < kl:
+        _, rows = scoring.flip(scoring.set_gates(left), others, f"swap {out}")
+        best = int(scoring.mean(rows).argmin())
+        if float(scoring.mean(rows[best])) < kl:
             return out, others[best]
     return None

@@ -12,36 +12,36 @@ from __future__ import annotations
 import numpy as np
 
 from ..checks import refuse
-from .task import Floats, Result, Task
+from .scoring import Floats, Result, Scoring
 
 BUDGET = (0.3, 30.0)  # geometric, first to last step
 SHARP = (0.0, 2.0)  # linear
 BETAS, EPS = (0.8, 0.95), 1e-8
 
 
-def search(task: Task, *, k: int | None = None, steps: int = 24, lr: float = 0.4) -> Result:
+def search(scoring: Scoring, *, k: int | None = None, steps: int = 24, lr: float = 0.4) -> Result:
     """Gates after `steps` gradient evaluations; the score of a layer is its gate, 0 to 1."""
-    k = task.budget(k)
+    k = scoring.budget(k)
     if steps < 1:
         raise refuse("steps", steps, "1 or more")
     if not lr > 0.0:
         raise refuse("lr", lr, "above 0")
     lr = float(lr)
-    linear = task.kl(np.zeros(task.layers, np.float32))
-    unit = max(float(task.mean(linear)), 1e-12)
-    theta = np.full(task.layers, _logit(k / task.layers))
-    moments = np.zeros((2, task.layers))
+    linear = scoring.kl(np.zeros(scoring.layers, np.float32))
+    unit = max(float(scoring.mean(linear)), 1e-12)
+    theta = np.full(scoring.layers, _logit(k / scoring.layers))
+    moments = np.zeros((2, scoring.layers))
     curve = []
-    for step in task.bar(range(steps)):
+    for step in scoring.bar(range(steps)):
         gates = _sigmoid(theta)
-        kl, slope = task.gradient(gates.astype(np.float32))
-        curve.append(float(task.mean(kl)))
-        total = task.mean(slope) / unit + penalty_slope(gates, k, step / max(1, steps - 1))
+        kl, slope = scoring.gradient(gates.astype(np.float32))
+        curve.append(float(scoring.mean(kl)))
+        total = scoring.mean(slope) / unit + penalty_slope(gates, k, step / max(1, steps - 1))
         theta -= lr * _adam(total * gates * (1.0 - gates), moments, step + 1)
     gates = _sigmoid(theta)
     top = np.argsort(-gates, kind="stable")[:k]
-    with task.as_reference():
-        base = task.kl(task.set_gates(top.tolist()))
+    with scoring.as_reference():
+        base = scoring.kl(scoring.set_gates(top.tolist()))
     options = {"k": k, "steps": steps, "lr": lr, "kl_by_step": curve}
     return Result(gates[:, None], base, linear, options)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import as_float
 from ..errors import PlanError
+from ..lazy import contents
 from ..model.plan import Plan
 from .patterns import explicit, first_last, permutation, random, smart, softmax_count, uniform
 
@@ -27,6 +28,7 @@ __all__ = [
     "smart",
     "uniform",
 ]
+__dir__ = contents(__name__)
 
 
 def make(

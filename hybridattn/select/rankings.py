@@ -17,9 +17,26 @@ import numpy.typing as npt
 from .. import stats
 from ..checks import check_int, refuse
 from ..errors import DataError
+from ..lazy import contents
 
 if TYPE_CHECKING:
     from .scores import LayerScores
+
+__all__ = [
+    "Floats",
+    "above",
+    "additivity",
+    "agreement",
+    "bootstrap",
+    "by_budget",
+    "correlation",
+    "jaccard",
+    "kendall",
+    "spearman",
+    "topk_stability",
+]
+__dir__ = contents(__name__)
+
 
 Floats = npt.NDArray[np.float64]
 

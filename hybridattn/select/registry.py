@@ -17,13 +17,13 @@ from ..model.base import linear_mixer
 from ..signatures import named
 from . import baselines, diagnostic, distilled, greedy, joint, kl
 from .scores import LayerScores
-from .task import Floats, Result, Task
+from .scoring import Floats, Result, Scoring
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData
     from ..model.model import Model
 
-# Name -> (what it measures, in one line; the function). A function takes a Task and its own options.
+# Name -> (what it measures, in one line; the function). A function takes a Scoring and its own options.
 _TEXT: dict[str, tuple[str, Callable[..., Result]]] = {
     "kl_replace": ("KL when only this layer is linear (forward passes with shared prefixes)", kl.replace),
     "kl_restore": ("KL won back when only this layer of an all-linear model is softmax (forward passes)",
@@ -133,27 +133,27 @@ def score(
     if data is None:
         raise DataError(f"data is None; allowed for method {method!r}: windows of text to score on")
     measure = _TEXT[method][1]
-    task = Task(probe, data, method, progress)
-    found = measure(task, **_chosen(method, measure, known, options))
-    by_window = found.text is None and found.rows.shape[1] == len(task.data)
+    scoring = Scoring(probe, data, method, progress)
+    found = measure(scoring, **_chosen(method, measure, known, options))
+    by_window = found.text is None and found.rows.shape[1] == len(scoring.data)
     return LayerScores(
         method,
         found.rows,
-        _mean(found.base, task),
-        _mean(found.all_linear, task),
+        _mean(found.base, scoring),
+        _mean(found.all_linear, scoring),
         time.monotonic() - started,
         found.text or data.label,
         mixer=linear,
         options=found.options,
-        cost=task.cost(),
-        measure=task.scorer.measure,
-        tokens=task.tokens if by_window else None,
+        cost=scoring.cost(),
+        measure=scoring.scorer.measure,
+        tokens=scoring.tokens if by_window else None,
     )
 
 
-def _mean(values: Floats | float, task: Task) -> float:
+def _mean(values: Floats | float, scoring: Scoring) -> float:
     """The mean over windows, of one value itself."""
-    return float(task.mean(np.asarray(values))) if np.ndim(values) else float(values)
+    return float(scoring.mean(np.asarray(values))) if np.ndim(values) else float(values)
 
 
 def _options_of(function: Callable[..., object]) -> list[str]:

@@ -12,9 +12,11 @@
 the task.
 """
 
+from ..lazy import contents
 from .examples import Examples
 from .head import add_head
 from .predict import predict
 from .train import finetune
 
 __all__ = ["Examples", "add_head", "finetune", "predict"]
+__dir__ = contents(__name__)

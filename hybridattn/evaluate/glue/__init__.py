@@ -8,6 +8,7 @@ GLUE-style tasks that install from the Python package index.
     glue.write_predictions("out", split, found.predictions, scores)
 """
 
+from ...lazy import contents
 from .builtin import BUILTIN, builtin
 from .metrics import average, check_metrics, evaluate, task_score
 from .predictions import write_predictions
@@ -33,3 +34,4 @@ __all__ = [
     "task_score",
     "write_predictions",
 ]
+__dir__ = contents(__name__)

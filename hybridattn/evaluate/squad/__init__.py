@@ -6,6 +6,7 @@ encoders with a span head, generated answers of decoders; and SQuAD-style sets t
     squad.evaluate(data.questions, found)                # exact match and F1, percent
 """
 
+from ...lazy import contents
 from .builtin import BUILTIN, builtin
 from .data import Question, SquadData, read
 from .generative import answer, prompt
@@ -35,3 +36,4 @@ __all__ = [
     "with_threshold",
     "write_predictions",
 ]
+__dir__ = contents(__name__)

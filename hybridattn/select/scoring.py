@@ -43,8 +43,8 @@ class Result:
     text: str | None = None  # where it is not that of the data given
 
 
-class Task:
-    """One scoring job. Everything that runs layers goes through it, so that the cost is counted.
+class Scoring:
+    """One scoring of a probe. Everything that runs layers goes through it, so that the cost is counted.
 
     probe: both mixers in every layer; data: the text, whose `weights` say which tokens count.
     """
