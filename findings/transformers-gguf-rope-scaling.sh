@@ -14,7 +14,7 @@ export OMP_NUM_THREADS=1 HF_HOME="$folder/cache" HF_HUB_OFFLINE=1
 python3 -m venv venv
 venv/bin/pip install -q --disable-pip-version-check --no-compile \
     transformers==5.24.0 tokenizers==0.23.3 huggingface_hub==2.4.0 safetensors==0.8.0 \
-    torch==2.13.0 numpy==2.4.6 gguf==0.19.0
+    torch==2.13.0 numpy==2.4.6 gguf==0.19.0 accelerate==1.15.0
 venv/bin/python -I - <<'PYTHON'
 import os
 
