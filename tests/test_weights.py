@@ -3,6 +3,8 @@
 import json
 import os
 import struct
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -330,3 +332,20 @@ def test_files_that_are_something_else(tmp_path, head, what, name):
         else:
             open_weights(tmp_path)
     assert name in str(caught.value)
+
+
+def test_a_write_through_a_mapped_view_ends_nothing(tmp_path):
+    """Other libraries write to read-only arrays: the process goes on, and the file stays as it is."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes(range(64)))
+    script = (
+        "import ctypes, sys, numpy as np\n"
+        "from hybridattn.formats.mapped import MappedFile\n"
+        "view = MappedFile(sys.argv[1]).view(np.uint8, 8, 16)\n"
+        "assert not view.flags.writeable\n"
+        "ctypes.memset(view.ctypes.data, 7, 16)\n"
+        "print(view.tolist() == [7] * 16)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert path.read_bytes() == bytes(range(64))

@@ -12,13 +12,17 @@ import numpy as np
 
 
 class MappedFile:
-    """A file mapped read-only: `view` gives arrays without a copy, `drop` gives pages back to the system."""
+    """A file mapped for reading: `view` gives arrays without a copy, `drop` gives pages back to the system.
+
+    The mapping is private, copied where it is written: PyTorch takes read-only arrays and writes to them all
+    the same, which would end the process on pages that are read-only. The file never changes.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with open(self.path, "rb") as file:
             self.size = os.fstat(file.fileno()).st_size
-            self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ) if self.size else None
+            self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_COPY) if self.size else None
 
     def view(self, dtype: Any, offset: int, count: int) -> np.ndarray:
         """`count` numbers of `dtype` from byte `offset`, read-only; the caller has checked the bounds."""
@@ -26,7 +30,9 @@ class MappedFile:
             return np.empty(0, dtype)
         if self._map is None:
             raise ValueError(f"{self.path}: read after it was closed")
-        return np.frombuffer(self._map, dtype, count, offset)
+        array = np.frombuffer(self._map, dtype, count, offset)
+        array.flags.writeable = False
+        return array
 
     def read(self, offset: int, size: int) -> bytes:
         """A copy of `size` bytes from byte `offset`; fewer when the file ends before."""

@@ -1,6 +1,6 @@
 """Writes tokenizers.json: what transformers 5.24 makes of the folders of tests/tokenizer_cases.py.
 
-    PYTHONPATH=tests python tests/golden/make_tokenizers.py
+PYTHONPATH=tests python tests/golden/make_tokenizers.py
 """
 
 import json
