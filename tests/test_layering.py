@@ -18,7 +18,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-MAX_LINES = 600
+MAX_LINES = 350
+# Tables of cases, which grow by a line a case, and below them what holds more than one idea still; no file
+# joins the second list, and a file that is split leaves it.
+TABLES_OF_CASES = {"tests/cases.py", "tests/tokenizer_cases.py"}
+STILL_TO_SPLIT = {
+    "hybridattn/formats/safetensors.py",
+    "hybridattn/report/plots.py",
+    *(
+        f"tests/test_{name}.py"
+        for name in (
+            "cli", "export", "external_mixer", "families", "gguf", "nothing_lost", "ops", "pipeline",
+            "selectors", "squad", "storage", "tasks", "tensor", "training", "twins",
+        )
+    ),
+}  # fmt: skip
+MOST_LINES = 600  # of those
 
 STACK = ["kernels", "ops", "mixers", "model", "distill", "python"]
 MAY_INCLUDE = {layer: {"core", *STACK[: i + 1]} for i, layer in enumerate(STACK)}
@@ -333,7 +348,10 @@ def test_size_budget():
     """A file above the budget holds more than one idea: split it."""
     sizes = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines()) for p in source_files()}
     assert sizes  # the walk found the sources
-    assert {name: n for name, n in sizes.items() if n > MAX_LINES} == {}
+    excused = TABLES_OF_CASES | STILL_TO_SPLIT
+    assert excused <= set(sizes), "a file that is no longer there"
+    limits = {name: MOST_LINES if name in excused else MAX_LINES for name in sizes}
+    assert {name: n for name, n in sizes.items() if n > limits[name]} == {}
 
 
 def test_forbidden_compiler_flags():

