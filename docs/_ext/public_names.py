@@ -67,7 +67,7 @@ def home(value: Any) -> str:
     """The page of a class or function: the package itself, or the first of its modules that offers it."""
     if inspect.ismodule(value):
         return "a module"
-    if not (inspect.isclass(value) or callable(value)):
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
         return ""
     name = getattr(value, "__name__", "")
     found = [
@@ -82,7 +82,7 @@ def entry(module: str, name: str, value: Any) -> list[str]:
         options = ["   :members:"]
         kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
         return [f".. {kind}:: {module}.{name}", *options, ""]
-    if callable(value):
+    if inspect.isroutine(value):
         return [f".. autofunction:: {module}.{name}", ""]
     return [f".. py:data:: {module}.{name}", "   :no-index:", ""]
 
