@@ -29,7 +29,7 @@ STILL_TO_SPLIT = {
         f"tests/test_{name}.py"
         for name in (
             "cli", "export", "external_mixer", "families", "gguf", "nothing_lost", "ops", "pipeline",
-            "selectors", "squad", "storage", "tasks", "tensor", "training", "twins",
+            "selectors", "squad", "storage", "tasks", "tensor", "training", "twins", "weights",
         )
     ),
 }  # fmt: skip
