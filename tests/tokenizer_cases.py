@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenizers import (
     AddedToken,
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -107,6 +108,39 @@ def sentence_piece(template: str | None = "<s> $A", vocab: int = 330) -> Tokeniz
     return core
 
 
+def unigram() -> Tokenizer:
+    """T5's and XLM-R's kind: a vocabulary with scores, a mark for every space."""
+    core = Tokenizer(models.Unigram())
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    special = ["<unk>", "<s>", "</s>", "<mask>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    core.train_from_iterator(TEXT, trainer)
+    core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    return core
+
+
+def metaspace(scheme: str = "first") -> Tokenizer:
+    """Llama 2's kind as newer converters write it: the space's mark by the pre-tokenizer."""
+    core = sentence_piece()
+    core.normalizer = None
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    core.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme=scheme, split=False)]
+    )
+    return core
+
+
+def padded(core: Tokenizer) -> Tokenizer:
+    """With the padding and truncation of some training script."""
+    core.enable_padding(length=64, pad_id=0, pad_token="x")
+    core.enable_truncation(max_length=4)
+    return core
+
+
 def write(folder: Path, core: Tokenizer | None, **files: Any) -> Path:
     """A folder with tokenizer.json and `files` (a__b is a.b), as JSON unless they are text."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +186,7 @@ def _gpt(
 
 N = byte_level().get_vocab_size()
 IM = {str(N): row("<|im_start|>"), str(N + 1): row("<|im_end|>")}
+WORDS = word_piece().get_vocab_size()
 VOCAB_TXT = "".join(
     f"{word}\n"
     for word, _ in sorted(word_piece().get_vocab(with_added_tokens=False).items(), key=lambda item: item[1])
@@ -286,6 +321,59 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "llama without prefix space": _gpt(
         "LlamaTokenizer", core=sentence_piece, model="llama", add_prefix_space=False
+    ),
+    "unigram": _gpt("PreTrainedTokenizerFast", core=unigram, model="llama", eos_token="</s>"),
+    "metaspace, first": _gpt("PreTrainedTokenizerFast", core=metaspace, model="llama", bos_token="<s>"),
+    "metaspace, always": _gpt(
+        "PreTrainedTokenizerFast", core=lambda: metaspace("always"), model="llama", bos_token="<s>"
+    ),
+    "metaspace, never": _gpt(
+        "PreTrainedTokenizerFast", core=lambda: metaspace("never"), model="llama", bos_token="<s>"
+    ),
+    "padding and truncation in tokenizer.json": _gpt(
+        "PreTrainedTokenizerFast", core=lambda: padded(byte_level()), model="llama", eos_token=EOT
+    ),
+    "padding and truncation in BERT's tokenizer.json": (
+        lambda: padded(word_piece()),
+        {"tokenizer_config__json": {"tokenizer_class": "BertTokenizer"}, "config__json": {"model_type": "bert"}},
+    ),
+    "model_max_length without a limit": _gpt(
+        "PreTrainedTokenizerFast",
+        model="llama",
+        eos_token=EOT,
+        model_max_length=1000000000000000019884624838656,
+    ),
+    "model_max_length 3": _gpt("PreTrainedTokenizerFast", model="llama", eos_token=EOT, model_max_length=3),
+    "sides and clean-up": _gpt(
+        "PreTrainedTokenizerFast",
+        model="llama",
+        padding_side="left",
+        truncation_side="left",
+        clean_up_tokenization_spaces=True,
+        legacy=False,
+    ),
+    "special tokens that take spaces": _gpt(
+        "PreTrainedTokenizerFast",
+        model="llama",
+        added_tokens_decoder={
+            "0": row(EOT),
+            str(N): row("<|im_start|>", rstrip=True),
+            str(N + 1): row("<mask>", lstrip=True, rstrip=True),
+        },
+    ),
+    "added words that are normalized, or stand alone": (
+        word_piece,
+        {
+            "tokenizer_config__json": {
+                "tokenizer_class": "BertTokenizer",
+                "added_tokens_decoder": {
+                    **{str(i): row(t) for i, t in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))},
+                    str(WORDS): row("Wheel", normalized=True, special=False),
+                    str(WORDS + 1): row("oo", single_word=True, special=False),
+                },
+            },
+            "config__json": {"model_type": "bert"},
+        },
     ),
     "vocab.txt": (
         None,

@@ -6,7 +6,8 @@ A family is one module here with `config_from_hf(dict) -> ModelConfig` and a `La
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..errors import ConfigError
 from . import bert, distilbert, gpt2, gpt_neox, llama, mistral, qwen2, qwen3, roberta
 from .config import ModelConfig
 from .layout import Cut, Layout
-from .reading import CLASSES, stem
+from .reading import CLASSES, class_name, stem
 
 _FAMILIES: dict[str, ModuleType] = {
     "llama": llama,
@@ -45,6 +46,15 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         raise refuse("model_type", hf.get("model_type"), ", ".join(_FAMILIES))
     config: ModelConfig = _FAMILIES[kind].config_from_hf(dict(hf))
     return config
+
+
+def as_in_file(config: ModelConfig, names: Iterable[str]) -> ModelConfig:
+    """The config, without an LM head where config.json names no class and the file's tensors, `names`, are
+    those of a base model.
+    """
+    if class_name(config.hf) or not config.lm_head or not layout_of(config).headless(names):
+        return config
+    return replace(config, lm_head=False, head_bias=False, head_transform=False)
 
 
 def layout_of(config: ModelConfig) -> Layout:

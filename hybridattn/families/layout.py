@@ -8,7 +8,7 @@ writing go through the same `Cut`, so they cannot disagree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,6 +117,14 @@ class Layout:
                 return Cut(before + part.name + rest, part.part, part.parts, groups, part.transposed)
             rest = f".{words.pop()}{rest}"
         return Cut(before + match[2])
+
+    def headless(self, names: Iterable[str]) -> bool:
+        """Whether a file is that of a base model: it has no tensor of the head, and none with the prefix,
+        which other classes put before all names.
+        """
+        head = {spelled for name in self.head.values() for spelled in self.spellings(name)}
+        head |= set(self.other_names.values())
+        return not any(name in head or name.startswith(self.prefix) for name in names)
 
     def twins(self, internal: str) -> list[str]:
         """Further names of a tensor of the head."""

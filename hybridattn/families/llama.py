@@ -20,4 +20,5 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
         neutral={"sliding_window": (None,)},
         attention_bias=bias,
         output_bias=bias,  # this family has both or neither
+        mlp_bias=check_bool("mlp_bias", False if hf.get("mlp_bias") is None else hf["mlp_bias"]),
     )

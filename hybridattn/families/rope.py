@@ -31,12 +31,13 @@ def rope_frequencies(
     """(head_dim/2 inverse frequencies, attention factor) of a config, by `rope_scaling` or `rope_parameters`.
 
     partial: the share of a head that turns when the config does not say, for families of which not all does.
-    `dynamic` gives the unscaled frequencies: that is what it means up to max_position_embeddings.
+    `dynamic` gives the unscaled frequencies: that is what it means up to max_position_embeddings; see
+    `rope_limit`.
     Raises ConfigError for an unknown type or a parameter that is missing or out of range.
     """
     check_int("head_dim", head_dim, 1, MAX_HEAD_DIM)
     parameters = rope_parameters(hf)
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    kind = _with_rope_type(parameters).get("rope_type", "default")
     if not isinstance(kind, str) or kind not in _VARIANTS:
         raise refuse("rope_type", kind, ", ".join(_VARIANTS))
     share = parameters.get("partial_rotary_factor")
@@ -74,12 +75,28 @@ def rope_parameters(hf: Mapping[str, Any]) -> dict[str, Any]:
             raise refuse(key, value, "one object for all layers")
         found[key] = dict(value or {})
     old, new = found["rope_scaling"], found["rope_parameters"]
-    if old and new and any(old[k] != new[k] for k in old.keys() & new.keys()):
+    top = {key: hf[key] for key in ("rope_theta", "partial_rotary_factor") if hf.get(key) is not None}
+    # transformers leaves rope_parameters aside where there is rope_scaling: they must say the same
+    counts = {"rope_theta": 10000.0, **top, **_with_rope_type(old)}
+    if old and any(counts.get(key) != value for key, value in _with_rope_type(new).items()):
         raise ConfigError(
             f"rope_scaling is {old!r} but rope_parameters is {new!r}; allowed: only one of them"
         )
-    top = {key: hf[key] for key in ("rope_theta", "partial_rotary_factor") if hf.get(key) is not None}
-    return {**top, **old, **new}
+    return {**top, **new, **old}
+
+
+def _with_rope_type(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with `type`, the older name of `rope_type`, under the newer one."""
+    rest = {key: value for key, value in given.items() if key != "type"}
+    return {"rope_type": given["type"], **rest} if "type" in given else rest
+
+
+def rope_limit(hf: Mapping[str, Any], max_positions: int) -> int:
+    """How many positions the frequencies are right for, 0 for any: `dynamic` has others for every length
+    beyond max_position_embeddings.
+    """
+    parameters = _with_rope_type(rope_parameters(hf))
+    return max_positions if parameters.get("rope_type") == "dynamic" else 0
 
 
 def _plain(rope: _Rope) -> np.ndarray:

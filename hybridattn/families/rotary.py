@@ -12,7 +12,7 @@ from .heads import task_from_hf
 from .keys import check_keys, words
 from .layout import Layout
 from .reading import has_lm_head, integer, special_tokens
-from .rope import rope_frequencies
+from .rope import rope_frequencies, rope_limit
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_causal": (None, True),
@@ -57,6 +57,7 @@ def read_config(
     attention_bias: bool,
     output_bias: bool,
     qk_norm: bool = False,
+    mlp_bias: bool = False,
     sliding_window: int = 0,
 ) -> ModelConfig:
     """The ModelConfig of `hf`. ConfigError on bad values.
@@ -97,11 +98,12 @@ def read_config(
         norm_eps=check_number("rms_norm_eps", given.get("rms_norm_eps", 1e-6), above=True),
         rope_inv_freq=frequencies,
         rope_attention_factor=attention_factor,
+        rope_limit=rope_limit(given, positions),
         attention_bias=attention_bias,
         output_bias=output_bias,
         qk_norm=qk_norm,
         sliding_window=sliding_window,
-        mlp_bias=check_bool("mlp_bias", given.get("mlp_bias", False)),
+        mlp_bias=mlp_bias,
         lm_head=has_lm_head(hf),
         tie_embeddings=check_bool("tie_word_embeddings", given.get("tie_word_embeddings", False)),
         max_positions=positions,
@@ -114,14 +116,16 @@ def read_config(
 def one_window(hf: Mapping[str, Any], family: str) -> tuple[dict[str, Any], int]:
     """(the config without layer_types, the window of every layer, 0 for none) of a family whose layers may
     differ: those from max_window_layers on have the window, or those that `layer_types` names, and none
-    has it without use_sliding_window. ConfigError where some layers have it and others not.
+    has it without use_sliding_window. ConfigError where some layers have it and others not, and where
+    `layer_types` names layers with a window that there is not, which transformers cannot run either.
     """
     rest = {key: value for key, value in hf.items() if key != "layer_types"}
-    window = hf.get("sliding_window", 4096)
+    window, kinds = hf.get("sliding_window", 4096), hf.get("layer_types")
     if not check_bool("use_sliding_window", hf.get("use_sliding_window") or False) or window is None:
+        if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
+            raise refuse("layer_types", kinds, "null, or full_attention for all layers, without a window")
         return rest, 0
     layers = integer(hf, "num_hidden_layers")
-    kinds = hf.get("layer_types")
     if kinds is None:
         first = integer(hf, "max_window_layers", 28, low=0)
         has = [layer >= first for layer in range(min(layers, MAX_LAYERS))]

@@ -20,7 +20,7 @@ from ..data.old_tokenizer_files import present
 from ..data.tokenizer import Tokenizer
 from ..data.tokens import TokenData
 from ..errors import ConfigError, DataError
-from ..families import config_from_hf
+from ..families import as_in_file, config_from_hf
 from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
@@ -87,11 +87,11 @@ class Model(BaseModel):
         config, section = read_config(folder / "config.json")
         config = replace(config, generation=read_generation(folder))
         tokenizer = _tokenizer(folder)
-        try:
-            model = cls(config, section.layers, tokenizer)
-        except ConfigError as error:
-            raise ConfigError(f"{folder / 'config.json'}: {error}") from None
         with open_weights(folder) as weights:
+            try:
+                model = cls(as_in_file(config, weights.names()), section.layers, tokenizer)
+            except ConfigError as error:
+                raise ConfigError(f"{folder / 'config.json'}: {error}") from None
             model._load(weights, keep)
         model.plan = section.plan
         model.softmax_order = section.softmax_order
