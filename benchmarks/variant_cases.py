@@ -91,6 +91,7 @@ def _new(**parameters: Any) -> dict[str, Any]:
 
 _LLAMA3 = dict(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=24)
 _YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
+_NAMELESS = {"architectures": GONE}
 _NEOX_OLD = {"rope_parameters": GONE, "rope_theta": GONE, "partial_rotary_factor": GONE}
 _WINDOW = dict(use_sliding_window=True, sliding_window=8)
 
@@ -99,7 +100,8 @@ LLAMA = [
     Variant("llama", "rope_theta at the top", keys={"rope_parameters": GONE, "rope_theta": 5e5}),
     Variant("llama", "no key of RoPE", keys={"rope_parameters": GONE, "rope_theta": GONE}),
     Variant("llama", "rope_theta beside rope_parameters",
-            keys={"rope_theta": 5e5, "rope_parameters": {"rope_theta": 77.0, "rope_type": "default"}}, since=5),
+            keys={"rope_theta": 5e5, "rope_parameters": {"rope_theta": 77.0, "rope_type": "default"}},
+            since=5),
     Variant("llama", "linear, old key, type", keys=_old(type="linear", factor=2.0)),
     Variant("llama", "linear, old key, rope_type", keys=_old(rope_type="linear", factor=2.0)),
     Variant("llama", "linear, new key", keys=_new(rope_type="linear", rope_theta=1e4, factor=2.0), since=5),
@@ -113,7 +115,8 @@ LLAMA = [
     Variant("llama", "rope_scaling beside a theta in rope_parameters",
             keys={"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 5e5},
                   "rope_theta": 1e4}),
-    Variant("llama", "rope_type and type at odds", keys=_old(rope_type="linear", type="yarn", factor=2.0), since=5),
+    Variant("llama", "rope_type and type at odds",
+            keys=_old(rope_type="linear", type="yarn", factor=2.0), since=5),
     Variant("llama", "dynamic within its length", keys=_old(type="dynamic", factor=2.0)),
     Variant("llama", "dynamic beyond its length", settings={"max_position_embeddings": 32},
             keys=_old(type="dynamic", factor=2.0), named="dynamic"),
@@ -147,7 +150,7 @@ LLAMA = [
     Variant("llama", "partial_rotary_factor 1", keys={"partial_rotary_factor": 1.0}),
     Variant("llama", "head_dim of its own", {"head_dim": 10}),
     Variant("llama", "head_dim null", keys={"head_dim": None}),
-    Variant("llama", "odd head_dim", {"head_dim": 7}),
+    Variant("llama", "odd head_dim", keys={"head_dim": 7}),
     Variant("llama", "one key head", {"num_key_value_heads": 1}),
     Variant("llama", "no num_key_value_heads", {"num_key_value_heads": 4}, {"num_key_value_heads": GONE}),
     Variant("llama", "attention_bias", {"attention_bias": True}),
@@ -177,7 +180,7 @@ LLAMA = [
     Variant("llama", "shards with an index", weights="shards"),
     Variant("llama", "no architectures", keys={"architectures": GONE}),
     Variant("llama", "base model", auto=BASE),
-    Variant("llama", "base model, no architectures", keys={"architectures": GONE}, auto=BASE, named="lm_head"),
+    Variant("llama", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="lm_head"),
     Variant("llama", "pretraining_tp 2", keys={"pretraining_tp": 2}),
     Variant("llama", "use_cache false", keys={"use_cache": False}),
     Variant("llama", "attention_dropout", {"attention_dropout": 0.3}),
@@ -225,7 +228,7 @@ ROTARY = [
     Variant("qwen2", "tied", {"tie_word_embeddings": True}),
     Variant("qwen2", "yarn", keys=_old(**_YARN)),
     Variant("qwen2", "is_causal false", keys={"is_causal": False}),
-    Variant("qwen2", "base model, no architectures", keys={"architectures": GONE}, auto=BASE, named="lm_head"),
+    Variant("qwen2", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="lm_head"),
     Variant("qwen2", "use_mrope", keys={"use_mrope": False}),
     Variant("qwen3", "plain, head_dim 12"),
     Variant("qwen3", "no head_dim", {"head_dim": 128}, {"head_dim": GONE}),
@@ -258,8 +261,7 @@ ROTARY = [
     Variant("gpt_neox", "hidden_act gelu_10", {"hidden_act": "gelu_10"}),
     Variant("gpt_neox", "hidden_dropout", {"hidden_dropout": 0.4, "attention_dropout": 0.4}),
     Variant("gpt_neox", "is_causal false", keys={"is_causal": False}),
-    Variant("gpt_neox", "base model, no architectures", keys={"architectures": GONE}, auto=BASE,
-            named="lm_head"),
+    Variant("gpt_neox", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="lm_head"),
 ]  # fmt: skip
 LEARNED = [
     Variant("gpt2", "plain"),
@@ -272,15 +274,15 @@ LEARNED = [
     Variant("gpt2", "n_inner null", keys={"n_inner": None}),
     Variant("gpt2", "no n_head", {"n_embd": 36, "n_head": 12}, {"n_head": GONE}),
     *[Variant("gpt2", f"activation_function {act}", {"activation_function": act})
-      for act in ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "relu", "silu", "swish",
-                  "quick_gelu", "mish", "gelu_accurate", "tanh", "relu2")],
+      for act in ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "relu", "silu",
+                  "swish", "quick_gelu", "mish", "gelu_accurate", "tanh", "relu2")],
     Variant("gpt2", "scale_attn_weights false", {"scale_attn_weights": False}),
     Variant("gpt2", "scale_attn_by_inverse_layer_idx", {"scale_attn_by_inverse_layer_idx": True}),
     Variant("gpt2", "reorder_and_upcast_attn", {"reorder_and_upcast_attn": True}),
     Variant("gpt2", "add_cross_attention", {"add_cross_attention": True}),
     Variant("gpt2", "untied", {"tie_word_embeddings": False}),
     Variant("gpt2", "base model", auto=BASE),
-    Variant("gpt2", "base model, no architectures", keys={"architectures": GONE}, auto=BASE, named="lm_head"),
+    Variant("gpt2", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="lm_head"),
     Variant("gpt2", "layer_norm_epsilon", {"layer_norm_epsilon": 0.01}),
     Variant("gpt2", "pruned_heads", keys={"pruned_heads": {"0": [1]}}),
     Variant("gpt2", "is_causal false", keys={"is_causal": False}),
@@ -297,7 +299,7 @@ LEARNED = [
     Variant("bert", "untied", {"tie_word_embeddings": False}),
     Variant("bert", "no tie_word_embeddings", keys={"tie_word_embeddings": GONE}),
     Variant("bert", "base model", auto=BASE),
-    Variant("bert", "base model, no architectures", keys={"architectures": GONE}, auto=BASE, named="cls"),
+    Variant("bert", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="cls"),
     Variant("bert", "pretraining class", auto="AutoModelForPreTraining"),
     Variant("bert", "pruned_heads", keys={"pruned_heads": {"0": [1]}}),
     Variant("bert", "bfloat16 weights", weights="bfloat16"),
@@ -306,8 +308,7 @@ LEARNED = [
     Variant("roberta", "type_vocab_size 1", {"type_vocab_size": 1}),
     Variant("roberta", "hidden_act relu with a head", {"hidden_act": "relu"}),
     Variant("roberta", "hidden_act relu, base model", {"hidden_act": "relu"}, auto=BASE),
-    Variant("roberta", "base model, no architectures", keys={"architectures": GONE}, auto=BASE,
-            named="lm_head"),
+    Variant("roberta", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="lm_head"),
     Variant("roberta", "is_decoder", keys={"is_decoder": True}),
     Variant("distilbert", "plain"),
     Variant("distilbert", "names of other families",
@@ -317,8 +318,7 @@ LEARNED = [
     Variant("distilbert", "activation relu", {"activation": "relu"}),
     Variant("distilbert", "activation silu", {"activation": "silu"}),
     Variant("distilbert", "sinusoidal_pos_embds", {"sinusoidal_pos_embds": True}),
-    Variant("distilbert", "base model, no architectures", keys={"architectures": GONE}, auto=BASE,
-            named="vocab_"),
+    Variant("distilbert", "base model, no architectures", keys=_NAMELESS, auto=BASE, named="vocab_"),
 ]  # fmt: skip
 MODELS = [*LLAMA, *ROTARY, *LEARNED]
 
@@ -359,12 +359,14 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "blocks on lines of their own": (
-        {"chat_template": "{% for m in messages %}\n  {% if true %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}"},
+        {"chat_template": "{% for m in messages %}\n  {% if 1 %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}"},
         {},
     ),
     "tojson keeps HTML": ({"chat_template": "{{ messages | tojson(indent=2) }}"}, {}),
     "generation tag": (
-        {"chat_template": "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"},
+        {
+            "chat_template": "{% for m in messages %}{% generation %}{{ m.role }}{% endgeneration %}{% endfor %}"
+        },
         {},
     ),
     "the template refuses": ({"chat_template": "{{ raise_exception('no system message') }}"}, {}),

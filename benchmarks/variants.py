@@ -22,6 +22,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,10 @@ def attempt(action: Callable[[], Any]) -> tuple[Any, str, list[str]]:
 
 
 def judge(
-    ours: Callable[[], Any], theirs: Callable[[], Any], differ: Callable[[Any, Any], str], words: tuple[str, ...]
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    differ: Callable[[Any, Any], str],
+    words: tuple[str, ...],
 ) -> Row:
     """The verdict on two ways to the same thing. differ: says how far apart two results are, "" for equal."""
     try:
@@ -72,10 +76,10 @@ def judge(
         expected, broken = None, type(foreign).__name__
     named = [text for text in [error, *said] if any(word in text for word in words)]
     if error:
-        return {"verdict": "refused" if named else "WRONG", "why": error.replace(str(tempfile.gettempdir()) + "/", "")[:200], **_theirs(broken)}
+        return {"verdict": "refused" if named else "WRONG", "why": error, **_theirs(broken)}
     if broken:
         # what transformers cannot open has no value to be equal to
-        return {"verdict": "warned" if named else "WRONG", "why": f"transformers: {broken}", **_theirs(broken)}
+        return {"verdict": "WRONG", "why": f"transformers: {broken}", **_theirs(broken)}
     far = differ(mine, expected)
     if far:
         return {"verdict": "WRONG", "why": far}
@@ -120,11 +124,9 @@ def write_model(case: Variant, folder: Path) -> bool:
 
 def our_outputs(folder: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     model = Model.from_pretrained(folder, dtype="float32")
-    return {"logits" if model.model_config.lm_head else "hidden": _output(model, tokens)}
-
-
-def _output(model: Model, tokens: np.ndarray) -> np.ndarray:
-    return model.logits(tokens) if model.model_config.lm_head else model.hidden(tokens)
+    if model.model_config.lm_head:
+        return {"logits": model.logits(tokens)}
+    return {"hidden": model.hidden(tokens)}
 
 
 def their_outputs(folder: Path, auto: str, tokens: np.ndarray) -> dict[str, np.ndarray]:
@@ -224,6 +226,8 @@ def row_of(kind: str, name: str) -> Row | None:
     cases, run = KINDS[kind]
     with tempfile.TemporaryDirectory() as folder:
         row = run(cases[name], Path(folder))
+        if row is not None and "why" in row:
+            row["why"] = row["why"].replace(f"{folder}/", "").replace(f"{folder}: ", "")[:300]
         alone = row is not None and row["verdict"] == "WRONG" and "transformers" in row
         return None if alone and _release() < 5 else row  # 4.57 cannot open it: nothing to be equal to
 
@@ -252,11 +256,12 @@ def main() -> int:
     for kind, (cases, _) in KINDS.items():
         found[kind] = {}
         for name in cases:
-            if options.only in name and (row := row_of(kind, name)) is not None:
+            row = row_of(kind, name) if options.only in name else None
+            if row is not None:
                 found[kind][name] = row
                 print(f"{row['verdict']:8} {name:60} {row.get('why', '')[:150]}", flush=True)
     rows = [row for group in found.values() for row in group.values()]
-    print({verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("equal", "warned", "refused", "WRONG")})
+    print(Counter(row["verdict"] for row in rows))
     if options.json and not options.only:
         known = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
         known[transformers.__version__] = {"torch": torch.__version__, **found}

@@ -63,7 +63,7 @@ def test_to_core_has_the_keys_of_the_core():
     assert set(core) == {
         "vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
         "intermediate_size", "norm_eps", "rope_dim", "rope_inv_freq", "rope_attention_factor",
-        "sliding_window",
+        "rope_limit", "sliding_window",
         "bidirectional", "attention_bias", "output_bias", "mlp_bias", "tie_embeddings", "qk_norm", "norm",
         "block", "mlp_plain", "act", "positions", "position_offset", "segments", "embed_norm", "final_norm",
         "lm_head", "head_bias", "head_transform",
@@ -218,6 +218,21 @@ def test_old_and_new_key_agree():
     assert old == new and old.rope_inv_freq[1] == pytest.approx(5000**-0.25 / 2)
     with pytest.raises(ConfigError, match="only one of them"):
         config_from_hf(tiny(rope_scaling=rope, rope_parameters={"rope_type": "linear", "factor": 3.0}))
+
+
+@pytest.mark.parametrize(
+    "new",
+    [{"rope_theta": 7.0}, {"rope_type": "yarn"}, {"rope_type": "linear", "beta_fast": 3},
+     {"partial_rotary_factor": 0.5}],
+)  # fmt: skip
+def test_rope_parameters_that_transformers_leaves_aside(new):
+    """Beside rope_scaling nothing of them counts, so they may say nothing else (transformers 5.24)."""
+    rope = {"type": "linear", "factor": 2.0}
+    with pytest.raises(ConfigError, match="only one of them"):
+        config_from_hf(tiny(rope_scaling=rope, rope_theta=5000.0, rope_parameters=new))
+    same = {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0}
+    both = config_from_hf(tiny(rope_scaling=rope, rope_theta=5000.0, rope_parameters=same))
+    assert both == config_from_hf(tiny(rope_scaling=rope, rope_theta=5000.0))
 
 
 # --- names and files ---

@@ -8,11 +8,12 @@ import warnings
 import numpy as np
 import pytest
 from golden import recipe
+from safetensors.numpy import load_file
 from test_golden import assert_close
 
 from hybridattn import Model, TokenData, _core, evaluate, radlads
 from hybridattn.errors import ConfigError
-from hybridattn.families import config_from_hf
+from hybridattn.families import config_from_hf, layout_of
 from hybridattn.formats.safetensors import open_weights, save_safetensors
 
 
@@ -124,6 +125,52 @@ def test_no_position_beyond_the_last(name):
     assert np.isfinite(model.hidden(tokens[:, :limit])).all()
     with pytest.raises(ValueError, match=f"has {limit + 1} tokens, but the model has positions for {limit}"):
         model.hidden(tokens)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "mistral", "gpt_neox"])
+def test_dynamic_rope_is_refused_beyond_its_length(name, tmp_path):
+    """There transformers turns by other angles for every length."""
+    for path in (recipe.FAMILY_MODELS / name).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    hf = json.loads((tmp_path / "config.json").read_text())
+    rope = {**hf["rope_parameters"], "rope_type": "dynamic", "factor": 2.0}
+    changed = {**hf, "max_position_embeddings": 20, "rope_parameters": rope}
+    (tmp_path / "config.json").write_text(json.dumps(changed))
+    model, plain = Model.from_pretrained(tmp_path), Model.from_pretrained(recipe.FAMILY_MODELS / name)
+    tokens = recipe.tokens(recipe.FAMILIES[name], (2, 21), seed=2)
+    np.testing.assert_array_equal(model.logits(tokens[:, :20]), plain.logits(tokens[:, :20]))
+    cache = model.cache(2)
+    model.logits(tokens[:, :20], cache=cache)
+    for action in (
+        lambda: model.logits(tokens),
+        lambda: model.nll(tokens),
+        lambda: model.logits(tokens[:, 20:], cache=cache),
+        lambda: model.generate(tokens[0, :20].tolist(), max_new_tokens=2, beyond_positions=True),
+    ):
+        with pytest.raises(ValueError, match="21 tokens, but rope_type dynamic is computed up to max_position"):
+            action()
+
+
+@pytest.mark.parametrize("name", sorted(recipe.FAMILIES))
+def test_a_base_model_needs_no_architectures(name, tmp_path):
+    """As transformers' base classes write it: no head, no prefix. Another file keeps its head."""
+    folder = recipe.FAMILY_MODELS / name
+    model = Model.from_pretrained(folder)
+    hf = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**hf, "architectures": None}))
+    layout, tensors = layout_of(model.model_config), load_file(folder / "model.safetensors")
+    if model.model_config.lm_head:
+        save_safetensors(tmp_path / "model.safetensors", tensors)
+        assert Model.from_pretrained(tmp_path).model_config.lm_head
+    head = tuple(layout.head.values())
+    base = {key.removeprefix(layout.prefix): value for key, value in tensors.items() if key not in head}
+    save_safetensors(tmp_path / "model.safetensors", base)
+    found, (ids, _) = Model.from_pretrained(tmp_path), recipe.family_batch(name)
+    assert not found.model_config.lm_head
+    if not model.model_config.head_transform:  # which stands behind the hidden states of a base model
+        np.testing.assert_array_equal(found.hidden(ids), model.hidden(ids))
+    found.save_pretrained(tmp_path / "again")
+    np.testing.assert_array_equal(Model.from_pretrained(tmp_path / "again").hidden(ids), found.hidden(ids))
 
 
 def test_a_cache_survives_a_text_that_is_too_long():

@@ -335,7 +335,10 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "padding and truncation in BERT's tokenizer.json": (
         lambda: padded(word_piece()),
-        {"tokenizer_config__json": {"tokenizer_class": "BertTokenizer"}, "config__json": {"model_type": "bert"}},
+        {
+            "tokenizer_config__json": {"tokenizer_class": "BertTokenizer"},
+            "config__json": {"model_type": "bert"},
+        },
     ),
     "model_max_length without a limit": _gpt(
         "PreTrainedTokenizerFast",

@@ -122,7 +122,8 @@ def one_window(hf: Mapping[str, Any], family: str) -> tuple[dict[str, Any], int]
     rest = {key: value for key, value in hf.items() if key != "layer_types"}
     window, kinds = hf.get("sliding_window", 4096), hf.get("layer_types")
     if not check_bool("use_sliding_window", hf.get("use_sliding_window") or False) or window is None:
-        if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
+        given = kinds or []
+        if not isinstance(given, list) or any(kind != "full_attention" for kind in given):
             raise refuse("layer_types", kinds, "null, or full_attention for all layers, without a window")
         return rest, 0
     layers = integer(hf, "num_hidden_layers")
