@@ -365,7 +365,8 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tojson keeps HTML": ({"chat_template": "{{ messages | tojson(indent=2) }}"}, {}),
     "generation tag": (
         {
-            "chat_template": "{% for m in messages %}{% generation %}{{ m.role }}{% endgeneration %}{% endfor %}"
+            "chat_template": "{% for m in messages %}{% generation %}{{ m.role }};{% endgeneration %}"
+            "{% endfor %}"
         },
         {},
     ),

@@ -147,7 +147,7 @@ def test_dynamic_rope_is_refused_beyond_its_length(name, tmp_path):
         lambda: model.logits(tokens[:, 20:], cache=cache),
         lambda: model.generate(tokens[0, :20].tolist(), max_new_tokens=2, beyond_positions=True),
     ):
-        with pytest.raises(ValueError, match="21 tokens, but rope_type dynamic is computed up to max_position"):
+        with pytest.raises(ValueError, match="21 tokens, but rope_type dynamic is computed up to"):
             action()
 
 
