@@ -21,7 +21,9 @@ CSRC = ROOT / "csrc"
 MAX_LINES = 350
 # Tables of cases, which grow by a line a case, and below them what holds more than one idea still; no file
 # joins the second list, and a file that is split leaves it.
-TABLES_OF_CASES = {"tests/cases.py", "tests/tokenizer_cases.py", "tests/test_layering.py"}
+TABLES_OF_CASES = {
+    "tests/cases.py", "tests/tokenizer_cases.py", "tests/test_layering.py", "benchmarks/variant_cases.py",
+}  # fmt: skip
 STILL_TO_SPLIT = {
     "hybridattn/formats/safetensors.py",
     "hybridattn/report/plots.py",
