@@ -127,30 +127,6 @@ def test_no_position_beyond_the_last(name):
         model.hidden(tokens)
 
 
-@pytest.mark.parametrize("name", ["qwen2", "mistral", "gpt_neox"])
-def test_dynamic_rope_is_refused_beyond_its_length(name, tmp_path):
-    """There transformers turns by other angles for every length."""
-    for path in (recipe.FAMILY_MODELS / name).iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    hf = json.loads((tmp_path / "config.json").read_text())
-    rope = {**hf["rope_parameters"], "rope_type": "dynamic", "factor": 2.0}
-    changed = {**hf, "max_position_embeddings": 20, "rope_parameters": rope}
-    (tmp_path / "config.json").write_text(json.dumps(changed))
-    model, plain = Model.from_pretrained(tmp_path), Model.from_pretrained(recipe.FAMILY_MODELS / name)
-    tokens = recipe.tokens(recipe.FAMILIES[name], (2, 21), seed=2)
-    np.testing.assert_array_equal(model.logits(tokens[:, :20]), plain.logits(tokens[:, :20]))
-    cache = model.cache(2)
-    model.logits(tokens[:, :20], cache=cache)
-    for action in (
-        lambda: model.logits(tokens),
-        lambda: model.nll(tokens),
-        lambda: model.logits(tokens[:, 20:], cache=cache),
-        lambda: model.generate(tokens[0, :20].tolist(), max_new_tokens=2, beyond_positions=True),
-    ):
-        with pytest.raises(ValueError, match="21 tokens, but rope_type dynamic is computed up to"):
-            action()
-
-
 @pytest.mark.parametrize("name", sorted(recipe.FAMILIES))
 def test_a_base_model_needs_no_architectures(name, tmp_path):
     """As transformers' base classes write it: no head, no prefix. Another file keeps its head."""

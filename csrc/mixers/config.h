@@ -31,7 +31,6 @@ typedef struct {
     int rope_dim;               /* channels of a head that RoPE turns; 0: none */
     const float *rope_inv_freq; /* [rope_dim / 2], any scaling already in it */
     float rope_factor;          /* multiplies cos and sin (YaRN); 1 otherwise */
-    int rope_limit;             /* positions that rope_inv_freq is right for; 0: any */
     int sliding_window;         /* of the softmax layers; 0: none */
     int bidirectional;          /* an encoder: every token sees its whole sequence */
     int attention_bias, output_bias, mlp_bias;

@@ -4,18 +4,11 @@
 static ha_status check_embedded(const ha_model *m, const ha_batch *batch)
 {
     const ha_config *c = &m->config;
-    for (int s = 0; (c->positions || c->rope_limit) && s < batch->n_seq; s++) {
+    for (int s = 0; c->positions && s < batch->n_seq; s++) {
         const int last = batch->offset[s + 1] - 1;
-        if (last < batch->offset[s])
-            continue;
-        if (c->positions && batch->position[last] >= c->positions)
+        if (last >= batch->offset[s] && batch->position[last] >= c->positions)
             return ha_fail(HA_BAD_VALUE, "a sequence has %d tokens, but the model has positions for %d",
                            batch->position[last] + 1, c->positions);
-        if (c->rope_limit && batch->position[last] >= c->rope_limit)
-            return ha_fail(HA_BAD_VALUE,
-                           "a sequence has %d tokens, but rope_type dynamic is computed up to "
-                           "max_position_embeddings, %d, only",
-                           batch->position[last] + 1, c->rope_limit);
     }
     for (int r = 0; batch->segment && r < batch->rows; r++)
         if (batch->segment[r] < 0 || batch->segment[r] >= (c->segments ? c->segments : 1))

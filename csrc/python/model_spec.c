@@ -118,8 +118,7 @@ static int parse_form(PyObject *given, ha_config *config)
         get_int_if(given, "lm_head", 0, 1, &config->lm_head) < 0 ||
         get_int_if(given, "head_bias", 0, 1, &config->head_bias) < 0 ||
         get_int_if(given, "head_transform", 0, 1, &config->head_transform) < 0 ||
-        get_int_if(given, "rope_dim", 0, config->head_dim, &config->rope_dim) < 0 ||
-        get_int_if(given, "rope_limit", 0, 1 << 30, &config->rope_limit) < 0)
+        get_int_if(given, "rope_dim", 0, config->head_dim, &config->rope_dim) < 0)
         return -1;
     config->norm = (ha_norm_kind)norm;
     config->block = (ha_block_form)block;

@@ -85,7 +85,6 @@ class ModelConfig:
     rope_inv_freq: rotations per position, in radians, scaling already applied: one for each pair of channels
     that turns, so at most head_dim/2, the first ones of a head; none for a model without RoPE.
     rope_attention_factor: multiplies cos and sin (YaRN), so attention scores are scaled by its square.
-    rope_limit: how many positions rope_inv_freq is right for, 0 for any; longer texts are refused.
     sliding_window: 0 for none, else the number of positions a softmax layer sees, its own included.
     bidirectional: every token sees its whole sequence (encoders).
     attention_bias: q, k and v projections have biases; output_bias: the o projection has one.
@@ -113,7 +112,6 @@ class ModelConfig:
     norm_eps: float
     rope_inv_freq: tuple[float, ...]
     rope_attention_factor: float = 1.0
-    rope_limit: int = 0
     sliding_window: int = 0
     bidirectional: bool = False
     attention_bias: bool = False
@@ -152,7 +150,7 @@ class ModelConfig:
         check_int("num_layers", self.num_layers, 1, MAX_LAYERS)
         check_int("head_dim", self.head_dim, 1, MAX_HEAD_DIM)
         check_int("sliding_window", self.sliding_window, 0, 1 << 30)
-        for name in ("rope_limit", "positions", "position_offset", "segments"):
+        for name in ("positions", "position_offset", "segments"):
             check_int(name, getattr(self, name), 0)
         for name in _BOOLS:
             check_bool(name, getattr(self, name))
@@ -199,7 +197,6 @@ class ModelConfig:
             "rope_dim": 2 * len(self.rope_inv_freq),
             "rope_inv_freq": list(self.rope_inv_freq),
             "rope_attention_factor": self.rope_attention_factor,
-            "rope_limit": min(self.rope_limit, 1 << 30),
             "sliding_window": self.sliding_window,
             "norm": NORMS.index(self.norm),
             "block": BLOCKS.index(self.block),

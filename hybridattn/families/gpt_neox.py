@@ -11,7 +11,7 @@ from .heads import task_from_hf
 from .keys import check_keys, words
 from .layout import Joined, Layout
 from .reading import activation, has_lm_head, head_size, integer, special_tokens
-from .rope import rope_frequencies, rope_limit, rope_parameters
+from .rope import rope_frequencies, rope_parameters
 
 LAYOUT = Layout(
     prefix="gpt_neox.",
@@ -54,8 +54,7 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
         head_size("hidden_size", hidden, "num_attention_heads", heads),
         integer(hf, "max_position_embeddings", 2048),
     )
-    rope = _rope(hf)
-    frequencies, factor = rope_frequencies(rope, head_dim, positions, partial=0.25)
+    frequencies, factor = rope_frequencies(_rope(hf), head_dim, positions, partial=0.25)
     bias = check_bool("attention_bias", hf.get("attention_bias", True))
     parallel = check_bool("use_parallel_residual", hf.get("use_parallel_residual", True))
     return ModelConfig(
@@ -70,7 +69,6 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
         norm_eps=check_number("layer_norm_eps", hf.get("layer_norm_eps", 1e-5), above=True),
         rope_inv_freq=frequencies,
         rope_attention_factor=factor,
-        rope_limit=rope_limit(rope, positions),
         attention_bias=bias,
         output_bias=bias,
         mlp_bias=True,

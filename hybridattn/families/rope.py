@@ -31,8 +31,7 @@ def rope_frequencies(
     """(head_dim/2 inverse frequencies, attention factor) of a config, by `rope_scaling` or `rope_parameters`.
 
     partial: the share of a head that turns when the config does not say, for families of which not all does.
-    `dynamic` gives the unscaled frequencies: that is what it means up to max_position_embeddings; see
-    `rope_limit`.
+    `dynamic` gives the unscaled frequencies: that is what it means up to max_position_embeddings.
     Raises ConfigError for an unknown type or a parameter that is missing or out of range.
     """
     check_int("head_dim", head_dim, 1, MAX_HEAD_DIM)
@@ -89,14 +88,6 @@ def _with_rope_type(given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with `type`, the older name of `rope_type`, under the newer one."""
     rest = {key: value for key, value in given.items() if key != "type"}
     return {"rope_type": given["type"], **rest} if "type" in given else rest
-
-
-def rope_limit(hf: Mapping[str, Any], max_positions: int) -> int:
-    """How many positions the frequencies are right for, 0 for any: `dynamic` has others for every length
-    beyond max_position_embeddings.
-    """
-    parameters = _with_rope_type(rope_parameters(hf))
-    return max_positions if parameters.get("rope_type") == "dynamic" else 0
 
 
 def _plain(rope: _Rope) -> np.ndarray:

@@ -12,7 +12,7 @@ from .heads import task_from_hf
 from .keys import check_keys, words
 from .layout import Layout
 from .reading import has_lm_head, integer, special_tokens
-from .rope import rope_frequencies, rope_limit
+from .rope import rope_frequencies
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_causal": (None, True),
@@ -98,7 +98,6 @@ def read_config(
         norm_eps=check_number("rms_norm_eps", given.get("rms_norm_eps", 1e-6), above=True),
         rope_inv_freq=frequencies,
         rope_attention_factor=attention_factor,
-        rope_limit=rope_limit(given, positions),
         attention_bias=attention_bias,
         output_bias=output_bias,
         qk_norm=qk_norm,
