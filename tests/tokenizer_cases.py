@@ -136,7 +136,7 @@ def metaspace(scheme: str = "first") -> Tokenizer:
 
 def padded(core: Tokenizer) -> Tokenizer:
     """With the padding and truncation of some training script."""
-    core.enable_padding(length=64, pad_id=0, pad_token="x")
+    core.enable_padding(length=64, pad_id=0, pad_token="moon")
     core.enable_truncation(max_length=4)
     return core
 

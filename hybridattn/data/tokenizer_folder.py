@@ -54,6 +54,8 @@ def read_folder(folder: Path) -> Contents:
     core = _core(path) if path.is_file() else old_tokenizer_files.build(folder, settings, name)
     templates = _templates(folder, settings.pop("chat_template", None))
     try:
+        if core.padding and "pad_token" not in known_class(name).special:  # as in transformers
+            settings.setdefault("pad_token", core.padding["pad_token"])
         usual = known_class(name).special.items()
         there = {key: text for key, text in usual if core.token_to_id(text) is not None}
         add_tokens(core, {**there, **settings}, added)
