@@ -162,3 +162,26 @@ def test_a_model_of_linear_layers_alone_is_refused_because_transformers_does_not
     config.layer_types = ["linear_attention"] * 2
     with pytest.raises(ValueError, match="get_seq_length"):
         run(type(theirs)(config), TOKENS, use_cache=True)
+
+
+def test_the_pipeline_of_the_file_counts(tmp_path):
+    """transformers 5 puts GPT2Tokenizer's splitting in the place of the file's, so exports name no class."""
+    from tokenizers import Tokenizer as Core
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    from hybridattn import Tokenizer
+
+    core = Core(models.BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    core.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    core.train_from_iterator(["in 1984 and 1985 there were 1984 stones"] * 4, trainer)
+    model = hybrid(GATED, (1,), vocab_size=core.get_vocab_size())
+    model.tokenizer = Tokenizer(core, settings={"tokenizer_class": "GPT2Tokenizer"})
+    model.export(tmp_path / "out", "qwen3_5")
+    auto = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in ("in 1984 there were 19841985 stones", " 12 and 3"):
+        assert auto(text, add_special_tokens=False)["input_ids"] == list(model.tokenizer.encode(text))

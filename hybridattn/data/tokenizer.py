@@ -165,9 +165,12 @@ class Tokenizer:
         """The texts of all tokens that `decode` leaves out."""
         return frozenset(t.content for t in self.core.get_added_tokens_decoder().values() if t.special)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], plain: bool = False) -> None:
         """Write tokenizer.json and tokenizer_config.json, which `from_folder` and `transformers` read. Files
         of another tokenizer that would be read beside them are taken away.
+
+        plain: name no class of tokenizers, so that transformers 5 takes the pipeline of tokenizer.json as it
+        is; for GPT2Tokenizer and others it puts that of the class in its place.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,6 +178,7 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             "tokenizer_class": PLAIN,
             **self.settings,
+            **({"tokenizer_class": PLAIN} if plain else {}),
         }
         # where this is not said, transformers 4 gives token types, and transformers 5 gives none
         segments = isinstance(self.core.model, tokenizers.models.WordPiece)

@@ -31,7 +31,7 @@ def write_checkpoint(
     arrays = {name: _cast(name, array, dtype) for name, array in tensors}
     save_safetensors(folder / "model.safetensors", arrays, {"format": "pt"})
     if model.tokenizer is not None:
-        model.tokenizer.save(folder)
+        model.tokenizer.save(folder, plain=True)
     generation = generation_config(model.model_config)
     if generation:
         atomic_write(folder / GENERATION, json.dumps(generation, indent=2, ensure_ascii=False) + "\n")

@@ -88,10 +88,19 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
     }
 
 
+QWEN2_TOKENIZER = (
+    "transformers 5 reads any tokenizer of a qwen2 folder as Qwen2's own; load it with "
+    "PreTrainedTokenizerFast.from_pretrained"
+)
+
+
 def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
     """Write the checkpoint."""
     made = tensors(model, zero_biases=not model.model_config.qk_norm)
-    write_checkpoint(model, folder, config(model, options.dtype), made, options.dtype)
+    made_config = config(model, options.dtype)
+    write_checkpoint(model, folder, made_config, made, options.dtype)
+    if made_config["model_type"] == "qwen2" and model.model_config.family != "qwen2":
+        return {"tokenizer": QWEN2_TOKENIZER}
     return {}
 
 
