@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
+import subprocess
 import sys
 import threading
-import tracemalloc
-from contextlib import suppress
+from pathlib import Path
 
+import leaks
 import ml_dtypes
 import numpy as np
 import pytest
+from leaks import Old
 
 from hybridattn._core import Tensor
 
@@ -212,19 +215,6 @@ def test_read_only_stays_read_only():
 # --- DLPack ---
 
 
-class Old:
-    """A producer from before DLPack 1.0: no keyword arguments, an unversioned capsule."""
-
-    def __init__(self, array, device=(1, 0)):
-        self.array, self.device = array, device
-
-    def __dlpack__(self):
-        return self.array.__dlpack__()
-
-    def __dlpack_device__(self):
-        return self.device
-
-
 class Once:
     """A producer with one capsule for everybody."""
 
@@ -354,43 +344,23 @@ def test_a_consumer_may_let_go_in_another_thread():
     assert sys.getrefcount(tensor) == before
 
 
-def churn(times: int) -> None:
-    array = np.zeros(64, np.float32)
-    strided = array[::2]
-    for _ in range(times):
-        tensor = Tensor((4, 4), "float16")
-        np.from_dlpack(tensor), tensor.__dlpack__(), np.asarray(tensor, float), memoryview(tensor)
-        Tensor.from_dlpack(Old(array)), Tensor.from_dlpack(array), Tensor.from_numpy(array)
-        tensor.to("bfloat16").numpy()
-        for make, wrong in ((Tensor.from_dlpack, strided), (Tensor.from_numpy, strided), (Tensor, -1)):
-            with suppress(BufferError, ValueError):
-                make(wrong)
-
-
-def grown() -> tuple[int, int]:
-    """References to Tensor, and bytes, that 500 rounds leave behind."""
-    before = sys.getrefcount(Tensor), held()
-    churn(500)
-    gc.collect()
-    return sys.getrefcount(Tensor) - before[0], held() - before[1]
-
-
-def held() -> int:
-    """Bytes that lines of this file have asked for, not those of other threads, such as a progress bar's."""
-    here = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, __file__)])
-    return sum(trace.size for trace in here.traces)
+def left_behind(*arguments):
+    """What tests/leaks.py says, in a process that does nothing else."""
+    script = Path(__file__).with_name("leaks.py")
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_nothing_leaks():
-    """Neither memory nor references, on the error paths too. A leak grows each time: what Python and NumPy
-    keep of the first rounds, up to 20 kB, does not. The smallest object has 16 bytes, 500 have 8,000.
+    """Neither references nor objects nor memory, on the error paths too: below a tenth of an object, or of
+    the 16 bytes of the smallest piece, a call.
     """
-    tracemalloc.start()
-    try:
-        churn(2000)
-        gc.collect()
-        references, size = zip(*(grown() for _ in range(3)), strict=True)
-    finally:
-        tracemalloc.stop()
-    assert references == (0, 0, 0)
-    assert min(size) < 4_000
+    found = left_behind()
+    assert found["references"] == [0] * leaks.ROUNDS
+    assert max(found["blocks"]) < leaks.CALLS / 10
+    assert max(found["bytes"]) < 16 * leaks.CALLS / 10
+
+
+def test_a_leak_is_found():
+    found = left_behind("leak")
+    assert min(found["references"]) >= leaks.CALLS and min(found["blocks"]) >= leaks.CALLS
