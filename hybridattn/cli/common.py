@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..checks import LARGEST
+
+COLUMNS = 100  # of a table in a terminal
+_LEAST = 24  # columns that a wrapped cell needs
+_FIGURE = re.compile(r"[-+<>~]?[.\d]|-?$|nan|inf")  # how a figure begins; an empty cell is one
 
 TEXT_HELP = ".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia or articles (built in)"
 
@@ -188,16 +193,25 @@ def writing(out: str, force: bool) -> Iterator[Path]:
 
 
 def show(args: argparse.Namespace, data: Any, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print `data` as JSON when asked for, else a table, the first column left and the others right."""
+    """Print `data` as JSON when asked for, else a table of at most COLUMNS columns where last cells can be
+    wrapped: figures right, words left.
+    """
     if args.json:
         json.dump(data, sys.stdout, indent=1, ensure_ascii=False)
         print()
         return
     lines = [[str(cell) for cell in row] for row in ([header, *rows] if header else rows)]
+    body = lines[1:] if header else lines
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    right = [i > 0 and all(_FIGURE.match(line[i]) for line in body) for i in range(len(widths))]
+    room = COLUMNS - sum(widths[:-1]) - 2 * (len(widths) - 1)
     for line in lines:
-        cells = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
-        print("  ".join(cells).rstrip())
+        wrap = widths[-1] > room >= _LEAST and not right[-1]
+        last = textwrap.wrap(line[-1], room) if wrap else [line[-1]]
+        for number, part in enumerate(last or [""]):
+            cells = [*(line[:-1] if number == 0 else [""] * (len(line) - 1)), part]
+            placed = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right)]
+            print("  ".join(placed).rstrip())
 
 
 def training_summary(
