@@ -13,7 +13,8 @@ from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError, DataError, HybridAttnError, WeightError
 from hybridattn.families import config_from_hf
 from hybridattn.formats.gguf import SUPPORTED_TYPES, open_gguf
-from hybridattn.formats.safetensors import load_into, open_weights
+from hybridattn.formats.loading import load_into
+from hybridattn.formats.safetensors import open_weights
 
 gguf = pytest.importorskip("gguf")
 Type = gguf.GGMLQuantizationType

@@ -25,7 +25,6 @@ TABLES_OF_CASES = {
     "tests/cases.py", "tests/tokenizer_cases.py", "tests/test_layering.py", "benchmarks/variant_cases.py",
 }  # fmt: skip
 STILL_TO_SPLIT = {
-    "hybridattn/formats/safetensors.py",
     "hybridattn/report/plots.py",
     *(
         f"tests/test_{name}.py"

@@ -17,7 +17,8 @@ from hybridattn.errors import HybridAttnError, WeightError
 from hybridattn.families import hf_name
 from hybridattn.families.config import ModelConfig
 from hybridattn.formats.gguf import open_gguf
-from hybridattn.formats.safetensors import load_into, open_weights, save_safetensors
+from hybridattn.formats.loading import load_into
+from hybridattn.formats.safetensors import open_weights, save_safetensors
 from hybridattn.model.saved import read_config
 
 BF16 = ml_dtypes.bfloat16

@@ -21,7 +21,7 @@ from .gguf_config import ROPE_FACTORS, hf_config
 from .gguf_header import GGUFHeader, GGUFTensor, gguf_library, open_header
 from .gguf_names import to_hf
 from .mapped import MappedFile
-from .safetensors import WeightSource
+from .source import WeightSource
 
 # fmt: off
 SUPPORTED_TYPES = (

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..checks import refuse
 from ..errors import ConfigError, WeightError
 from .dtypes import Bytes
-from .safetensors import WeightSource
+from .source import WeightSource
 
 Array = npt.NDArray[np.float32]
 _BODY = (

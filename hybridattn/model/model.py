@@ -24,8 +24,10 @@ from ..families import as_in_file, config_from_hf
 from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
+from ..formats.loading import load_into, tensors_of
 from ..formats.qwen3_5 import Qwen35Source
-from ..formats.safetensors import WeightSource, load_into, open_weights, save_safetensors, tensors_of
+from ..formats.safetensors import open_weights, save_safetensors
+from ..formats.source import WeightSource
 from ..signatures import options_of
 from .base import BaseModel, chosen
 from .card import write_card
