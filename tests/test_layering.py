@@ -25,7 +25,6 @@ TABLES_OF_CASES = {
     "tests/cases.py", "tests/tokenizer_cases.py", "tests/test_layering.py", "benchmarks/variant_cases.py",
 }  # fmt: skip
 STILL_TO_SPLIT = {
-    "hybridattn/report/plots.py",
     *(
         f"tests/test_{name}.py"
         for name in (
@@ -87,7 +86,7 @@ HOMES = {
     "datasets": {"evaluate.glue"},
     "huggingface_hub": {"data.hub"},
     "lm_eval": {"evaluate.lm_eval"},
-    "matplotlib": {"report.plots"},
+    "matplotlib": {"report.plots", "report.figure"},
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
     "jinja2": {"data.chat"},

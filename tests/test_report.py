@@ -9,7 +9,7 @@ import pytest
 import report_example
 
 from hybridattn import report
-from hybridattn.report import blocks, document, markdown, numbers, plots, verdict
+from hybridattn.report import blocks, document, figure, markdown, numbers, plots, verdict
 from hybridattn.report.summary import summary
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -129,7 +129,7 @@ def test_model_output_cannot_break_the_page(written):
 def test_charts_follow_the_theme(written):
     svg = written[2]["html"].partition("<svg")[2]
     assert "var(--chosen)" in svg and "var(--ink)" in svg
-    assert not [colour for colour in plots.PALETTE.values() if colour in svg]
+    assert not [colour for colour in figure.PALETTE.values() if colour in svg]
 
 
 def test_without_matplotlib(monkeypatch, tmp_path):
@@ -194,7 +194,7 @@ def test_one_sequence_has_no_standard_error(tmp_path, monkeypatch):
                 cell["per_sequence"], cell["kl_stderr"] = [cell["kl"]], None
     for score in results["scores"]:
         score["stderr"] = [None] * len(score["values"])
-    assert plots.quality(results, plots.NARROW) and plots.layer_scores(results, plots.NARROW)
+    assert plots.quality(results, figure.NARROW) and plots.layer_scores(results, figure.NARROW)
     monkeypatch.setattr(plots, "available", lambda: False)
     text = report.write(results, tmp_path)["md"].read_text(encoding="utf-8")
     assert "too few sequences for a standard error" in text

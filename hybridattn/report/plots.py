@@ -1,34 +1,29 @@
 """The report's charts, drawn with matplotlib (extra `report`), each in a wide and a narrow layout.
 
-`render_all(results)` takes the results of hybridattn.report. In SVG every palette colour becomes a CSS
-variable of the page and text takes the page's font, so one drawing serves the light and the dark theme; the
-PNG (for report.md) keeps the light colours on white.
+`render_all(results)` takes the results of hybridattn.report; `figure.py` has the look.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import io
-import math
-import re
-from collections.abc import Callable
 from typing import Any
 
 from . import verdict
-
-PALETTE = {
-    "ink": "#1f1d1a",
-    "muted": "#75706a",
-    "rule": "#dad5cb",
-    "chosen": "#b4451f",
-    "uniform": "#2f6690",
-    "random": "#a88a2a",
-    "diagnostic": "#4f7a4a",
-    "all-linear": "#99948c",
-    "teacher": "#3d3a36",
-    "bar": "#c9c3b6",
-}
-WIDE, NARROW = 8.6, 3.7  # inches; the page scales them to its column
+from .figure import (
+    NARROW,
+    PALETTE,
+    WIDE,
+    floats,
+    new_figure,
+    series,
+    set_legend,
+    set_title,
+    short_text,
+    sparse,
+    to_png,
+    to_svg,
+    token_axis,
+)
 
 
 def available() -> bool:
@@ -45,9 +40,9 @@ def render_all(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if wide is not None:
             narrow = draw(results, NARROW)
             rendered[name] = {
-                "png": _png(wide),
-                "wide": _svg(wide, f"{name}-w"),
-                "narrow": _svg(narrow, f"{name}-n"),
+                "png": to_png(wide),
+                "wide": to_svg(wide, f"{name}-w"),
+                "narrow": to_svg(narrow, f"{name}-n"),
             }
     return rendered
 
@@ -61,7 +56,7 @@ def layer_scores(results: dict[str, Any], width: float) -> Any:
     scores.sort(key=lambda s: (s["method"], s["text"]) != (chosen["method"], chosen["text"]))
     wide = width >= WIDE
     heights = [1.7] + [1.0] * (len(scores) - 1)
-    figure, axes = _figure(
+    figure, axes = new_figure(
         width, len(scores), 1, height=0.55 * len(scores) + 1.35 * sum(heights), ratios=heights, sharex=True
     )
     layers = results["teacher"]["num_layers"]
@@ -69,8 +64,8 @@ def layer_scores(results: dict[str, Any], width: float) -> Any:
         colours = [PALETTE["chosen" if i in chosen["softmax_layers"] else "bar"] for i in range(layers)]
         axis.bar(
             range(layers),
-            _floats(score["values"]),
-            yerr=_floats(score["stderr"]),
+            floats(score["values"]),
+            yerr=floats(score["stderr"]),
             color=colours,
             width=0.74,
             error_kw={
@@ -81,11 +76,11 @@ def layer_scores(results: dict[str, Any], width: float) -> Any:
             },
         )
         axis.axhline(0, color=PALETTE["muted"], linewidth=0.8)
-        _title(
+        set_title(
             axis, ("decided by " if index == 0 else "") + f"{score['method']}, {short_text(score['text'])}"
         )
         axis.tick_params(axis="x", length=0)
-        _sparse(axis.yaxis)
+        sparse(axis.yaxis)
     axes[0].set_ylabel("score", color=PALETTE["muted"])
     step = 1 if wide and layers <= 32 else max(1, round(layers / (16 if wide else 7)))
     axes[-1].set_xticks(range(0, layers, step))
@@ -107,7 +102,7 @@ def quality(results: dict[str, Any], width: float) -> Any:
     wide = width >= WIDE
     shape = (1, len(lengths)) if wide else (len(lengths), 1)
     panel = 0.34 * len(names) + 0.75
-    figure, axes = _figure(width, *shape, height=panel * shape[0] + 0.1, sharey=wide)
+    figure, axes = new_figure(width, *shape, height=panel * shape[0] + 0.1, sharey=wide)
     for axis, length in zip(axes, lengths):
         for row, name in enumerate(names):
             before, after = (verdict.evaluation(results, name, when, length) for when in ("before", "after"))
@@ -125,7 +120,7 @@ def quality(results: dict[str, Any], width: float) -> Any:
                     axis.errorbar(
                         cell["kl"],
                         row,
-                        xerr=_floats([cell["kl_stderr"]]),
+                        xerr=floats([cell["kl_stderr"]]),
                         fmt="o",
                         markersize=6.5,
                         color=colour,
@@ -137,11 +132,11 @@ def quality(results: dict[str, Any], width: float) -> Any:
         axis.set_yticks(range(len(names)), [verdict.LABELS[m] for m in names])
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.set_xlim(left=0)
-        _sparse(axis.xaxis)
+        sparse(axis.xaxis)
         axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
         axis.grid(False, axis="y")
-        _title(axis, f"{length:,} tokens at a time")
+        set_title(axis, f"{length:,} tokens at a time")
         if not wide and axis is not axes[-1]:
             continue
         axis.set_xlabel("KL from the teacher, nats per token", color=PALETTE["muted"])
@@ -155,7 +150,7 @@ def cost(results: dict[str, Any], width: float) -> Any:
     if not timed:
         return None
     wide = width >= WIDE
-    figure, axes = _figure(width, *((1, 3) if wide else (3, 1)), height=2.5 if wide else 5.6)
+    figure, axes = new_figure(width, *((1, 3) if wide else (3, 1)), height=2.5 if wide else 5.6)
     span = [i * max(timed) / 24 for i in range(25)]
     panels: list[tuple[str, Any]] = [
         (
@@ -166,8 +161,8 @@ def cost(results: dict[str, Any], width: float) -> Any:
                 else ([], [])
             ),
         ),
-        ("writing one token, ms", lambda m: _series(m.get("decode"), lambda length, s: 1000 * s)),
-        ("reading, tokens per s", lambda m: _series(m.get("prefill"), lambda length, s: length / s)),
+        ("writing one token, ms", lambda m: series(m.get("decode"), lambda length, s: 1000 * s)),
+        ("reading, tokens per s", lambda m: series(m.get("prefill"), lambda length, s: length / s)),
     ]
     for axis, (title, points) in zip(axes, panels):
         for name in names:
@@ -187,9 +182,9 @@ def cost(results: dict[str, Any], width: float) -> Any:
         axis.set_xlim(0, max(timed) * 1.04)
         axis.set_xticks(sorted({0, max(timed) // 2, max(timed)}))
         axis.set_xticklabels([f"{t:,}" for t in sorted({0, max(timed) // 2, max(timed)})])
-        _title(axis, title)
-        _sparse(axis.yaxis)
-    _legend(axes[0], loc="upper left")
+        set_title(axis, title)
+        sparse(axis.yaxis)
+    set_legend(axes[0], loc="upper left")
     (axes[1] if wide else axes[-1]).set_xlabel("tokens already read", color=PALETTE["muted"])
     return figure
 
@@ -202,14 +197,16 @@ def loss(results: dict[str, Any], width: float) -> Any:
     if not count:
         return None
     wide = width >= WIDE
-    figure, axes = _figure(width, *((1, count) if wide else (count, 1)), height=2.6 if wide else 2.4 * count)
+    figure, axes = new_figure(
+        width, *((1, count) if wide else (count, 1)), height=2.6 if wide else 2.4 * count
+    )
     axes = list(axes)
     if align:
         axis = axes.pop(0)
         marker = "o" if len(align["loss"]) < 4 else None
         axis.plot(align["tokens"], align["loss"], color=PALETTE["teacher"], linewidth=1.5, marker=marker)
-        _title(axis, "align: distance per layer")
-        _token_axis(axis, align["tokens"])
+        set_title(axis, "align: distance per layer")
+        token_axis(axis, align["tokens"])
         axis.set_ylim(bottom=0)
     if distill:
         axis = axes.pop(0)
@@ -227,10 +224,10 @@ def loss(results: dict[str, Any], width: float) -> Any:
                 marker="o" if len(distill[model_id]["loss"]) < 4 else None,
                 label=None if seen else verdict.LABELS[base],
             )
-        _title(axis, "distill: KL from the teacher")
-        _token_axis(axis, next(iter(distill.values()))["tokens"])
+        set_title(axis, "distill: KL from the teacher")
+        token_axis(axis, next(iter(distill.values()))["tokens"])
         axis.set_ylim(0, 1.3 * max(max(c["loss"]) for c in distill.values()))  # room for the legend
-        _legend(axis, loc="upper right", ncols=3)
+        set_legend(axis, loc="upper right", ncols=3)
     return figure
 
 
@@ -242,7 +239,7 @@ def selectors(points: dict[str, dict[str, float]], title: str) -> bytes:
     order = sorted(
         points, key=lambda name: -points[name].get("distilled", points[name].get("zero-shot", 0.0))
     )
-    figure, axes = _figure(WIDE, 1, 1, height=0.24 * len(order) + 0.9)
+    figure, axes = new_figure(WIDE, 1, 1, height=0.24 * len(order) + 0.9)
     axis = axes[0]
     for row, name in enumerate(order):
         guided = name.startswith("kl_")
@@ -255,120 +252,5 @@ def selectors(points: dict[str, dict[str, float]], title: str) -> bytes:
     axis.set_xlim(left=0)
     axis.set_xlabel("KL from the teacher, nats per token", color=PALETTE["muted"])
     axis.tick_params(axis="y", length=0)
-    _title(axis, title)
-    return _png(figure)
-
-
-def short_text(text: str) -> str:
-    """How a chart calls the text that scores are read on."""
-    return {"recall": "recall prompts", "plain": "plain text", "mix": "plain text and recall prompts"}.get(
-        text, text
-    )
-
-
-def _floats(values: list[float | None]) -> list[float]:
-    """None, which JSON has for unknown, as NaN, which matplotlib leaves out."""
-    return [math.nan if value is None else value for value in values]
-
-
-def _series(
-    values: dict[str, float] | None, value: Callable[[int, float], float]
-) -> tuple[list[int], list[float]]:
-    """(lengths, value(length, seconds) of each), in order."""
-    known = {int(k): v for k, v in (values or {}).items()}
-    return sorted(known), [value(length, known[length]) for length in sorted(known)]
-
-
-def _figure(
-    width: float, rows: int, columns: int, height: float, ratios: list[float] | None = None, **shared: Any
-) -> tuple[Any, list[Any]]:
-    """A figure without the global pyplot state, and its axes as a flat list, styled."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(
-        {"font.size": 8.5, "axes.titlesize": 9, "font.family": "sans-serif", "axes.linewidth": 0.8}
-    ):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        grid = {"height_ratios": ratios} if ratios else {}
-        if rows > 1:
-            figure.set_layout_engine("constrained", hspace=0.06, h_pad=0.06)
-        axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=grid, **shared).ravel().tolist()
-    for axis in axes:
-        axis.set_facecolor("none")
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            axis.spines[side].set_color(PALETTE["rule"])
-        axis.tick_params(colors=PALETTE["muted"], labelsize=8, width=0.8, length=3)
-        axis.grid(True, color=PALETTE["rule"], linewidth=0.6)
-        axis.grid(False, axis="x")
-        axis.set_axisbelow(True)
-    return figure, axes
-
-
-def _title(axis: Any, text: str) -> None:
-    axis.set_title(text, loc="left", color=PALETTE["ink"], pad=7)
-
-
-def _legend(axis: Any, **where: Any) -> None:
-    axis.legend(
-        frameon=False,
-        labelcolor=PALETTE["ink"],
-        handlelength=1.4,
-        borderaxespad=0.1,
-        columnspacing=1.2,
-        **where,
-    )
-
-
-def _sparse(axis: Any) -> None:
-    """Few round ticks on an x or y axis."""
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(4))
-
-
-def _token_axis(axis: Any, tokens: list[float]) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    _sparse(axis.xaxis)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1000:g}k" if v >= 1000 else f"{v:g}"))
-    axis.set_xlim(0, max(tokens) * 1.02)
-    axis.set_xlabel("tokens", color=PALETTE["muted"])
-    _sparse(axis.yaxis)
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _svg(figure: Any, prefix: str) -> str:
-    """Inline SVG: theme variables for colours, the page's font, ids that no other chart on the page has."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
-    for name, colour in PALETTE.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    svg = svg.replace("#ffffff", "var(--paper)")
-    svg = re.sub(r"font: (?:\d+ )?([\d.]+px) [^;\"]+", r"font-size: \1", svg)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", svg)
-    svg = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"| version="1.1"', "", svg)
-    svg = re.sub(r"xlink:href", "href", svg)
-    # inside tags only, text keeps its digits; a hundredth of a point is below a pixel
-    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)
-    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg)
-    return re.sub(r"\n\s*", "\n", svg).strip()
+    set_title(axis, title)
+    return to_png(figure)

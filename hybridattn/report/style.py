@@ -1,4 +1,4 @@
-"""The page's style sheet. Colour names are those of plots.PALETTE; charts refer to them as CSS variables."""
+"""The page's style sheet. Colour names are those of figure.PALETTE; charts refer to them as CSS variables."""
 
 CSS = """\
 :root {
