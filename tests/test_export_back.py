@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_export import GATED, QWEN2, QWEN3, hybrid
+from export_models import GATED, QWEN2, QWEN3, hybrid
 
 from hybridattn import errors
 from hybridattn.formats.safetensors import open_weights, save_safetensors

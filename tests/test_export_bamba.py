@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import tiny
+from export_models import QWEN2, QWEN3
 from safetensors.numpy import load_file
-from test_export import QWEN2, QWEN3
 
 from hybridattn.errors import ExportError
 from hybridattn.export import export, fits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import tokenizers
-from test_export import GATED, QWEN2, QWEN3, reasons
+from export_models import GATED, QWEN2, QWEN3, reasons
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from hybridattn import errors

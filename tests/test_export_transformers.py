@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
-from test_export import GATED, QWEN2, QWEN3, hybrid
+from export_models import GATED, QWEN2, QWEN3, hybrid
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

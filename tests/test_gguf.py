@@ -1,100 +1,30 @@
-"""GGUF files: formats, names, row order, RoPE factors, tokenizers, and damaged files."""
-
-import os
-import struct
+"""GGUF files: formats, names, row order, RoPE factors, and what is not supported."""
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from gguf_files import (
+    HD,
+    HEADS,
+    KV,
+    LAYERS,
+    TEACHER,
+    D,
+    F,
+    Type,
+    V,
+    gguf,
+    needs_teacher,
+    permuted,
+    random_tensors,
+    read_all,
+    write,
+)
 
-from hybridattn import hub
-from hybridattn.data.tokenizer import Tokenizer
-from hybridattn.errors import ConfigError, DataError, HybridAttnError, WeightError
+from hybridattn.errors import ConfigError, HybridAttnError, WeightError
 from hybridattn.families import config_from_hf
 from hybridattn.formats.gguf import SUPPORTED_TYPES, open_gguf
 from hybridattn.formats.loading import load_into
 from hybridattn.formats.safetensors import open_weights
-
-gguf = pytest.importorskip("gguf")
-Type = gguf.GGMLQuantizationType
-
-LAYERS, D, F, V, HEADS, KV, HD = 2, 256, 256, 12, 4, 2, 64
-
-
-def random_tensors(seed=0, bias=False, tied=True):
-    """A tiny llama under its GGUF names, float32, rows of q and k in Hugging Face order."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape):
-        return rng.normal(size=shape).astype(np.float32)
-
-    tensors = {"token_embd.weight": normal(V, D), "output_norm.weight": normal(D)}
-    if not tied:
-        tensors["output.weight"] = normal(V, D)
-    for i in range(LAYERS):
-        rows = {"attn_q": HEADS * HD, "attn_k": KV * HD, "attn_v": KV * HD, "attn_output": D}
-        for name, n in rows.items():
-            tensors[f"blk.{i}.{name}.weight"] = normal(n, D if name != "attn_output" else HEADS * HD)
-            if bias:
-                tensors[f"blk.{i}.{name}.bias"] = normal(n)
-        for name, shape in {"ffn_gate": (F, D), "ffn_up": (F, D), "ffn_down": (D, F)}.items():
-            tensors[f"blk.{i}.{name}.weight"] = normal(*shape)
-        tensors[f"blk.{i}.attn_norm.weight"] = normal(D)
-        tensors[f"blk.{i}.ffn_norm.weight"] = normal(D)
-    return tensors
-
-
-def permuted(name, tensor):
-    """The rows of q and k as llama.cpp's converter orders them: halves of a head interleaved."""
-    if "attn_q" in name or "attn_k" in name:
-        halves = tensor.reshape(-1, 2, HD // 2, *tensor.shape[1:])
-        return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(tensor.shape)
-    return tensor
-
-
-METADATA = {
-    "llama.block_count": LAYERS, "llama.context_length": 128, "llama.embedding_length": D,
-    "llama.feed_forward_length": F, "llama.attention.head_count": HEADS, "llama.attention.head_count_kv": KV,
-    "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.freq_base": 10000.0,
-    "llama.rope.dimension_count": HD, "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2,
-}  # fmt: skip
-
-
-def write(path, tensors, kind=Type.F32, architecture="llama", encode=None, **changes):
-    """Write a GGUF file; matrices as `kind`, vectors as F32. A change of None takes a key away."""
-    writer = gguf.GGUFWriter(path, architecture)
-    for key, value in {**METADATA, **changes}.items():
-        if isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_uint32(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif isinstance(value, str):
-            writer.add_string(key, value)
-        elif value is not None:
-            writer.add_array(key, value)
-    for name, tensor in tensors.items():
-        stored = permuted(name, tensor)
-        if tensor.ndim == 1 or kind == Type.F32:
-            writer.add_tensor(name, stored)
-        else:
-            data = encode(stored) if encode else gguf.quants.quantize(stored, kind)
-            writer.add_tensor(name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def read_all(source):
-    found = {}
-    for name in source.names():
-        found[name] = np.full(source.shape(name), np.nan, np.float32)
-        source.read_into(name, found[name])
-    return found
 
 
 def random_blocks(kind):
@@ -236,9 +166,6 @@ def test_llama3_factors_become_parameters(tmp_path):
         open_gguf(path)
 
 
-# --- refused ---
-
-
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -291,176 +218,6 @@ def test_no_such_file(tmp_path):
         open_gguf(tmp_path / "m.gguf")
 
 
-# --- damaged ---
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A file of one small tensor and a list of texts, and the byte where its header ends."""
-    path = tmp_path_factory.mktemp("small") / "m.gguf"
-    write(path, {"token_embd.weight": np.ones((12, 8), np.float32)}, **{"tokenizer.ggml.tokens": ["a", "bc"]})
-    content = path.read_bytes()
-    return content, content.index(b"token_embd.weight") + 17 + 4 + 16 + 4 + 8
-
-
-def test_every_prefix_is_refused(tmp_path, small):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(small[0])
-    open_gguf(path).source.close()
-    for size in reversed(range(len(small[0]))):
-        os.truncate(path, size)
-        with pytest.raises(WeightError) as caught:
-            open_gguf(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_changed_bytes_never_crash(tmp_path, small, data):
-    content, header_end = small
-    damaged = bytearray(content)
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, header_end - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path / "m.gguf"
-    path.write_bytes(damaged)
-    try:
-        with open_gguf(path).source as source:
-            read_all(source)
-    except (WeightError, ConfigError) as error:
-        assert str(path) in str(error)
-
-
-def key(name, kind, value):
-    return struct.pack("<Q", len(name)) + name + struct.pack("<I", kind) + value
-
-
-def header(tensors=0, keys=0, version=3, rest=b""):
-    return b"GGUF" + struct.pack("<IQQ", version, tensors, keys) + rest
-
-
-def tensor(name=b"token_embd.weight", dims=(8, 4), kind=0, offset=0):
-    packed = struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
-    return struct.pack("<Q", len(name)) + name + packed + struct.pack("<IQ", kind, offset)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "needs 4 bytes"),
-        (b"GGML" + bytes(60), "does not start with GGUF"),
-        (header(version=1), "version is 1"),
-        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "little-endian"),
-        (header(keys=1 << 60), "list of 1152921504606846976 keys"),
-        (header(tensors=1 << 60), "list of 1152921504606846976 tensors"),
-        (header(keys=1, rest=struct.pack("<Q", 1 << 63) + bytes(16)), "a metadata key"),
-        (header(keys=1, rest=key(b"a", 13, bytes(8))), "value type 13"),
-        (
-            header(keys=1, rest=key(b"a", 9, struct.pack("<IQ", 0, 1 << 62))),
-            "needs 4611686018427387904 bytes",
-        ),
-        (header(keys=1, rest=key(b"a", 9, struct.pack("<IQ", 8, 1 << 60))), "needs"),
-        (header(keys=1, rest=key(b"a", 9, struct.pack("<IQ", 9, 1))), "list with the value type 9"),
-        (header(keys=1, rest=key(b"a", 8, struct.pack("<Q", 2) + b"\xff\xff")), "not UTF-8"),
-        (header(keys=2, rest=key(b"a", 4, bytes(4)) * 2), "'a' occurs twice"),
-        (
-            header(1, 1, rest=key(b"general.alignment", 4, struct.pack("<I", 24)) + tensor()),
-            "general.alignment is 24",
-        ),
-        (header(1, rest=tensor(dims=()) + bytes(64)), "0 dimensions"),
-        (header(1, rest=tensor(dims=(1,) * 5) + bytes(64)), "5 dimensions"),
-        (header(1, rest=tensor(dims=(0, 4)) + bytes(64)), "at least 1"),
-        (header(1, rest=tensor(kind=99) + bytes(256)), "type number 99"),
-        (header(1, rest=tensor(dims=(33, 4), kind=3) + bytes(256)), "not a multiple of its block, 32"),
-        (header(1, rest=tensor(offset=8) + bytes(256)), "not a multiple of 32"),
-        (header(1, rest=tensor(offset=1 << 63) + bytes(256)), "ends at byte"),
-        (header(1, rest=tensor(dims=(1 << 40, 1 << 40)) + bytes(256)), "ends at byte"),
-        (header(2, rest=tensor() * 2 + bytes(512)), "occurs twice"),
-        (header(2, rest=tensor() + tensor(b"b") + bytes(512)), "overlap"),
-    ],
-)
-def test_lying_headers(tmp_path, content, says):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(content)
-    with pytest.raises(WeightError) as caught:
-        open_gguf(path)
-    assert says in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-# --- tokenizers ---
-
-LETTERS = [chr(b) for b in (*range(33, 127), *range(161, 173), *range(174, 256))] + [
-    chr(256 + i) for i in range(68)
-]
-TOKENS = ["<|end|>", "<|start|>", "<tool>", *LETTERS, "ab", "12", "123", "Ġab", "'S", "abx"]
-MERGES = ["a b", "1 2", "12 3", "Ġ ab", "' S"]
-TYPES = [3, 3, 4] + [1] * (len(TOKENS) - 3)
-
-
-def tokenizer(tmp_path, pre="smollm", **changes):
-    keys = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": TOKENS,
-            "tokenizer.ggml.token_type": TYPES, "tokenizer.ggml.merges": MERGES,
-            "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 0, **changes}  # fmt: skip
-    return Tokenizer.from_gguf(
-        write(tmp_path / "t.gguf", {"token_embd.weight": np.ones((2, 2), np.float32)}, **keys)
-    )
-
-
-@pytest.mark.parametrize(
-    ("pre", "expected"),
-    [
-        ("smollm", ["ab", "Ġab", "1", "2", "3", "'", "S", "<tool>", "<|end|>"]),
-        ("gpt-2", ["ab", "Ġab", "123", "'", "S", "<tool>", "<|end|>"]),
-        ("default", ["ab", "Ġab", "123", "'", "S", "<tool>", "<|end|>"]),
-        ("llama-bpe", ["<|start|>", "ab", "Ġab", "123", "'S", "<tool>", "<|end|>"]),
-        ("qwen2", ["ab", "Ġab", "1", "2", "3", "'S", "<tool>", "<|end|>"]),
-    ],
-)
-def test_pre_tokenizers(tmp_path, pre, expected):
-    made = tokenizer(tmp_path, pre)
-    ids = made.encode("ab ab123'S<tool><|end|>")
-    assert [made.core.id_to_token(i) for i in ids] == expected
-    assert made.decode(ids) == "ab ab123'S<tool>"
-    assert (made.vocab_size, made.bos_token_id, made.eos_token_id) == (len(TOKENS), 1, 0)
-    for text in ("1234 5\n\n  x\t'll été 漢字 🙂", ""):
-        assert made.decode(made.encode(text)) == text
-
-
-def test_bos_and_whole_tokens(tmp_path):
-    assert tokenizer(tmp_path, **{"tokenizer.ggml.add_bos_token": True}).encode("ab")[0] == 1
-    llama = tokenizer(tmp_path, "llama-bpe", **{"tokenizer.ggml.add_bos_token": False})
-    assert llama.encode("abx") == [TOKENS.index("abx")]  # a whole token wins over merges there
-    assert len(tokenizer(tmp_path).encode("abx")) == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"tokenizer.ggml.model": "bert"}, "tokenizer.ggml.model is 'bert'; allowed: gpt2"),
-        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.scores is missing"),
-        ({"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre is 'tekken'; allowed: smollm, "),
-        ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens is missing"),
-        ({"tokenizer.ggml.merges": None}, "tokenizer.ggml.merges is missing"),
-        ({"tokenizer.ggml.merges": ["abc"]}, "not two tokens"),
-        ({"tokenizer.ggml.merges": ["a nothing"]}, "do not fit"),
-        ({"tokenizer.ggml.token_type": [1]}, "another length"),
-        ({"tokenizer.ggml.tokens": [*TOKENS[:-1], "a"]}, "a token twice"),
-        ({"tokenizer.ggml.eos_token_id": 999}, "eos_token_id is 999"),
-    ],
-)
-def test_wrong_tokenizers(tmp_path, changes, says):
-    with pytest.raises(DataError) as caught:
-        tokenizer(tmp_path, **changes)
-    assert says in str(caught.value) and "t.gguf" in str(caught.value)
-
-
-# --- the real one, where it has been fetched ---
-
-TEACHER = hub.cache_folder() / hub.TEACHER / "SmolLM2-135M-Instruct.Q4_1.gguf"
-needs_teacher = pytest.mark.skipif(
-    not TEACHER.is_file(), reason="SmolLM2-135M has not been fetched (make demo)"
-)
-
-
 @needs_teacher
 def test_smollm2():
     model = open_gguf(TEACHER)
@@ -472,20 +229,3 @@ def test_smollm2():
         out = np.full(model.source.shape(name), np.nan, np.float32)
         model.source.read_into(name, out)
         assert np.isfinite(out).all() and 0.01 < out.std() < 10
-
-
-@needs_teacher
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [
-        ("Hello world! 123", [19556, 905, 17, 216, 33, 34, 35]),
-        ("The capital of France is", [504, 3575, 282, 4649, 314]),
-        ("Café déjà vu.", [51, 1939, 2756, 32564, 90, 16739, 386, 101, 30]),
-        ("  multiple   spaces", [216, 2701, 256, 5600]),
-        ("<|im_start|>user\n", [1, 4093, 198]),
-    ],
-)
-def test_smollm2_ids(text, ids, request):
-    if not hasattr(request.module, "_smollm2"):
-        request.module._smollm2 = Tokenizer.from_gguf(TEACHER)
-    assert request.module._smollm2.encode(text) == ids

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import test_twins
 import tiny
+import twin_models
 
 from hybridattn import _core, radlads, select
 from hybridattn.model.model import Model
@@ -45,7 +45,7 @@ def hybrid(spec, seed=1):
 def test_every_kind_is_summed_up_has_a_rate_and_a_twin():
     kinds = {name: entry for name, entry in _core.mixers().items() if not name.startswith("test_")}
     assert all(len(entry["summary"].splitlines()) == 1 for entry in kinds.values())
-    assert kinds.keys() == {twin.kind for twin in test_twins.TWINS}
+    assert kinds.keys() == {twin.kind for twin in twin_models.TWINS}
     assert kinds.pop("softmax")["align_lr"] is None
     assert all(0 < entry["align_lr"] < 0.1 and entry["phrase"] for entry in kinds.values())
     assert all(radlads.align_lr(name) == entry["align_lr"] for name, entry in kinds.items())
@@ -62,7 +62,7 @@ def test_prefill_then_decode_is_the_full_pass(spec, cuts):
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=3e-5 * np.abs(whole).max())
 
 
-@pytest.mark.parametrize("kind", test_twins.RECURRENT)
+@pytest.mark.parametrize("kind", twin_models.RECURRENT)
 def test_a_convolution_starts_as_nothing(kind):
     plain, conv = (hybrid({"kind": kind, "conv": n}) for n in (0, 4))
     assert sum("_conv.weight" in name for name in conv.arrays()) == 2 * 3
@@ -91,7 +91,7 @@ WITH = {
 }
 
 
-@pytest.mark.parametrize("kind", test_twins.RECURRENT)
+@pytest.mark.parametrize("kind", twin_models.RECURRENT)
 @pytest.mark.parametrize("option", WITH)
 def test_what_a_teacher_has_may_be_left_out(kind, option):
     """Then a layer is that of a teacher without it, forwards and backwards."""

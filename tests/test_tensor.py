@@ -1,33 +1,19 @@
-"""Tensor: memory shared without copies, kept alive, and refused where it cannot be shared."""
+"""Tensor: memory shared without copies, and refused where it cannot be shared."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
-import json
-import subprocess
 import sys
-import threading
-from pathlib import Path
 
-import leaks
 import ml_dtypes
 import numpy as np
 import pytest
+from counted_tensor import DTYPES, counted
 from leaks import Old
 
 from hybridattn._core import Tensor
 
-DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-
-def counted(dtype: str = "float32") -> Tensor:
-    """0 to 5 as [2,3]."""
-    return Tensor.from_numpy(np.arange(6).reshape(2, 3).astype(DTYPES[dtype]))
-
-
-# --- what it is ---
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 0, 3), (2, 3), (1,) * 8])
@@ -79,9 +65,6 @@ def test_the_type_is_closed():
         Tensor.numpy = None
 
 
-# --- conversion ---
-
-
 @by_dtype
 def test_to_rounds_like_numpy(dtype):
     edges = [65504, 65520, 1e-7, 6e-8, 3e38, 1.00390625, np.inf, -np.inf, np.nan]
@@ -106,9 +89,6 @@ def test_to_names_what_is_allowed():
     for wrong, error in (("double", ValueError), (np.float32, TypeError)):
         with pytest.raises(error, match="allowed are float32, bfloat16, float16"):
             Tensor(1).to(wrong)
-
-
-# --- NumPy ---
 
 
 @by_dtype
@@ -161,9 +141,6 @@ def test_from_numpy_refuses(array, error, message):
         Tensor.from_numpy(array)
 
 
-# --- the buffer protocol ---
-
-
 @pytest.mark.parametrize("dtype, code", [("float32", "f"), ("float16", "e")])
 def test_buffer(dtype, code):
     tensor = counted(dtype)
@@ -210,9 +187,6 @@ def test_read_only_stays_read_only():
     with pytest.raises(BufferError, match="read-only"):
         tensor.__dlpack__()
     assert not Tensor.from_dlpack(tensor).numpy().flags.writeable
-
-
-# --- DLPack ---
 
 
 class Once:
@@ -291,76 +265,3 @@ def test_a_capsule_is_consumed_once():
     assert Tensor.from_dlpack(source).shape == (3,)
     with pytest.raises(TypeError, match="expected an unused DLPack capsule"):
         Tensor.from_dlpack(source)
-
-
-# --- lifetime ---
-
-
-def test_a_tensor_keeps_its_array_alive():
-    array = np.ones(1000, np.float32)
-    before = sys.getrefcount(array)
-    tensor = Tensor.from_numpy(array)
-    assert sys.getrefcount(array) == before + 1
-    del tensor
-    assert sys.getrefcount(array) == before
-
-
-@pytest.mark.parametrize(
-    "share",
-    [
-        Tensor.numpy,
-        np.asarray,
-        memoryview,
-        np.from_dlpack,
-        Tensor.from_dlpack,
-        Tensor.__dlpack__,
-        lambda t: t.__dlpack__(max_version=(1, 0)),
-        lambda t: Tensor.from_numpy(t.numpy()),
-        lambda t: t.numpy()[1:, ::2],
-    ],
-)
-def test_views_keep_their_tensor_alive(share):
-    tensor = Tensor((4, 5))
-    tensor.numpy()[...] = 3
-    before = sys.getrefcount(tensor)
-    view = share(tensor)
-    assert sys.getrefcount(tensor) > before
-    del view
-    assert sys.getrefcount(tensor) == before
-    view = share(tensor)
-    del tensor
-    gc.collect()
-    if type(view).__name__ != "PyCapsule":
-        assert (np.asarray(view) == 3).all()
-
-
-def test_a_consumer_may_let_go_in_another_thread():
-    tensor = Tensor(10)
-    before = sys.getrefcount(tensor)
-    views = [np.from_dlpack(tensor) for _ in range(5)]
-    thread = threading.Thread(target=views.clear)
-    thread.start()
-    thread.join()
-    assert sys.getrefcount(tensor) == before
-
-
-def left_behind(*arguments):
-    """What tests/leaks.py says, in a process that does nothing else."""
-    script = Path(__file__).with_name("leaks.py")
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def test_nothing_leaks():
-    """Neither references nor objects nor memory, on the error paths too: below a tenth of an object, or of
-    the 16 bytes of the smallest piece, a call.
-    """
-    found = left_behind()
-    assert found["references"] == [0] * leaks.ROUNDS
-    assert max(found["blocks"]) < leaks.CALLS / 10
-    assert max(found["bytes"]) < 16 * leaks.CALLS / 10
-
-
-def test_a_leak_is_found():
-    found = left_behind("leak")
-    assert min(found["references"]) >= leaks.CALLS and min(found["blocks"]) >= leaks.CALLS

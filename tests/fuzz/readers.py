@@ -97,9 +97,9 @@ def seed(folder: Path) -> dict[str, Target]:
 
 def tiny_gguf(path: Path) -> None:
     """A GGUF file of a random model of one layer."""
-    import test_gguf
+    import gguf_files
 
-    test_gguf.write(path, test_gguf.random_tensors())
+    gguf_files.write(path, gguf_files.random_tensors())
 
 
 def read_gguf(path: Path) -> None:

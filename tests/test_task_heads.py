@@ -2,12 +2,10 @@
 scored and distilled on its own logits.
 """
 
-import json
-
 import numpy as np
 import pytest
 import tiny
-from golden.recipe import FAMILY_MODELS
+from task_examples import HEADS, accuracy, examples, labels, sequences
 
 from hybridattn import Model, evaluate, plan, radlads, select
 from hybridattn._core import Distiller, KLScorer
@@ -17,39 +15,6 @@ from hybridattn.families.config import TaskHead
 from hybridattn.tasks import Examples, add_head, finetune, predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-HEADS = {
-    "classify": {"kind": "classify", "num_labels": 3},
-    "regress": {"kind": "regress", "num_labels": 2, "pool": "mean", "pooler": "tanh", "bias": True},
-    "span": {"kind": "span"},
-}
-
-
-def sequences(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Random letters, 6 to 14 of them; the first one is 0 or 1."""
-    rng = np.random.default_rng(seed)
-    made = [rng.integers(2, 20, rng.integers(6, 15)) for _ in range(count)]
-    for tokens in made:
-        tokens[0] = rng.integers(2)
-    return made
-
-
-def examples(count: int = 64, seed: int = 0) -> Examples:
-    """The class is the first letter, which the last token has to look up."""
-    made = sequences(count, seed)
-    return Examples.of(made, [tokens[0] for tokens in made])
-
-
-def labels(kind: str, made: list[np.ndarray]) -> list:
-    if kind == "classify":
-        return [int(tokens[0]) for tokens in made]
-    if kind == "regress":
-        return [[tokens[0], -1.0] for tokens in made]
-    return [[1, len(tokens) - 2] for tokens in made]
-
-
-def accuracy(model: Model, data: Examples) -> float:
-    return float((predict(model, data).argmax(axis=1) == data.labels).mean())
 
 
 @pytest.fixture(scope="module")
@@ -206,83 +171,6 @@ def test_models_without_a_head_are_compared_by_hidden_states():
     assert result.curve[-4:].mean() < 0.8 * result.curve[:2].mean()
 
 
-def encoder(kind: str = "classify", **options) -> Model:
-    return add_head(Model.from_pretrained(FAMILY_MODELS / "bert"), kind, **options)
-
-
-def pairs(count: int, seed: int = 0) -> Examples:
-    """The class is where the second part begins, which only the segments say."""
-    rng = np.random.default_rng(seed)
-    made = [rng.integers(3, 60, rng.integers(8, 15)) for _ in range(count)]
-    labels = rng.integers(0, 2, count)
-    segments = [np.arange(len(m)) >= (3 if label else len(m)) for m, label in zip(made, labels, strict=True)]
-    return Examples.of(made, labels, [segment.astype(np.int32) for segment in segments])
-
-
-def test_an_encoder_has_the_head_of_its_family():
-    """BERT's: the first token, a dense layer with tanh, a classifier with a bias."""
-    model, data = encoder(num_labels=3), pairs(4).data
-    weights = {name: array.astype(float) for name, array in model.arrays().items()}
-    assert "transform.weight" not in weights and "lm_head.bias" not in weights
-    for i, (start, stop) in enumerate(data.windows):
-        hidden = model.hidden(data.tokens[None, start:stop], segments=data.segments[None, start:stop])
-        pooled = np.tanh(hidden[0, 0] @ weights["pooler.weight"].T + weights["pooler.bias"])
-        wanted = pooled @ weights["classifier.weight"].T + weights["classifier.bias"]
-        np.testing.assert_allclose(predict(model, pairs(4))[i], wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2", "gpt_neox", "qwen3"])
-@pytest.mark.parametrize("kind", HEADS)
-def test_heads_of_every_family_are_saved(family, kind, tmp_path):
-    """With the family's own head as its transformers class, with another head as a model of this package."""
-    base = Model.from_pretrained(FAMILY_MODELS / family)
-    heads = {"own": {"kind": kind}, "other": {"kind": kind, "pool": "mean", "bias": kind != "span"}}
-    for name, options in heads.items():
-        model = add_head(base, **options)
-        model.save_pretrained(tmp_path / name)
-        again = Model.from_pretrained(tmp_path / name)
-        assert again.model_config == model.model_config
-        tiny.assert_same_weights(tiny.weights(again), tiny.weights(model))
-        config = json.loads((tmp_path / name / "config.json").read_text())
-        assert config["model_type"] == (family if name == "own" else "hybridattn")
-
-
-def test_segments_reach_every_stage(tmp_path):
-    """Fine-tuning learns what only they say; scores, step 2 and the teacher's cache see them too."""
-    teacher, train = encoder(), pairs(64)
-    finetune(teacher, train, steps=60, batch_size=16, lr=3e-3, progress=False)
-    held = pairs(32, 7)
-    assert accuracy(teacher, held) > 0.95
-    assert (
-        accuracy(teacher, Examples.of([held.data.tokens[a:b] for a, b in held.data.windows], held.labels))
-        < 0.8
-    )
-    probe = radlads.align(teacher, tiny.MIXERS[0], train.data, 5, 16, progress=False)
-    hybrid = probe.to_hybrid([0])
-    p, q = (
-        logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        for logits in (predict(model, held).astype(float) for model in (teacher, hybrid))
-    )
-    wanted = (np.exp(p) * (p - q)).sum(1)
-    scores = select.score(probe, held.data, "kl_replace", progress=False)
-    np.testing.assert_allclose(scores.per_sequence[1], wanted, rtol=1e-3, atol=1e-6)
-    kl, _ = KLScorer(probe).gate_gradient(
-        held.data.tokens, held.data.windows, np.array([1, 0], np.float32), segments=held.data.segments
-    )
-    np.testing.assert_allclose(kl, wanted, rtol=1e-3, atol=1e-6)
-    found = [
-        radlads.distill(
-            hybrid.copy(), teacher, held.data, 2, 32, micro_batch=32, cache_teacher=cache, progress=False
-        ).losses
-        for cache in (None, tmp_path / "cache.npy")
-    ]
-    assert found[0][0, 0] == pytest.approx(wanted.mean(), rel=1e-3, abs=1e-6)
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
-    wrong = Examples.of([[1, 2]], [0], [[0, 9]])
-    with pytest.raises(ValueError, match="segment is 9, allowed are 0 to 1"):
-        predict(teacher, wrong)
-
-
 def test_bad_examples_are_named():
     made = sequences(3)
     classify, span = TaskHead(kind="classify"), TaskHead(kind="span")
@@ -290,11 +178,11 @@ def test_bad_examples_are_named():
         Examples.of([])
     with pytest.raises(DataError, match="sequence 1 has"):
         Examples.of([[1, 2], [3]])
-    for labels in ([0, 1], [[[0]]] * 3, 1):
+    for wrong in ([0, 1], [[[0]]] * 3, 1):
         with pytest.raises(DataError, match=r"labels has shape .* each of 3 sequences"):
-            Examples.of(made, labels)
+            Examples.of(made, wrong)
         with pytest.raises(DataError, match=r"labels has shape .* each of 3 sequences"):
-            Examples(Examples.of(made).data, labels)
+            Examples(Examples.of(made).data, wrong)
     with pytest.raises(DataError, match="label of sequence 2 is 2; allowed: 0 to 1"):
         Examples.of(made, [0, 1, 2]).targets(classify)
     with pytest.raises(DataError, match="label of sequence 1 is nan"):

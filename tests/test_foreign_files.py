@@ -1,0 +1,135 @@
+"""What is not ours stays, and a run's own files are checked and taken away."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from hybridattn.cli.main import main
+from hybridattn.errors import DataError
+from hybridattn.files import OURS
+from hybridattn.locks import beside
+from hybridattn.radlads import checkpoint
+
+SMALL = ("--tokens", "64", "--seq-len", "32", "--batch-size", "1", "--mixer", "gated_delta", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.teacher(layers=2).save_pretrained(folder / "teacher")
+    (folder / "text.txt").write_text("\n\n".join([tiny.TEXT] * 10), encoding="utf-8")
+    return folder
+
+
+def align(inputs, out, *more):
+    return main(
+        [
+            "align",
+            str(inputs / "teacher"),
+            "--text",
+            str(inputs / "text.txt"),
+            *SMALL,
+            "--out",
+            str(out),
+            *more,
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", ["uv", "poetry", "Cargo", "probe"])
+def test_names_of_other_programs_stay(inputs, tmp_path, name):
+    (tmp_path / f"{name}.lock").write_text("version = 1\n")
+    (tmp_path / f"{name}.checkpoint").mkdir()
+    (tmp_path / f"{name}.checkpoint" / "notes.txt").write_text("mine")
+    assert align(inputs, tmp_path / name) == 0
+    assert (tmp_path / f"{name}.lock").read_text() == "version = 1\n"
+    assert (tmp_path / f"{name}.checkpoint" / "notes.txt").read_text() == "mine"
+    assert not list(tmp_path.glob(f"{OURS}*"))
+
+
+def test_a_foreign_file_in_our_checkpoint_folder_stays(inputs, tmp_path):
+    folder = beside(tmp_path / "probe", "checkpoint")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    assert align(inputs, tmp_path / "probe") == 0
+    assert [p.name for p in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("held", ["thesis.tex", "model.safetensors", "config.json"])
+def test_a_folder_of_something_else_is_refused(inputs, tmp_path, capsys, held):
+    out = tmp_path / "project"
+    out.mkdir()
+    (out / held).write_text("{}")
+    for command in (lambda *more: align(inputs, out, *more),
+                    lambda *more: main(["run", "--demo", "--out", str(out), *more])):  # fmt: skip
+        assert command() == 1
+        assert f"holds what hybridattn did not make ({held})" in capsys.readouterr().err
+    assert [p.name for p in out.iterdir()] == [held]
+    if held == "thesis.tex":
+        assert align(inputs, out, "--force") == 0 and (out / held).read_text() == "{}"
+        assert align(inputs, out) == 0  # now it holds a model of ours
+
+
+def test_a_file_is_no_folder(inputs, tmp_path, capsys):
+    (tmp_path / "out").write_text("a")
+    assert align(inputs, tmp_path / "out") == 1
+    assert "is a file; allowed: a folder" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def run():
+    teacher = tiny.teacher(layers=2)
+    return teacher.to_probe(tiny.MIXERS[0]).to_hybrid([1]), teacher, tiny.text_data(seq_len=24)
+
+
+def test_changed_results_are_noticed(tmp_path):
+    from hybridattn.pipeline.store import Store
+
+    store = Store(tmp_path)
+    file = tmp_path / "probe" / "w"
+    file.parent.mkdir()
+    file.write_text("weights")
+    store.save("align", "d", 1.0, {"x": 1}, ["probe"])
+    assert Store(tmp_path).load("align", "d", ["probe"])["result"] == {"x": 1}
+    (tmp_path / "probe" / "README").write_text("a user's own file beside it")
+    assert Store(tmp_path).load("align", "d", ["probe"])
+    file.write_text("Weights")
+    with pytest.raises(DataError, match="probe/w: is not as stage 'align' wrote it"):
+        Store(tmp_path).load("align", "d", ["probe"])
+    file.unlink()
+    assert Store(tmp_path).load("align", "d", ["probe"]) is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["[]", "{", "[" * 100_000, '{"fingerprint": "d"}',
+     '{"fingerprint": "d", "result": 3, "seconds": 1, "files": {}}'],
+)  # fmt: skip
+def test_records_are_checked(tmp_path, record):
+    from hybridattn.pipeline.store import Store
+
+    store = Store(tmp_path)
+    store.path("align").parent.mkdir()
+    store.path("align").write_text(record)
+    assert store.load("align", "d") is None
+
+
+def test_a_run_takes_away_only_what_it_made(tmp_path):
+    from hybridattn.pipeline.store import PROGRESS, Store
+
+    store = Store(tmp_path)
+    store.claim()
+    store.interrupted("align", "d", 1.0)
+    checkpoint.save(
+        store.checkpoint("align", "d"), {}, {"phase": 0, "step": 0}, {"a": np.zeros(1, np.float32)}
+    )
+    mine = [tmp_path / "checkpoints" / "epoch-40.pt", tmp_path / PROGRESS / "notes.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a week of training")
+    store.clean()
+    assert all(path.exists() for path in mine)
+    assert [p.name for p in (tmp_path / PROGRESS).iterdir()] == ["notes.txt"]
+    assert Path(tmp_path / ".hybridattn-run").exists()
