@@ -1,4 +1,4 @@
-"""Statistics of layer scores. The KL scores themselves are tested with models in training/test_kl_scores.py."""
+"""Statistics of layer scores. The KL scores themselves are tested in training/test_kl_scores.py."""
 
 import math
 
