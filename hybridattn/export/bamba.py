@@ -6,7 +6,7 @@ head. transformers 4 takes it over all groups and turns half of each head by RoP
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +21,19 @@ if TYPE_CHECKING:
     from ..model.model import Model
 
 ROPE_KINDS = ("default", "linear", "yarn", "llama3")
-CONV = 4  # taps where a hybrid has fewer: what programs have kernels for
 
 
 def misfits(model: Model) -> list[Misfit]:
     """What of a model the layout cannot hold."""
+    return decoder.body_misfits(model, ROPE_KINDS, _own, mlp_bias=True)
+
+
+def _own(model: Model) -> list[Misfit]:
     config = model.model_config
-    found = [Misfit(reason) for reason in decoder.reasons(model, mlp_bias=True)]
-    if found:
-        return found
-    bad_rope = rope.misfit(model, ROPE_KINDS)
-    if bad_rope:
-        found.append(Misfit(bad_rope))
-    inner = config.num_heads * config.head_dim
+    inner, found = config.num_heads * config.head_dim, []
     if inner % config.hidden_size:
-        found.append(
-            Misfit(
-                f"its heads have {inner} channels; allowed: a multiple of hidden_size ({config.hidden_size})"
-            )
-        )
+        allowed = f"a multiple of hidden_size ({config.hidden_size})"
+        found.append(Misfit(f"its heads have {inner} channels; allowed: {allowed}"))
     return found + own_misfits(model)
 
 
@@ -48,29 +42,13 @@ def own_misfits(model: Model) -> list[Misfit]:
     found = []
     if model.model_config.qk_norm:
         found.append(Misfit("its attention norms q and k, which Bamba has no place for"))
-    return found + [
-        Misfit(reason, i) for i, specs in enumerate(model.layers) for reason in _layer(model, specs)
-    ]
+    return found + decoder.layer_misfits(model, "mamba2", "Bamba", _linear)
 
 
-def _layer(model: Model, specs: list[dict[str, Any]]) -> Iterator[str]:
+def _linear(model: Model, spec: Mapping[str, Any]) -> Iterator[str]:
     config = model.model_config
-    kinds = [spec["kind"] for spec in specs]
-    if len(kinds) > 1:
-        yield f"holds {' and '.join(kinds)}; allowed: one mixer (to_hybrid makes a hybrid of a probe)"
-    elif kinds[0] == "softmax":
-        if 0 < config.sliding_window < config.max_positions:
-            yield f"its softmax sees a window of {config.sliding_window} tokens; allowed: full attention"
-    elif kinds[0] != "mamba2":
-        yield f"{kinds[0]} has no place in a Bamba model; allowed: softmax or mamba2"
-    else:
-        spec = specs[0]
-        if spec.get("rope"):
-            yield "mamba2 rotates q and k (rope 1); allowed: rope 0"
-        if not spec.get("silu", 1):
-            yield "mamba2 has no silu on q, k and v (silu 0); allowed: silu 1"
-        if (config.attention_bias or config.output_bias) and spec.get("bias", 1):
-            yield "mamba2 has biases on its projections; allowed: bias 0 (an option of align)"
+    if (config.attention_bias or config.output_bias) and spec.get("bias", 1):
+        yield "mamba2 has biases on its projections; allowed: bias 0 (an option of align)"
 
 
 def config(model: Model, dtype: str) -> dict[str, Any]:
@@ -79,17 +57,7 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
     return {
         "architectures": ["BambaForCausalLM"],
         "model_type": "bamba",
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.hidden_size,
-        "intermediate_size": c.intermediate_size,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "num_key_value_heads": c.num_kv_heads,
-        "head_dim": c.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": c.max_positions,
-        "rms_norm_eps": c.norm_eps,
-        "tie_word_embeddings": c.tie_embeddings,
+        **decoder.sizes(model),
         "attention_bias": c.attention_bias or c.output_bias,
         "attention_dropout": 0.0,
         "mlp_bias": c.mlp_bias,
@@ -100,20 +68,15 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
         "mamba_d_head": c.head_dim,
         "mamba_n_groups": c.num_heads,
         "mamba_d_state": c.head_dim,
-        "mamba_d_conv": taps(model),
+        "mamba_d_conv": decoder.taps(model),
         "mamba_expand": c.num_heads * c.head_dim // c.hidden_size,
         "mamba_conv_bias": False,
         "mamba_proj_bias": False,
         "rope_parameters": {**rope.parameters(model), "partial_rotary_factor": 1.0},
         "dtype": dtype,
         # the class's own defaults are ids of another vocabulary
-        **{key: hf.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+        **decoder.special_ids(model),
     }
-
-
-def taps(model: Model) -> int:
-    """Taps of the convolution of all layers."""
-    return max(CONV, *(int(specs[0].get("conv", 0)) for specs in model.layers))
 
 
 def tensors(model: Model) -> Iterator[tuple[str, Array]]:
@@ -151,7 +114,7 @@ def _softmax(model: Model, weights: Weights, ours: str) -> Iterator[tuple[str, A
 
 def _mamba(model: Model, weights: Weights, ours: str) -> Iterator[tuple[str, Array]]:
     """Joined rows: gate, then x, B and C, which are v, k and q, then the step."""
-    heads, width = model.model_config.num_heads, taps(model)
+    heads, width = model.model_config.num_heads, decoder.taps(model)
     yield "in_proj.weight", np.concatenate([weights[f"{ours}{part}_proj.weight"] for part in "gvkqa"])
     yield "conv1d.weight", np.concatenate([_taps(weights, ours, part, width) for part in "vkq"])[:, None]
     yield "dt_bias", weights[f"{ours}dt_bias"]

@@ -71,7 +71,7 @@ def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
     made: Iterator[tuple[str, Array]]
     if kind == HYBRID:
         chosen = qwen3_5.constants(model, options)
-        taps = qwen3_5.taps(model)
+        taps = decoder.taps(model)
         made = (
             _hybrid_value(name, array)
             for name, array in qwen3_5_tensors.tensors(model, chosen, taps)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import bamba
+from . import bamba, decoder
 from .plain_tensors import interleaved
 from .registry import Misfit
 from .weights import Array
@@ -54,7 +54,7 @@ def keys(model: Model) -> dict[str, Any]:
         "attention.key_length": c.head_dim,
         "attention.value_length": c.head_dim,
         "rope.scaling.finetuned": True,  # what turns RoPE on there
-        "ssm.conv_kernel": bamba.taps(model),
+        "ssm.conv_kernel": decoder.taps(model),
         "ssm.inner_size": 2 * c.hidden_size,
         "ssm.state_size": c.head_dim,
         "ssm.time_step_rank": heads(model),

@@ -6,7 +6,7 @@ Read by transformers (5.3 and newer) and by vLLM, with softmax layers anywhere. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from . import decoder, rope
 from .checkpoint import DTYPES, write_checkpoint
 from .constant import Constants, choose
 from .lengths import query_key_lengths, token_ids
-from .qwen3_5_tensors import CONV, padded_dim, tensors, zero_centred
+from .qwen3_5_tensors import padded_dim, tensors, zero_centred
 from .registry import Layout, Misfit, Options
 
 if TYPE_CHECKING:
@@ -28,18 +28,12 @@ ROPE_KINDS = ("default", "linear", "yarn", "llama3")
 
 def misfits(model: Model) -> list[Misfit]:
     """What of a model the layout cannot hold."""
-    found = [Misfit(reason) for reason in decoder.reasons(model)]
-    if found:
-        return found
-    bad_rope = rope.misfit(model, ROPE_KINDS)
-    if bad_rope:
-        found.append(Misfit(bad_rope))
-    return found + layer_misfits(model)
+    return decoder.body_misfits(model, ROPE_KINDS, layer_misfits)
 
 
 def layer_misfits(model: Model) -> list[Misfit]:
     """What of its layers a Qwen3.5 model has no place for, in any file format."""
-    found = [Misfit(reason, i) for i, specs in enumerate(model.layers) for reason in _layer(model, specs)]
+    found = decoder.layer_misfits(model, "gated_delta", "Qwen3.5", _linear)
     if all(spec["kind"] != "softmax" for specs in model.layers for spec in specs):
         found.append(
             Misfit("it has no softmax layer; allowed: at least one, whose cache tells programs the length")
@@ -47,26 +41,8 @@ def layer_misfits(model: Model) -> list[Misfit]:
     return found
 
 
-def _layer(model: Model, specs: list[dict[str, Any]]) -> Iterator[str]:
+def _linear(model: Model, spec: Mapping[str, Any]) -> Iterator[str]:
     config = model.model_config
-    kinds = [spec["kind"] for spec in specs]
-    if len(kinds) > 1:
-        yield f"holds {' and '.join(kinds)}; allowed: one mixer (to_hybrid makes a hybrid of a probe)"
-    elif kinds[0] == "softmax":
-        if 0 < config.sliding_window < config.max_positions:
-            yield f"its softmax sees a window of {config.sliding_window} tokens; allowed: full attention"
-    elif kinds[0] != "gated_delta":
-        yield f"{kinds[0]} has no place in a Qwen3.5 model; allowed: softmax or gated_delta"
-    else:
-        yield from _linear(model, specs[0])
-
-
-def _linear(model: Model, spec: dict[str, Any]) -> Iterator[str]:
-    config = model.model_config
-    if spec.get("rope"):
-        yield "gated_delta rotates q and k (rope 1); allowed: rope 0"
-    if not spec.get("silu", 1):
-        yield "gated_delta has no silu on q, k and v (silu 0); allowed: silu 1"
     if config.attention_bias and spec.get("bias", 1):
         yield "gated_delta has biases on q, k and v; allowed: bias 0 (an option of align)"
     if config.output_bias and spec.get("bias", 1):
@@ -109,21 +85,10 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
     if rotary["rope_type"] == "default":
         # vLLM's scaled RoPE takes positions as they are, and with sections it would get three of each
         rotary |= {"mrope_section": sections(c.head_dim // 2), "mrope_interleaved": True}
-    ids = {key: hf.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return {
         "architectures": ["Qwen3_5ForCausalLM"],
         "model_type": "qwen3_5_text",
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.hidden_size,
-        "intermediate_size": c.intermediate_size,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "num_key_value_heads": c.num_kv_heads,
-        "head_dim": head,
-        "hidden_act": "silu",
-        "max_position_embeddings": c.max_positions,
-        "rms_norm_eps": c.norm_eps,
-        "tie_word_embeddings": c.tie_embeddings,
+        **decoder.sizes(model, head),
         "attention_bias": not c.qk_norm or c.attention_bias,
         "attention_dropout": 0.0,
         "initializer_range": hf.get("initializer_range", 0.02),
@@ -132,20 +97,15 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
             "full_attention" if specs[0]["kind"] == "softmax" else "linear_attention"
             for specs in model.layers
         ],
-        "linear_conv_kernel_dim": taps(model),
+        "linear_conv_kernel_dim": decoder.taps(model),
         "linear_key_head_dim": c.head_dim,
         "linear_value_head_dim": c.head_dim,
         "linear_num_key_heads": c.num_heads,
         "linear_num_value_heads": c.num_heads,
         "rope_parameters": rotary,
         "dtype": dtype,
-        **{key: value for key, value in ids.items() if value is not None},
+        **{key: value for key, value in decoder.special_ids(model).items() if value is not None},
     }
-
-
-def taps(model: Model) -> int:
-    """Of the convolution that all linear layers get: the longest there is, and at least 4."""
-    return max([CONV, *(int(specs[0].get("conv", 0)) for specs in model.layers)])
 
 
 def share(dim: int, padded: int) -> float:
@@ -164,7 +124,7 @@ def sections(pairs: int) -> list[int]:
 def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
     """Write the checkpoint."""
     chosen = constants(model, options)
-    made = tensors(model, chosen, taps(model), options.dtype)
+    made = tensors(model, chosen, decoder.taps(model), options.dtype)
     stored = ((name, array - np.float32(1) if zero_centred(name) else array) for name, array in made)
     write_checkpoint(model, folder, config(model, options.dtype), stored, options.dtype)
     return notes(model, chosen)

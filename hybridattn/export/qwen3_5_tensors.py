@@ -23,7 +23,6 @@ from .weights import Array, Weights
 if TYPE_CHECKING:
     from ..model.model import Model
 
-CONV = 4  # taps where a hybrid has fewer: what programs have kernels for
 _PAD = 16  # heads are padded to a multiple of this, which attention kernels want
 
 

@@ -22,12 +22,11 @@ ROPE_KINDS = ("default", "linear", "dynamic", "yarn", "llama3")  # one program: 
 
 def misfits(model: Model) -> list[Misfit]:
     """What of a model the layout cannot hold."""
-    found = [Misfit(reason) for reason in decoder.reasons(model)]
-    if found:
-        return found
-    bad_rope = rope.misfit(model, ROPE_KINDS)
-    if bad_rope:
-        found.append(Misfit(bad_rope))
+    return decoder.body_misfits(model, ROPE_KINDS, _own)
+
+
+def _own(model: Model) -> list[Misfit]:
+    found = []
     if model.model_config.output_bias and not model.model_config.qk_norm:
         found.append(Misfit("its attention has a bias on the output, which Qwen2 has no place for"))
     found += [Misfit(reason, i) for i, specs in enumerate(model.layers) for reason in _layer(specs)]
@@ -38,11 +37,11 @@ def misfits(model: Model) -> list[Misfit]:
 
 
 def _layer(specs: list[dict[str, Any]]) -> Iterator[str]:
-    kinds = [spec["kind"] for spec in specs]
-    if len(kinds) > 1:
-        yield f"holds {' and '.join(kinds)}; allowed: one mixer (to_hybrid makes a hybrid of a probe)"
-    elif kinds[0] not in ("softmax", "window"):
-        yield f"{kinds[0]} has no place in a model of windows; allowed: softmax or window"
+    kind, more = specs[0]["kind"], decoder.several(specs)
+    if more:
+        yield more
+    elif kind not in ("softmax", "window"):
+        yield f"{kind} has no place in a model of windows; allowed: softmax or window"
     elif specs[0].get("sinks"):
         yield f"window has {specs[0]['sinks']} sinks; allowed: sinks 0"
 
@@ -57,21 +56,10 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
     """The config.json."""
     c, hf = model.model_config, model.model_config.hf
     widths = [_width(model, i) for i in range(len(model.layers))]
-    ids = {key: hf.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return {
         "architectures": ["Qwen3ForCausalLM" if c.qk_norm else "Qwen2ForCausalLM"],
         "model_type": "qwen3" if c.qk_norm else "qwen2",
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.hidden_size,
-        "intermediate_size": c.intermediate_size,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "num_key_value_heads": c.num_kv_heads,
-        "head_dim": c.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": c.max_positions,
-        "rms_norm_eps": c.norm_eps,
-        "tie_word_embeddings": c.tie_embeddings,
+        **decoder.sizes(model),
         **({"attention_bias": c.attention_bias} if c.qk_norm else {}),
         "attention_dropout": 0.0,
         "initializer_range": hf.get("initializer_range", 0.02),
@@ -84,7 +72,7 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
         **rope.old_and_new(model),
         "dtype": dtype,
         "torch_dtype": dtype,
-        **{key: value for key, value in ids.items() if value is not None},
+        **{key: value for key, value in decoder.special_ids(model).items() if value is not None},
     }
 
 
