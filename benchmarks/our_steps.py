@@ -99,13 +99,7 @@ def decode(case, inputs):
     return {"step": run, "check": lambda: [norm(run(True))]}
 
 
-BUILDERS = {
-    "align": align,
-    "distill": distill,
-    "distill_cached": distill_cached,
-    "forward": forward,
-    "decode": decode,
-}
+BUILDERS = {f.__name__: f for f in (align, distill, distill_cached, forward, decode)}
 
 if __name__ == "__main__":
     if sys.argv[1] == "--prepare":

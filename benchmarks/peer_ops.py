@@ -4,8 +4,6 @@ hand.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
 torch = P = None
@@ -19,13 +17,7 @@ def begin(threads: int) -> dict:
     import peers_torch
 
     P = peers_torch
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    return {
-        "torch": torch.__version__,
-        "python": sys.version.split()[0],
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-    }
+    return P.prepare(threads)
 
 
 def tensor(x, grad=True):

@@ -8,8 +8,6 @@ accumulates gradients.
 
 from __future__ import annotations
 
-import sys
-
 
 def begin(threads: int) -> dict:
     global torch, F, P, peer_model
@@ -18,13 +16,7 @@ def begin(threads: int) -> dict:
     import torch
     import torch.nn.functional as F
 
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    return {
-        "torch": torch.__version__,
-        "python": sys.version.split()[0],
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-    }
+    return P.prepare(threads)
 
 
 def optimizer(groups):
@@ -164,13 +156,7 @@ def decode(case, inputs):
     return {"step": run, "check": lambda: [float(run().double().square().sum().sqrt())]}
 
 
-BUILDERS = {
-    "align": align,
-    "distill": distill,
-    "distill_cached": distill_cached,
-    "forward": forward,
-    "decode": decode,
-}
+BUILDERS = {f.__name__: f for f in (align, distill, distill_cached, forward, decode)}
 
 if __name__ == "__main__":
     from protocol import serve

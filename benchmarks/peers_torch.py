@@ -6,8 +6,21 @@ Shapes: q [B, H, T, hd]; k, v [B, KV, T, hd] (PyTorch's own order); g, beta [B, 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 import torch.nn.functional as F
+
+
+def prepare(threads: int) -> dict[str, str]:
+    """Threads and seed of a side that runs PyTorch; what it runs with, by name."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return {
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def linear(x, weight):

@@ -10,41 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from golden.recipe import DECODER, DISTILBERT, ENCODER, GPT2
+
 GONE = object()  # a key that is taken out of config.json
 CAUSAL, MASKED, BASE = "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel"
-DECODER = dict(
-    vocab_size=120,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    intermediate_size=40,
-    max_position_embeddings=128,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=None,
-)
-NEOX = {key: value for key, value in DECODER.items() if key != "num_key_value_heads"}
-ENCODER = dict(
-    vocab_size=120,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=40,
-    max_position_embeddings=64,
-)
 PLAIN: dict[str, dict[str, Any]] = {
     "llama": DECODER,
     "mistral": dict(DECODER, sliding_window=8, head_dim=8),
     "qwen2": DECODER,
     "qwen3": dict(DECODER, head_dim=12),
-    "gpt2": dict(vocab_size=120, n_embd=32, n_layer=2, n_head=4, n_positions=64)
-    | dict(bos_token_id=1, eos_token_id=2),
-    "gpt_neox": NEOX,
+    "gpt2": GPT2,
+    "gpt_neox": {key: value for key, value in DECODER.items() if key != "num_key_value_heads"},
     "bert": ENCODER,
     "roberta": dict(ENCODER, bos_token_id=0, eos_token_id=2),
-    "distilbert": dict(vocab_size=120, dim=32, n_layers=2, n_heads=4, hidden_dim=40)
-    | dict(max_position_embeddings=64),
+    "distilbert": DISTILBERT,
 }
 ENCODERS = ("bert", "roberta", "distilbert")
 

@@ -1,10 +1,10 @@
 """No damaged weight file gets further than its header."""
 
-import os
 import struct
 
 import numpy as np
 import pytest
+from damaged_files import refuses_every_prefix, with_changed_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from weight_files import CONFIG, empty_params, entry, random_tensors, raw
@@ -22,13 +22,7 @@ def whole(tmp_path_factory):
 
 
 def test_every_prefix_is_refused(tmp_path, whole):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(whole)
-    for size in reversed(range(len(whole))):
-        os.truncate(path, size)
-        with pytest.raises(WeightError) as caught:
-            open_weights(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    refuses_every_prefix(tmp_path / "model.safetensors", whole, lambda path: open_weights(path).close())
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -36,11 +30,8 @@ def test_every_prefix_is_refused(tmp_path, whole):
 def test_changed_bytes_never_crash(tmp_path, whole, data):
     """A changed header is refused with WeightError or still describes the file to the byte."""
     header_end = 8 + struct.unpack("<Q", whole[:8])[0]
-    damaged = bytearray(whole)
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, header_end - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "model.safetensors"
-    path.write_bytes(damaged)
+    path.write_bytes(with_changed_bytes(data, whole, header_end))
     try:
         with open_weights(path) as source:
             load_into(empty_params(), source, CONFIG)

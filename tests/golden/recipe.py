@@ -116,8 +116,8 @@ CONFIGS: dict[str, tuple[dict, dict]] = {
     ),
 }
 
-# name -> what differs from the defaults of the family's transformers class; for make_families.py
-_SMALL = dict(
+# Small models of every family; benchmarks/variant_cases.py starts from them too
+DECODER = dict(
     vocab_size=120,
     hidden_size=32,
     num_hidden_layers=2,
@@ -129,7 +129,7 @@ _SMALL = dict(
     eos_token_id=2,
     pad_token_id=None,
 )
-_ENCODER = dict(
+ENCODER = dict(
     vocab_size=120,
     hidden_size=32,
     num_hidden_layers=2,
@@ -137,34 +137,20 @@ _ENCODER = dict(
     intermediate_size=40,
     max_position_embeddings=64,
 )
+GPT2 = dict(vocab_size=120, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2)
+DISTILBERT = dict(vocab_size=120, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=64)
+
+# name -> what differs from the defaults of the family's transformers class; for make_families.py
 FAMILIES: dict[str, dict] = {
-    "qwen2": dict(_SMALL, model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
-    "mistral": dict(_SMALL, model_type="mistral", sliding_window=12, head_dim=8),
-    "qwen3": dict(_SMALL, model_type="qwen3", head_dim=12, tie_word_embeddings=True),
-    "gpt2": dict(
-        model_type="gpt2",
-        vocab_size=120,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_positions=64,
-        bos_token_id=1,
-        eos_token_id=2,
-    ),
-    "gpt_neox": dict(_ENCODER, model_type="gpt_neox", rotary_pct=0.5, bos_token_id=1, eos_token_id=2),
-    "bert": dict(_ENCODER, model_type="bert", hidden_act="gelu_new"),
-    "roberta": dict(_ENCODER, model_type="roberta", type_vocab_size=1, bos_token_id=0, eos_token_id=2),
-    "distilbert": dict(
-        model_type="distilbert",
-        vocab_size=120,
-        dim=32,
-        n_layers=2,
-        n_heads=4,
-        hidden_dim=40,
-        max_position_embeddings=64,
-        activation="relu",
-    ),
-    "minilm": dict(_ENCODER, model_type="bert"),
+    "qwen2": dict(DECODER, model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
+    "mistral": dict(DECODER, model_type="mistral", sliding_window=12, head_dim=8),
+    "qwen3": dict(DECODER, model_type="qwen3", head_dim=12, tie_word_embeddings=True),
+    "gpt2": dict(GPT2, model_type="gpt2"),
+    "gpt_neox": dict(ENCODER, model_type="gpt_neox", rotary_pct=0.5, bos_token_id=1, eos_token_id=2),
+    "bert": dict(ENCODER, model_type="bert", hidden_act="gelu_new"),
+    "roberta": dict(ENCODER, model_type="roberta", type_vocab_size=1, bos_token_id=0, eos_token_id=2),
+    "distilbert": dict(DISTILBERT, model_type="distilbert", activation="relu"),
+    "minilm": dict(ENCODER, model_type="bert"),
 }
 # name -> the transformers class that makes it, of AutoModelForCausalLM where it is not here
 FAMILY_CLASSES = {
