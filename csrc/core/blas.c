@@ -35,9 +35,8 @@ static void even_depth(ptrdiff_t k, cntx_t *context)
     bli_cntx_set_blksz(BLIS_KC, &depth, BLIS_KR, context);
 }
 
-static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
-                    const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc,
-                    int packed)
+/* The whole of C [rows, columns], both operands packed first or not. */
+static void product(ha_matmul p, ha_view a, ha_view b, ha_rows_out c, int packed)
 {
     rntm_t runtime;
     bli_rntm_init(&runtime);
@@ -45,10 +44,12 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const fl
     cntx_t context;
     if (packed) {
         bli_rntm_disable_l3_sup(&runtime);
-        even_depth(k, &context);
+        even_depth(p.depth, &context);
     }
-    bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &alpha, (float *)a, rsa, csa, (float *)b, rsb, csb,
-                 &beta, c, rsc, csc, packed ? &context : NULL, &runtime);
+    float before = p.accumulate ? 1.0f : 0.0f; /* 0: C is not read */
+    bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, p.rows, p.columns, p.depth, &p.scale, (float *)a.at, a.row,
+                 a.column, (float *)b.at, b.row, b.column, &before, c.at, c.stride, 1, packed ? &context : NULL,
+                 &runtime);
 }
 
 /* n cut into equal pieces of at most `most`, of whole blocks. */
@@ -58,9 +59,9 @@ static ptrdiff_t piece_of(ptrdiff_t n, ptrdiff_t most)
     return (blocks + pieces - 1) / pieces * BLOCK;
 }
 
-void ha_gemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
-             const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc)
+void ha_gemm(ha_matmul p, ha_view a, ha_view b, ha_rows_out c)
 {
+    const ptrdiff_t m = p.rows, n = p.columns;
     if (m <= 0 || n <= 0)
         return;
     const int packed = m > FEW;
@@ -69,17 +70,18 @@ void ha_gemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a,
 #pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads()) if (pieces > 1)
     for (ptrdiff_t i = 0; i < pieces; i++) {
         const ptrdiff_t row = i % down * tall, column = i / down * wide;
-        const ptrdiff_t rows = m - row < tall ? m - row : tall, columns = n - column < wide ? n - column : wide;
-        product(rows, columns, k, alpha, a + row * rsa, rsa, csa, b + column * csb, rsb, csb, beta,
-                c + row * rsc + column * csc, rsc, csc, packed);
+        ha_matmul piece = p;
+        piece.rows = m - row < tall ? m - row : tall;
+        piece.columns = n - column < wide ? n - column : wide;
+        product(piece, (ha_view){a.at + row * a.row, a.row, a.column},
+                (ha_view){b.at + column * b.column, b.row, b.column}, ha_rows_out_from(c, row, column), packed);
     }
 }
 
-void ha_gemm_alone(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
-                   const float *b, ptrdiff_t rsb, ptrdiff_t csb, float beta, float *c, ptrdiff_t rsc, ptrdiff_t csc)
+void ha_gemm_alone(ha_matmul p, ha_view a, ha_view b, ha_rows_out c)
 {
-    if (m > 0 && n > 0)
-        product(m, n, k, alpha, a, rsa, csa, b, rsb, csb, beta, c, rsc, csc, m > FEW);
+    if (p.rows > 0 && p.columns > 0)
+        product(p, a, b, c, p.rows > FEW);
 }
 
 const char *ha_blas_version(void)

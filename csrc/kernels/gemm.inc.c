@@ -11,39 +11,41 @@
 #endif
 #define NR (2 * W)
 
-INLINE void tile(const int mr, const int nv, int k, float alpha, const float *restrict a, ptrdiff_t rsa, ptrdiff_t csa,
-                 const float *restrict b, ptrdiff_t ldb, int accumulate, float *restrict c, ptrdiff_t ldc)
+/* mr rows and nv vectors of columns of C; mr and nv are constants where this is called. */
+INLINE void tile(const int mr, const int nv, ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
+    const float *restrict left = a.at, *restrict right = b.at;
+    float *restrict to = c.at;
     vf acc[MR][2];
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nv; j++)
             acc[i][j] = v_set(0.0f);
-    for (int p = 0; p < k; p++, a += csa, b += ldb) {
+    for (int k = 0; k < (int)p.depth; k++, left += a.column, right += b.stride) {
         vf row[2];
         for (int j = 0; j < nv; j++)
-            row[j] = v_load(b + j * W);
+            row[j] = v_load(right + j * W);
         for (int i = 0; i < mr; i++) {
-            vf x = v_set(a[i * rsa]);
+            vf x = v_set(left[i * a.row]);
             for (int j = 0; j < nv; j++)
                 acc[i][j] += x * row[j];
         }
     }
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nv; j++) {
-            vf y = v_set(alpha) * acc[i][j];
-            v_store(c + i * ldc + j * W, accumulate ? v_load(c + i * ldc + j * W) + y : y);
+            vf y = v_set(p.scale) * acc[i][j];
+            v_store(to + i * c.stride + j * W, p.accumulate ? v_load(to + i * c.stride + j * W) + y : y);
         }
 }
 
-/* The tile's row count as a constant, so that the accumulators live in registers. */
-INLINE void tile_rows(int mr, const int nv, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa,
-                      const float *b, ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc)
+/* All p.rows rows of nv vectors of columns. A tile's row count is a constant, so that the accumulators live in registers. */
+INLINE void tile_rows(const int nv, ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
-    for (; mr >= MR; mr -= MR, a += MR * rsa, c += MR * ldc)
-        tile(MR, nv, k, alpha, a, rsa, csa, b, ldb, accumulate, c, ldc);
-#define REST(N)                                          \
-    for (; mr >= N; mr -= N, a += N * rsa, c += N * ldc) \
-        tile(N, nv, k, alpha, a, rsa, csa, b, ldb, accumulate, c, ldc);
+    int rows = (int)p.rows;
+    for (; rows >= MR; rows -= MR, a.at += MR * a.row, c.at += MR * c.stride)
+        tile(MR, nv, p, a, b, c);
+#define REST(N)                                                           \
+    for (; rows >= N; rows -= N, a.at += N * a.row, c.at += N * c.stride) \
+        tile(N, nv, p, a, b, c);
 #if MR > 8
     REST(8)
 #endif
@@ -53,40 +55,44 @@ INLINE void tile_rows(int mr, const int nv, int k, float alpha, const float *a, 
 #undef REST
 }
 
-/* The last n < W columns: B's columns are copied into a padded panel, results come back through a padded tile. */
-static void tile_tail(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
-                      ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc)
+/* The last columns < W of them: B's are copied into a padded panel, results come back through a padded tile. */
+static void tile_tail(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
     enum { DEPTH = 256, ROWS = 64 };
+    const int columns = (int)p.columns, m = (int)p.rows, k = (int)p.depth;
     float panel[DEPTH * W], result[ROWS * W];
     for (int p0 = 0; p0 == 0 || p0 < k; p0 += DEPTH) {
         int depth = k - p0 < DEPTH ? k - p0 : DEPTH;
-        for (int p = 0; p < depth; p++)
-            v_store(panel + p * W, v_load_part(b + (p0 + p) * ldb, n, 0.0f));
+        for (int i = 0; i < depth; i++)
+            v_store(panel + i * W, v_load_part(b.at + (p0 + i) * b.stride, columns, 0.0f));
         for (int i0 = 0; i0 < m; i0 += ROWS) {
             int rows = m - i0 < ROWS ? m - i0 : ROWS;
-            tile_rows(rows, 1, depth, alpha, a + i0 * rsa + p0 * csa, rsa, csa, panel, W, 0, result, W);
+            tile_rows(1, (ha_matmul){rows, W, depth, p.scale, 0},
+                      (ha_view){a.at + i0 * a.row + p0 * a.column, a.row, a.column}, (ha_rows){panel, W},
+                      (ha_rows_out){result, W});
             for (int i = 0; i < rows; i++)
-                for (int j = 0; j < n; j++) {
-                    float *to = c + (i0 + i) * ldc + j;
-                    *to = (accumulate || p0 ? *to : 0.0f) + result[i * W + j];
+                for (int j = 0; j < columns; j++) {
+                    float *to = c.at + (i0 + i) * c.stride + j;
+                    *to = (p.accumulate || p0 ? *to : 0.0f) + result[i * W + j];
                 }
         }
     }
 }
 
-static void k_gemm(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
-                   ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc)
+static void k_gemm(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
+    const int columns = (int)p.columns;
     int j = 0;
-    for (; j + NR <= n; j += NR)
-        tile_rows(m, 2, k, alpha, a, rsa, csa, b + j, ldb, accumulate, c + j, ldc);
-    if (j + W <= n) {
-        tile_rows(m, 1, k, alpha, a, rsa, csa, b + j, ldb, accumulate, c + j, ldc);
+    for (; j + NR <= columns; j += NR)
+        tile_rows(2, p, a, ha_rows_from(b, 0, j), ha_rows_out_from(c, 0, j));
+    if (j + W <= columns) {
+        tile_rows(1, p, a, ha_rows_from(b, 0, j), ha_rows_out_from(c, 0, j));
         j += W;
     }
-    if (j < n)
-        tile_tail(m, n - j, k, alpha, a, rsa, csa, b + j, ldb, accumulate, c + j, ldc);
+    if (j < columns) {
+        p.columns = columns - j;
+        tile_tail(p, a, ha_rows_from(b, 0, j), ha_rows_out_from(c, 0, j));
+    }
 }
 
 /* Four short rows at a time end before the processor's own prefetching has begun. Rows lie one behind the other, so what
@@ -100,51 +106,51 @@ INLINE void prefetch(const char *p, size_t bytes)
 }
 
 /* mr rows of x against nr rows of W: the sums of every pair stay in registers while both rows stream past. */
-INLINE void dots(const int mr, const int nr, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w,
-                 ptrdiff_t ldw, int accumulate, float *y, ptrdiff_t ldy)
+INLINE void dots(const int mr, const int nr, ha_matmul p, ha_rows x, ha_rows w, ha_rows_out y)
 {
+    const int depth = (int)p.depth;
     vf acc[4][4];
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nr; j++)
             acc[i][j] = v_set(0.0f);
-    int p = 0;
-    const char *ahead = (const char *)w + STREAM_AHEAD;
-    for (; p + W <= k; p += W) {
-        prefetch(ahead, (size_t)(nr * W) * sizeof *w);
-        ahead += (size_t)(nr * W) * sizeof *w;
+    int k = 0;
+    const char *ahead = (const char *)w.at + STREAM_AHEAD;
+    for (; k + W <= depth; k += W) {
+        prefetch(ahead, (size_t)(nr * W) * sizeof *w.at);
+        ahead += (size_t)(nr * W) * sizeof *w.at;
         for (int j = 0; j < nr; j++) {
-            vf row = v_load(w + j * ldw + p);
+            vf row = v_load(w.at + j * w.stride + k);
             for (int i = 0; i < mr; i++)
-                acc[i][j] += v_load(x + i * ldx + p) * row;
+                acc[i][j] += v_load(x.at + i * x.stride + k) * row;
         }
     }
-    if (p < k)
+    if (k < depth)
         for (int j = 0; j < nr; j++) {
-            vf row = v_load_part(w + j * ldw + p, k - p, 0.0f);
+            vf row = v_load_part(w.at + j * w.stride + k, depth - k, 0.0f);
             for (int i = 0; i < mr; i++)
-                acc[i][j] += v_load_part(x + i * ldx + p, k - p, 0.0f) * row;
+                acc[i][j] += v_load_part(x.at + i * x.stride + k, depth - k, 0.0f) * row;
         }
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nr; j++) {
-            float *to = y + i * ldy + j;
-            *to = (accumulate ? *to : 0.0f) + alpha * v_sum(acc[i][j]);
+            float *to = y.at + i * y.stride + j;
+            *to = (p.accumulate ? *to : 0.0f) + p.scale * v_sum(acc[i][j]);
         }
 }
 
-static void k_gemv(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w, ptrdiff_t ldw,
-                   int accumulate, float *y, ptrdiff_t ldy)
+static void k_gemv(ha_matmul p, ha_rows x, ha_rows w, ha_rows_out y)
 {
+    const int rows = (int)p.rows, columns = (int)p.columns;
     int j = 0;
-    for (; j + 4 <= n; j += 4, w += 4 * ldw) {
+    for (; j + 4 <= columns; j += 4, w.at += 4 * w.stride) {
         int i = 0;
-        for (; i + 2 <= m; i += 2)
-            dots(2, 4, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
-        if (i < m)
-            dots(1, 4, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
+        for (; i + 2 <= rows; i += 2)
+            dots(2, 4, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
+        if (i < rows)
+            dots(1, 4, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
     }
-    for (; j < n; j++, w += ldw)
-        for (int i = 0; i < m; i++)
-            dots(1, 1, k, alpha, x + i * ldx, ldx, w, ldw, accumulate, y + i * ldy + j, ldy);
+    for (; j < columns; j++, w.at += w.stride)
+        for (int i = 0; i < rows; i++)
+            dots(1, 1, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
 }
 
 #if defined HA_ISA_AVX2 || defined HA_ISA_AVX512

@@ -10,12 +10,19 @@
 
 #include "core/activation.h"
 #include "core/dtype.h"
+#include "core/matmul.h"
 #include "core/rows.h"
 #include "core/status.h"
 
 /* Masked-out attention logits, and the start of a running maximum: finite, so that differences never are NaN. */
 #define HA_MASKED (-3e38f)
 #define HA_NO_MAX (-1e30f)
+
+/* Rows of a type other than float32: row r begins `stride` bytes after row r - 1. */
+typedef struct {
+    const uint8_t *at;
+    size_t stride;
+} ha_stored_rows;
 
 /* The rows of one head's linear recurrence over n tokens, [n, ld] each and zero from channel dk on; ld a multiple of 16.
  *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [dk, columns]
@@ -54,26 +61,22 @@ typedef struct {
     const char *isa;
 
     /* products ------------------------------------------------------------------------------------------------- */
-    /* C[m,n] = (accumulate ? C : 0) + alpha A[m,k] B[k,n]; A with any strides, B and C row-major. For tiles in cache. */
-    void (*gemm)(int m, int n, int k, float alpha, const float *a, ptrdiff_t rsa, ptrdiff_t csa, const float *b,
-                 ptrdiff_t ldb, int accumulate, float *c, ptrdiff_t ldc);
+    /* C [rows, columns] = A [rows, depth] B [depth, columns], for tiles in cache. */
+    void (*gemm)(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c);
     /* The same of packed operands: panels of packed_rows rows of A and packed_columns columns of B, [k][width] each and padded
      * with zeros; rows_outside: A is read once and B again and again, else the other way round. NULL where BLIS's kernels
      * are better. */
-    void (*packed_product)(int m, int n, int k, float alpha, const float *a, const float *b, int rows_outside,
-                           int accumulate, float *c, ptrdiff_t ldc);
+    void (*packed_product)(ha_matmul p, const float *a, const float *b, int rows_outside, ha_rows_out c);
     /* n rows of A or columns of B as panels, `panel` floats apart: line i begins at x + i * line, its k numbers are `step`
      * apart; one of both is 1. */
     void (*pack_rows)(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel);
     void (*pack_columns)(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel);
     int packed_rows, packed_columns;
-    /* y[m,n] = accumulate y + alpha x[m,k] W[n,k]^T for a few rows m: streams W once. */
-    void (*gemv)(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const float *w, ptrdiff_t ldw,
-                 int accumulate, float *y, ptrdiff_t ldy);
-    /* The same for W [n,k] of another type than float32, by ha_dtype; `stride` bytes from row to row. k is a multiple of
-     * the block. Numbers are decoded in registers, x stays float32. */
-    void (*stored_gemv[HA_DTYPE_COUNT])(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const void *w,
-                                        size_t stride, int accumulate, float *y, ptrdiff_t ldy);
+    /* y [rows, columns] = x [rows, depth] W^T, W [columns, depth], for a few rows: streams W once. */
+    void (*gemv)(ha_matmul p, ha_rows x, ha_rows w, ha_rows_out y);
+    /* The same for W of another type than float32, by ha_dtype; depth is a multiple of the block. Numbers are decoded in
+     * registers, x stays float32. */
+    void (*stored_gemv[HA_DTYPE_COUNT])(ha_matmul p, ha_rows x, ha_stored_rows w, ha_rows_out y);
     /* n numbers of that type, a multiple of the block, as float32 */
     void (*decode[HA_DTYPE_COUNT])(size_t n, const void *src, float *dst);
     /* dst[cols,rows] = src[rows,cols]^T */

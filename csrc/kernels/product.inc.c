@@ -4,10 +4,12 @@
 /* Steps of k that B is asked for before it is used: from L2 or L3, where the first tile of a panel finds it. */
 enum { B_AHEAD = W == 16 ? 16 : 64 };
 
-/* One tile of C, m <= MR rows and n <= NR columns of which are wanted. */
-INLINE void packed_tile(int m, int n, int k, float alpha, const float *restrict a, const float *restrict b,
-                        int accumulate, float *c, ptrdiff_t ldc)
+/* One tile of C, p.rows <= MR rows and p.columns <= NR columns of which are wanted. */
+INLINE void packed_tile(ha_matmul p, const float *restrict a, const float *restrict b, ha_rows_out to)
 {
+    const int m = (int)p.rows, n = (int)p.columns, k = (int)p.depth, accumulate = p.accumulate;
+    const ptrdiff_t ldc = to.stride;
+    float *c = to.at;
     vf acc[MR][2];
     for (int i = 0; i < MR; i++)
         acc[i][0] = acc[i][1] = v_set(0.0f);
@@ -15,7 +17,7 @@ INLINE void packed_tile(int m, int n, int k, float alpha, const float *restrict 
         __builtin_prefetch(c + i * ldc, 1);
         __builtin_prefetch(c + i * ldc + NR - 1, 1);
     }
-    for (int p = 0; p < k; p++, a += MR, b += NR) {
+    for (int at = 0; at < k; at++, a += MR, b += NR) {
         const vf left = v_load(b), right = v_load(b + W);
         __builtin_prefetch(b + B_AHEAD * NR);
         if (4 * NR > 64)
@@ -26,10 +28,10 @@ INLINE void packed_tile(int m, int n, int k, float alpha, const float *restrict 
             acc[i][1] += x * right;
         }
     }
-    if (alpha != 1.0f)
+    if (p.scale != 1.0f)
         for (int i = 0; i < MR; i++)
             for (int j = 0; j < 2; j++) {
-                acc[i][j] *= v_set(alpha);
+                acc[i][j] *= v_set(p.scale);
                 __asm__("" : "+m"(acc[i][j])); /* rounded before it is added, as the products of few rows are */
             }
     if (m == MR && n == NR) {
@@ -47,22 +49,22 @@ INLINE void packed_tile(int m, int n, int k, float alpha, const float *restrict 
             c[j] = accumulate ? c[j] + edge[i * NR + j] : edge[i * NR + j];
 }
 
-static __attribute__((noinline)) void one_tile(int m, int n, int k, float alpha, const float *a, const float *b,
-                                               int accumulate, float *c, ptrdiff_t ldc)
+static __attribute__((noinline)) void one_tile(ha_matmul p, const float *a, const float *b, ha_rows_out c)
 {
-    packed_tile(m, n, k, alpha, a, b, accumulate, c, ldc);
+    packed_tile(p, a, b, c);
 }
 
-static void k_packed_product(int m, int n, int k, float alpha, const float *a, const float *b, int rows_outside,
-                             int accumulate, float *c, ptrdiff_t ldc)
+static void k_packed_product(ha_matmul p, const float *a, const float *b, int rows_outside, ha_rows_out c)
 {
+    const int m = (int)p.rows, n = (int)p.columns;
     const int down = (m + MR - 1) / MR, across = (n + NR - 1) / NR;
     const int outer = rows_outside ? down : across, inner = rows_outside ? across : down;
     for (int o = 0; o < outer; o++)
         for (int t = 0; t < inner; t++) {
             const int i = rows_outside ? o : t, j = rows_outside ? t : o;
-            one_tile(m - i * MR < MR ? m - i * MR : MR, n - j * NR < NR ? n - j * NR : NR, k, alpha,
-                     a + (ptrdiff_t)i * MR * k, b + (ptrdiff_t)j * NR * k, accumulate, c + i * MR * ldc + j * NR, ldc);
+            p.rows = m - i * MR < MR ? m - i * MR : MR;
+            p.columns = n - j * NR < NR ? n - j * NR : NR;
+            one_tile(p, a + i * MR * p.depth, b + j * NR * p.depth, ha_rows_out_from(c, i * MR, j * NR));
         }
 }
 

@@ -70,20 +70,21 @@ INLINE block load_rest(const ha_dtype type, const uint8_t *p, int n)
 }
 
 /* mr rows of x against nr rows of W over one step; `left` < STEP numbers at the end of a row are met with zeros. */
-INLINE void step(const ha_dtype type, const int mr, const int nr, const int whole, int left, const float *x,
-                 ptrdiff_t ldx, const uint8_t *w, size_t stride, vf acc[][4])
+INLINE void step(const ha_dtype type, const int mr, const int nr, int left, ha_rows x, ha_stored_rows w, vf acc[][4])
 {
+    const int whole = left == STEP; /* a constant where this is called */
     vf part[2][PARTS], sum[2];
     for (int i = 0; i < mr; i++) {
         float padded[STEP] = {0};
-        const float *from = whole ? x + i * ldx : memcpy(padded, x + i * ldx, (size_t)left * sizeof *x);
+        const float *row = x.at + i * x.stride;
+        const float *from = whole ? row : memcpy(padded, row, (size_t)left * sizeof *row);
         for (int p = 0; p < PARTS; p++) {
             part[i][p] = v_load(from + p * W);
             sum[i] = p ? sum[i] + part[i][p] : part[i][p];
         }
     }
     for (int j = 0; j < nr; j++) {
-        const uint8_t *from = w + (size_t)j * stride;
+        const uint8_t *from = w.at + (size_t)j * w.stride;
         const block b = whole ? load_step(type, from) : load_rest(type, from, left);
         for (int i = 0; i < mr; i++) {
             vf dot = type == HA_Q4_0 ? v_set(-8.0f) * sum[i] : has_scale(type) ? v_set(0.0f) : acc[i][j];
@@ -96,42 +97,44 @@ INLINE void step(const ha_dtype type, const int mr, const int nr, const int whol
     }
 }
 
-INLINE void stored_dots(const ha_dtype type, const int mr, const int nr, int k, float alpha, const float *x,
-                        ptrdiff_t ldx, const uint8_t *w, size_t stride, int accumulate, float *y, ptrdiff_t ldy)
+/* mr rows of x against nr rows of W, as `dots` of float32 */
+INLINE void stored_dots(const ha_dtype type, const int mr, const int nr, ha_matmul p, ha_rows x, ha_stored_rows w,
+                        ha_rows_out y)
 {
+    int depth = (int)p.depth;
     vf acc[2][4];
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nr; j++)
             acc[i][j] = v_set(0.0f);
-    const char *ahead = (const char *)w + STREAM_AHEAD;
-    for (; k >= STEP; k -= STEP, x += STEP, w += step_bytes(type)) {
+    const char *ahead = (const char *)w.at + STREAM_AHEAD;
+    for (; depth >= STEP; depth -= STEP, x.at += STEP, w.at += step_bytes(type)) {
         prefetch(ahead, nr * step_bytes(type));
         ahead += nr * step_bytes(type);
-        step(type, mr, nr, 1, STEP, x, ldx, w, stride, acc);
+        step(type, mr, nr, STEP, x, w, acc);
     }
-    if (k && !has_scale(type))
-        step(type, mr, nr, 0, k, x, ldx, w, stride, acc);
+    if (depth && !has_scale(type))
+        step(type, mr, nr, depth, x, w, acc);
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nr; j++) {
-            float *to = y + i * ldy + j;
-            *to = (accumulate ? *to : 0.0f) + alpha * v_sum(acc[i][j]);
+            float *to = y.at + i * y.stride + j;
+            *to = (p.accumulate ? *to : 0.0f) + p.scale * v_sum(acc[i][j]);
         }
 }
 
-INLINE void stored_gemv(const ha_dtype type, int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx,
-                        const uint8_t *w, size_t stride, int accumulate, float *y, ptrdiff_t ldy)
+INLINE void stored_gemv(const ha_dtype type, ha_matmul p, ha_rows x, ha_stored_rows w, ha_rows_out y)
 {
+    const int rows = (int)p.rows, columns = (int)p.columns;
     int j = 0;
-    for (; j + 4 <= n; j += 4, w += 4 * stride) {
+    for (; j + 4 <= columns; j += 4, w.at += 4 * w.stride) {
         int i = 0;
-        for (; i + 2 <= m; i += 2)
-            stored_dots(type, 2, 4, k, alpha, x + i * ldx, ldx, w, stride, accumulate, y + i * ldy + j, ldy);
-        if (i < m)
-            stored_dots(type, 1, 4, k, alpha, x + i * ldx, ldx, w, stride, accumulate, y + i * ldy + j, ldy);
+        for (; i + 2 <= rows; i += 2)
+            stored_dots(type, 2, 4, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
+        if (i < rows)
+            stored_dots(type, 1, 4, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
     }
-    for (; j < n; j++, w += stride)
-        for (int i = 0; i < m; i++)
-            stored_dots(type, 1, 1, k, alpha, x + i * ldx, ldx, w, stride, accumulate, y + i * ldy + j, ldy);
+    for (; j < columns; j++, w.at += w.stride)
+        for (int i = 0; i < rows; i++)
+            stored_dots(type, 1, 1, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
 }
 
 INLINE void decode(const ha_dtype type, size_t n, const uint8_t *from, float *to)
@@ -150,15 +153,14 @@ INLINE void decode(const ha_dtype type, size_t n, const uint8_t *from, float *to
     }
 }
 
-#define STORED(name, type)                                                                                  \
-    static void gemv_##name(int m, int n, int k, float alpha, const float *x, ptrdiff_t ldx, const void *w, \
-                            size_t stride, int accumulate, float *y, ptrdiff_t ldy)                         \
-    {                                                                                                       \
-        stored_gemv(type, m, n, k, alpha, x, ldx, w, stride, accumulate, y, ldy);                           \
-    }                                                                                                       \
-    static void decode_##name(size_t n, const void *src, float *dst)                                        \
-    {                                                                                                       \
-        decode(type, n, src, dst);                                                                          \
+#define STORED(name, type)                                                           \
+    static void gemv_##name(ha_matmul p, ha_rows x, ha_stored_rows w, ha_rows_out y) \
+    {                                                                                \
+        stored_gemv(type, p, x, w, y);                                               \
+    }                                                                                \
+    static void decode_##name(size_t n, const void *src, float *dst)                 \
+    {                                                                                \
+        decode(type, n, src, dst);                                                   \
     }
 
 STORED(bf16, HA_BF16)

@@ -6,5 +6,6 @@ void ha_observe(const ha_pass *pass, size_t offset, int in, const float *x)
 {
     float *sum = pass->moments ? pass->moments[ha_params_at(pass->params, offset)] : NULL;
     if (sum)
-        ha_product(in, in, pass->batch->rows, 1.0f, ha_view_transposed(x, in), ha_view_rows(x, in), 1, sum, in);
+        ha_product(ha_matmul_of(in, in, pass->batch->rows, 1), ha_view_transposed(ha_rows_of(x, in)),
+                   ha_view_rows(ha_rows_of(x, in)), ha_rows_to(sum, in));
 }

@@ -151,8 +151,9 @@ void ha_project_in(const ha_mixer *mixer, const ha_pass *pass, const float *x, f
     const int rows = pass->batch->rows, d = c->hidden_size, width = qkv_width(c), qk = qk_width(c),
               q = c->num_heads * c->head_dim;
     ha_observe(pass, mixer->at[HA_SLOT_QKV], d, x);
-    ha_linear_forward(rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV),
-                      ha_weight(mixer, pass, HA_SLOT_QKV_BIAS), 0.0f, qkv, width);
+    const ha_linear joined =
+        ha_linear_of(d, width, ha_projection(mixer, pass, HA_SLOT_QKV), ha_weight(mixer, pass, HA_SLOT_QKV_BIAS));
+    ha_linear_forward(&joined, rows, ha_rows_of(x, d), 0, ha_rows_to(qkv, width));
     const int keeps = c->qk_norm && kept ? rows : 0;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (keeps > 4)
     for (int r = 0; r < keeps; r++)
@@ -171,8 +172,12 @@ ha_status ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, con
     HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_Q_NORM, c->num_heads, kept, qk, dqkv, width));
     HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_K_NORM, c->num_kv_heads, kept + (c->qk_norm ? q : 0), qk, dqkv + q,
                                width));
-    ha_linear_backward(pass->batch->rows, d, width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), dqkv, width,
-                       1.0f, dx, d, ha_grad(mixer, pass, HA_SLOT_QKV), ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+    const ha_linear joined = ha_linear_of(d, width, ha_projection(mixer, pass, HA_SLOT_QKV), NULL);
+    const ha_linear_gradient gradient = {.x = ha_rows_to(dx, d),
+                                         .accumulate = 1,
+                                         .weight = ha_grad(mixer, pass, HA_SLOT_QKV),
+                                         .bias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS)};
+    ha_linear_backward(&joined, pass->batch->rows, ha_rows_of(x, d), ha_rows_of(dqkv, width), &gradient);
     return HA_OK;
 }
 
@@ -181,8 +186,10 @@ void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, 
     const ha_config *c = mixer->config;
     const int width = c->num_heads * c->head_dim, d = c->hidden_size;
     ha_observe(pass, mixer->at[HA_SLOT_O], width, y);
-    ha_linear_forward(pass->batch->rows, width, d, scale, y, width, ha_projection(mixer, pass, HA_SLOT_O),
-                      ha_weight(mixer, pass, HA_SLOT_O_BIAS), 1.0f, out, d);
+    ha_linear output =
+        ha_linear_of(width, d, ha_projection(mixer, pass, HA_SLOT_O), ha_weight(mixer, pass, HA_SLOT_O_BIAS));
+    output.scale = scale;
+    ha_linear_forward(&output, pass->batch->rows, ha_rows_of(y, width), 1, ha_rows_to(out, d));
 }
 
 void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, const float *dout,
@@ -190,12 +197,16 @@ void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const f
 {
     const ha_config *c = mixer->config;
     const int width = c->num_heads * c->head_dim, d = c->hidden_size, rows = pass->batch->rows;
-    const ha_matrix weight = ha_projection(mixer, pass, HA_SLOT_O);
     const float *bias = ha_weight(mixer, pass, HA_SLOT_O_BIAS);
-    ha_linear_backward(rows, width, d, scale, y, width, weight, dout, d, 0.0f, NULL, width,
-                       ha_grad(mixer, pass, HA_SLOT_O), ha_grad(mixer, pass, HA_SLOT_O_BIAS));
+    const ha_rows outputs = ha_rows_of(dout, d), inputs = ha_rows_of(y, width);
+    ha_linear output = {width, d, ha_projection(mixer, pass, HA_SLOT_O), NULL, scale};
+    const ha_linear_gradient of_weight = {.weight = ha_grad(mixer, pass, HA_SLOT_O),
+                                          .bias = ha_grad(mixer, pass, HA_SLOT_O_BIAS)};
+    const ha_linear_gradient of_inputs = {.x = ha_rows_to(dy, width)};
+    ha_linear_backward(&output, rows, inputs, outputs, &of_weight);
     /* <dout, y Wo^T> = <dout Wo, y>: the gate's gradient costs one dot product a row. */
-    ha_linear_backward(rows, width, d, gate ? 1.0f : scale, y, width, weight, dout, d, 0.0f, dy, width, NULL, NULL);
+    output.scale = gate ? 1.0f : scale;
+    ha_linear_backward(&output, rows, inputs, outputs, &of_inputs);
     if (!gate)
         return;
     ha_dot_per_sequence(pass->batch, width, dy, width, y, width, gate);

@@ -135,8 +135,8 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout 
 {
     const int rows = pass->batch->rows, d = mixer->config->hidden_size;
     ha_observe(pass, mixer->at[HA_SLOT_QKV], d, x);
-    ha_linear_forward(rows, d, l->width, 1.0f, x, d, ha_projection(mixer, pass, HA_SLOT_QKV), NULL, 0.0f, projected,
-                      l->width);
+    const ha_linear joined = ha_linear_of(d, l->width, ha_projection(mixer, pass, HA_SLOT_QKV), NULL);
+    ha_linear_forward(&joined, rows, ha_rows_of(x, d), 0, ha_rows_to(projected, l->width));
     const float *bias = ha_weight(mixer, pass, HA_SLOT_QKV_BIAS);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (int r = 0; r < rows; r++) {
@@ -148,6 +148,21 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout 
                 ha_kernels_get()->axpy((size_t)l->size[i], 1.0f, ha_weight(mixer, pass, HA_SLOT_BIAS + i),
                                        row + l->column[i]);
     }
+}
+
+/* dx [rows, hidden] += the gradient of the projections' input unless NULL, and the gradients of their weights; the bias
+ * [3 inner] is that of q, k and v */
+static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x,
+                             const float *dprojected, float *dx)
+{
+    const int rows = pass->batch->rows, d = mixer->config->hidden_size;
+    const ha_linear joined = ha_linear_of(d, l->width, ha_projection(mixer, pass, HA_SLOT_QKV), NULL);
+    const ha_linear bias = ha_linear_of(0, 3 * l->inner, ha_f32(NULL), NULL);
+    const ha_linear_gradient gradient = {
+        .x = ha_rows_to(dx, d), .accumulate = 1, .weight = ha_grad(mixer, pass, HA_SLOT_QKV)};
+    const ha_linear_gradient of_bias = {.bias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS)};
+    ha_linear_backward(&joined, rows, ha_rows_of(x, d), ha_rows_of(dprojected, l->width), &gradient);
+    ha_linear_backward(&bias, rows, ha_rows_of(NULL, 0), ha_rows_of(dprojected, l->width), &of_bias);
 }
 
 static ha_recurrence_in recurrence_operands(const ha_layout *l, const ha_operands *x)
@@ -234,7 +249,6 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
 ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                                 const float *dout, float *dx, double *gate)
 {
-    const ha_config *c = mixer->config;
     const ha_batch *batch = pass->batch;
     const ha_layout l = ha_recurrent_layout(mixer);
     const ha_recurrence shape = shape_of(&l);
@@ -268,11 +282,7 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
                                           pass->arena));
         each_operand(&l, rows, &d, fold);
         HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
-        ha_linear_backward(rows, c->hidden_size, l.width, 1.0f, x, c->hidden_size,
-                           ha_projection(mixer, pass, HA_SLOT_QKV), dprojected, l.width, 1.0f, dx, c->hidden_size,
-                           ha_grad(mixer, pass, HA_SLOT_QKV), NULL);
-        ha_linear_backward(rows, 0, 3 * l.inner, 1.0f, NULL, 0, ha_f32(NULL), dprojected, l.width, 0.0f, NULL, 0, NULL,
-                           ha_grad(mixer, pass, HA_SLOT_QKV_BIAS));
+        project_backward(mixer, pass, &l, x, dprojected, dx);
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -93,9 +93,9 @@ static void low_rank_forward(const ha_mixer *mixer, const ha_pass *pass, const h
         for (int r = 0; r < rows; r++)
             ha_activate(p->inner, (size_t)p->rank, projected + (ptrdiff_t)r * l->width + l->column[i],
                         to->low[i] + (ptrdiff_t)r * p->rank);
-        ha_linear_forward(rows, p->rank, l->size[i], 1.0f, to->low[i], p->rank,
-                          ha_projection(mixer, pass, HA_SLOT_UP + i), ha_weight(mixer, pass, HA_SLOT_BIAS + i), 0.0f,
-                          to->logits[i], to->ld[i]);
+        const ha_linear up = ha_linear_of(p->rank, l->size[i], ha_projection(mixer, pass, HA_SLOT_UP + i),
+                                          ha_weight(mixer, pass, HA_SLOT_BIAS + i));
+        ha_linear_forward(&up, rows, ha_rows_of(to->low[i], p->rank), 0, ha_rows_to(to->logits[i], to->ld[i]));
     }
 }
 
@@ -105,10 +105,13 @@ static void low_rank_backward(const ha_mixer *mixer, const ha_pass *pass, const 
     const int rows = pass->batch->rows;
     for (int i = 0; i < l->n_parts; i++) {
         const ha_part *p = &l->frame->part[i];
-        ha_linear_backward(rows, p->rank, l->size[i], 1.0f, in->low[i], p->rank,
-                           p->rank ? ha_projection(mixer, pass, HA_SLOT_UP + i) : ha_f32(NULL), d->logits[i], d->ld[i],
-                           0.0f, d->low[i], p->rank, p->rank ? ha_grad(mixer, pass, HA_SLOT_UP + i) : NULL,
-                           ha_grad(mixer, pass, HA_SLOT_BIAS + i));
+        /* a part without a low rank has a bias alone */
+        const ha_linear up = ha_linear_of(p->rank, l->size[i],
+                                          p->rank ? ha_projection(mixer, pass, HA_SLOT_UP + i) : ha_f32(NULL), NULL);
+        const ha_linear_gradient gradient = {.x = ha_rows_to(d->low[i], p->rank),
+                                             .weight = p->rank ? ha_grad(mixer, pass, HA_SLOT_UP + i) : NULL,
+                                             .bias = ha_grad(mixer, pass, HA_SLOT_BIAS + i)};
+        ha_linear_backward(&up, rows, ha_rows_of(in->low[i], p->rank), ha_rows_of(d->logits[i], d->ld[i]), &gradient);
         if (!p->rank)
             continue;
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)

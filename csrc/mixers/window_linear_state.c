@@ -61,14 +61,16 @@ static ha_status far_of_one(const ha_window_layout *l, const ha_pass *pass, cons
         for (int h = 0; h < l->kv_heads; h++) {
             float value[HA_MAX_HEAD_DIM], *sums = all_sums + (size_t)h * (size_t)(F * (D + 1));
             ha_state_fetch(state, l->kv_heads + h, ha_ring_slot(&near, leaving), value);
-            kernel->gemm(F, D, 1, 1.0f, fk + h * F, 1, F, value, D, 1, sums, D);
+            kernel->gemm(ha_matmul_of(F, D, 1, 1), ha_view_transposed(ha_rows_of(fk + h * F, F)), ha_rows_of(value, D),
+                         ha_rows_to(sums, D));
             kernel->axpy((size_t)F, 1.0f, fk + h * F, sums + F * D);
         }
     }
     for (int h = 0; h < l->heads; h++) {
         const float *fq = p->fq + ((size_t)row * (size_t)l->heads + (size_t)h) * (size_t)F;
         const float *sums = all_sums + (size_t)(h / group) * (size_t)(F * (D + 1));
-        kernel->gemm(1, D, F, 1.0f, fq, F, 1, sums, D, 0, p->far + (size_t)row * (size_t)l->q + h * D, D);
+        kernel->gemm(ha_matmul_of(1, D, F, 0), ha_view_rows(ha_rows_of(fq, F)), ha_rows_of(sums, D),
+                     ha_rows_to(p->far + (size_t)row * (size_t)l->q + h * D, D));
         p->den[(size_t)row * (size_t)l->heads + (size_t)h] = kernel->dot((size_t)F, fq, sums + F * D);
     }
     return HA_OK;

@@ -8,8 +8,8 @@
 static void dense(const ha_model *m, const ha_pass *pass, const float *y, float *u)
 {
     const int d = m->config.hidden_size;
-    ha_linear_forward(pass->batch->rows, d, d, 1.0f, y, d, ha_matrix_of(pass, m->transform),
-                      pass->weights + m->transform_bias, 0.0f, u, d);
+    const ha_linear transform = ha_linear_of(d, d, ha_matrix_of(pass, m->transform), pass->weights + m->transform_bias);
+    ha_linear_forward(&transform, pass->batch->rows, ha_rows_of(y, d), 0, ha_rows_to(u, d));
 }
 
 static void finish(const ha_model *m, const ha_pass *pass, const float *x, float *y)
@@ -49,8 +49,11 @@ static ha_status transform_backward(const ha_model *m, const ha_pass *pass, cons
     ha_act_forward(m->config.act, n, u, act);
     HA_TRY(ha_norm_through(m, m->transform_norm, pass, act, dhidden));
     ha_act_backward(m->config.act, n, u, dhidden, NULL);
-    ha_linear_backward(rows, d, d, 1.0f, y, d, ha_matrix_of(pass, m->transform), u, d, 0.0f, dhidden, d,
-                       ha_grad_at(pass->grads, m->transform), ha_grad_at(pass->grads, m->transform_bias));
+    const ha_linear transform = ha_linear_of(d, d, ha_matrix_of(pass, m->transform), NULL);
+    const ha_linear_gradient gradient = {.x = ha_rows_to(dhidden, d),
+                                         .weight = ha_grad_at(pass->grads, m->transform),
+                                         .bias = ha_grad_at(pass->grads, m->transform_bias)};
+    ha_linear_backward(&transform, rows, ha_rows_of(y, d), ha_rows_of(u, d), &gradient);
     return HA_OK;
 }
 
@@ -105,5 +108,6 @@ void ha_model_logits(const ha_model *m, int n, const float *hidden, float *logit
 {
     const int d = m->config.hidden_size, v = m->config.vocab_size;
     const ha_head head = ha_model_head(m);
-    ha_linear_forward(n, d, v, 1.0f, hidden, d, head.weight, head.bias, 0.0f, logits, v);
+    const ha_linear linear = ha_linear_of(d, v, head.weight, head.bias);
+    ha_linear_forward(&linear, n, ha_rows_of(hidden, d), 0, ha_rows_to(logits, v));
 }

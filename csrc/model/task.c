@@ -20,6 +20,20 @@ ha_status ha_task_declare(ha_model *m)
     return task->bias ? add(m, "classifier.bias", task->labels, 0, &m->classifier_bias) : HA_OK;
 }
 
+/* [hidden, hidden] */
+static ha_linear pooler_of(const ha_model *m)
+{
+    const int d = m->config.hidden_size;
+    return ha_linear_of(d, d, ha_f32(m->weights + m->pooler), ha_at(m->weights, m->pooler_bias));
+}
+
+/* [labels, hidden] */
+static ha_linear classifier_of(const ha_model *m)
+{
+    return ha_linear_of(m->config.hidden_size, m->config.task.labels, ha_f32(m->weights + m->classifier),
+                        ha_at(m->weights, m->classifier_bias));
+}
+
 ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float *hidden, ha_arena *arena,
                           ha_task_run *run)
 {
@@ -36,14 +50,14 @@ ha_status ha_task_forward(const ha_model *m, const ha_batch *batch, const float 
     if (m->pooler != HA_NONE) {
         HA_PUSH(run->dense, arena, wide);
         HA_PUSH(run->act, arena, wide);
-        ha_linear_forward(rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler),
-                          ha_at(m->weights, m->pooler_bias), 0.0f, run->dense, d);
+        const ha_linear pooler = pooler_of(m);
+        ha_linear_forward(&pooler, rows, ha_rows_of(run->input, d), 0, ha_rows_to(run->dense, d));
         ha_act_forward(task->pooler, wide, run->dense, run->act);
     }
     HA_PUSH(run->logits, arena, (size_t)rows * (size_t)task->labels);
-    ha_linear_forward(rows, d, task->labels, 1.0f, run->act ? run->act : run->input, d,
-                      ha_f32(m->weights + m->classifier), ha_at(m->weights, m->classifier_bias), 0.0f, run->logits,
-                      task->labels);
+    const ha_linear classifier = classifier_of(m);
+    ha_linear_forward(&classifier, rows, ha_rows_of(run->act ? run->act : run->input, d), 0,
+                      ha_rows_to(run->logits, task->labels));
     return HA_OK;
 }
 
@@ -59,13 +73,19 @@ ha_status ha_task_backward(const ha_model *m, const ha_batch *batch, const ha_ta
     dact = dinput;
     if (run->act)
         HA_PUSH(dact, arena, (size_t)run->rows * (size_t)d);
-    ha_linear_backward(run->rows, d, n, 1.0f, run->act ? run->act : run->input, d, ha_f32(m->weights + m->classifier),
-                       dlogits, n, 0.0f, dact, d, ha_grad_at(grads, m->classifier),
-                       ha_grad_at(grads, m->classifier_bias));
+    const ha_linear classifier = classifier_of(m);
+    const ha_linear_gradient gradient = {.x = ha_rows_to(dact, d),
+                                         .weight = ha_grad_at(grads, m->classifier),
+                                         .bias = ha_grad_at(grads, m->classifier_bias)};
+    ha_linear_backward(&classifier, run->rows, ha_rows_of(run->act ? run->act : run->input, d), ha_rows_of(dlogits, n),
+                       &gradient);
     if (run->act) {
         ha_act_backward(task->pooler, (size_t)run->rows * (size_t)d, run->dense, dact, NULL);
-        ha_linear_backward(run->rows, d, d, 1.0f, run->input, d, ha_f32(m->weights + m->pooler), run->dense, d, 0.0f,
-                           dinput, d, ha_grad_at(grads, m->pooler), ha_grad_at(grads, m->pooler_bias));
+        const ha_linear pooler = pooler_of(m);
+        const ha_linear_gradient of_pooler = {.x = ha_rows_to(dinput, d),
+                                              .weight = ha_grad_at(grads, m->pooler),
+                                              .bias = ha_grad_at(grads, m->pooler_bias)};
+        ha_linear_backward(&pooler, run->rows, ha_rows_of(run->input, d), ha_rows_of(run->dense, d), &of_pooler);
     }
     if (task->kind != HA_TASK_SPAN)
         ha_pool_sequences_backward(task->pool, batch, d, dinput, dhidden);

@@ -35,16 +35,19 @@ static void query_tile(const ha_attention *a, const tile *t, float *scratch)
         int n = end - start;
         for (int r = 0, rows; r < m; r += rows) { /* all at once, but for the tile on the diagonal */
             rows = rows_alike(a, first, r, m, start, n);
-            kernel->gemm(rows, seen(a, first + r + rows - 1, start, n), d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1,
-                         packed_column(t->keys_turned, start, d), KEY_TILE, 0, s + r * KEY_TILE, KEY_TILE);
+            kernel->gemm(ha_matmul_of(rows, seen(a, first + r + rows - 1, start, n), d, 0),
+                         ha_view_rows(ha_rows_of(scaled + (ptrdiff_t)r * d, d)),
+                         ha_rows_of(packed_column(t->keys_turned, start, d), KEY_TILE),
+                         ha_rows_to(s + r * KEY_TILE, KEY_TILE));
         }
         mask_tile(a, first, m, start, end, s, KEY_TILE);
         kernel->softmax_step(m, n, s, KEY_TILE, max, sum, correction);
         kernel->scale_rows(m, d, acc, d, correction);
         for (int r = 0, rows; r < m; r += rows) {
             rows = rows_alike(a, first, r, m, start, n);
-            kernel->gemm(rows, d, seen(a, first + r + rows - 1, start, n), 1.0f, s + r * KEY_TILE, KEY_TILE, 1,
-                         packed_row(t->values, start, d), d, 1, acc + (ptrdiff_t)r * d, d);
+            kernel->gemm(ha_matmul_of(rows, d, seen(a, first + r + rows - 1, start, n), 1),
+                         ha_view_rows(ha_rows_of(s + r * KEY_TILE, KEY_TILE)),
+                         ha_rows_of(packed_row(t->values, start, d), d), ha_rows_to(acc + (ptrdiff_t)r * d, d));
         }
     }
     for (int r = 0; r < m; r++) {

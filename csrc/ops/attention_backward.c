@@ -50,10 +50,12 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
         for (int r = 0, rows; r < m; r += rows) { /* all at once, but for the tile on the diagonal */
             rows = rows_alike(a, first, r, m, start, n);
             int see = seen(a, first + r + rows - 1, start, n);
-            kernel->gemm(rows, see, d, 1.0f, scaled + (ptrdiff_t)r * d, d, 1, packed_column(p->keys_turned, start, d),
-                         KEY_TILE, 0, s + r * LDS, LDS);
-            kernel->gemm(rows, see, d, 1.0f, dout + r * p->dvalues.stride, p->dvalues.stride, 1,
-                         packed_column(p->values_turned, start, d), KEY_TILE, 0, ds + r * LDS, LDS);
+            kernel->gemm(ha_matmul_of(rows, see, d, 0), ha_view_rows(ha_rows_of(scaled + (ptrdiff_t)r * d, d)),
+                         ha_rows_of(packed_column(p->keys_turned, start, d), KEY_TILE), ha_rows_to(s + r * LDS, LDS));
+            kernel->gemm(ha_matmul_of(rows, see, d, 0),
+                         ha_view_rows(ha_rows_of(dout + r * p->dvalues.stride, p->dvalues.stride)),
+                         ha_rows_of(packed_column(p->values_turned, start, d), KEY_TILE),
+                         ha_rows_to(ds + r * LDS, LDS));
             for (int i = r; i < r + rows; i++) /* what is not computed is hidden below, and must be finite */
                 memset(ds + i * LDS + see, 0, sizeof *ds * (size_t)(n - see));
         }
@@ -71,8 +73,9 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
                 ds[r * LDS + column[r]] += p->dlargest[(ptrdiff_t)(first + r) * heads];
         for (int r = 0, rows; r < m; r += rows) {
             rows = rows_alike(a, first, r, m, start, n);
-            kernel->gemm(rows, d, seen(a, first + r + rows - 1, start, n), a->scale, ds + r * LDS, LDS, 1,
-                         packed_row(p->keys, start, d), d, 1, dq + (ptrdiff_t)r * d, d);
+            kernel->gemm((ha_matmul){rows, d, seen(a, first + r + rows - 1, start, n), a->scale, 1},
+                         ha_view_rows(ha_rows_of(ds + r * LDS, LDS)), ha_rows_of(packed_row(p->keys, start, d), d),
+                         ha_rows_to(dq + (ptrdiff_t)r * d, d));
         }
         int whole = rows_alike(a, first, 0, m, start, n) == m;
         for (int j = 0, keys; j < n; j += keys) { /* queries before r do not see these keys */
@@ -80,10 +83,12 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
             int r = whole || start + j < first ? 0 : start + j - first;
             if (r >= m)
                 break;
-            kernel->gemm(keys, d, m - r, 1.0f, s + r * LDS + j, 1, LDS, dout + r * p->dvalues.stride, p->dvalues.stride,
-                         1, p->dvalues_of_keys + (ptrdiff_t)(start + j) * d, d);
-            kernel->gemm(keys, d, m - r, 1.0f, ds + r * LDS + j, 1, LDS, scaled + (ptrdiff_t)r * d, d, 1,
-                         p->dkeys + (ptrdiff_t)(start + j) * d, d);
+            kernel->gemm(ha_matmul_of(keys, d, m - r, 1), ha_view_transposed(ha_rows_of(s + r * LDS + j, LDS)),
+                         ha_rows_of(dout + r * p->dvalues.stride, p->dvalues.stride),
+                         ha_rows_to(p->dvalues_of_keys + (ptrdiff_t)(start + j) * d, d));
+            kernel->gemm(ha_matmul_of(keys, d, m - r, 1), ha_view_transposed(ha_rows_of(ds + r * LDS + j, LDS)),
+                         ha_rows_of(scaled + (ptrdiff_t)r * d, d),
+                         ha_rows_to(p->dkeys + (ptrdiff_t)(start + j) * d, d));
         }
     }
     for (int r = 0; r < m; r++)

@@ -98,7 +98,8 @@ ha_status ha_feature_forward(const ha_feature_map *f, int rows, ha_rows x, ha_ro
             const int from = t * TILE, m = rows - from < TILE ? rows - from : TILE;
             const float *in = x.at + from * x.stride + (ptrdiff_t)h * dim;
             if (w)
-                kernel->gemm(m, dim, dim, 1.0f, in, x.stride, 1, wt + (size_t)h * square, dim, 0, u, dim);
+                kernel->gemm(ha_matmul_of(m, dim, dim, 0), ha_view_rows(ha_rows_of(in, x.stride)),
+                             ha_rows_of(wt + (size_t)h * square, dim), ha_rows_to(u, dim));
             for (int r = 0; r < m; r++)
                 row_forward(map, dim, in + r * x.stride, w ? u + (ptrdiff_t)r * dim : NULL,
                             y.at + (from + r) * y.stride + (ptrdiff_t)h * width);
@@ -132,9 +133,11 @@ ha_status ha_feature_backward(const ha_feature_map *f, int rows, ha_rows x, ha_r
                              dy.at + (from + r) * dy.stride + (ptrdiff_t)h * width, w ? du + (ptrdiff_t)r * dim : NULL,
                              to + r * dx.stride);
             if (w)
-                kernel->gemm(m, dim, dim, 1.0f, du, dim, 1, w + (size_t)h * square, dim, 1, to, dx.stride);
+                kernel->gemm(ha_matmul_of(m, dim, dim, 1), ha_view_rows(ha_rows_of(du, dim)),
+                             ha_rows_of(w + (size_t)h * square, dim), ha_rows_to(to, dx.stride));
             if (dweight)
-                kernel->gemm(dim, dim, m, 1.0f, du, 1, dim, in, x.stride, 1, dweight + (size_t)h * square, dim);
+                kernel->gemm(ha_matmul_of(dim, dim, m, 1), ha_view_transposed(ha_rows_of(du, dim)),
+                             ha_rows_of(in, x.stride), ha_rows_to(dweight + (size_t)h * square, dim));
         }
     }
     ha_arena_release(work, mark);

@@ -66,7 +66,8 @@ static const float *gathered(int n, const int *row, int d, const float *from, fl
 
 static void logits_of(int n, int d, int vocabulary, const float *hidden, ha_head head, float *logits)
 {
-    ha_linear_forward(n, d, vocabulary, 1.0f, hidden, d, head.weight, head.bias, 0.0f, logits, vocabulary);
+    const ha_linear linear = ha_linear_of(d, vocabulary, head.weight, head.bias);
+    ha_linear_forward(&linear, n, ha_rows_of(hidden, d), 0, ha_rows_to(logits, vocabulary));
 }
 
 /* The n rows of dhidden are written in their place, or made in room [n,d] and copied there. */
@@ -74,8 +75,10 @@ static void backward(int n, const int *row, int d, int vocabulary, const float *
                      const float *dlogits, float *room, float *dhidden, ha_head_gradient dhead)
 {
     float *to = adjoin(n, row) ? dhidden + (ptrdiff_t)row[0] * d : room;
-    ha_linear_backward(n, d, vocabulary, 1.0f, hidden, d, head.weight, dlogits, vocabulary, 0.0f, to, d, dhead.weight,
-                       head.bias ? dhead.bias : NULL);
+    const ha_linear linear = ha_linear_of(d, vocabulary, head.weight, head.bias);
+    const ha_linear_gradient gradient = {
+        .x = ha_rows_to(to, d), .weight = dhead.weight, .bias = head.bias ? dhead.bias : NULL};
+    ha_linear_backward(&linear, n, ha_rows_of(hidden, d), ha_rows_of(dlogits, vocabulary), &gradient);
     for (int r = 0; to == room && r < n; r++)
         memcpy(dhidden + (ptrdiff_t)row[r] * d, room + (ptrdiff_t)r * d, (size_t)d * sizeof *room);
 }

@@ -16,12 +16,12 @@ static int blocks_of(int n)
     return (n + BLOCK - 1) / BLOCK;
 }
 
-/* Few rows: BLIS would pack a matrix that is used once, so stream it in fixed blocks over our own threads; all parts of
- * W are one parallel region. */
-static void few_rows(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, const ha_matrix *w,
-                     float beta, float *y, ptrdiff_t ldy)
+/* y [rows, columns] = x [rows, depth] W^T for few rows: BLIS would pack a matrix that is used once, so stream it in fixed
+ * blocks over our own threads; all parts of W are one parallel region. */
+static void few_rows(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int out = (int)p.columns;
     int blocks = 0, counted = 0;
     for (const ha_matrix *part = w; counted < out; counted += min(part->rows, out - counted), part = part->next)
         blocks += blocks_of(min(part->rows, out - counted));
@@ -31,75 +31,93 @@ static void few_rows(int rows, int in, int out, float alpha, const float *x, ptr
         int first = 0, at = b; /* output of the part's first row; block within the part */
         for (; at >= blocks_of(min(part->rows, out - first)); first += part->rows, part = part->next)
             at -= blocks_of(part->rows);
-        int from = at * BLOCK, n = min(min(part->rows, out - first) - from, BLOCK);
-        const size_t stride = ha_dtype_bytes(part->dtype, (size_t)in);
+        const int from = at * BLOCK;
+        ha_matmul block = p;
+        block.columns = min(min(part->rows, out - first) - from, BLOCK);
+        const size_t stride = ha_dtype_bytes(part->dtype, (size_t)p.depth);
         const void *data = (const char *)part->data + (size_t)from * stride;
-        float *to = y + first + from;
+        const ha_rows_out to = ha_rows_out_from(y, 0, first + from);
         if (part->dtype == HA_F32)
-            kernel->gemv(rows, n, in, alpha, x, ldx, data, in, beta != 0.0f, to, ldy);
+            kernel->gemv(block, x, ha_rows_of(data, p.depth), to);
         else
-            kernel->stored_gemv[part->dtype](rows, n, in, alpha, x, ldx, data, stride, beta != 0.0f, to, ldy);
+            kernel->stored_gemv[part->dtype](block, x, (ha_stored_rows){data, stride}, to);
     }
 }
 
-static void add_bias(int rows, int out, float alpha, const float *bias, float *y, ptrdiff_t ldy)
+/* y [rows, out] += scale bias */
+static void add_bias(const ha_linear *linear, int rows, ha_rows_out y)
 {
     const ha_kernels *kernel = ha_kernels_get();
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
     for (int r = 0; r < rows; r++)
-        kernel->axpy((size_t)out, alpha, bias, y + r * ldy);
+        kernel->axpy((size_t)linear->out, linear->scale, linear->bias, y.at + r * y.stride);
 }
 
-void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, ha_matrix w,
-                       const float *bias, float beta, float *y, ptrdiff_t ldy)
+/* A part of a float32 weight: `rows` rows of `in` numbers. */
+static ha_rows weight_rows(const ha_matrix *part, int in)
 {
+    return ha_rows_of(part->data, in);
+}
+
+void ha_linear_forward(const ha_linear *linear, int rows, ha_rows x, int accumulate, ha_rows_out y)
+{
+    const int in = linear->in, out = linear->out;
+    ha_matmul p = {rows, out, in, linear->scale, accumulate};
     if (rows <= FEW_ROWS) {
-        few_rows(rows, in, out, alpha, x, ldx, &w, beta, y, ldy);
+        few_rows(p, x, &linear->weight, y);
     } else {
-        const ha_matrix *part = &w;
-        for (int from = 0, n; from < out; from += n, part = part->next) {
-            n = min(part->rows, out - from);
+        const ha_matrix *part = &linear->weight;
+        for (int from = 0; from < out; from += (int)p.columns, part = part->next) {
+            const ha_rows_out to = ha_rows_out_from(y, 0, from);
+            p.columns = min(part->rows, out - from);
             if (part->dtype == HA_F32)
-                ha_product(rows, n, in, alpha, ha_view_rows(x, ldx), ha_view_transposed(part->data, in), beta != 0.0f,
-                           y + from, ldy);
+                ha_product(p, ha_view_rows(x), ha_view_transposed(weight_rows(part, in)), to);
             else if (rows <= FEW_STORED_ROWS)
-                few_rows(rows, in, n, alpha, x, ldx, part, beta, y + from, ldy);
+                few_rows(p, x, part, to);
             else
-                ha_stored_forward(rows, in, n, alpha, x, ldx, part, beta, y + from, ldy);
+                ha_stored_forward(p, x, part, to);
         }
     }
-    if (bias)
-        add_bias(rows, out, alpha, bias, y, ldy);
+    if (linear->bias)
+        add_bias(linear, rows, y);
 }
 
-static void input_gradient(int rows, int in, int out, float alpha, const ha_matrix *w, const float *dy, ptrdiff_t lddy,
-                           float beta, float *dx, ptrdiff_t lddx)
+/* dx [rows, in] = (accumulate ? dx : 0) + scale dy W */
+static void input_gradient(const ha_linear *linear, int rows, ha_rows dy, int accumulate, ha_rows_out dx)
 {
-    for (int from = 0, n; from < out; from += n, w = w->next, beta = 1.0f) {
-        n = min(w->rows, out - from);
-        if (w->dtype == HA_F32)
-            ha_product(rows, in, n, alpha, ha_view_rows(dy + from, lddy), ha_view_rows(w->data, in), beta != 0.0f, dx,
-                       lddx);
+    const int in = linear->in, out = linear->out;
+    const ha_matrix *part = &linear->weight;
+    ha_matmul p = {rows, in, 0, linear->scale, accumulate};
+    for (int from = 0; from < out; from += (int)p.depth, part = part->next, p.accumulate = 1) {
+        const ha_rows of_part = ha_rows_from(dy, 0, from);
+        p.depth = min(part->rows, out - from);
+        if (part->dtype == HA_F32)
+            ha_product(p, ha_view_rows(of_part), ha_view_rows(weight_rows(part, in)), dx);
         else
-            ha_stored_backward(rows, in, n, alpha, dy + from, lddy, w, beta, dx, lddx);
+            ha_stored_backward(p, of_part, part, dx);
     }
 }
 
-void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, ha_matrix w,
-                        const float *dy, ptrdiff_t lddy, float beta, float *dx, ptrdiff_t lddx, float *dw, float *dbias)
+/* dbias [out] += scale times the sum of dy over rows. Threads share out columns: rows then add up in order whoever does it. */
+static void bias_gradient(const ha_linear *linear, int rows, ha_rows dy, float *dbias)
 {
-    if (dx)
-        input_gradient(rows, in, out, alpha, &w, dy, lddy, beta, dx, lddx);
-    if (dw)
-        ha_product(out, in, rows, alpha, ha_view_transposed(dy, lddy), ha_view_rows(x, ldx), 1, dw, in);
-    if (dbias) { /* threads share out columns: rows then add up in order whoever does it */
-        const ha_kernels *kernel = ha_kernels_get();
-        const int blocks = blocks_of(out);
+    const ha_kernels *kernel = ha_kernels_get();
+    const int blocks = blocks_of(linear->out);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 16)
-        for (int b = 0; b < blocks; b++) {
-            int from = b * BLOCK, n = min(out - from, BLOCK);
-            for (int r = 0; r < rows; r++)
-                kernel->axpy((size_t)n, alpha, dy + r * lddy + from, dbias + from);
-        }
+    for (int b = 0; b < blocks; b++) {
+        int from = b * BLOCK, n = min(linear->out - from, BLOCK);
+        for (int r = 0; r < rows; r++)
+            kernel->axpy((size_t)n, linear->scale, dy.at + r * dy.stride + from, dbias + from);
     }
+}
+
+void ha_linear_backward(const ha_linear *linear, int rows, ha_rows x, ha_rows dy, const ha_linear_gradient *gradient)
+{
+    if (gradient->x.at)
+        input_gradient(linear, rows, dy, gradient->accumulate, gradient->x);
+    if (gradient->weight)
+        ha_product((ha_matmul){linear->out, linear->in, rows, linear->scale, 1}, ha_view_transposed(dy),
+                   ha_view_rows(x), ha_rows_to(gradient->weight, linear->in));
+    if (gradient->bias)
+        bias_gradient(linear, rows, dy, gradient->bias);
 }

@@ -107,7 +107,7 @@ ha_status ha_linear_all_forward(const ha_linear_attention *a, const ha_batch *ba
             const ptrdiff_t row = list[p].from;
             const ha_rows queries = ha_rows_from(in->queries, row, (ptrdiff_t)head * F);
             const ha_rows_out to = ha_rows_out_from(out->numerator, row, (ptrdiff_t)head * D);
-            kernel->gemm(list[p].n, D, F, 1.0f, queries.at, queries.stride, 1, own, D, 0, to.at, to.stride);
+            kernel->gemm(ha_matmul_of(list[p].n, D, F, 0), ha_view_rows(queries), ha_rows_of(own, D), to);
             for (ptrdiff_t r = 0; r < list[p].n; r++)
                 out->denominator[(row + r) * a->heads + head] =
                     kernel->dot((size_t)F, queries.at + r * queries.stride, key_sum);
@@ -144,15 +144,15 @@ static void piece_backward(const problem *p, const piece *piece, int kv_head, co
     const ha_rows_out dkeys = ha_rows_out_from(gradient->keys, row, (ptrdiff_t)kv_head * F);
     const ha_rows_out dvalues = ha_rows_out_from(gradient->values, row, (ptrdiff_t)kv_head * D);
     kernel->transpose(F, D, dsums, D, turned, F);
-    kernel->gemm(n, F, D, 1.0f, values.at, values.stride, 1, turned, F, 0, dkeys.at, dkeys.stride);
-    kernel->gemm(n, D, F, 1.0f, keys.at, keys.stride, 1, dsums, D, 0, dvalues.at, dvalues.stride);
+    kernel->gemm(ha_matmul_of(n, F, D, 0), ha_view_rows(values), ha_rows_of(turned, F), dkeys);
+    kernel->gemm(ha_matmul_of(n, D, F, 0), ha_view_rows(keys), ha_rows_of(dsums, D), dvalues);
     for (ptrdiff_t r = 0; r < n; r++)
         kernel->axpy((size_t)F, 1.0f, dkey_sum, dkeys.at + r * dkeys.stride);
     kernel->transpose(F, D, sums, D, turned, F);
     for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
         const ha_rows dnumerator = ha_rows_from(upstream->numerator, row, (ptrdiff_t)head * D);
         const ha_rows_out dqueries = ha_rows_out_from(gradient->queries, row, (ptrdiff_t)head * F);
-        kernel->gemm(n, F, D, 1.0f, dnumerator.at, dnumerator.stride, 1, turned, F, 0, dqueries.at, dqueries.stride);
+        kernel->gemm(ha_matmul_of(n, F, D, 0), ha_view_rows(dnumerator), ha_rows_of(turned, F), dqueries);
         for (ptrdiff_t r = 0; r < n; r++)
             kernel->axpy((size_t)F, upstream->denominator[(row + r) * a->heads + head], key_sum,
                          dqueries.at + r * dqueries.stride);

@@ -89,7 +89,8 @@ static void accumulate(const ha_linear_attention *a, const ha_batch *batch, floa
 static void causal_scores(const ha_linear_attention *a, int n, ha_rows queries, const float *keys_turned, float *scores)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    kernel->gemm(n, n, a->features, 1.0f, queries.at, queries.stride, 1, keys_turned, C, 0, scores, C);
+    kernel->gemm(ha_matmul_of(n, n, a->features, 0), ha_view_rows(queries), ha_rows_of(keys_turned, C),
+                 ha_rows_to(scores, C));
     for (int i = 0; i < n; i++)
         for (int j = i + 1; j < n; j++)
             scores[i * C + j] = 0.0f;
@@ -124,8 +125,8 @@ static void chunk_forward(const ha_linear_attention *a, const ha_batch *batch, c
         const ha_rows queries = ha_rows_from(in->queries, row, (ptrdiff_t)head * F);
         const ha_rows_out to = ha_rows_out_from(out->numerator, row, (ptrdiff_t)head * D);
         causal_scores(a, n, queries, keys_turned, scores);
-        kernel->gemm(n, D, F, 1.0f, queries.at, queries.stride, 1, before, D, 0, to.at, to.stride);
-        kernel->gemm(n, D, n, 1.0f, scores, C, 1, values.at, values.stride, 1, to.at, to.stride);
+        kernel->gemm(ha_matmul_of(n, D, F, 0), ha_view_rows(queries), ha_rows_of(before, D), to);
+        kernel->gemm(ha_matmul_of(n, D, n, 1), ha_view_rows(ha_rows_of(scores, C)), values, to);
         for (int i = 0; i < n; i++) {
             float sum = kernel->dot((size_t)F, queries.at + i * queries.stride, key_sum);
             for (int j = 0; j <= i; j++)
@@ -197,8 +198,8 @@ static void chunk_backward(const ha_linear_attention *a, int n, const chunk_prob
     kernel->transpose(n, F, keys.at, keys.stride, keys_turned, C);
     kernel->transpose(n, D, values.at, values.stride, values_turned, C);
     kernel->transpose(F, D, p->after, D, sums_turned, F);
-    kernel->gemm(n, F, D, 1.0f, values.at, values.stride, 1, sums_turned, F, 0, dkeys.at, dkeys.stride);
-    kernel->gemm(n, D, F, 1.0f, keys.at, keys.stride, 1, p->after, D, 0, dvalues.at, dvalues.stride);
+    kernel->gemm(ha_matmul_of(n, F, D, 0), ha_view_rows(values), ha_rows_of(sums_turned, F), dkeys);
+    kernel->gemm(ha_matmul_of(n, D, F, 0), ha_view_rows(keys), ha_rows_of(p->after, D), dvalues);
     for (int j = 0; j < n; j++)
         kernel->axpy((size_t)F, 1.0f, key_sum_after, dkeys.at + j * dkeys.stride);
     kernel->transpose(F, D, p->before, D, sums_turned, F);
@@ -208,17 +209,17 @@ static void chunk_backward(const ha_linear_attention *a, int n, const chunk_prob
         const ha_rows_out dqueries = ha_rows_out_from(p->dqueries, 0, (ptrdiff_t)g * F);
         const float *ddenominator = p->ddenominator + g;
         causal_scores(a, n, queries, keys_turned, scores);
-        kernel->gemm(n, n, D, 1.0f, dnumerator.at, dnumerator.stride, 1, values_turned, C, 0, slopes, C);
+        kernel->gemm(ha_matmul_of(n, n, D, 0), ha_view_rows(dnumerator), ha_rows_of(values_turned, C),
+                     ha_rows_to(slopes, C));
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++)
                 slopes[i * C + j] = j <= i ? slopes[i * C + j] + ddenominator[(ptrdiff_t)i * a->heads] : 0.0f;
-        kernel->gemm(n, F, D, 1.0f, dnumerator.at, dnumerator.stride, 1, sums_turned, F, 0, dqueries.at,
-                     dqueries.stride);
-        kernel->gemm(n, F, n, 1.0f, slopes, C, 1, keys.at, keys.stride, 1, dqueries.at, dqueries.stride);
+        kernel->gemm(ha_matmul_of(n, F, D, 0), ha_view_rows(dnumerator), ha_rows_of(sums_turned, F), dqueries);
+        kernel->gemm(ha_matmul_of(n, F, n, 1), ha_view_rows(ha_rows_of(slopes, C)), keys, dqueries);
         for (int i = 0; i < n; i++)
             kernel->axpy((size_t)F, ddenominator[(ptrdiff_t)i * a->heads], key_sum, dqueries.at + i * dqueries.stride);
-        kernel->gemm(n, F, n, 1.0f, slopes, 1, C, queries.at, queries.stride, 1, dkeys.at, dkeys.stride);
-        kernel->gemm(n, D, n, 1.0f, scores, 1, C, dnumerator.at, dnumerator.stride, 1, dvalues.at, dvalues.stride);
+        kernel->gemm(ha_matmul_of(n, F, n, 1), ha_view_transposed(ha_rows_of(slopes, C)), queries, dkeys);
+        kernel->gemm(ha_matmul_of(n, D, n, 1), ha_view_transposed(ha_rows_of(scores, C)), dnumerator, dvalues);
     }
 }
 

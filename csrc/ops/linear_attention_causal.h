@@ -14,8 +14,8 @@ static inline size_t ha_sum_size(const ha_linear_attention *a)
 /* state [features, dim] += keys^T values over n <= HA_CHUNK rows of one head; keys [n, features], values [n, dim] */
 static inline void ha_add_outer(const ha_linear_attention *a, int n, ha_rows keys, ha_rows values, float *state)
 {
-    ha_kernels_get()->gemm(a->features, a->dim, n, 1.0f, keys.at, 1, keys.stride, values.at, values.stride, 1, state,
-                           a->dim);
+    ha_kernels_get()->gemm(ha_matmul_of(a->features, a->dim, n, 1), ha_view_transposed(keys), values,
+                           ha_rows_to(state, a->dim));
 }
 
 /* As the functions of ops.h, for a->bidirectional = 0. */

@@ -24,9 +24,9 @@ static void decode(const ha_matrix *w, int in, int row, int column, int n, int k
                                            tile + (ptrdiff_t)i * k);
 }
 
-void ha_stored_forward(int rows, int in, int n, float alpha, const float *x, ptrdiff_t ldx, const ha_matrix *w,
-                       float beta, float *y, ptrdiff_t ldy)
+void ha_stored_forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
 {
+    const int rows = (int)p.rows, n = (int)p.columns, in = (int)p.depth;
     const int blocks = (n + SHORT - 1) / SHORT, pieces = (rows + PIECE - 1) / PIECE;
 #pragma omp parallel for schedule(dynamic) num_threads(ha_threads())
     for (int t = 0; t < blocks * pieces; t++) {
@@ -36,15 +36,15 @@ void ha_stored_forward(int rows, int in, int n, float alpha, const float *x, ptr
         for (int at = 0; at < in; at += LONG) {
             const int k = min(in - at, LONG);
             decode(w, in, row, at, wide, k, tile);
-            ha_gemm_alone(m, wide, k, alpha, x + from * ldx + at, ldx, 1, tile, 1, k, at ? 1.0f : beta,
-                          y + from * ldy + row, ldy, 1);
+            ha_gemm_alone((ha_matmul){m, wide, k, p.scale, at || p.accumulate}, ha_view_rows(ha_rows_from(x, from, at)),
+                          ha_view_transposed(ha_rows_of(tile, k)), ha_rows_out_from(y, from, row));
         }
     }
 }
 
-void ha_stored_backward(int rows, int in, int n, float alpha, const float *dy, ptrdiff_t lddy, const ha_matrix *w,
-                        float beta, float *dx, ptrdiff_t lddx)
+void ha_stored_backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx)
 {
+    const int rows = (int)p.rows, in = (int)p.columns, n = (int)p.depth;
     const int blocks = (in + SHORT - 1) / SHORT, pieces = (rows + PIECE - 1) / PIECE;
 #pragma omp parallel for schedule(dynamic) num_threads(ha_threads())
     for (int t = 0; t < blocks * pieces; t++) {
@@ -54,8 +54,9 @@ void ha_stored_backward(int rows, int in, int n, float alpha, const float *dy, p
         for (int at = 0; at < n; at += LONG) {
             const int k = min(n - at, LONG);
             decode(w, in, at, column, k, wide, tile);
-            ha_gemm_alone(m, wide, k, alpha, dy + from * lddy + at, lddy, 1, tile, wide, 1, at ? 1.0f : beta,
-                          dx + from * lddx + column, lddx, 1);
+            ha_gemm_alone((ha_matmul){m, wide, k, p.scale, at || p.accumulate},
+                          ha_view_rows(ha_rows_from(dy, from, at)), ha_view_rows(ha_rows_of(tile, wide)),
+                          ha_rows_out_from(dx, from, column));
         }
     }
 }

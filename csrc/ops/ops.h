@@ -13,6 +13,7 @@
 #include "core/activation.h"
 #include "core/arena.h"
 #include "core/batch.h"
+#include "core/matmul.h"
 #include "core/matrix.h"
 #include "core/rows.h"
 #include "core/status.h"
@@ -22,20 +23,40 @@
 
 #define HA_MAX_HEAD_DIM 256
 
-/* linear.c: y = beta y + alpha (x W^T + bias); x [rows,in], W [out,in] of any storage type (ha_f32(w) for a plain array;
- * `in` is a multiple of the type's block), bias [out] or NULL, y [rows,out]; beta 0 or 1 */
-void ha_linear_forward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, ha_matrix w,
-                       const float *bias, float beta, float *y, ptrdiff_t ldy);
-/* dx = beta dx + alpha dy W; dw += alpha dy^T x; dbias += alpha sum of dy over rows. Any of dx, dw, dbias may be NULL. */
-void ha_linear_backward(int rows, int in, int out, float alpha, const float *x, ptrdiff_t ldx, ha_matrix w,
-                        const float *dy, ptrdiff_t lddy, float beta, float *dx, ptrdiff_t lddx, float *dw,
-                        float *dbias);
-/* linear_stored.c: the products of the two above for n rows of W of another type than float32, for many rows of x or dy;
- * decoded tile by tile. */
-void ha_stored_forward(int rows, int in, int n, float alpha, const float *x, ptrdiff_t ldx, const ha_matrix *w,
-                       float beta, float *y, ptrdiff_t ldy);
-void ha_stored_backward(int rows, int in, int n, float alpha, const float *dy, ptrdiff_t lddy, const ha_matrix *w,
-                        float beta, float *dx, ptrdiff_t lddx);
+/* linear.c: scale (x W^T + bias); W [out, in] of any storage type (ha_f32(w) for a plain array; `in` is a multiple of the
+ * type's block), bias [out] or NULL */
+typedef struct {
+    int in, out;
+    ha_matrix weight;
+    const float *bias;
+    float scale;
+} ha_linear;
+
+/* The same with a scale of 1. */
+static inline ha_linear ha_linear_of(int in, int out, ha_matrix weight, const float *bias)
+{
+    return (ha_linear){in, out, weight, bias, 1.0f};
+}
+
+/* y = (accumulate ? y : 0) + scale (x W^T + bias); x [rows, in], y [rows, out] */
+void ha_linear_forward(const ha_linear *linear, int rows, ha_rows x, int accumulate, ha_rows_out y);
+
+/* Where gradients go, each unless NULL: x [rows, in] = (accumulate ? x : 0) + scale dy W, weight [out, in] += scale dy^T x,
+ * bias [out] += scale times the sum of dy over rows. */
+typedef struct {
+    ha_rows_out x;
+    int accumulate;
+    float *weight, *bias;
+} ha_linear_gradient;
+
+/* dy [rows, out]; x [rows, in] is read for the weight's gradient alone */
+void ha_linear_backward(const ha_linear *linear, int rows, ha_rows x, ha_rows dy, const ha_linear_gradient *gradient);
+
+/* linear_stored.c: y [rows, columns] = x [rows, depth] W^T for many rows and W [columns, depth] of another type than
+ * float32, decoded tile by tile. */
+void ha_stored_forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y);
+/* dx [rows, columns] = dy [rows, depth] W; W [depth, columns] */
+void ha_stored_backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx);
 /* round_matrix.c: w [rows,in], overwritten, as rows of a block type; u [in,in]: U of H^-1 = U^T U, upper triangular, where
  * H = X^T X of the rows X that w is going to be multiplied with */
 void ha_round_matrix(int rows, int in, ha_dtype type, const float *u, float *w, void *out);

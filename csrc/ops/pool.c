@@ -54,8 +54,9 @@ ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, ha_rows x, fl
             const float *from = x.at + batch->offset[s] * x.stride + column;
             float *to = y + (ptrdiff_t)offset[s] * d + column;
             for (int j = 0; j < rows; j += DEPTH)
-                kernel->gemm(slots, n, rows - j < DEPTH ? rows - j : DEPTH, 1.0f, w + j, p->length, 1,
-                             from + j * x.stride, x.stride, j > 0, to, d);
+                kernel->gemm(ha_matmul_of(slots, n, rows - j < DEPTH ? rows - j : DEPTH, j > 0),
+                             ha_view_rows(ha_rows_of(w + j, p->length)), ha_rows_of(from + j * x.stride, x.stride),
+                             ha_rows_to(to, d));
             const float share = share_of(p, slots - 1, rows);
             for (int i = 0; i < n; i++)
                 to[(ptrdiff_t)(slots - 1) * d + i] *= share;
@@ -97,11 +98,13 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, c
             const float *own = slope + (ptrdiff_t)offset[s] * d;
             if (n <= 0)
                 continue;
-            kernel->gemm(n, d, slots, 1.0f, w + at, 1, p->length, own, d, 0, dx.at + row * dx.stride, dx.stride);
+            kernel->gemm(ha_matmul_of(n, d, slots, 0), ha_view_transposed(ha_rows_of(w + at, p->length)),
+                         ha_rows_of(own, d), ha_rows_to(dx.at + row * dx.stride, dx.stride));
             if (!dweight)
                 continue;
             kernel->transpose(n, d, x.at + row * x.stride, x.stride, turned, ROWS);
-            kernel->gemm(slots, n, d, 1.0f, own, d, 1, turned, ROWS, 1, dweight + at, p->length);
+            kernel->gemm(ha_matmul_of(slots, n, d, 1), ha_view_rows(ha_rows_of(own, d)), ha_rows_of(turned, ROWS),
+                         ha_rows_to(dweight + at, p->length));
         }
     }
     ha_arena_release(work, mark);

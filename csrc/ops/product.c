@@ -80,10 +80,9 @@ static void pack_shared(const side *s, const part *p, float *to)
 typedef struct {
     side cut, whole;
     int by_rows; /* the side that is cut is A */
-    float alpha;
+    float scale;
     int accumulate;
-    float *c;
-    ptrdiff_t ldc;
+    ha_rows_out c;
 } problem;
 
 static void meet(const problem *w, const part *p, ptrdiff_t piece, const float *shared)
@@ -97,15 +96,14 @@ static void meet(const problem *w, const part *p, ptrdiff_t piece, const float *
         for (ptrdiff_t at = 0; at < p->k; at += p->depth) {
             const ptrdiff_t k = min(p->k - at, p->depth);
             const float *other = shared + at * p->padded;
-            const int add = w->accumulate || p->at + at > 0;
+            ha_matmul block = {w->by_rows ? lines : p->lines, w->by_rows ? p->lines : lines, k, w->scale,
+                               w->accumulate || p->at + at > 0};
             w->cut.pack((int)lines, (int)k, from(&w->cut, first, p->at + at), w->cut.line, w->cut.step, own,
                         w->cut.unit * k);
             if (w->by_rows)
-                kernel->packed_product((int)lines, (int)p->lines, (int)k, w->alpha, own, other, 0, add,
-                                       w->c + first * w->ldc + p->line, w->ldc);
+                kernel->packed_product(block, own, other, 0, ha_rows_out_from(w->c, first, p->line));
             else
-                kernel->packed_product((int)p->lines, (int)lines, (int)k, w->alpha, other, own, 1, add,
-                                       w->c + p->line * w->ldc + first, w->ldc);
+                kernel->packed_product(block, other, own, 1, ha_rows_out_from(w->c, p->line, first));
         }
     }
 }
@@ -143,21 +141,20 @@ static void all_parts(const problem *w, ptrdiff_t k, float *room, ptrdiff_t floa
     }
 }
 
-void ha_product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, ha_view a, ha_view b, int accumulate, float *c,
-                ptrdiff_t ldc)
+void ha_product(ha_matmul p, ha_view a, ha_view b, ha_rows_out c)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    if (m <= FEW || k <= 0 || !kernel->packed_product) {
-        ha_gemm(m, n, k, alpha, a.x, a.row, a.column, b.x, b.row, b.column, accumulate ? 1.0f : 0.0f, c, ldc, 1);
+    if (p.rows <= FEW || p.depth <= 0 || !kernel->packed_product) {
+        ha_gemm(p, a, b, c);
         return;
     }
-    const side rows = {a.x, m, a.row, a.column, kernel->packed_rows, kernel->pack_rows};
-    const side columns = {b.x, n, b.column, b.row, kernel->packed_columns, kernel->pack_columns};
-    const int by_rows = m >= n || b.column == 1; /* narrow pieces of long rows are slow to pack */
-    const problem w = {by_rows ? rows : columns, by_rows ? columns : rows, by_rows, alpha, accumulate, c, ldc};
+    const side rows = {a.at, p.rows, a.row, a.column, kernel->packed_rows, kernel->pack_rows};
+    const side columns = {b.at, p.columns, b.column, b.row, kernel->packed_columns, kernel->pack_columns};
+    const int by_rows = p.rows >= p.columns || b.column == 1; /* narrow pieces of long rows are slow to pack */
+    const problem w = {by_rows ? rows : columns, by_rows ? columns : rows, by_rows, p.scale, p.accumulate, c};
     float small[SMALL] __attribute__((aligned(HA_ALIGN)));
-    float *room = up(w.whole.lines, w.whole.unit) * k > SMALL ? take_shared() : NULL;
-    all_parts(&w, k, room ? room : small, room ? SHARED : SMALL);
+    float *room = up(w.whole.lines, w.whole.unit) * p.depth > SMALL ? take_shared() : NULL;
+    all_parts(&w, p.depth, room ? room : small, room ? SHARED : SMALL);
     if (room)
         give_shared(room);
 }

@@ -19,8 +19,8 @@ static const char *const dtypes[] = {[HA_F32] = "float32",
 static ha_status linear_fast(const ha_call *call)
 {
     const int rows = ha_size(call, 'T'), in = ha_size(call, 'I'), out = ha_size(call, 'O');
-    ha_linear_forward(rows, in, out, 1.0f, ha_data(call, "x"), in, ha_f32(ha_data(call, "weight")),
-                      ha_data(call, "bias"), 0.0f, call->out[0], out);
+    const ha_linear linear = ha_linear_of(in, out, ha_f32(ha_data(call, "weight")), ha_data(call, "bias"));
+    ha_linear_forward(&linear, rows, ha_rows_of(ha_data(call, "x"), in), 0, ha_rows_to(call->out[0], out));
     return HA_OK;
 }
 
@@ -47,8 +47,11 @@ HA_OPERATION(linear)
 static ha_status linear_backward(const ha_call *call)
 {
     const int rows = ha_size(call, 'T'), in = ha_size(call, 'I'), out = ha_size(call, 'O');
-    ha_linear_backward(rows, in, out, 1.0f, ha_data(call, "x"), in, ha_f32(ha_data(call, "weight")),
-                       ha_data(call, "dy"), out, 0.0f, call->out[0], in, call->out[1], call->out[2]);
+    const ha_linear linear = ha_linear_of(in, out, ha_f32(ha_data(call, "weight")), NULL);
+    const ha_linear_gradient gradient = {
+        .x = ha_rows_to(call->out[0], in), .weight = call->out[1], .bias = call->out[2]};
+    ha_linear_backward(&linear, rows, ha_rows_of(ha_data(call, "x"), in), ha_rows_of(ha_data(call, "dy"), out),
+                       &gradient);
     return HA_OK;
 }
 
@@ -90,8 +93,8 @@ static ha_status stored_fast(const ha_call *call)
     const ha_matrix weight = stored_weight(call);
     if (!weight.data)
         return HA_NO_MEMORY;
-    ha_linear_forward(rows, in, out, 1.0f, ha_data(call, "x"), in, weight, ha_data(call, "bias"), 0.0f, call->out[0],
-                      out);
+    const ha_linear linear = ha_linear_of(in, out, weight, ha_data(call, "bias"));
+    ha_linear_forward(&linear, rows, ha_rows_of(ha_data(call, "x"), in), 0, ha_rows_to(call->out[0], out));
     return HA_OK;
 }
 
@@ -129,8 +132,10 @@ static ha_status stored_backward(const ha_call *call)
     const ha_matrix weight = stored_weight(call);
     if (!weight.data)
         return HA_NO_MEMORY;
-    ha_linear_backward(rows, in, out, 1.0f, ha_data(call, "x"), in, weight, ha_data(call, "dy"), out, 0.0f,
-                       call->out[0], in, NULL, call->out[1]);
+    const ha_linear linear = ha_linear_of(in, out, weight, NULL);
+    const ha_linear_gradient gradient = {.x = ha_rows_to(call->out[0], in), .bias = call->out[1]};
+    ha_linear_backward(&linear, rows, ha_rows_of(ha_data(call, "x"), in), ha_rows_of(ha_data(call, "dy"), out),
+                       &gradient);
     return HA_OK;
 }
 

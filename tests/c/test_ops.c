@@ -11,18 +11,20 @@ static void linear(void)
         float *x = numbers(m, 1), *w = numbers(k, 1), *b = numbers((size_t)out, 1), *y = zeros(n), *dy = numbers(n, 1);
         float *dx = zeros((size_t)(rows * in)), *dw = zeros(k), *db = zeros((size_t)out);
         double *want = keep(malloc(n * sizeof *want));
-        EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)), {y, n});
+        const ha_linear layer = ha_linear_of(in, out, ha_f32(w), b);
+        const ha_linear_gradient gradient = {.x = ha_rows_to(dx, in), .weight = dw, .bias = db};
+        EXERCISE(VOID(ha_linear_forward(&layer, rows, ha_rows_of(x, ldx), 0, ha_rows_to(y, out))), {y, n});
         ref_linear(rows, in, out, columns(x, rows, ldx, 0, in), wide(w, k), wide(b, (size_t)out), want);
         CHECK_TWIN(y, want, n);
-        EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, ldx, ha_f32(w), dy, out, 0.0f, dx, in, dw, db)),
+        EXERCISE(VOID(ha_linear_backward(&layer, rows, ha_rows_of(x, ldx), ha_rows_of(dy, out), &gradient)),
                  {dx, (size_t)(rows * in)}, {dw, k, 1}, {db, (size_t)out, 1});
-        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)),
+        CHECK_SLOPE(w, dw, k, VOID(ha_linear_forward(&layer, rows, ha_rows_of(x, ldx), 0, ha_rows_to(y, out))),
                     {y, n, dy});
         CHECK_SLOPE(b, db, (size_t)out,
-                    VOID(ha_linear_forward(rows, in, out, 1.0f, x, ldx, ha_f32(w), b, 0.0f, y, out)), {y, n, dy});
+                    VOID(ha_linear_forward(&layer, rows, ha_rows_of(x, ldx), 0, ha_rows_to(y, out))), {y, n, dy});
         x = numbers((size_t)(rows * in), 1); /* dx depends on w only */
         CHECK_SLOPE(x, dx, (size_t)(rows * in),
-                    VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, ha_f32(w), b, 0.0f, y, out)), {y, n, dy});
+                    VOID(ha_linear_forward(&layer, rows, ha_rows_of(x, in), 0, ha_rows_to(y, out))), {y, n, dy});
         drop();
     }
 }
@@ -42,13 +44,15 @@ static void stored_linear(void)
             ha_from_f32((ha_dtype)type, w, bytes, part);
             ref_stored((ha_dtype)type, part, exact, exact);
             const ha_matrix rest = ha_f32(w + part), m = {(ha_dtype)type, bytes, first, &rest};
-            EXERCISE(VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, m, NULL, 0.0f, y, out)), {y, n});
+            const ha_linear layer = ha_linear_of(in, out, m, NULL);
+            const ha_linear_gradient gradient = {.x = ha_rows_to(dx, in)};
+            EXERCISE(VOID(ha_linear_forward(&layer, rows, ha_rows_of(x, in), 0, ha_rows_to(y, out))), {y, n});
             ref_linear(rows, in, out, wide(x, (size_t)(rows * in)), exact, NULL, want);
             CHECK_TWIN(y, want, n);
-            EXERCISE(VOID(ha_linear_backward(rows, in, out, 1.0f, x, in, m, dy, out, 0.0f, dx, in, NULL, NULL)),
+            EXERCISE(VOID(ha_linear_backward(&layer, rows, ha_rows_of(x, in), ha_rows_of(dy, out), &gradient)),
                      {dx, (size_t)(rows * in)});
             CHECK_SLOPE(x, dx, (size_t)(rows * in),
-                        VOID(ha_linear_forward(rows, in, out, 1.0f, x, in, m, NULL, 0.0f, y, out)), {y, n, dy});
+                        VOID(ha_linear_forward(&layer, rows, ha_rows_of(x, in), 0, ha_rows_to(y, out))), {y, n, dy});
             for (int r = 0; r < first; r++)
                 ha_embed_forward(1, in, &r, m, table + (size_t)r * (size_t)in);
             CHECK_TWIN(table, exact, part);

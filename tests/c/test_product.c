@@ -23,7 +23,7 @@ static void compare(int m, int n, int k, float alpha, ha_view a, ha_view b, cons
         for (int j = 0; j < n; j += j < 33 || j > n - 34 ? 1 : 41) {
             double sum = 0.0;
             for (int p = 0; p < k; p++)
-                sum += (double)a.x[i * a.row + p * a.column] * (double)b.x[p * b.row + j * b.column];
+                sum += (double)a.at[i * a.row + p * a.column] * (double)b.at[p * b.row + j * b.column];
             const double wanted = (before ? (double)before[(size_t)i * (size_t)ldc + (size_t)j] : 0.0) + alpha * sum;
             CHECK_CLOSE(c[(size_t)i * (size_t)ldc + (size_t)j], wanted, 1e-5 * (1.0 + k / 50.0));
         }
@@ -35,13 +35,13 @@ static void one(int m, int n, int k, int layout, float alpha, int accumulate)
     const size_t size = (size_t)m * (size_t)ldc;
     float *a = numbers((size_t)m * (size_t)k, 1), *b = numbers((size_t)n * (size_t)k, 2), *before = numbers(size, 3);
     float *c = malloc(size * sizeof *c), *again = malloc(size * sizeof *c);
-    const ha_view left = layout & 1 ? ha_view_transposed(a, m) : ha_view_rows(a, k);
-    const ha_view right = layout & 2 ? ha_view_transposed(b, k) : ha_view_rows(b, n);
+    const ha_view left = layout & 1 ? ha_view_transposed(ha_rows_of(a, m)) : ha_view_rows(ha_rows_of(a, k));
+    const ha_view right = layout & 2 ? ha_view_transposed(ha_rows_of(b, k)) : ha_view_rows(ha_rows_of(b, n));
     for (int threads = 1; threads <= 8; threads = threads < 4 ? threads + 1 : 2 * threads) {
         float *to = threads == 1 ? c : again;
         memcpy(to, before, size * sizeof *to);
         ha_set_threads(threads);
-        ha_product(m, n, k, alpha, left, right, accumulate, to, ldc);
+        ha_product((ha_matmul){m, n, k, alpha, accumulate}, left, right, ha_rows_to(to, ldc));
         CHECK(threads == 1 || memcmp(c, again, size * sizeof *c) == 0);
     }
     compare(m, n, k, alpha, left, right, accumulate ? before : NULL, c, ldc);
@@ -78,8 +78,9 @@ static void large_operands(void)
 static void nothing_to_do(void)
 {
     float c[4] = {1, 2, 3, 4};
-    ha_product(0, 2, 3, 1.0f, ha_view_rows(c, 3), ha_view_rows(c, 2), 0, c, 2);
-    ha_product(2, 0, 3, 1.0f, ha_view_rows(c, 3), ha_view_rows(c, 0), 0, c, 2);
+    const ha_view a = ha_view_rows(ha_rows_of(c, 3));
+    ha_product(ha_matmul_of(0, 2, 3, 0), a, ha_view_rows(ha_rows_of(c, 2)), ha_rows_to(c, 2));
+    ha_product(ha_matmul_of(2, 0, 3, 0), a, ha_view_rows(ha_rows_of(c, 0)), ha_rows_to(c, 2));
     CHECK(c[0] == 1 && c[3] == 4);
 }
 
