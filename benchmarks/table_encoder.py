@@ -6,7 +6,7 @@ all-MiniLM-L6-v2 with a fresh head for each task: SST-2 where GLUE's training fi
 of film reviews, answers to Disfl-QA as spans. For each: the teacher is fine-tuned; step 1 aligns a linear
 mixer in every layer on the training sequences without their labels; layers are scored by the KL between the
 teacher's predictions and the hybrid's; every hybrid is distilled on those predictions with the same steps.
-GLUE-style and SQuAD-style: official validation and test sets are not used. A diagnostic task has to be
+GLUE-style and SQuAD-style: official validation and test sets are not used. A diagnostic has to be
 answered in tokens, so an encoder has no such row. Every finished row is a JSON file in --out and is not done
 again.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, ParamSpec, TypeVar
@@ -58,5 +59,26 @@ def options_of(settings: type, **defaults: Any) -> Callable[[Callable[P, R]], Ca
             )
         function.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         return named(function)
+
+    return decorate
+
+
+def renamed(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for functions of which an argument has a new name: renamed(old="new"). The old one still
+    serves as a keyword, with a DeprecationWarning.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old, new in new_names.items():
+                if old in kwargs:
+                    warnings.warn(
+                        f"{function.__qualname__}: {old} is now {new}", DeprecationWarning, stacklevel=2
+                    )
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
 
     return decorate

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 
 import hybridattn
 
@@ -47,6 +48,18 @@ def test_public_modules_show_what_they_export_and_nothing_else(name):
 def test_unknown_names():
     with pytest.raises(AttributeError, match="no attribute 'attention'"):
         _ = hybridattn.attention
+
+
+def test_old_names_serve_with_a_warning():
+    from hybridattn import diagnostics, rankings
+
+    with pytest.warns(DeprecationWarning, match=r"diagnostics\.TASKS is now hybridattn\.diagnostics\.KINDS"):
+        assert diagnostics.TASKS is diagnostics.KINDS
+    with pytest.warns(DeprecationWarning, match="is now hybridattn.select.rankings.paired_difference"):
+        assert rankings.bootstrap is rankings.paired_difference
+    with pytest.warns(DeprecationWarning, match="make: task is now kind"):
+        made = diagnostics.make(task="needle", tokenizer=tiny.tokenizer(), n=1, seq_len=300)
+    assert made.name == "needle" and {"TASKS", "bootstrap"}.isdisjoint([*dir(diagnostics), *dir(rankings)])
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -11,13 +11,13 @@ from hybridattn.diagnostics.frame import largest
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.evaluate.text import _answer_nll
 
-TASKS = sorted(diagnostics.TASKS)
+KINDS = sorted(diagnostics.KINDS)
 
 
-def examples(task, n=4, seq_len=700, seed=0):
+def examples(kind, n=4, seq_len=700, seed=0):
     """(prompt, answer) as text."""
     tokenizer = tiny.tokenizer()
-    made = diagnostics.make(task, tokenizer, n, seq_len, seed)
+    made = diagnostics.make(kind, tokenizer, n, seq_len, seed)
     return [
         (tokenizer.decode(p.tolist()), tokenizer.decode(a.tolist()))
         for p, a in zip(made.prompts, made.answers, strict=True)
@@ -30,77 +30,77 @@ def count_words(text, numbered):
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-def solve(task, prompt):
+def solve(kind, prompt):
     """The answer, by reading the prompt."""
     *body, question = prompt.split("\n")
-    if task in ("associative_recall", "phone_book"):
+    if kind in ("associative_recall", "phone_book"):
         key = question.removeprefix("The phone number of ").rstrip(":")
         return next(line.split(": ")[1] for line in body if line.startswith(f"{key}:"))
-    if task == "needle":
+    if kind == "needle":
         return re.search(r"is (\d+)\.", prompt).group(1)
-    if task == "needle_multi_key":
+    if kind == "needle_multi_key":
         key = re.fullmatch(r"The secret number of the (.+) is", question).group(1)
         assert len(re.findall(r"secret number of the \w+ \w+ is \d{6}\.", prompt)) == 3
         return re.search(rf"secret number of the {key} is (\d+)\.", prompt).group(1)
-    if task == "needle_multi_value":
+    if kind == "needle_multi_value":
         key = re.search(r"secret numbers of the (\w+),", question).group(1)
         found = re.findall(rf"secret number of the {key} is (\d+)\.", prompt)
         assert len(found) == 3
         return ", ".join(found)
-    if task == "variable_tracking":
+    if kind == "variable_tracking":
         name = re.search(r"print\((\w+)\)", prompt).group(1)
         bound = dict(line.split(" = ") for line in body if " = " in line)
         assert all(value.isdigit() or value in bound for value in bound.values())
         for _ in range(3):
             name = bound[name]
         return name
-    if task == "multi_hop":
+    if kind == "multi_hop":
         person = re.search(r"place where the (.+) is\?", prompt).group(1)
         place = re.search(rf"The {person} is in the (.+?)\.", prompt).group(1)
         assert prompt.count(person) == 2 and prompt.count(f"the {place}") == 2
         return re.search(rf"code of the {place} is (\d+)\.", prompt).group(1)
-    counts = count_words(body[0], task == "common_words")
+    counts = count_words(body[0], kind == "common_words")
     best = max(counts.values())
     (answer,) = [word for word, count in counts.items() if count == best]  # one and only one
     return answer
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_answers_follow_from_prompts(task):
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_follow_from_prompts(kind):
     for seed in range(3):
-        for prompt, answer in examples(task, seed=seed):
-            assert answer == " " + solve(task, prompt)
+        for prompt, answer in examples(kind, seed=seed):
+            assert answer == " " + solve(kind, prompt)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_smallest_examples_are_well_posed(task):
-    from hybridattn.diagnostics.tasks import _MODULES
+@pytest.mark.parametrize("kind", KINDS)
+def test_smallest_examples_are_well_posed(kind):
+    from hybridattn.diagnostics.kinds import _MODULES
 
     for i in range(20):
-        prompt, answer = _MODULES[task].example(np.random.default_rng(i), 1)
-        assert answer == " " + solve(task, prompt)
+        prompt, answer = _MODULES[kind].example(np.random.default_rng(i), 1)
+        assert answer == " " + solve(kind, prompt)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seq_len", [256, 1000, 4096])
-def test_length_mask_and_seed(task, seq_len):
+def test_length_mask_and_seed(kind, seq_len):
     tokenizer = tiny.tokenizer()
-    made = diagnostics.make(task, tokenizer, 3, seq_len, seed=1)
+    made = diagnostics.make(kind, tokenizer, 3, seq_len, seed=1)
     data = made.data
     lengths = data.windows[:, 1] - data.windows[:, 0]
     assert (lengths <= seq_len).all() and (lengths > 0.6 * seq_len).all()
     for (start, stop), prompt, answer in zip(data.windows, made.prompts, made.answers, strict=True):
         assert data.tokens[start:stop].tolist() == [*prompt, *answer]
         assert data.weights[start:stop].tolist() == [0.0] * len(prompt) + [1.0] * len(answer)
-    again = diagnostics.make(task, tokenizer, 5, seq_len, seed=1)
+    again = diagnostics.make(kind, tokenizer, 5, seq_len, seed=1)
     assert np.array_equal(again.data.tokens[: len(data.tokens)], data.tokens)
     assert again.data.fingerprint() != data.fingerprint()
-    other = diagnostics.make(task, tokenizer, 3, seq_len, seed=2).data
+    other = diagnostics.make(kind, tokenizer, 3, seq_len, seed=2).data
     assert not np.array_equal(other.tokens, data.tokens)
 
 
 def test_bad_requests():
-    with pytest.raises(ConfigError, match=r"task is 'maze'; allowed: associative_recall, "):
+    with pytest.raises(ConfigError, match=r"kind is 'maze'; allowed: associative_recall, "):
         diagnostics.make("maze", tiny.tokenizer(), 1, 100)
     with pytest.raises(DataError, match=r"seq_len is 20; allowed for needle: \d+ or more"):
         diagnostics.make("needle", tiny.tokenizer(), 1, 20)

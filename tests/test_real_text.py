@@ -207,7 +207,7 @@ def test_old_tokenizer_files_are_a_warning_at_load_and_an_error_for_text(tmp_pat
 
 
 @pytest.mark.parametrize("tokenizer", [PIECES, CLOSED], ids=["open", "closed"])
-@pytest.mark.parametrize("task", diagnostics.TASKS)
+@pytest.mark.parametrize("task", diagnostics.KINDS)
 def test_answers_have_nothing_that_stands_around_texts(tokenizer, task):
     made = diagnostics.make(task, tokenizer, 2, 480, 0)
     for prompt, answer in zip(made.prompts, made.answers):

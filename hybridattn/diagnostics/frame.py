@@ -1,4 +1,4 @@
-"""What diagnostic tasks share: a task makes one example of a given size; the frame makes it as large as
+"""What diagnostics share: a kind makes one example of a given size; the frame makes it as large as
 fits a length, cuts prompt and answer into tokens, and marks the answer.
 """
 
@@ -25,9 +25,9 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """Examples of a task. prompts, answers: token ids, the answers' being those of prompt and answer together
-    beyond the prompt's; data: prompt and answer as one window each, with
-    weight 1 on the tokens of the answers and 0 elsewhere.
+    """Examples of a diagnostic. prompts, answers: token ids, the answers' being those of prompt and answer
+    together beyond the prompt's; data: prompt and answer as one window each, with weight 1 on the tokens of
+    the answers and 0 elsewhere.
     """
 
     name: str

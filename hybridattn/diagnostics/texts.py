@@ -1,26 +1,25 @@
-"""The text that layers are scored on, a choice of its own: plain, recall prompts, a diagnostic task, or a
-mix.
+"""The text that layers are scored on, a choice of its own: plain, recall prompts, a diagnostic, or a mix.
 """
 
 from __future__ import annotations
 
 from ..data.tokens import Encoder, TokenData
 from ..errors import DataError
+from .kinds import KINDS, make
 from .recall import recall_prompts
-from .tasks import TASKS, make
 
 TEXT_KINDS = ("recall", "plain", "mix")
 
 
 PREFIX = "diagnostic:"
-SCORING_TEXTS = (*TEXT_KINDS, *(PREFIX + task for task in TASKS))
+SCORING_TEXTS = (*TEXT_KINDS, *(PREFIX + kind for kind in KINDS))
 
 
 def scoring_text(
     kind: str, tokenizer: Encoder, count: int, seq_len: int, plain: TokenData | None = None, seed: int = 0
 ) -> TokenData:
     """`count` windows for layer scores. kind: "recall" (synthetic prompts), "plain" (the first windows of
-    `plain`), "mix" (half and half), or "diagnostic:<task>" (only its answers count). Raises DataError.
+    `plain`), "mix" (half and half), or "diagnostic:<kind>" (only its answers count). Raises DataError.
     """
     if kind not in SCORING_TEXTS:
         raise DataError(f"kind is {kind!r}; allowed: {', '.join(SCORING_TEXTS)}")

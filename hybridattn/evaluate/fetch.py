@@ -6,22 +6,16 @@ recorded for the same addresses.
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import os
 import shutil
 import tempfile
-import urllib.parse
-import urllib.request
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from tqdm import tqdm
-
-from .. import stop
 from ..checks import check_choice
+from ..data.download import Remote
+from ..data.download import from_address as download
 from ..errors import HybridAttnError
 from ..files import atomic_open, atomic_write
 from ..lazy import contents
@@ -29,14 +23,6 @@ from .glue.tasks import TASKS
 
 __all__ = ["ARCHIVES", "MRPC", "SQUAD", "Remote", "download", "glue", "squad"]
 __dir__ = contents(__name__)
-
-
-class Remote(NamedTuple):
-    """One file: its address, its bytes, their SHA-256."""
-
-    url: str
-    size: int
-    sha256: str
 
 
 _GLUE = "https://dl.fbaipublicfiles.com/glue/data/"
@@ -144,48 +130,6 @@ def squad(folder: str | os.PathLike[str], mirror: str | None = None) -> list[Pat
         path if path.is_file() else download(remote, folder, mirror)
         for path, remote in zip(paths, SQUAD, strict=True)
     ]
-
-
-def download(remote: Remote, folder: str | os.PathLike[str], mirror: str | None = None) -> Path:
-    """The file in `folder`, whole and with the right digest, or not at all.
-
-    mirror: an address, such as http://localhost:8000, that serves the same paths instead of the official
-    host. Raises HybridAttnError of one line. Not by pooch, which checks a file only when all of it is there:
-    here a longer one is left at its announced size, and a signal ends the download between two blocks.
-    """
-    url = remote.url
-    if mirror is not None:
-        url = mirror.rstrip("/") + urllib.parse.urlsplit(url).path
-    path = Path(folder) / Path(url).name
-    digest, size = hashlib.sha256(), 0
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=60) as source,
-            atomic_open(path) as out,
-            tqdm(
-                total=remote.size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False
-            ) as bar,
-        ):
-            while block := source.read(1 << 20):
-                stop.check()
-                size += len(block)
-                if size > remote.size:
-                    break
-                digest.update(block)
-                out.write(block)
-                bar.update(len(block))
-            if size != remote.size or digest.hexdigest() != remote.sha256:
-                more = "more than " if size > remote.size else ""
-                raise HybridAttnError(
-                    f"{url} gave {more}{size} bytes with SHA-256 {digest.hexdigest()}; "
-                    f"allowed: {remote.size} bytes with {remote.sha256}"
-                )
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        if isinstance(error, HybridAttnError):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise HybridAttnError(f"cannot download {url}: {reason}; go online and run again") from None
-    return path
 
 
 def _unpack(archive: Path, name: str, files: Sequence[str], target: Path) -> None:

@@ -18,6 +18,7 @@ from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import TokenData, Windows, slices
 from ..model.base import tokenizer_of
+from ..signatures import renamed
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -207,9 +208,10 @@ def _distance(
     return {"mean": mean, "stderr": stderr, "per_sequence": per_sequence, "measure": scorer.measure}
 
 
+@renamed(task="kind")
 def recall(
     model: Model,
-    task: str,
+    kind: str,
     *,
     n: int = 32,
     seq_len: int = 512,
@@ -217,17 +219,17 @@ def recall(
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Answers of a diagnostic task (see `diagnostics`): greedy continuations that match token for token.
+    """Answers of a diagnostic (see `diagnostics`): greedy continuations that match token for token.
 
     `n` examples of at most `seq_len` tokens. Returns accuracy, stderr, correct (a list of bools, paired
-    between models for equal task, n, seq_len and seed), answer_nll (mean -log p of the answers' tokens,
+    between models for equal kind, n, seq_len and seed), answer_nll (mean -log p of the answers' tokens,
     nats), and the settings. Raises ConfigError, DataError.
     """
     from .. import diagnostics
 
-    examples = diagnostics.make(task, tokenizer_of(model), n, seq_len, seed)
+    examples = diagnostics.make(kind, tokenizer_of(model), n, seq_len, seed)
     correct: list[bool] = []
-    for at in tqdm(range(0, n, batch_size), desc=f"recall {task}", disable=not progress, leave=False):
+    for at in tqdm(range(0, n, batch_size), desc=f"recall {kind}", disable=not progress, leave=False):
         wanted = [answer.tolist() for answer in examples.answers[at : at + batch_size]]
         prompts = [prompt.tolist() for prompt in examples.prompts[at : at + batch_size]]
         made = model.generate(prompts, max_new_tokens=max(map(len, wanted)))
@@ -238,7 +240,7 @@ def recall(
         "stderr": stderr,
         "correct": correct,
         "answer_nll": _answer_nll(model, examples.data),
-        "task": task,
+        "task": kind,
         "n": n,
         "seq_len": seq_len,
         "seed": seed,

@@ -15,7 +15,7 @@ from ..errors import ConfigError
 MAX_LAYERS = MAX_HEAD_DIM = 1 << 16
 
 # In the order of the numbers by which the core knows them.
-TASKS = ("none", "classify", "regress", "span")
+TASK_KINDS = ("none", "classify", "regress", "span")
 POOLS = ("first", "last", "mean")
 POOLERS = ("none", "tanh", "relu")
 
@@ -57,7 +57,7 @@ class TaskHead:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("task kind", self.kind, TASKS[1:])
+        check_choice("task kind", self.kind, TASK_KINDS[1:])
         check_int("num_labels", self.num_labels, 1, 1 << 20)
         check_choice("task pool", self.pool, POOLS)
         check_choice("task pooler", self.pooler, POOLERS)
@@ -70,7 +70,7 @@ class TaskHead:
     def to_core(self) -> dict[str, int]:
         """The part of the core's configuration."""
         return {
-            "task": TASKS.index(self.kind),
+            "task": TASK_KINDS.index(self.kind),
             "num_labels": self.num_labels,
             "task_pool": POOLS.index(self.pool),
             "task_pooler": ACTIVATIONS.index(self.pooler),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..data.tokens import TokenData
     from ..model.model import Model
     from ..model.plan import Plan
-    from .task_sets import TaskSets
+    from .question_sets import QuestionSets
 
 
 class Job:
@@ -128,7 +128,7 @@ class Job:
         return self.texts.training(tokenizer_of(self.teacher), tokens, seq_len, skip)
 
     def scoring_text(self) -> TokenData:
-        """What layer scores are read on: recall prompts, plain text, half and half, or a diagnostic task."""
+        """What layer scores are read on: recall prompts, plain text, half and half, or a diagnostic."""
         from ..diagnostics import scoring_text
 
         part = self.recipe.score
@@ -140,9 +140,9 @@ class Job:
         return scoring_text(part.text, tokenizer, count, part.seq_len, plain, self.recipe.seed)
 
     @cached_property
-    def task_sets(self) -> TaskSets:
-        """The examples and questions of the recipe's tasks."""
-        from .task_sets import read
+    def question_sets(self) -> QuestionSets:
+        """The examples and questions that the recipe's [tasks] names."""
+        from .question_sets import read
 
         return read(self.recipe)
 

@@ -20,7 +20,7 @@ MODEL_IDS = ("chosen", "uniform", "random", "diagnostic", "all-linear")
 
 
 def _scoring_text(name: str, value: str) -> None:
-    if not value.startswith("diagnostic:"):  # which tasks there are is for diagnostics to say
+    if not value.startswith("diagnostic:"):  # which kinds there are is for diagnostics to say
         one_of(TEXT_KINDS)(name, value)
 
 
@@ -86,7 +86,7 @@ class PlanPart:
     ratio: float = key(0.0, "share of all layers", share)
     method: str = key("", "the score that chooses; one of score.methods, empty: the first")
     random_seeds: int = key(3, "how many random sets are evaluated as a baseline", not_negative)
-    diagnostic: str = key("", "a diagnostic task whose answers choose one more baseline; empty: none")
+    diagnostic: str = key("", "a diagnostic whose answers choose one more baseline; empty: none")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class TasksPart:
     )
     glue_data: str = key("", "the folder of GLUE's files, for tasks that are not built in", path=True)
     squad: tuple[str, ...] = key((), "written answers: built-in SQuAD-style sets, or files", path=True)
-    recall: tuple[str, ...] = key((), "diagnostic tasks, answered by generation")
+    recall: tuple[str, ...] = key((), "diagnostics, answered by generation")
     examples: int = key(200, "of each of glue, drawn by `seed`", positive)
     questions: int = key(100, "of each of squad, drawn by `seed`", positive)
     prompts: int = key(24, "of each of recall", positive)

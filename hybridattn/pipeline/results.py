@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..report.numbers import finite
+from .answers import public
 from .ids import distilled_ids, model_ids, score_methods, shown_ids
 from .job import Job
 from .machine import machine, versions
-from .tasks import public
 
 
 def assemble(job: Job) -> dict[str, Any]:

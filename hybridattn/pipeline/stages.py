@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..model.saved import complete
-from . import tasks, work
+from . import answers, work
 from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
 from .machine import machine
@@ -42,7 +42,7 @@ def build(recipe: Recipe, num_layers: int) -> list[Stage]:
         stages += [_distill(recipe, model_id), _evaluate(recipe, model_id, "after")]
     stages += [_measure(recipe, model_id) for model_id in shown_ids(recipe)]
     if any((recipe.tasks.glue, recipe.tasks.squad, recipe.tasks.recall)):
-        stages += [_tasks(recipe, model_id) for model_id in shown_ids(recipe)]
+        stages += [_answers(recipe, model_id) for model_id in shown_ids(recipe)]
     stages += [_sample(recipe, model_id) for model_id in shown_ids(recipe)]
     return stages
 
@@ -53,7 +53,7 @@ ALIGN, DISTILL, FINETUNE = 1.7, 4.3, 4.0
 EVALUATE = 1.3  # one pass of the model, and the head of the teacher
 FLIP = 1.1  # a pass of the teacher that a score counts
 DECODE = 10.0  # one token at a time is bound by reading the weights
-TASK_EXAMPLE, TASK_ANSWER = 150.0, 500.0  # of these tasks: tokens of an example, of a prompt and its answer
+SET_EXAMPLE, SET_ANSWER = 150.0, 500.0  # of these sets: tokens of an example, of a prompt and its answer
 
 
 def _align(recipe: Recipe) -> Stage:
@@ -178,24 +178,24 @@ def _measure(recipe: Recipe, model_id: str) -> Stage:
     return Stage(f"measure/{model_id}", lambda job: work.measure(job, model_id), inputs, once * part.repeats)
 
 
-def _tasks(recipe: Recipe, model_id: str) -> Stage:
+def _answers(recipe: Recipe, model_id: str) -> Stage:
     part, when = recipe.tasks, state_shown(recipe, model_id)
 
     def inputs(job: Job) -> Any:
         return {
             "model": job.model_digest(model_id, when),
             "teacher": job.model_digest("teacher", "before"),
-            "data": job.task_sets.digest(),
+            "data": job.question_sets.digest(),
             "tasks": asdict(part),
             "seed": recipe.seed,
         }
 
     return Stage(
         f"tasks/{model_id}",
-        lambda job: tasks.ask(job, model_id, when),
+        lambda job: answers.ask(job, model_id, when),
         inputs,
-        TASK_EXAMPLE * part.examples * len(part.glue)
-        + TASK_ANSWER * (part.questions * len(part.squad) + part.prompts * len(part.recall)),
+        SET_EXAMPLE * part.examples * len(part.glue)
+        + SET_ANSWER * (part.questions * len(part.squad) + part.prompts * len(part.recall)),
     )
 
 

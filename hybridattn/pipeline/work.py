@@ -104,18 +104,18 @@ def check(job: Job) -> None:
         _tiny_probe(recipe.mixer)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"recipe: mixer: {error}") from None
-    from ..diagnostics import TASKS
+    from ..diagnostics import KINDS
     from ..select import SELECTORS
-    from . import tasks
+    from . import answers
 
     for method in recipe.score.methods:
         if method not in SELECTORS:
             raise ConfigError(f"recipe: score.methods holds {method!r}; allowed: {', '.join(SELECTORS)}")
-    if recipe.plan.diagnostic not in ("", *TASKS):
+    if recipe.plan.diagnostic not in ("", *KINDS):
         raise ConfigError(
-            f"recipe: plan.diagnostic is {recipe.plan.diagnostic!r}; allowed: {', '.join(TASKS)}, or none"
+            f"recipe: plan.diagnostic is {recipe.plan.diagnostic!r}; allowed: {', '.join(KINDS)}, or none"
         )
-    tasks.check(job)
+    answers.check(job)
     job.heldout_text(max(recipe.evaluate.lengths))
     job.scoring_text()
     job.training_text(recipe.align.seq_len, recipe.align.seq_len)

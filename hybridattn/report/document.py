@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import answers, quality, verdict
 from . import numbers as n
-from . import quality, tasks, verdict
 from .blocks import Code, Details, Facts, Figure, Heading, LayerMap, Paragraph, Samples, Table
 from .summary import summary
 
@@ -23,7 +23,7 @@ def build(results: dict[str, Any], charts: bool = True) -> list[Any]:
                 "note",
             )
         )
-    blocks += quality.section(results, charts) + tasks.section(results)
+    blocks += quality.section(results, charts) + answers.section(results)
     blocks += _layers(results, charts) + _speed(results, charts)
     blocks += _training(results, charts) + _samples(results) + _made(results)
     return blocks

@@ -103,7 +103,7 @@ def _choice(results: dict[str, Any]) -> str:
         sets = (evaluation(results, baseline, when, train) or {}).get("sets", 1)
         name = {
             "uniform": "layers at even distances",
-            "diagnostic": "the layers that a diagnostic task's answers need most",
+            "diagnostic": "the layers that a diagnostic's answers need most",
             "all-linear": "no softmax layer at all",
             "random": f"random layers (mean of {sets} sets)" if sets > 1 else "one random set of layers",
         }[baseline]

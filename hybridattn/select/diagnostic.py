@@ -10,7 +10,7 @@ from .scoring import Result, Scoring
 
 
 def selector(name: str) -> Callable[..., Result]:
-    """The selector of one diagnostic task."""
+    """The selector of one diagnostic."""
 
     def score(scoring: Scoring, *, seed: int = 0) -> Result:
         """Rise of the answers' negative log-likelihood, nats per token. The prompts are as many and at

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .. import stats
 from ..checks import check_int, refuse
 from ..errors import DataError
-from ..lazy import contents
+from ..lazy import contents, face
 
 if TYPE_CHECKING:
     from .scores import LayerScores
@@ -27,15 +27,16 @@ __all__ = [
     "above",
     "additivity",
     "agreement",
-    "bootstrap",
     "by_budget",
     "correlation",
     "jaccard",
     "kendall",
+    "paired_difference",
     "spearman",
     "topk_stability",
 ]
 __dir__ = contents(__name__)
+__getattr__ = face(__name__, {}, renamed={"bootstrap": "paired_difference"})
 
 
 Floats = npt.NDArray[np.float64]
@@ -99,7 +100,7 @@ def agreement(scores: Sequence[LayerScores], k: int) -> dict[str, list[list[floa
 # --- chance ---
 
 
-def bootstrap(
+def paired_difference(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
     resamples: int = 10_000,
@@ -128,11 +129,11 @@ def bootstrap(
 
 
 def above(scores: LayerScores, a: int, b: int, resamples: int = 10_000, seed: int = 0) -> dict[str, float]:
-    """`bootstrap` for layers a and b of one method's scores."""
+    """`paired_difference` of layers a and b of one method's scores."""
     for name, layer in (("a", a), ("b", b)):
         if not 0 <= layer < scores.num_layers:
             raise refuse(name, layer, f"0 to {scores.num_layers - 1}")
-    return bootstrap(scores.per_sequence[a], scores.per_sequence[b], resamples, seed, scores.tokens)
+    return paired_difference(scores.per_sequence[a], scores.per_sequence[b], resamples, seed, scores.tokens)
 
 
 def topk_stability(scores: LayerScores, k: int, splits: int = 1000, seed: int = 0) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import check_int, refuse
-from ..diagnostics import TASKS
+from ..diagnostics import KINDS
 from ..errors import DataError
 from ..model.base import linear_mixer
 from ..signatures import named
@@ -41,8 +41,8 @@ _TEXT: dict[str, tuple[str, Callable[..., Result]]] = {
                    baselines.perplexity),
     "smart": ("baseline: kl_restore's scores, placed near both ends and near evenly between (SMART)",
               baselines.smart),
-    **{f"diagnostic:{task}": (f"baseline: what answers lose when only this layer is linear: {line}",
-                              diagnostic.selector(task)) for task, line in TASKS.items()},
+    **{f"diagnostic:{kind}": (f"baseline: what answers lose when only this layer is linear: {line}",
+                              diagnostic.selector(kind)) for kind, line in KINDS.items()},
 }  # fmt: skip
 # These need no text: a function of the number of layers gives the options that fix the set.
 _FIXED: dict[str, tuple[str, Callable[..., dict[str, object]]]] = {

@@ -91,7 +91,7 @@ def test_tasks_and_a_diagnostic_baseline_end_the_run(inputs, asked, tmp_path):
 
 def test_a_score_that_is_no_number_does_not_stop_the_report(inputs, tmp_path):
     """A correlation of predictions with equal ratings is not defined."""
-    from hybridattn.report.tasks import section
+    from hybridattn.report.answers import section
 
     (tmp_path / "STS-B").mkdir()
     rows = "".join(f"A mill\tA river {i}\t2.5\n" for i in range(3))

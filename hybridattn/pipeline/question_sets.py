@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TaskSets:
+class QuestionSets:
     """What is asked, by name: drawn examples and questions."""
 
     glue: dict[str, Split]
@@ -30,7 +30,7 @@ class TaskSets:
         return fingerprint("tasks", [glue, squad])
 
 
-def read(recipe: Recipe) -> TaskSets:
+def read(recipe: Recipe) -> QuestionSets:
     """The sets of a recipe, fetched when need be, each cut to its number of examples. Raises ConfigError,
     DataError.
     """
@@ -53,7 +53,7 @@ def read(recipe: Recipe) -> TaskSets:
         name = entry if entry in squad.BUILTIN else Path(entry).stem
         _new("squad", entry, name, questions)
         questions[name] = replace(data, questions=draw_some(data.questions, part.questions, recipe.seed))
-    return TaskSets(splits, questions)
+    return QuestionSets(splits, questions)
 
 
 def _new(key: str, entry: str, name: str, known: Container[str]) -> None:

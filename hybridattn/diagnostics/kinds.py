@@ -1,4 +1,4 @@
-"""The tasks by name."""
+"""The diagnostics by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from types import ModuleType
 
 from ..checks import refuse
 from ..data.tokens import Encoder
+from ..signatures import renamed
 from . import (
     associative_recall,
     common_words,
@@ -30,13 +31,14 @@ _MODULES: dict[str, ModuleType] = {
     "needle_multi_key": needle_multi_key,
     "needle_multi_value": needle_multi_value,
 }
-TASKS: dict[str, str] = {name: module.LINE for name, module in _MODULES.items()}
+KINDS: dict[str, str] = {name: module.LINE for name, module in _MODULES.items()}
 
 
-def make(task: str, tokenizer: Encoder, n: int, seq_len: int, seed: int = 0) -> Diagnostic:
-    """`n` examples of a task of TASKS, each as large as fits `seq_len` tokens. The same seed gives the same
+@renamed(task="kind")
+def make(kind: str, tokenizer: Encoder, n: int, seq_len: int, seed: int = 0) -> Diagnostic:
+    """`n` examples of a kind of KINDS, each as large as fits `seq_len` tokens. The same seed gives the same
     examples. Raises ConfigError, DataError.
     """
-    if task not in TASKS:
-        raise refuse("task", task, ", ".join(TASKS))
-    return build(task, _MODULES[task].example, tokenizer, n, seq_len, seed)
+    if kind not in KINDS:
+        raise refuse("kind", kind, ", ".join(KINDS))
+    return build(kind, _MODULES[kind].example, tokenizer, n, seq_len, seed)

@@ -1,4 +1,6 @@
-"""The tasks at the end of a run: what every model is asked, and how well it answers beside the teacher."""
+"""The end of a run: every model is asked what the recipe's [tasks] names, and its answers are held against
+the teacher's.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +19,28 @@ PRIVATE = ("predictions", "answers", "correct")  # of each example; the report h
 
 def check(job: Job) -> None:
     """Refuse at the start what would fail at the end: names, files, metrics that are not installed."""
-    from ..diagnostics import TASKS
+    from ..diagnostics import KINDS
     from ..evaluate import glue
 
     part = job.recipe.tasks
     for name in part.recall:
-        if name not in TASKS:
-            raise ConfigError(f"recipe: tasks.recall holds {name!r}; allowed: {', '.join(TASKS)}")
+        if name not in KINDS:
+            raise ConfigError(f"recipe: tasks.recall holds {name!r}; allowed: {', '.join(KINDS)}")
     limit = int(job.results["teacher"]["max_positions"])
     if part.recall and part.seq_len > limit:
         raise ConfigError(
             f"recipe: tasks.seq_len needs {part.seq_len} positions, but the teacher has {limit}"
         )
-    for split in job.task_sets.glue.values():
+    for split in job.question_sets.glue.values():
         glue.check_metrics(split.task)
     if (part.glue or part.squad or part.recall) and job.teacher.tokenizer is None:
         raise DataError("recipe: tasks need a teacher with a tokenizer, and this one has none")
 
 
 def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
-    """Every task, without examples; differences to the teacher in pairs; predictions go to tasks/ID/."""
+    """Scores of every set and diagnostic, with differences to the teacher in pairs; predictions go to
+    tasks/ID/.
+    """
     from .. import evaluate
     from ..evaluate import glue, squad
     from ..evaluate.choices import classify
@@ -45,13 +49,13 @@ def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
     teacher = job.results.get("tasks/teacher")
     folder, facts = job.out / "tasks" / model_id, {"model": model_id, "when": when, "seed": seed}
     found: dict[str, Any] = {"when": when, "glue": {}, "squad": {}, "recall": {}}
-    for name, split in job.task_sets.glue.items():
+    for name, split in job.question_sets.glue.items():
         got = classify(model, split, glue.PROMPTS[name], progress=job.progress)
         theirs = teacher["glue"][name]["predictions"] if teacher else None
         scores = glue.evaluate(split.task, got.predictions, split.labels, against=theirs, seed=seed)
         glue.write_predictions(folder, split, got.predictions, scores, facts, got.scores.tolist())
         found["glue"][name] = scores | {"examples": len(split), "predictions": got.predictions}
-    for name, data in job.task_sets.squad.items():
+    for name, data in job.question_sets.squad.items():
         answers = squad.answer(model, data.questions, no_answer=data.has_no_answers, progress=job.progress)
         theirs = teacher["squad"][name]["answers"] if teacher else None
         scores = squad.evaluate(data.questions, answers, against=theirs, seed=seed)
@@ -67,7 +71,7 @@ def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
 
 def average(scores: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The plain mean of the GLUE-style scores and of their differences to the teacher's, with 95% intervals;
-    None of no tasks. Tasks are independent, so half widths add in squares.
+    None of no sets. Sets are independent, so half widths add in squares.
     """
     if not scores:
         return None
