@@ -1,4 +1,4 @@
-"""The section on what is asked at the end: what a model costs and what it still can do, beside its teacher."""
+"""The section on what is asked at the end: what a model costs and can still do, beside its teacher."""
 
 from __future__ import annotations
 
