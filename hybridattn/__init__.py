@@ -54,6 +54,7 @@ _HOME = {
     "distill": "radlads.steps",
     "finetune": "radlads.steps",
     "LayerScores": "select",
+    "register_selector": "select",
     "score": "select",
     "selectors": "select",
 }
@@ -81,6 +82,7 @@ _MODULES = {
     "select": "select",
     "squad": "evaluate.squad",
     "tasks": "tasks",
+    "testing": "testing",
 }
 
 __all__ = ["__version__", *_MODULES, *_HOME]
@@ -96,6 +98,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from . import radlads as radlads
     from . import select as select
     from . import tasks as tasks
+    from . import testing as testing
     from ._core import Cache as Cache
     from ._core import Distiller as Distiller
     from ._core import KLScorer as KLScorer
@@ -143,6 +146,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from .select import elastic as elastic
     from .select import plan as plan
     from .select import rankings as rankings
+    from .select import register_selector as register_selector
     from .select import score as score
     from .select import selectors as selectors
 

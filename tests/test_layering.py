@@ -51,6 +51,7 @@ HOMES = {
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
     "jinja2": {"data.chat"},
+    "pytest": {"testing.plugin"},
     "tokenizers": {
         "data.tokenizer",
         "data.tokenizer_folder",
@@ -58,6 +59,7 @@ HOMES = {
         "data.tokenizer_settings",
         "data.old_tokenizer_files",
         "formats.gguf_tokenizer",
+        "testing.models",
     },
     "torch": {"export.modelling"},  # read as text and copied, never imported
     "transformers": {"export.modelling"},

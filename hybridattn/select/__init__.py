@@ -20,18 +20,22 @@ from ..model.base import linear_mixer
 from .cost import expected_forwards
 from .distilled import Unfinished
 from .rankings import jaccard, spearman, topk_stability
-from .registry import SELECTORS, reads_text, score, selectors, takes
+from .registry import SELECTORS, reads_text, register_selector, score, selectors, takes
 from .scores import FORMAT, LayerScores
+from .scoring import Result, Scoring
 
 __all__ = [
     "FORMAT",
     "SELECTORS",
     "LayerScores",
+    "Result",
+    "Scoring",
     "Unfinished",
     "expected_forwards",
     "jaccard",
     "linear_mixer",
     "reads_text",
+    "register_selector",
     "score",
     "selectors",
     "spearman",

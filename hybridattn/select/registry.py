@@ -1,11 +1,13 @@
-"""The methods by name, and the one door to them: `score`."""
+"""The methods by name, more of them from outside, and the one door to them: `score`."""
 
 from __future__ import annotations
 
 import inspect
+import keyword
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,11 +53,44 @@ _FIXED: dict[str, tuple[str, Callable[..., dict[str, object]]]] = {
     "first_last": ("baseline: softmax layers from both ends inwards", baselines.first_last),
 }
 SELECTORS = {name: line for name, (line, _) in [*_TEXT.items(), *_FIXED.items()]}
+_OWN: set[str] = set()  # those that `register_selector` added
 
 
 def selectors() -> dict[str, str]:
     """The scoring methods and what each one measures, in one line."""
     return dict(SELECTORS)
+
+
+def register_selector(
+    name: str,
+    function: Callable[..., Any],
+    summary: str = "registered from Python",
+    *,
+    replace: bool = False,
+) -> None:
+    """Make `function` a scoring method of that name, for this process.
+
+    function(scoring, **options) gives the scores of the layers, the one to keep softmax highest: an array
+    [num_layers], or [num_layers, m] with one for each window of the text, from which standard errors come, or
+    a `scoring.Result`, which has room for more. scoring, a `scoring.Scoring`, holds `probe` and `data` and
+    runs the passes (`flip`, `flip_teacher`, `kl`, `gradient`, `alignment`), so that the cost is counted. The
+    options are the function's own keywords with their defaults, given to `score` as options={...}; one called
+    seed or k is also filled from `score`'s own. replace: of a method that was registered before, not of one
+    that is built in. `testing.check_selector` tries it. Raises ConfigError for a name that is taken, and what
+    is no function of at least one argument.
+    """
+    plain = name.replace(":", "_") if isinstance(name, str) else ""
+    if not plain.isidentifier() or keyword.iskeyword(plain):
+        raise refuse("name of a selector", name, "letters, digits, _ and :")
+    if name in SELECTORS and not (replace and name in _OWN):
+        raise refuse("name of a selector", name, "one that is not taken")
+    if not callable(function) or not list(inspect.signature(function).parameters):
+        raise refuse("function of a selector", function, "a function of a Scoring")
+    if not isinstance(summary, str) or len(summary.splitlines()) != 1:
+        raise refuse("summary of a selector", summary, "one line of text")
+    _OWN.add(name)
+    _TEXT[name] = (summary, function)
+    SELECTORS[name] = summary
 
 
 def reads_text(method: str) -> bool:
@@ -88,6 +123,7 @@ def score(
     folder: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | None = None,
     wait: float | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> LayerScores:
     """Score every layer of `probe` (both mixers in every layer, as `radlads.align` returns it) on
@@ -100,9 +136,10 @@ def score(
     the method's own default, see `SELECTORS` for the methods and `inspect.signature` of their functions.
     swaps: of the greedy searches (0), how many exchanges to try afterwards. steps, lr: of kl_joint (24, .4),
     its gradient descent. relative: of mse (True), see `baselines.mse`. steps, train, batch_size, lr_mixers,
-    lr_rest, folder, shard, wait: of kl_restore_distilled, see `distilled.score`. The probe's gates and
-    weights are left as they were. Raises ConfigError, also for an option that the method does not have;
-    DataError when data is missing.
+    lr_rest, folder, shard, wait: of kl_restore_distilled, see `distilled.score`. options: any of these or of
+    a registered method's own, by name (see `register_selector`). The probe's gates and weights are left as
+    they were. Raises ConfigError, also for an option that the method does not have; DataError when data is
+    missing, or when a registered method gives something else than scores.
     """
     if method not in SELECTORS:
         raise refuse("method", method, ", ".join(SELECTORS))
@@ -125,16 +162,19 @@ def score(
         "shard": shard,
         "wait": wait,
     }
-    options = {name: value for name, value in own.items() if value is not None}
+    settings = {name: value for name, value in own.items() if value is not None} | dict(options or {})
     if method in _FIXED:
         function = _FIXED[method][1]
-        settings = function(layers, **_chosen(method, function, known, options))
-        return LayerScores(method, np.zeros((layers, 0)), mixer=linear, options=settings)
+        fixed = function(layers, **_chosen(method, function, known, settings))
+        return LayerScores(method, np.zeros((layers, 0)), mixer=linear, options=fixed)
     if data is None:
         raise DataError(f"data is None; allowed for method {method!r}: windows of text to score on")
     measure = _TEXT[method][1]
     scoring = Scoring(probe, data, method, progress)
-    found = measure(scoring, **_chosen(method, measure, known, options))
+    chosen = _chosen(method, measure, known, settings)
+    found = measure(scoring, **chosen)
+    if method in _OWN:
+        found = _result(method, found, chosen, scoring)
     by_window = found.text is None and found.rows.shape[1] == len(scoring.data)
     return LayerScores(
         method,
@@ -149,6 +189,28 @@ def score(
         measure=scoring.scorer.measure,
         tokens=scoring.tokens if by_window else None,
     )
+
+
+def _result(method: str, found: Any, chosen: dict[str, Any], scoring: Scoring) -> Result:
+    """What a registered method gave, as a Result with a finite number for every layer; DataError. An array
+    comes with the options that were chosen.
+    """
+    plain = {name: value for name, value in chosen.items() if isinstance(value, (bool, int, float, str))}
+    result = found if isinstance(found, Result) else Result(found, options=plain)
+    try:
+        rows = np.array(result.rows, np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"selector {method} gave {found!r:.80}; allowed: numbers, or a Result") from None
+    rows = rows[:, None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or len(rows) != scoring.layers or rows.shape[1] == 0:
+        raise DataError(
+            f"selector {method} gave scores of shape {list(np.shape(result.rows))}; "
+            f"allowed: [{scoring.layers}] or [{scoring.layers}, m], a row for each layer"
+        )
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise DataError(f"selector {method} gave {rows[bad[0]].min()} for layer {bad[0]}; allowed: a number")
+    return replace_fields(result, rows=rows)
 
 
 def _mean(values: Floats | float, scoring: Scoring) -> float:
