@@ -10,7 +10,7 @@ import pytest
 import tiny
 import twin_models
 
-from hybridattn import _core, radlads, select
+from hybridattn import _core, radlads, select, testing
 from hybridattn.model.model import Model
 
 SMALL = {"window": 9, "sinks": 2}
@@ -53,13 +53,10 @@ def test_every_kind_is_summed_up_has_a_rate_and_a_twin():
 
 
 @by_spec
-@pytest.mark.parametrize("cuts", [[1], [69], [5, 6, 7, 40], [64], list(range(1, 70))], ids=len)
-def test_prefill_then_decode_is_the_full_pass(spec, cuts):
-    model = hybrid(spec)
-    whole = model.logits(TOKENS)
-    cache = _core.Cache(model, len(TOKENS))
-    parts = [model.logits(part, cache=cache) for part in np.split(TOKENS, cuts, axis=1)]
-    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=3e-5 * np.abs(whole).max())
+@pytest.mark.parametrize("check", sorted(testing.MIXER_CHECKS))
+def test_check(spec, check):
+    """Gradients, decoding, threads, padding and the rest, see `testing.check_mixer`."""
+    testing.check_mixer(spec, only=[check])
 
 
 @pytest.mark.parametrize("kind", twin_models.RECURRENT)
@@ -111,75 +108,6 @@ def test_what_a_teacher_has_may_be_left_out(kind, option):
         trainer.run(TOKENS.ravel(), np.array([[[0, 70]]]), np.full((1, 2), 1e-2, np.float32), 0, 1)
         found.append([logits.tobytes(), *(array.tobytes() for array in model.arrays().values())])
     assert found[0] == found[1]
-
-
-@by_spec
-def test_state_does_not_grow(spec):
-    model = tiny.teacher().to_probe(spec).to_hybrid([])
-    cache = _core.Cache(model, 1)
-    before = cache.nbytes
-    model.logits(TOKENS[:1], cache=cache)
-    assert cache.nbytes == before > 0 and cache.bytes_per_token == 0
-
-
-@by_spec
-def test_threads_do_not_change_bits(spec):
-    model, before, found = tiny.teacher().to_probe(spec, seed=2), _core.get_num_threads(), []
-    model.gates[:] = 0.5
-    windows = np.array([[0, 70], [70, 71], [71, 140]])
-    try:
-        for n in (1, 2):
-            _core.set_num_threads(n)
-            kl, slope = _core.KLScorer(model, tiny.teacher()).gate_gradient(
-                TOKENS.ravel(), windows, model.gates
-            )
-            twin = model.copy()
-            trainer = _core.Distiller(twin, tiny.teacher(), "distill")
-            trainer.run(TOKENS.ravel(), windows[None, :1], np.full((1, 2), 1e-2, np.float32), 0, 1)
-            found.append([a.tobytes() for a in (model.logits(TOKENS), kl, slope, *twin.arrays().values())])
-    finally:
-        _core.set_num_threads(before)
-    assert found[0] == found[1]
-
-
-@by_spec
-def test_gate_slopes(spec):
-    """kl_gate's gradient against differences, in the middle and beside both ends."""
-    model, teacher = tiny.teacher().to_probe(spec, seed=2), tiny.teacher(seed=5)
-    scorer, windows = _core.KLScorer(model, teacher), np.array([[0, 70], [70, 75]])
-    for gate in (0.02, 0.5, 0.98):
-        gates = np.full(3, gate, np.float32)
-        _, slopes = scorer.gate_gradient(TOKENS.ravel(), windows, gates)
-        for layer in range(3):
-            step = np.zeros(3, np.float32)
-            step[layer] = 0.0005
-            up, down = (scorer.kl(TOKENS.ravel(), windows, gates + s * step) for s in (1, -1))
-            difference = (up - down).mean() / 0.001
-            assert difference == pytest.approx(slopes[:, layer].mean(), rel=0.04, abs=6e-3)
-
-
-@by_spec
-def test_ends_of_the_gate_are_one_mixer_alone(spec):
-    probe = tiny.teacher().to_probe(spec)
-    assert probe.logits(TOKENS).tobytes() == tiny.teacher().logits(TOKENS).tobytes()
-    probe.gates[:] = 0
-    alone = probe.to_hybrid([]).logits(TOKENS)
-    np.testing.assert_allclose(probe.logits(TOKENS), alone, rtol=0, atol=1e-6 * np.abs(alone).max())
-
-
-@by_spec
-@pytest.mark.parametrize("zero", ["k_proj", "q_proj", "v_proj"])
-def test_projections_of_zeros_give_numbers(spec, zero):
-    model = hybrid(spec)
-    for name, array in model.arrays().items():
-        if f".{spec['kind']}.{zero}" in name:
-            array[...] = 0
-    trainer = _core.Distiller(model, tiny.teacher(), "distill")
-    windows = np.array([[[0, 70]]])
-    trainer.run(
-        TOKENS.ravel(), windows, np.full((1, 2), 1e-3, np.float32), 0, 1
-    )  # refuses what is not finite
-    assert np.isfinite(model.logits(TOKENS)).all()
 
 
 @by_spec

@@ -79,18 +79,20 @@ def register_selector(
     that is built in. `testing.check_selector` tries it. Raises ConfigError for a name that is taken, and what
     is no function of at least one argument.
     """
-    plain = name.replace(":", "_") if isinstance(name, str) else ""
+    given: Any = name
+    plain = given.replace(":", "_") if isinstance(given, str) else ""
     if not plain.isidentifier() or keyword.iskeyword(plain):
         raise refuse("name of a selector", name, "letters, digits, _ and :")
     if name in SELECTORS and not (replace and name in _OWN):
         raise refuse("name of a selector", name, "one that is not taken")
-    if not callable(function) or not list(inspect.signature(function).parameters):
+    measure: Any = function
+    if not callable(measure) or not list(inspect.signature(measure).parameters):
         raise refuse("function of a selector", function, "a function of a Scoring")
-    if not isinstance(summary, str) or len(summary.splitlines()) != 1:
+    if len(str(summary).splitlines()) != 1:
         raise refuse("summary of a selector", summary, "one line of text")
     _OWN.add(name)
-    _TEXT[name] = (summary, function)
-    SELECTORS[name] = summary
+    _TEXT[name] = (str(summary), function)
+    SELECTORS[name] = str(summary)
 
 
 def reads_text(method: str) -> bool:

@@ -62,6 +62,10 @@ class MixerCase:
         """Softmax, linear, linear."""
         return self.probe(bidirectional).to_hybrid([0])
 
+    def linear(self, bidirectional: bool) -> Model:
+        """No softmax layer."""
+        return self.probe(bidirectional).to_hybrid([])
+
     def own(self, model: Model) -> dict[str, npt.NDArray[np.float32]]:
         """The mixer's parameters, by their names in the model."""
         mark = f".{self.kind}."
@@ -156,7 +160,7 @@ def _causal(case: MixerCase) -> None:
 def _state(case: MixerCase) -> None:
     if not case.decodes:
         return
-    model = case.probe(False).to_hybrid([])
+    model = case.linear(False)
     cache = _core.Cache(model, 1)
     before = cache.nbytes
     model.logits(case.tokens[:1], cache=cache)
@@ -178,7 +182,8 @@ def _threads(case: MixerCase) -> None:
                 scorer, twin = _core.KLScorer(probe, teacher), probe.copy()
                 kl, slopes = scorer.gate_gradient(case.tokens.ravel(), windows, probe.gates)
                 _train(twin, teacher, case)
-                arrays = {"logits": probe.logits(case.tokens), "KL": kl, "slopes of gates": slopes}
+                arrays: dict[str, npt.NDArray[Any]] = {"logits": probe.logits(case.tokens)}
+                arrays |= {"KL": kl, "slopes of gates": slopes}
                 found.append({n: a.tobytes() for n, a in {**arrays, **twin.arrays()}.items()})
         finally:
             _core.set_num_threads(before)
@@ -203,7 +208,9 @@ def _padding(case: MixerCase) -> None:
             mask = np.ones(tokens.shape, np.bool_)
             mask[1] = False
             mask[1, where] = True
-            _close(model.logits(tokens, mask)[1, where], alone, f"a row padded on the {side}, beside it alone")
+            _close(
+                model.logits(tokens, mask)[1, where], alone, f"a row padded on the {side}, beside it alone"
+            )
         windows, stream = np.array([[0, 40], [40, 45], [45, 110]]), case.tokens.ravel()
         scorer = _core.KLScorer(model, case.teacher(bidirectional, case.seed + 5))
         one = np.concatenate([scorer.kl(stream, window[None]) for window in windows])
@@ -215,7 +222,7 @@ def _gate_ends(case: MixerCase) -> None:
         probe = case.probe(bidirectional)
         assert_models_close(probe, case.teacher(bidirectional), "bits", tokens=case.tokens)
         probe.gates[:] = 0.0
-        assert_models_close(probe, probe.to_hybrid([]), tokens=case.tokens)
+        assert_models_close(probe, case.linear(bidirectional), tokens=case.tokens)
 
 
 @contextmanager

@@ -52,7 +52,12 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     | {"architectures": ["GPTNeoXForCausalLM"], "rotary_pct": 0.5, "eos_token_id": EOS, "hidden_act": "gelu"},
     "bert": _ENCODER | {"architectures": ["BertForMaskedLM"], "hidden_act": "gelu"},
     "roberta": _ENCODER
-    | {"architectures": ["RobertaForMaskedLM"], "hidden_act": "gelu", "type_vocab_size": 1, "pad_token_id": 1},
+    | {
+        "architectures": ["RobertaForMaskedLM"],
+        "hidden_act": "gelu",
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+    },
     "distilbert": {
         "architectures": ["DistilBertForMaskedLM"],
         "vocab_size": EOS + 1,

@@ -48,7 +48,7 @@ def hybrid_regression(request: pytest.FixtureRequest) -> HybridRegression:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Compare after the test's own lines, so that a moved figure is a failure of the test."""
     result = yield
-    regression = pyfuncitem.funcargs.get("hybrid_regression")
+    regression: Any = pyfuncitem.funcargs.get("hybrid_regression")
     if regression is not None:
         __tracebackhide__ = True
         regression.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -33,16 +34,19 @@ class SelectorCase:
     method: str
     options: Mapping[str, Any]
     seed: int
+    given: TokenData | None = None
 
     @cached_property
     def probe(self) -> Model:
-        made = tiny_model(layers=LAYERS, seed=self.seed, mixer={"kind": "window_linear", "window": 8, "sinks": 2})
+        made = tiny_model(
+            layers=LAYERS, seed=self.seed, mixer={"kind": "window_linear", "window": 8, "sinks": 2}
+        )
         made.gates[:] = 0.25  # no selector may depend on them, or change them
         return made
 
     @cached_property
     def data(self) -> TokenData:
-        return tiny_text(6, 32, self.seed)
+        return tiny_text(6, 32, self.seed) if self.given is None else self.given
 
     def score(self, probe: Model | None = None) -> LayerScores:
         return score(probe or self.probe, self.data, self.method, progress=False, **self.options)
@@ -51,20 +55,23 @@ class SelectorCase:
 def check_selector(
     method: str,
     *,
+    data: TokenData | None = None,
     seed: int = 0,
     only: Collection[str] | None = None,
     skip: Collection[str] = (),
     **options: Any,
 ) -> None:
     """Try a selector, by its name, on a tiny probe: every check of SELECTOR_CHECKS, or those of `only`,
-    without those of `skip`. `options` are those of `score`.
+    without those of `skip`. data: the text, of bytes as tokens and up to 256 of them a window; by default six
+    short windows. `options` are those of `score`.
 
     `finds_damage` wants the layer first whose linear mixer is broken, where all others equal their softmax;
-    leave it out for a selector that does not look at the linear mixers. AssertionError lists every check that
+    leave it out for a selector that does not look at the linear mixers, or that measures the likelihood of
+    text, to which a random model's layers say nothing. AssertionError lists every check that
     failed. Raises ConfigError for a selector that is not registered, or a check that is not there.
     """
     check_choice("method", method, SELECTORS)
-    run_checks(f"selector {method}", SELECTOR_CHECKS, SelectorCase(method, options, seed), only, skip)
+    run_checks(f"selector {method}", SELECTOR_CHECKS, SelectorCase(method, options, seed, data), only, skip)
 
 
 def _numbers(case: SelectorCase) -> None:
@@ -115,7 +122,7 @@ def _plans(case: SelectorCase) -> None:
         assert len(case.probe.to_hybrid(made).layers) == LAYERS
     if found.nested:
         sets = [set(found.top(k)) for k in range(LAYERS + 1)]
-        assert all(a <= b for a, b in zip(sets, sets[1:], strict=False)), f"sets are not nested: {sets}"
+        assert all(a <= b for a, b in itertools.pairwise(sets)), f"sets are not nested: {sets}"
 
 
 def _saved(case: SelectorCase) -> None:
@@ -128,10 +135,10 @@ def _saved(case: SelectorCase) -> None:
 
 
 def damaged(seed: int = 0) -> Model:
-    """A probe whose linear mixers equal their softmax on texts of up to 64 tokens, but for that of layer
+    """A probe whose linear mixers equal their softmax on windows of up to 256 tokens, but for that of layer
     DAMAGED, which says nothing.
     """
-    probe = tiny_model(layers=LAYERS, seed=seed, mixer={"kind": "window", "window": 64, "sinks": 0})
+    probe = tiny_model(layers=LAYERS, seed=seed, mixer={"kind": "window", "window": 256, "sinks": 0})
     probe.arrays()[f"layers.{DAMAGED}.window.o_proj.weight"][...] = 0.0
     return probe
 
