@@ -52,7 +52,7 @@ def test_keywords_for_type_checkers_are_the_fields(keywords, settings):
 def test_score_names_the_options_of_all_methods():
     methods = {**registry._TEXT, **registry._FIXED}
     own = {name for _, function in methods.values() for name in registry._options_of(function)}
-    assert own == set(defaults(ha.score)) - {"progress"}
+    assert own == set(defaults(ha.score)) - {"progress", "options"}
 
 
 @pytest.mark.parametrize(

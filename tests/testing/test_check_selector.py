@@ -10,6 +10,7 @@ import pytest
 import hybridattn
 from hybridattn import plan, select, testing
 from hybridattn.errors import ConfigError, DataError
+from hybridattn.select import registry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MORE = {

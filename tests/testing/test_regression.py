@@ -81,7 +81,9 @@ def test_figures_that_are_not_measured_any_more(run, tmp_path):
     less = HybridRegression(file)
     less.number("bytes", run[2].to_hybrid([0, 1]).nbytes)
     less.number("more", 3)
-    with pytest.raises(AssertionError, match=r"(?s)kl is pinned and was not measured.*more is not pinned yet"):
+    with pytest.raises(
+        AssertionError, match=r"(?s)kl is pinned and was not measured.*more is not pinned yet"
+    ):
         less.finish()
     with pytest.raises(DataError, match="name is 'more' twice"):
         less.number("more", 3)
