@@ -19,6 +19,14 @@ MORE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_registered():
+    yield
+    for name in list(registry._OWN):
+        registry._OWN.discard(name)
+        del registry._TEXT[name], registry.SELECTORS[name]
+
+
 @pytest.mark.parametrize(
     "method", [m for m in select.SELECTORS if not m.startswith(("diagnostic:", "test_"))]
 )
