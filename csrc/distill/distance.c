@@ -69,54 +69,77 @@ void ha_sum_by_sequence(const ha_batch *batch, const float *weight, const double
     }
 }
 
-static ha_status task_distance(const ha_comparison *c, const float *teacher_hidden, int students,
-                               const float *const *hidden, float scale, double *const *sum, float *dhidden,
-                               float *grads)
+/* The same as ha_distance, of models with a task. */
+static ha_status task_distance(const ha_comparison *c, double *const *sum, const ha_distance_gradient *gradient)
 {
     const ha_model *m = c->student;
     ha_task_run teacher, run;
-    HA_TRY(ha_task_forward(c->teacher, c->batch, teacher_hidden, c->arena, &teacher));
-    for (int i = 0; i < students; i++) {
-        HA_TRY(ha_task_forward(m, c->batch, hidden[i], c->arena, &run));
-        HA_TRY(ha_task_distance(m, c->batch, teacher.logits, run.logits, dhidden ? scale : 0.0f, sum[i], c->arena));
-        if (dhidden)
-            HA_TRY(ha_task_backward(m, c->batch, &run, run.logits, dhidden, grads, c->arena));
+    HA_TRY(ha_task_forward(c->teacher, c->batch, c->teacher_hidden, c->arena, &teacher));
+    for (int i = 0; i < c->students; i++) {
+        HA_TRY(ha_task_forward(m, c->batch, c->hidden[i], c->arena, &run));
+        HA_TRY(ha_task_distance(m, c->batch, teacher.logits, run.logits, gradient->hidden ? gradient->scale : 0.0f,
+                                sum[i], c->arena));
+        if (gradient->hidden)
+            HA_TRY(ha_task_backward(m, c->batch, &run, run.logits, gradient->hidden, gradient->grads, c->arena));
     }
     return HA_OK;
 }
 
-ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int students, const float *const *hidden,
-                      float scale, double *const *sum, double *nll, float *dhidden, float *grads)
+/* The same, of final hidden states: loss [students][rows]. */
+static void hidden_distance(const ha_comparison *c, double *const *loss, const ha_distance_gradient *gradient)
+{
+    for (int i = 0; i < c->students; i++)
+        ha_relative_error(c->batch->rows, c->student->config.hidden_size, c->teacher_hidden, c->hidden[i], c->weight,
+                          gradient->scale, loss[i], gradient->hidden);
+}
+
+/* The same, of next-token distributions: loss [students][rows], and nll [rows] unless NULL. */
+static ha_status token_distance(const ha_comparison *c, double *const *loss, double *nll,
+                                const ha_distance_gradient *gradient)
+{
+    const ha_model *m = c->student;
+    const ha_linear teacher_head = ha_model_head(c->teacher), head = ha_model_head(m);
+    const ha_head_gradient of_head = ha_model_head_gradient(m, gradient->scale, gradient->hidden, gradient->grads);
+    int32_t *target = NULL;
+    if (nll) {
+        HA_PUSH(target, c->arena, (size_t)c->batch->rows);
+        ha_next_tokens(c->batch, target);
+    }
+    const ha_head_students students = {.rows = c->batch->rows,
+                                       .students = c->students,
+                                       .teacher_head = &teacher_head,
+                                       .head = &head,
+                                       .teacher_hidden = c->teacher_hidden,
+                                       .hidden = c->hidden,
+                                       .weight = c->weight,
+                                       .target = target};
+    return ha_head_kl(&students, loss, nll, &of_head, c->check, c->arena);
+}
+
+ha_status ha_distance(const ha_comparison *c, double *const *sum, double *nll, const ha_distance_gradient *given)
 {
     const ha_model *m = c->student;
     const ha_batch *batch = c->batch;
-    const int rows = batch->rows, d = m->config.hidden_size;
+    const ha_distance_gradient gradient = given ? *given : (ha_distance_gradient){.scale = 1.0f};
     size_t mark = ha_arena_mark(c->arena);
     if (nll)
         HA_TRY(ha_model_need_next(m));
     if (!ha_distance_by_token(m)) {
-        HA_TRY(task_distance(c, teacher_hidden, students, hidden, scale, sum, dhidden, grads));
+        HA_TRY(task_distance(c, sum, &gradient));
         ha_arena_release(c->arena, mark);
         return HA_OK;
     }
     double **loss, *row_nll = NULL;
-    int32_t *target = NULL;
-    HA_PUSH(loss, c->arena, (size_t)students);
-    for (int i = 0; i < students; i++)
-        HA_PUSH(loss[i], c->arena, (size_t)rows);
-    if (nll) {
-        HA_PUSH(row_nll, c->arena, (size_t)rows);
-        HA_PUSH(target, c->arena, (size_t)rows);
-        ha_next_tokens(batch, target);
-    }
+    HA_PUSH(loss, c->arena, (size_t)c->students);
+    for (int i = 0; i < c->students; i++)
+        HA_PUSH(loss[i], c->arena, (size_t)batch->rows);
+    if (nll)
+        HA_PUSH(row_nll, c->arena, (size_t)batch->rows);
     if (ha_distance_of(m) == HA_DISTANCE_HIDDEN)
-        for (int i = 0; i < students; i++)
-            ha_relative_error(rows, d, teacher_hidden, hidden[i], c->weight, scale, loss[i], dhidden);
+        hidden_distance(c, loss, &gradient);
     else
-        HA_TRY(ha_head_kl(rows, d, m->config.vocab_size, teacher_hidden, ha_model_head(c->teacher), students, hidden,
-                          ha_model_head(m), scale, loss, target, row_nll, c->weight, dhidden,
-                          ha_model_head_gradient(m, grads), c->check, c->arena));
-    for (int i = 0; i < students; i++)
+        HA_TRY(token_distance(c, loss, row_nll, &gradient));
+    for (int i = 0; i < c->students; i++)
         ha_sum_by_sequence(batch, c->weight, loss[i], sum[i]);
     if (nll)
         ha_sum_by_sequence(batch, c->weight, row_nll, nll);

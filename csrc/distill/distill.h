@@ -47,18 +47,26 @@ double ha_distance_total(const ha_model *model, const ha_batch *batch, const flo
 /* sum [n_seq] of loss [rows], weighted unless weight is NULL */
 void ha_sum_by_sequence(const ha_batch *batch, const float *weight, const double *loss, double *sum);
 
+/* Final hidden states [rows, hidden] of a teacher and of `students` settings of one student, on one batch. */
 typedef struct {
     const ha_model *teacher, *student; /* of one task, hidden size and vocabulary */
     const ha_batch *batch;
     const float *weight; /* [rows] or NULL: of the terms of tokens */
+    const float *teacher_hidden, *const *hidden;
+    int students;
     const ha_interrupt *check;
     ha_arena *arena;
 } ha_comparison;
 
+/* Where gradients of scale * all sums go, for one student: hidden [rows, hidden] =, grads [params.total] += unless NULL. */
+typedef struct {
+    float scale;
+    float *hidden, *grads;
+} ha_distance_gradient;
+
 /* sum [students][n_seq]: weighted sums of the terms. nll [n_seq], unless NULL: those of the last student's -log p(next
- * token). For one student: dhidden [rows, hidden] = and grads [params.total] += gradients of scale * all sums, unless NULL. */
-ha_status ha_distance(const ha_comparison *c, const float *teacher_hidden, int students, const float *const *hidden,
-                      float scale, double *const *sum, double *nll, float *dhidden, float *grads);
+ * token). gradient: or NULL. */
+ha_status ha_distance(const ha_comparison *c, double *const *sum, double *nll, const ha_distance_gradient *gradient);
 
 /* task.c: losses on the logits of a task. Labels by window: a class, or start and end of a span in it, in `target`; values
  * [labels] in `value`. */
@@ -94,10 +102,17 @@ typedef enum { HA_MEASURE_KL, HA_MEASURE_NLL } ha_measure;
 
 /* kl [count] = distance of H with gates [num_layers] from T; nll [count], unless NULL, = H's mean -log p(next token). */
 ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll);
-/* The distance or the NLL of hybrids that differ from `gates` in one layer, whose gate is 1 - gate: base [count] (unless NULL) and
- * flipped [n_layers][count] for layers [n_layers], ascending. Candidates share the prefix up to their layer. */
-ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
-                        const int *layers, double *base, double *flipped);
+/* Hybrids that differ from gates [num_layers] in one of `count` layers, ascending, whose gate is 1 - gate. */
+typedef struct {
+    ha_measure measure;
+    const float *gates;
+    int count;
+    const int *layer;
+} ha_flips;
+
+/* The distance or the NLL: base [count] of the gates themselves, unless NULL, and flipped [flips->count][count]. Candidates
+ * share the prefix up to their layer. */
+ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const ha_flips *flips, double *base, double *flipped);
 /* kl [count] and gradient [num_layers][count] = d kl / d gate */
 ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient);
 /* Step 1's loss of every layer on the teacher's stream, error [num_layers][count], and that of a mixer that gives zero,

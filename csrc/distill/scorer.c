@@ -52,51 +52,60 @@ static void mean_nll(const ha_batch *batch, const float *weight, double *mean)
     }
 }
 
+/* What students are measured by on a group of windows: their hidden states stand in for the last fields. */
+static ha_comparison comparison_of(const ha_scorer *s, const ha_batch *batch, const float *weight, const float *teacher)
+{
+    return (ha_comparison){.teacher = teacher_of(s),
+                           .student = s->model,
+                           .batch = batch,
+                           .weight = weight,
+                           .teacher_hidden = teacher,
+                           .check = s->check,
+                           .arena = s->arena};
+}
+
 /* The distance of each student, averaged by sequence into mean[i] + first: arrays of the whole window list. nll likewise,
  * unless NULL, for one student. dhidden (one student only): gradient of the sum of the terms. */
-static ha_status kl_of(const ha_scorer *s, const ha_batch *batch, const float *weight, const float *teacher,
-                       int students, const float *const *hidden, double *const *mean, double *nll, int first,
-                       float *dhidden)
+static ha_status kl_of(const ha_comparison *c, double *const *mean, double *nll, int first, float *dhidden)
 {
-    const ha_comparison c = {teacher_of(s), s->model, batch, weight, s->check, s->arena};
-    size_t mark = ha_arena_mark(s->arena);
+    const ha_distance_gradient gradient = {1.0f, dhidden, NULL};
+    size_t mark = ha_arena_mark(c->arena);
     double **sum;
-    HA_PUSH(sum, s->arena, (size_t)students);
-    for (int i = 0; i < students; i++)
+    HA_PUSH(sum, c->arena, (size_t)c->students);
+    for (int i = 0; i < c->students; i++)
         sum[i] = mean[i] + first;
-    HA_TRY(ha_distance(&c, teacher, students, hidden, 1.0f, sum, nll ? nll + first : NULL, dhidden, NULL));
-    for (int i = 0; i < students; i++)
-        for (int q = 0; q < batch->n_seq; q++)
-            sum[i][q] /= ha_distance_total(s->model, batch, weight, q);
+    HA_TRY(ha_distance(c, sum, nll ? nll + first : NULL, &gradient));
+    for (int i = 0; i < c->students; i++)
+        for (int seq = 0; seq < c->batch->n_seq; seq++)
+            sum[i][seq] /= ha_distance_total(c->student, c->batch, c->weight, seq);
     if (nll)
-        mean_nll(batch, weight, nll + first);
-    ha_arena_release(s->arena, mark);
+        mean_nll(c->batch, c->weight, nll + first);
+    ha_arena_release(c->arena, mark);
     return HA_OK;
 }
 
 /* -log p(next token) of each student, averaged like kl_of's. */
-static ha_status nll_of(const ha_scorer *s, const ha_batch *batch, const float *weight, int students,
-                        const float *const *hidden, double *const *mean, int first)
+static ha_status nll_of(const ha_comparison *c, double *const *mean, int first)
 {
-    const ha_model *m = s->model;
-    size_t mark = ha_arena_mark(s->arena);
+    const ha_model *m = c->student;
+    const ha_batch *batch = c->batch;
+    size_t mark = ha_arena_mark(c->arena);
     double *loss;
     int32_t *target;
     HA_TRY(ha_model_need_next(m));
-    HA_PUSH(loss, s->arena, (size_t)batch->rows);
-    HA_PUSH(target, s->arena, (size_t)batch->rows);
+    const ha_linear head = ha_model_head(m);
+    HA_PUSH(loss, c->arena, (size_t)batch->rows);
+    HA_PUSH(target, c->arena, (size_t)batch->rows);
     ha_next_tokens(batch, target);
-    for (int r = 0; weight && r < batch->rows; r++)
-        if (weight[r] == 0.0f)
+    for (int r = 0; c->weight && r < batch->rows; r++)
+        if (c->weight[r] == 0.0f)
             target[r] = -1; /* the LM head passes over what does not count */
-    for (int i = 0; i < students; i++) {
-        HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, hidden[i],
-                                     ha_model_head(m), target, 1.0f, loss, NULL, (ha_head_gradient){0}, s->check,
-                                     s->arena));
-        ha_sum_by_sequence(batch, weight, loss, mean[i] + first);
-        mean_nll(batch, weight, mean[i] + first);
+    for (int i = 0; i < c->students; i++) {
+        HA_TRY(ha_head_cross_entropy(&head, batch->rows, c->hidden[i], target, loss, NULL, c->check, c->arena));
+        ha_sum_by_sequence(batch, c->weight, loss, mean[i] + first);
+        mean_nll(batch, c->weight, mean[i] + first);
     }
-    ha_arena_release(s->arena, mark);
+    ha_arena_release(c->arena, mark);
     return HA_OK;
 }
 
@@ -114,18 +123,22 @@ ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gate
         HA_PUSH(hidden, s->arena, (size_t)batch.rows * d);
         count_passes(s, batch.rows, s->model->config.num_layers);
         HA_TRY(ha_model_hidden(s->model, gates, &batch, NULL, hidden, s->arena, s->check));
-        HA_TRY(kl_of(s, &batch, weight, teacher, 1, (const float *const[]){hidden}, (double *const[]){kl}, nll, from,
-                     NULL));
+        ha_comparison c = comparison_of(s, &batch, weight, teacher);
+        c.hidden = (const float *const[]){hidden};
+        c.students = 1;
+        HA_TRY(kl_of(&c, (double *const[]){kl}, nll, from, NULL));
         ha_arena_release(s->arena, mark);
     }
     return HA_OK;
 }
 
-/* Runs states [from, to) through layer l with one gate, in slices of whole states; states lie [state][rows, hidden]. */
-static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass *pass, int rows, int n_seq, int from,
+/* Runs states [from, to) of the batch `one` through layer l with one gate, in slices of whole states; states lie
+ * [state][rows, hidden] in x. */
+static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass *pass, const ha_batch *one, int from,
                             int to, float *x)
 {
     const size_t d = (size_t)s->model->config.hidden_size;
+    const int rows = one->rows;
     const int at_once = SLICE_ROWS / rows > 1 ? SLICE_ROWS / rows : 1;
     for (int i = from; i < to; i += at_once) {
         int n = to - i < at_once ? to - i : at_once;
@@ -135,7 +148,7 @@ static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass
             return HA_INTERRUPTED;
         count_passes(s, (int64_t)n * rows, 1);
         batch.rows = n * rows;
-        batch.n_seq = n * n_seq;
+        batch.n_seq = n * one->n_seq;
         part.batch = &batch;
         HA_TRY(ha_layer_forward(s->model, l, (ha_layer_run){gate, 0}, &part, x + (size_t)i * (size_t)rows * d, NULL,
                                 NULL));
@@ -153,9 +166,11 @@ static int all_softmax(const ha_model *m, const float *gates)
 
 /* One group of windows. State 0 is the base; when layer l is a candidate, a copy of the base's input to l goes through l
  * with the other gate and joins the states, which from there on go through the same layers side by side. */
-static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure measure, int from, int to,
-                            const float *gates, int n_layers, const int *layers, double *base, double *flipped)
+static ha_status flip_group(const ha_scorer *s, const ha_windows *w, const ha_flips *flips, int from, int to,
+                            double *base, double *flipped)
 {
+    const int n_layers = flips->count, *layers = flips->layer;
+    const float *gates = flips->gates;
     const ha_model *m = s->model;
     const int d = m->config.hidden_size;
     ha_batch one, many;
@@ -172,7 +187,7 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
     HA_PUSH(mean, s->arena, (size_t)n_layers + 1);
     HA_TRY(ha_distance_weights(m, w, from, &one, s->weight, s->arena, &weight));
     const int is_teacher = !s->teacher && !s->teacher_hidden && all_softmax(m, gates); /* state 0 then is the teacher */
-    if (measure == HA_MEASURE_KL && !is_teacher)
+    if (flips->measure == HA_MEASURE_KL && !is_teacher)
         HA_TRY(teacher_hidden(s, w, from, to, &one, &teacher));
     HA_TRY(ha_pass_begin(m, &many, NULL, s->arena, s->check, &pass));
     ha_pass first = pass;
@@ -184,10 +199,10 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
         int candidate = known <= n_layers && layers[known - 1] == l, before = known;
         if (candidate) {
             memcpy(x + size * (size_t)known, x, size * sizeof *x);
-            HA_TRY(run_states(s, l, 1.0f - gate, &pass, one.rows, one.n_seq, known, known + 1, x));
+            HA_TRY(run_states(s, l, 1.0f - gate, &pass, &one, known, known + 1, x));
             known++;
         }
-        HA_TRY(run_states(s, l, gate, &pass, one.rows, one.n_seq, 0, before, x));
+        HA_TRY(run_states(s, l, gate, &pass, &one, 0, before, x));
     }
     HA_PUSH(hidden, s->arena, size * (size_t)known);
     for (int i = 0; i < known; i++)
@@ -197,18 +212,18 @@ static ha_status flip_group(const ha_scorer *s, const ha_windows *w, ha_measure 
         states[i - skip] = hidden + size * (size_t)i;
         mean[i - skip] = i == 0 ? base : flipped + (ptrdiff_t)(i - 1) * w->count;
     }
-    if (measure == HA_MEASURE_NLL)
-        return nll_of(s, &one, weight, known - skip, states, mean, from);
-    return kl_of(s, &one, weight, is_teacher ? hidden : teacher, known - skip, states, mean, NULL, from, NULL);
+    ha_comparison c = comparison_of(s, &one, weight, is_teacher ? hidden : teacher);
+    c.hidden = states;
+    c.students = known - skip;
+    return flips->measure == HA_MEASURE_NLL ? nll_of(&c, mean, from) : kl_of(&c, mean, NULL, from, NULL);
 }
 
-ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, ha_measure measure, const float *gates, int n_layers,
-                        const int *layers, double *base, double *flipped)
+ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const ha_flips *flips, double *base, double *flipped)
 {
     for (int from = 0, to; from < w->count; from = to) {
         size_t mark = ha_arena_mark(s->arena);
         to = ha_windows_group(w, from, GROUP_ROWS / 2);
-        HA_TRY(flip_group(s, w, measure, from, to, gates, n_layers, layers, base, flipped));
+        HA_TRY(flip_group(s, w, flips, from, to, base, flipped));
         ha_arena_release(s->arena, mark);
     }
     return HA_OK;
@@ -229,12 +244,14 @@ ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *g
         HA_TRY(ha_distance_weights(s->model, w, from, &batch, s->weight, s->arena, &weight));
         HA_TRY(teacher_hidden(s, w, from, to, &batch, &teacher));
         count_passes(s, batch.rows, 3 * layers);
-        HA_TRY(ha_tape_forward(m, gates, 1, 0, &batch, NULL, s->arena, s->check, &tape));
+        const ha_tape_options both = {.gates = gates, .both = 1};
+        HA_TRY(ha_tape_forward(m, &both, &batch, NULL, s->arena, s->check, &tape));
         HA_PUSH(dhidden, s->arena, (size_t)batch.rows * (size_t)m->config.hidden_size);
         HA_PUSH(dgates, s->arena, (size_t)layers * (size_t)batch.n_seq);
-        const float *student[1] = {tape.hidden};
-        double *mean[1] = {kl};
-        HA_TRY(kl_of(s, &batch, weight, teacher, 1, student, mean, NULL, from, dhidden));
+        ha_comparison c = comparison_of(s, &batch, weight, teacher);
+        c.hidden = (const float *const[]){tape.hidden};
+        c.students = 1;
+        HA_TRY(kl_of(&c, (double *const[]){kl}, NULL, from, dhidden));
         HA_TRY(ha_tape_backward(m, &tape, dhidden, dgates));
         for (int l = 0; l < layers; l++)
             for (int i = 0; i < batch.n_seq; i++)

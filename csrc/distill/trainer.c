@@ -95,16 +95,6 @@ void ha_trainer_free(ha_trainer *t)
     free(t);
 }
 
-/* The teacher's hidden states of windows [from, to): from its cache, or computed. */
-static ha_status teacher_rows(const ha_trainer *t, const ha_windows *w, int from, int to, const ha_batch *batch,
-                              const float *cached, ha_arena *arena, const ha_interrupt *check, float *hidden)
-{
-    if (!cached)
-        return ha_model_hidden(t->teacher, NULL, batch, NULL, hidden, arena, check);
-    ha_windows_gather(w, from, to, (size_t)t->student->config.hidden_size, cached, hidden);
-    return HA_OK;
-}
-
 /* What a step works on, and the factor of each term of its loss. */
 typedef struct {
     const ha_windows *w;
@@ -114,40 +104,67 @@ typedef struct {
     const ha_interrupt *check;
 } work;
 
+/* The teacher's hidden states [rows, hidden] of windows [from, to): given, or computed. */
+static ha_status teacher_rows(const ha_trainer *t, const work *s, int from, int to, const ha_batch *batch,
+                              float *hidden)
+{
+    const float *given = s->given.teacher_hidden;
+    if (!given)
+        return ha_model_hidden(t->teacher, NULL, batch, NULL, hidden, s->arena, s->check);
+    ha_windows_gather(s->w, from, to, (size_t)t->student->config.hidden_size, given, hidden);
+    return HA_OK;
+}
+
+/* The student's forward pass with the gates that it has. */
+static ha_status student_forward(const ha_trainer *t, const work *s, const ha_batch *batch, ha_tape *tape)
+{
+    const ha_tape_options options = {.recompute = t->options.recompute};
+    return ha_tape_forward(t->student, &options, batch, t->student->grads, s->arena, s->check, tape);
+}
+
+/* sum [n_seq] of the distances of windows [from, to), and their gradient dhidden [rows, hidden] */
 static ha_status distill_batch(const ha_trainer *t, const work *s, int from, int to, const ha_batch *batch,
                                ha_tape *tape, float *dhidden, double *sum)
 {
     ha_model *m = t->student;
-    ha_comparison c = {t->teacher, m, batch, NULL, s->check, s->arena};
     float *target, *weight;
     HA_PUSH(target, s->arena, (size_t)batch->rows * (size_t)m->config.hidden_size);
-    HA_TRY(teacher_rows(t, s->w, from, to, batch, s->given.teacher_hidden, s->arena, s->check, target));
+    HA_TRY(teacher_rows(t, s, from, to, batch, target));
     HA_TRY(ha_distance_weights(m, s->w, from, batch, s->given.weight, s->arena, &weight));
-    c.weight = weight;
-    HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, s->arena, s->check, tape));
-    const float *student[1] = {tape->hidden};
-    return ha_distance(&c, target, 1, student, s->scale, (double *const[]){sum}, NULL, dhidden, m->grads);
+    HA_TRY(student_forward(t, s, batch, tape));
+    const ha_comparison c = {.teacher = t->teacher,
+                             .student = m,
+                             .batch = batch,
+                             .weight = weight,
+                             .teacher_hidden = target,
+                             .hidden = (const float *const[]){tape->hidden},
+                             .students = 1,
+                             .check = s->check,
+                             .arena = s->arena};
+    const ha_distance_gradient gradient = {s->scale, dhidden, m->grads};
+    return ha_distance(&c, (double *const[]){sum}, NULL, &gradient);
 }
 
+/* The same of the losses on the task's labels, or on the next tokens. */
 static ha_status finetune_batch(const ha_trainer *t, const work *s, int from, const ha_batch *batch, ha_tape *tape,
                                 float *dhidden, double *sum)
 {
     ha_model *m = t->student;
-    HA_TRY(ha_tape_forward(m, NULL, 0, t->options.recompute, batch, m->grads, s->arena, s->check, tape));
+    HA_TRY(student_forward(t, s, batch, tape));
     if (m->config.task.kind != HA_TASK_NONE) {
         ha_task_run run;
         HA_TRY(ha_task_forward(m, batch, tape->hidden, s->arena, &run));
         HA_TRY(ha_task_loss(m, batch, &s->given.labels, from, run.logits, s->scale, sum, s->arena));
         return ha_task_backward(m, batch, &run, run.logits, dhidden, m->grads, s->arena);
     }
+    const ha_linear head = ha_model_head(m);
+    const ha_head_gradient gradient = ha_model_head_gradient(m, s->scale, dhidden, m->grads);
     double *loss;
     int32_t *target;
     HA_PUSH(loss, s->arena, (size_t)batch->rows);
     HA_PUSH(target, s->arena, (size_t)batch->rows);
     ha_next_tokens(batch, target);
-    HA_TRY(ha_head_cross_entropy(batch->rows, m->config.hidden_size, m->config.vocab_size, tape->hidden,
-                                 ha_model_head(m), target, s->scale, loss, dhidden, ha_model_head_gradient(m, m->grads),
-                                 s->check, s->arena));
+    HA_TRY(ha_head_cross_entropy(&head, batch->rows, tape->hidden, target, loss, &gradient, s->check, s->arena));
     ha_sum_by_sequence(batch, NULL, loss, sum);
     return HA_OK;
 }
@@ -255,9 +272,11 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
     }
     for (int i = 0; i < t->segments; i++)
         t->segment[i].lr = lr[m->params.list[t->segment_param[i]].group];
-    for (int from = 0; from < t->segments; from = group_end(t, from))
-        HA_TRY(ha_adamw(group_end(t, from) - from, t->segment + from, m->weights, m->grads, t->m, t->v,
-                        clip_factor(t, norm[from]), o->beta1, o->beta2, o->eps, t->steps + 1, arena));
+    const ha_adamw_arenas at = {m->weights, m->grads, t->m, t->v};
+    for (int from = 0; from < t->segments; from = group_end(t, from)) {
+        const ha_adamw_options step = {clip_factor(t, norm[from]), o->beta1, o->beta2, o->eps, t->steps + 1};
+        HA_TRY(ha_adamw(&step, group_end(t, from) - from, t->segment + from, &at, arena));
+    }
     *grad_norm = sqrt(total);
     t->steps++;
     return HA_OK;

@@ -212,19 +212,19 @@ static void k_silu_mul_backward(size_t n, const float *a, const float *b, const 
     });
 }
 
-static void k_adamw(size_t n, float *p, float *g, float *m, float *v, float clip, float lr, float beta1, float beta2,
-                    float eps, float decay, float bias1, float bias2)
+static void k_adamw(const ha_adamw_step *step, size_t n, float *weights, float *gradients, float *mean, float *square)
 {
-    const vf keep = v_set(1.0f - lr * decay);
-    const vf step = v_set(lr / bias1);
-    const vf unbias = v_set(1.0f / bias2);
+    const ha_adamw_step s = *step; /* a copy, which no store below can change */
+    const vf keep = v_set(1.0f - s.rate * s.decay);
+    const vf rate = v_set(s.rate / s.bias1);
+    const vf unbias = v_set(1.0f / s.bias2);
     MAP(n, {
-        vf grad = LOAD(g) * v_set(clip);
-        vf mean = v_set(beta1) * LOAD(m) + v_set(1.0f - beta1) * grad;
-        vf square = v_set(beta2) * LOAD(v) + v_set(1.0f - beta2) * grad * grad;
-        STORE(m, mean);
-        STORE(v, square);
-        STORE(g, v_set(0.0f));
-        STORE(p, LOAD(p) * keep - step * mean / (v_sqrt(square * unbias) + v_set(eps)));
+        vf gradient = LOAD(gradients) * v_set(s.clip);
+        vf first = v_set(s.beta1) * LOAD(mean) + v_set(1.0f - s.beta1) * gradient;
+        vf second = v_set(s.beta2) * LOAD(square) + v_set(1.0f - s.beta2) * gradient * gradient;
+        STORE(mean, first);
+        STORE(square, second);
+        STORE(gradients, v_set(0.0f));
+        STORE(weights, LOAD(weights) * keep - rate * first / (v_sqrt(second * unbias) + v_set(s.eps)));
     });
 }

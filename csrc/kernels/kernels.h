@@ -24,6 +24,14 @@ typedef struct {
     size_t stride;
 } ha_stored_rows;
 
+/* Keys or values of one head [count, dim] in a cache: floats or, with half set, IEEE halves, `stride` numbers from one to
+ * the next. */
+typedef struct {
+    const void *at;
+    ptrdiff_t stride;
+    int half, count, dim;
+} ha_cached_rows;
+
 /* The rows of one head's linear recurrence over n tokens, [n, ld] each and zero from channel dk on; ld a multiple of 16.
  *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [dk, columns]
  * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v.
@@ -56,6 +64,12 @@ typedef struct {
 typedef struct {
     float *q, *k, *w, *a, *b;
 } ha_recurrence_gradient;
+
+/* What a step of AdamW (Loshchilov and Hutter 2019) multiplies with: gradients by `clip`, at first; bias1, bias2 are
+ * 1 - beta^step. */
+typedef struct {
+    float clip, rate, beta1, beta2, eps, decay, bias1, bias2;
+} ha_adamw_step;
 
 typedef struct {
     const char *isa;
@@ -125,13 +139,11 @@ typedef struct {
     /* x[r,:] *= factor[r] */
     void (*scale_rows)(int rows, int cols, float *x, ptrdiff_t ldx, const float *factor);
 
-    /* decoding: m query heads share the keys and values [n,d] of their group, floats or, with half set, IEEE halves - */
-    /* s[m,n] = scale q[m,d] k^T */
-    void (*decode_scores)(int half, int m, int n, int d, float scale, const float *q, const void *k, ptrdiff_t ldk,
-                          float *s, ptrdiff_t lds);
-    /* out[m,d] += p[m,n] v */
-    void (*decode_mix)(int half, int m, int n, int d, const float *p, ptrdiff_t ldp, const void *v, ptrdiff_t ldv,
-                       float *out);
+    /* decoding: the query heads of a group share its keys and values ----------------------------------------------- */
+    /* scores [heads, count] = scale queries [heads, dim] K^T */
+    void (*decode_scores)(const ha_cached_rows *keys, int heads, float scale, const float *queries, ha_rows_out scores);
+    /* out [heads, dim] += weights [heads, count] V */
+    void (*decode_mix)(const ha_cached_rows *values, int heads, ha_rows weights, float *out);
     /* rounded to nearest even; decode[HA_F16] is the way back */
     void (*float_to_half)(size_t n, const float *x, uint16_t *y);
 
@@ -153,9 +165,8 @@ typedef struct {
     double (*cross_entropy_row)(int v, float *s, int target, float scale);
 
     /* optimizer ------------------------------------------------------------------------------------------------ */
-    /* AdamW (Loshchilov and Hutter 2019) on n items; g is multiplied with clip first and zeroed afterwards. */
-    void (*adamw)(size_t n, float *p, float *g, float *m, float *v, float clip, float lr, float beta1, float beta2,
-                  float eps, float decay, float bias1, float bias2);
+    /* A step on n items, which clears the gradients; mean and square are the two moments. */
+    void (*adamw)(const ha_adamw_step *step, size_t n, float *weights, float *gradients, float *mean, float *square);
 } ha_kernels;
 
 /* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512) if it can run here. */

@@ -119,96 +119,119 @@ enum { GROUP = 4 };
 enum { GROUP = 2 };
 #endif
 
-/* At the state s between two tokens, nv vectors of channels from i on: d, the gradient of s from what comes later, leaves
- * token t (at the front of `n` rows) and meets token t - 1 behind it. Sums over channels of d k, of d a and, where columns
- * decay, of d s are left in vectors, W for each column: the first columns' are there before the last column is done. */
-INLINE void cross_group(const int nv, const int reads, const int erases, const int values, const int leave,
-                        const int enter, const ha_recurrence_chunk *c, int t, int i, int cols, const float *restrict s,
-                        float *restrict d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g,
-                        float *restrict dk_sum, float *restrict da_sum, float *restrict dw_sum)
+/* What a crossing does, all constants where it is called: reads before the write, erases by a u^T, decays columns, leaves
+ * token t and enters token t - 1. */
+typedef struct {
+    int reads, erases, values, leave, enter;
+} crossing;
+
+/* What the backward pass of a block of columns works on: `count` columns, the states [n + 1, count, ld] of `history`, and d
+ * [count, ld], the gradient of the state. */
+typedef struct {
+    const ha_recurrence_chunk *chunk;
+    int count;
+    const float *beta, *history;
+    float *d;
+    const ha_recurrence_columns *columns;
+    const ha_recurrence_gradient *gradient;
+} backward_work;
+
+/* Sums over channels of d k, of d a and, where columns decay, of d s: W items for each column. */
+typedef struct {
+    float dk[HA_REPLAY_COLUMNS * W], da[HA_REPLAY_COLUMNS * W], dw[HA_REPLAY_COLUMNS * W];
+} channel_sums;
+
+/* At the state s [count, ld] between two tokens, nv vectors of channels from i on, where s and d begin: d, the gradient of
+ * s from what comes later, leaves token t (at the front of `n` rows) and meets token t - 1 behind it. The sums of the first
+ * columns are there before the last column is done. */
+INLINE void cross_group(const int nv, const crossing f, const backward_work *w, int t, int i, const float *restrict s,
+                        float *restrict d, channel_sums *restrict sums)
 {
+    const ha_recurrence_chunk *c = w->chunk;
+    const ha_recurrence_columns *x = w->columns;
+    const ha_recurrence_gradient *g = w->gradient;
+    float *dk_sum = sums->dk, *da_sum = sums->da, *dw_sum = sums->dw;
+    const int cols = w->count;
     const ptrdiff_t ld = c->ld, now = t * ld + i, before = now - ld;
-    const float *restrict du = reads && leave ? x->du + t * x->ld : NULL;
-    const float *restrict dout = enter ? x->dout + (t - 1) * x->ld : NULL;
-    const float *restrict z = enter ? x->z + (t - 1) * x->ld : NULL;
-    const float *restrict u = erases && enter ? x->u + (t - 1) * x->ld : NULL;
-    const float *restrict keep = values && leave ? c->wv + t * c->ldwv : NULL;
-    const int gated = leave && !values;
+    const float *restrict du = f.reads && f.leave ? x->du + t * x->ld : NULL;
+    const float *restrict dout = f.enter ? x->dout + (t - 1) * x->ld : NULL;
+    const float *restrict z = f.enter ? x->z + (t - 1) * x->ld : NULL;
+    const float *restrict u = f.erases && f.enter ? x->u + (t - 1) * x->ld : NULL;
+    const float *restrict keep = f.values && f.leave ? c->wv + t * c->ldwv : NULL;
+    const int gated = f.leave && !f.values;
     const vf none = v_set(0.0f);
     vf dw[GROUP], db[GROUP], dq[GROUP], dk[GROUP], da[GROUP];
     for (int v = 0; v < nv; v++) {
         dw[v] = gated ? v_load(g->w + now + v * W) : none;
-        db[v] = leave && reads ? v_load(g->b + now + v * W) : none;
-        dq[v] = enter ? v_load(g->q + before + v * W) : none;
-        dk[v] = enter ? v_load(g->k + before + v * W) : none;
-        da[v] = enter && erases ? v_load(g->a + before + v * W) : none;
+        db[v] = f.leave && f.reads ? v_load(g->b + now + v * W) : none;
+        dq[v] = f.enter ? v_load(g->q + before + v * W) : none;
+        dk[v] = f.enter ? v_load(g->k + before + v * W) : none;
+        da[v] = f.enter && f.erases ? v_load(g->a + before + v * W) : none;
     }
-    s += i;
-    d += i;
     for (int j = 0; j < cols; j++, s += ld, d += ld) {
-        const vf duj = leave && reads ? v_set(du[j]) : none, doj = enter ? v_set(dout[j]) : none;
-        const vf zj = enter ? v_set(z[j]) : none, uj = enter && erases ? v_set(u[j]) : none;
-        vf sum_k = i ? v_load(dk_sum + j * W) : none, sum_a = erases && i ? v_load(da_sum + j * W) : none;
-        vf sum_w = values && i ? v_load(dw_sum + j * W) : none;
+        const vf duj = f.leave && f.reads ? v_set(du[j]) : none, doj = f.enter ? v_set(dout[j]) : none;
+        const vf zj = f.enter ? v_set(z[j]) : none, uj = f.enter && f.erases ? v_set(u[j]) : none;
+        vf sum_k = i ? v_load(dk_sum + j * W) : none, sum_a = f.erases && i ? v_load(da_sum + j * W) : none;
+        vf sum_w = f.values && i ? v_load(dw_sum + j * W) : none;
         for (int v = 0; v < nv; v++) {
             if (v * W % 16 == 0)
                 __builtin_prefetch(s - cols * ld + v * W); /* for the token before */
             const vf state = v_load(s + v * W);
             vf y = v_load(d + v * W);
-            if (leave) {
-                if (values)
+            if (f.leave) {
+                if (f.values)
                     sum_w += y * state;
                 else
                     dw[v] += y * state;
-                y *= values ? v_set(keep[j]) : v_load(c->w + now + v * W);
-                if (reads) {
+                y *= f.values ? v_set(keep[j]) : v_load(c->w + now + v * W);
+                if (f.reads) {
                     db[v] += duj * state;
                     y += duj * v_load(c->b + now + v * W);
                 }
             }
-            if (enter) {
+            if (f.enter) {
                 dq[v] += doj * state;
                 y += doj * v_load(c->q + before + v * W);
                 dk[v] += zj * y;
                 sum_k += y * v_load(c->k + before + v * W);
-                if (erases) {
+                if (f.erases) {
                     da[v] += uj * y;
                     sum_a += y * v_load(c->a + before + v * W);
                 }
             }
             v_store(d + v * W, y);
         }
-        if (enter)
+        if (f.enter)
             v_store(dk_sum + j * W, sum_k);
-        if (enter && erases)
+        if (f.enter && f.erases)
             v_store(da_sum + j * W, sum_a);
-        if (leave && values)
+        if (f.leave && f.values)
             v_store(dw_sum + j * W, sum_w);
     }
     for (int v = 0; v < nv; v++) {
         if (gated)
             v_store(g->w + now + v * W, dw[v]);
-        if (leave && reads)
+        if (f.leave && f.reads)
             v_store(g->b + now + v * W, db[v]);
-        if (enter) {
+        if (f.enter) {
             v_store(g->q + before + v * W, dq[v]);
             v_store(g->k + before + v * W, dk[v]);
         }
-        if (enter && erases)
+        if (f.enter && f.erases)
             v_store(g->a + before + v * W, da[v]);
     }
 }
 
-INLINE void cross(const int reads, const int erases, const int values, const int leave, const int enter,
-                  const ha_recurrence_chunk *c, int t, int cols, const float *s, float *d,
-                  const ha_recurrence_columns *x, const ha_recurrence_gradient *g, float *dk_sum, float *da_sum,
-                  float *dw_sum)
+/* All channels of the state before token t. */
+INLINE void cross(const crossing f, const backward_work *w, int t, channel_sums *sums)
 {
+    const ptrdiff_t ld = w->chunk->ld;
+    const float *s = w->history + t * w->count * ld;
     int i = 0;
-    for (; i + GROUP * W <= c->ld; i += GROUP * W)
-        cross_group(GROUP, reads, erases, values, leave, enter, c, t, i, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
-    for (; i < c->ld; i += W)
-        cross_group(1, reads, erases, values, leave, enter, c, t, i, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
+    for (; i + GROUP * W <= ld; i += GROUP * W)
+        cross_group(GROUP, f, w, t, i, s + i, w->d + i, sums);
+    for (; i < ld; i += W)
+        cross_group(1, f, w, t, i, s + i, w->d + i, sums);
 }
 
 /* to[j] = the sum of the W items at x + j W */
@@ -224,42 +247,41 @@ INLINE void sum_vectors(int n, const float *x, float *to)
         to[j] = v_sum(v_load(x + j * W));
 }
 
-INLINE void backward_columns(const int reads, const int erases, const int values, const ha_recurrence_chunk *c,
-                             int cols, const float *beta, const float *history, float *d,
-                             const ha_recurrence_columns *x, const ha_recurrence_gradient *g)
+INLINE void backward_columns(const int reads, const int erases, const int values, const backward_work *w)
 {
-    float dk_sum[HA_REPLAY_COLUMNS * W], da_sum[HA_REPLAY_COLUMNS * W], dw_sum[HA_REPLAY_COLUMNS * W];
-    for (int t = c->n; t >= 0; t--) {
-        const float *s = history + t * cols * c->ld;
-        if (t == c->n)
-            cross(reads, erases, values, 0, 1, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
+    const ha_recurrence_columns *x = w->columns;
+    channel_sums sums;
+    for (int t = w->chunk->n; t >= 0; t--) {
+        if (t == w->chunk->n)
+            cross((crossing){reads, erases, values, 0, 1}, w, t, &sums);
         else if (t > 0)
-            cross(reads, erases, values, 1, 1, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
+            cross((crossing){reads, erases, values, 1, 1}, w, t, &sums);
         else
-            cross(reads, erases, values, 1, 0, c, t, cols, s, d, x, g, dk_sum, da_sum, dw_sum);
-        if (values && t < c->n)
-            sum_vectors(cols, dw_sum, x->dwv + t * x->ld);
+            cross((crossing){reads, erases, values, 1, 0}, w, t, &sums);
+        if (values && t < w->chunk->n)
+            sum_vectors(w->count, sums.dw, x->dwv + t * x->ld);
         if (t == 0)
             break;
         float *dz = x->dz + (t - 1) * x->ld, *du = reads ? x->du + (t - 1) * x->ld : NULL;
-        sum_vectors(cols, dk_sum, dz);
+        sum_vectors(w->count, sums.dk, dz);
         if (erases)
-            sum_vectors(cols, da_sum, du);
+            sum_vectors(w->count, sums.da, du);
         else
-            for (int j = 0; reads && j < cols; j++)
-                du[j] = -beta[t - 1] * dz[j];
+            for (int j = 0; reads && j < w->count; j++)
+                du[j] = -w->beta[t - 1] * dz[j];
     }
 }
 
 static void k_recurrence_backward(const ha_recurrence_chunk *c, int cols, const float *beta, const float *history,
                                   float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g)
 {
+    const backward_work w = {c, cols, beta, history, d, x, g};
     if (c->a)
-        backward_columns(1, 1, 0, c, cols, beta, history, d, x, g);
+        backward_columns(1, 1, 0, &w);
     else if (c->b)
-        backward_columns(1, 0, 0, c, cols, beta, history, d, x, g);
+        backward_columns(1, 0, 0, &w);
     else if (c->wv)
-        backward_columns(0, 0, 1, c, cols, beta, history, d, x, g);
+        backward_columns(0, 0, 1, &w);
     else
-        backward_columns(0, 0, 0, c, cols, beta, history, d, x, g);
+        backward_columns(0, 0, 0, &w);
 }

@@ -10,10 +10,11 @@ ha_status ha_features_declare(ha_mixer *mixer, const char *prefix, int layer, ha
     const ha_group group = map == HA_FEATURE_FAVOR ? HA_GROUP_FIXED : HA_GROUP_MIXER;
     if (!ha_feature_has_weight(map))
         return HA_OK;
-    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", group, layer, 1, 0, 3, c->num_heads, c->head_dim,
-                         c->head_dim, &mixer->at[slot]));
-    return ha_params_add(params, prefix, "feature_k.weight", group, layer, 1, 0, 3, c->num_kv_heads, c->head_dim,
-                         c->head_dim, &mixer->at[slot + 1]);
+    ha_param facts = {
+        .group = group, .layer = layer, .aligns = 1, .ndim = 3, .shape = {c->num_heads, c->head_dim, c->head_dim}};
+    HA_TRY(ha_params_add(params, prefix, "feature_q.weight", &facts, &mixer->at[slot]));
+    facts.shape[0] = c->num_kv_heads;
+    return ha_params_add(params, prefix, "feature_k.weight", &facts, &mixer->at[slot + 1]);
 }
 
 /* Scaled identities: phi(q).phi(k) then follows q.k, as the softmax does. */

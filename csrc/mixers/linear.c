@@ -79,8 +79,8 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
         ha_features_declare(mixer, prefix, layer, (ha_feature)mixer->option[OPTION_FEATURE], SLOT_FEATURE_Q, params));
     if (mixer->option[OPTION_NORMALISE])
         return HA_OK;
-    return ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, c->head_dim, 0, 0,
-                         &mixer->at[SLOT_NORM]);
+    const ha_param norm = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 1, .shape = {c->head_dim}};
+    return ha_params_add(params, prefix, "norm.weight", &norm, &mixer->at[SLOT_NORM]);
 }
 
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)

@@ -83,10 +83,9 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
         return ha_fail(HA_BAD_VALUE, "layers[%d]: linformer's slots is %d, allowed are 1 to its length, %d", layer,
                        slots, length);
     HA_TRY(ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, 1, NULL, 0, params));
-    HA_TRY(ha_params_add(params, prefix, "key_pool.weight", HA_GROUP_MIXER, layer, 1, 0, 2, slots, length, 0,
-                         &mixer->at[SLOT_KEY_POOL]));
-    return ha_params_add(params, prefix, "value_pool.weight", HA_GROUP_MIXER, layer, 1, 0, 2, slots, length, 0,
-                         &mixer->at[SLOT_VALUE_POOL]);
+    const ha_param pool = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 2, .shape = {slots, length}};
+    HA_TRY(ha_params_add(params, prefix, "key_pool.weight", &pool, &mixer->at[SLOT_KEY_POOL]));
+    return ha_params_add(params, prefix, "value_pool.weight", &pool, &mixer->at[SLOT_VALUE_POOL]);
 }
 
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)

@@ -33,12 +33,10 @@ typedef struct {
     ha_matrix *stored; /* [count], once a matrix lies outside the arena; NULL before */
 } ha_params;
 
-/* Adds a parameter and sets *offset; shape entries beyond ndim are ignored. `join` puts it right behind the one before
- * it, so that several matrices with equal columns act as one; otherwise it starts on a 64-byte boundary. */
-ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, ha_group group, int layer, int aligns,
-                        int join, int ndim, int d0, int d1, int d2, size_t *offset);
-/* The parameter added last is a matrix that every reader takes from ha_params_matrix. */
-void ha_params_mark_matrix(ha_params *params);
+/* Adds a parameter called prefix and name, with the shape, group and marks of `facts`, and sets *offset. One that is joined
+ * comes right behind the one before it, so that several matrices with equal columns act as one; others start on a 64-byte
+ * boundary. */
+ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, const ha_param *facts, size_t *offset);
 /* Parameter i, marked as a matrix, is from now on `data` of that type, which the caller keeps alive. */
 ha_status ha_params_store(ha_params *params, int i, ha_dtype type, const void *data, const float *weights);
 /* The matrix at an offset, with those joined to it; in the arena `weights` unless it is stored elsewhere. */

@@ -16,38 +16,37 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     } main[] = {{"q_proj.weight", "q_proj.bias", q},
                 {"k_proj.weight", "k_proj.bias", kv},
                 {"v_proj.weight", "v_proj.bias", kv}};
-    size_t at;
+    size_t behind; /* the place of what is joined to the one before it */
     mixer->projections_align = aligns;
     for (int i = 0; i < HA_MAX_SLOTS; i++)
         mixer->at[i] = HA_NONE;
+    ha_param matrix = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = aligns, .matrix = 1, .ndim = 2};
+    ha_param vector = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = aligns, .ndim = 1};
+    matrix.shape[1] = d;
     for (int i = 0; i < 3; i++) {
-        HA_TRY(ha_params_add(params, prefix, main[i].weight, HA_GROUP_MIXER, layer, aligns, i > 0, 2, main[i].rows, d,
-                             0, &at));
-        ha_params_mark_matrix(params);
-        if (i == 0)
-            mixer->at[HA_SLOT_QKV] = at;
+        matrix.joined = i > 0;
+        matrix.shape[0] = main[i].rows;
+        HA_TRY(ha_params_add(params, prefix, main[i].weight, &matrix, i == 0 ? &mixer->at[HA_SLOT_QKV] : &behind));
     }
     for (int i = 0; i < n_joined; i++) {
-        HA_TRY(ha_params_add(params, prefix, joined[i].name, HA_GROUP_MIXER, layer, aligns, 1, 2, joined[i].rows, d, 0,
-                             &at));
-        ha_params_mark_matrix(params);
+        matrix.shape[0] = joined[i].rows;
+        HA_TRY(ha_params_add(params, prefix, joined[i].name, &matrix, &behind));
     }
     for (int i = 0; c->attention_bias && !mixer->no_bias && i < 3; i++) {
-        HA_TRY(ha_params_add(params, prefix, main[i].bias, HA_GROUP_MIXER, layer, aligns, i > 0, 1, main[i].rows, 0, 0,
-                             &at));
-        if (i == 0)
-            mixer->at[HA_SLOT_QKV_BIAS] = at;
+        vector.joined = i > 0;
+        vector.shape[0] = main[i].rows;
+        HA_TRY(ha_params_add(params, prefix, main[i].bias, &vector, i == 0 ? &mixer->at[HA_SLOT_QKV_BIAS] : &behind));
     }
-    HA_TRY(ha_params_add(params, prefix, "o_proj.weight", HA_GROUP_MIXER, layer, aligns, 0, 2, d, q, 0,
-                         &mixer->at[HA_SLOT_O]));
-    ha_params_mark_matrix(params);
+    matrix.joined = vector.joined = 0;
+    matrix.shape[0] = vector.shape[0] = d;
+    matrix.shape[1] = q;
+    HA_TRY(ha_params_add(params, prefix, "o_proj.weight", &matrix, &mixer->at[HA_SLOT_O]));
     if (c->output_bias && !mixer->no_bias)
-        HA_TRY(ha_params_add(params, prefix, "o_proj.bias", HA_GROUP_MIXER, layer, aligns, 0, 1, d, 0, 0,
-                             &mixer->at[HA_SLOT_O_BIAS]));
+        HA_TRY(ha_params_add(params, prefix, "o_proj.bias", &vector, &mixer->at[HA_SLOT_O_BIAS]));
     static const char *const norm[] = {"q_norm.weight", "k_norm.weight"};
+    vector.shape[0] = c->head_dim;
     for (int i = 0; c->qk_norm && !mixer->no_qk_norm && i < 2; i++)
-        HA_TRY(ha_params_add(params, prefix, norm[i], HA_GROUP_MIXER, layer, aligns, 0, 1, c->head_dim, 0, 0,
-                             &mixer->at[HA_SLOT_Q_NORM + i]));
+        HA_TRY(ha_params_add(params, prefix, norm[i], &vector, &mixer->at[HA_SLOT_Q_NORM + i]));
     return HA_OK;
 }
 

@@ -82,28 +82,30 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
     mixer->no_bias = !mixer->option[HA_OPTION_BIAS];
     mixer->no_qk_norm = !mixer->option[HA_OPTION_QK_NORM];
     HA_TRY(ha_declare_projections(mixer, prefix, layer, l.heads, 1, joined, l.n_parts, params));
+    ha_param vector = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 1, .shape = {l.heads}};
+    ha_param matrix = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 2};
     if (f->decays)
-        HA_TRY(ha_params_add(params, prefix, "A_log", HA_GROUP_MIXER, layer, 1, 0, 1, l.heads, 0, 0,
-                             &mixer->at[HA_SLOT_KIND]));
+        HA_TRY(ha_params_add(params, prefix, "A_log", &vector, &mixer->at[HA_SLOT_KIND]));
     for (int i = 0; i < l.n_parts; i++) {
         snprintf(name[i], sizeof name[i], "%s_up.weight", f->part[i].name);
+        matrix.shape[0] = vector.shape[0] = l.size[i];
+        matrix.shape[1] = f->part[i].rank;
         if (f->part[i].rank)
-            HA_TRY(ha_params_add(params, prefix, name[i], HA_GROUP_MIXER, layer, 1, 0, 2, l.size[i], f->part[i].rank, 0,
-                                 &mixer->at[HA_SLOT_UP + i]));
+            HA_TRY(ha_params_add(params, prefix, name[i], &matrix, &mixer->at[HA_SLOT_UP + i]));
         if (f->part[i].bias)
-            HA_TRY(ha_params_add(params, prefix, f->part[i].bias, HA_GROUP_MIXER, layer, 1, 0, 1, l.size[i], 0, 0,
-                                 &mixer->at[HA_SLOT_BIAS + i]));
+            HA_TRY(ha_params_add(params, prefix, f->part[i].bias, &vector, &mixer->at[HA_SLOT_BIAS + i]));
     }
+    matrix.shape[0] = l.inner;
+    matrix.shape[1] = l.conv;
     for (int i = 0; l.conv && i < 3; i++) {
         const char *const conv[] = {"q_conv.weight", "k_conv.weight", "v_conv.weight"};
-        size_t at;
-        HA_TRY(ha_params_add(params, prefix, conv[i], HA_GROUP_MIXER, layer, 1, i > 0, 2, l.inner, l.conv, 0, &at));
-        if (i == 0)
-            mixer->at[HA_SLOT_CONV] = at;
+        size_t behind; /* the place of what is joined to the one before it */
+        matrix.joined = i > 0;
+        HA_TRY(ha_params_add(params, prefix, conv[i], &matrix, i == 0 ? &mixer->at[HA_SLOT_CONV] : &behind));
     }
+    vector.shape[0] = l.normed;
     if (f->norm)
-        HA_TRY(ha_params_add(params, prefix, "norm.weight", HA_GROUP_MIXER, layer, 1, 0, 1, l.normed, 0, 0,
-                             &mixer->at[HA_SLOT_NORM]));
+        HA_TRY(ha_params_add(params, prefix, "norm.weight", &vector, &mixer->at[HA_SLOT_NORM]));
     return HA_OK;
 }
 

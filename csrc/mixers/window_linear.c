@@ -54,8 +54,8 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     HA_TRY(ha_declare_projections(mixer, prefix, layer, c->num_kv_heads, 0, NULL, 0, params));
     HA_TRY(
         ha_features_declare(mixer, prefix, layer, (ha_feature)mixer->option[OPTION_FEATURE], SLOT_FEATURE_Q, params));
-    return ha_params_add(params, prefix, "gate", HA_GROUP_MIXER, layer, 1, 0, 1, c->num_heads, 0, 0,
-                         &mixer->at[SLOT_GATE]);
+    const ha_param gate = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 1, .shape = {c->num_heads}};
+    return ha_params_add(params, prefix, "gate", &gate, &mixer->at[SLOT_GATE]);
 }
 
 /* The gate starts low: the mass of the far keys grows with their number, and from e^0 it drowns the window in long texts

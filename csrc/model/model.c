@@ -9,10 +9,9 @@
 static ha_status add(ha_model *m, const char *prefix, const char *name, int layer, int join, int rows, int cols,
                      size_t *at)
 {
-    HA_TRY(ha_params_add(&m->params, prefix, name, HA_GROUP_REST, layer, 0, join, cols ? 2 : 1, rows, cols, 0, at));
-    if (cols)
-        ha_params_mark_matrix(&m->params);
-    return HA_OK;
+    const ha_param facts = {
+        .layer = layer, .joined = join, .matrix = cols > 0, .ndim = cols ? 2 : 1, .shape = {rows, cols}};
+    return ha_params_add(&m->params, prefix, name, &facts, at);
 }
 
 static ha_status add_norm(ha_model *m, const char *name, int layer, ha_norm *norm)
@@ -88,11 +87,12 @@ static ha_status declare_embeddings(ha_model *m)
     const int d = c->hidden_size;
     HA_TRY(add(m, "", "embed.weight", -1, 0, c->vocab_size, d, &m->embed));
     if (c->positions)
-        HA_TRY(ha_params_add(&m->params, "", "positions.weight", HA_GROUP_REST, -1, 0, 0, 2,
-                             c->positions + c->position_offset, d, 0, &m->positions));
+        HA_TRY(ha_params_add(&m->params, "", "positions.weight",
+                             &(ha_param){.layer = -1, .ndim = 2, .shape = {c->positions + c->position_offset, d}},
+                             &m->positions));
     if (c->segments)
-        HA_TRY(ha_params_add(&m->params, "", "segments.weight", HA_GROUP_REST, -1, 0, 0, 2, c->segments, d, 0,
-                             &m->segments));
+        HA_TRY(ha_params_add(&m->params, "", "segments.weight",
+                             &(ha_param){.layer = -1, .ndim = 2, .shape = {c->segments, d}}, &m->segments));
     return c->embed_norm ? add_norm(m, "embed_norm", -1, &m->embed_norm) : HA_OK;
 }
 

@@ -98,9 +98,10 @@ ha_status ha_model_need_head(const ha_model *model);
 ha_status ha_model_need_next(const ha_model *model);
 /* logits [n, vocab_size] of rows of hidden */
 void ha_model_logits(const ha_model *model, int n, const float *hidden, float *logits);
-ha_head ha_model_head(const ha_model *model);
-/* Its place in the gradients [params.total], or nothing for NULL. */
-ha_head_gradient ha_model_head_gradient(const ha_model *model, float *grads);
+/* The LM head [vocab_size, hidden] of a model that has one. */
+ha_linear ha_model_head(const ha_model *model);
+/* The gradient of scale * loss: dhidden [rows, hidden], and the head's place in grads [params.total] unless NULL. */
+ha_head_gradient ha_model_head_gradient(const ha_model *model, float scale, float *dhidden, float *grads);
 
 /* embed.c: x [rows, hidden] = the tokens' embeddings, with positions, segments and norm as the config says */
 ha_status ha_model_embed(const ha_model *model, const ha_pass *pass, float *x);
@@ -140,8 +141,15 @@ typedef struct {
     float *hidden; /* [rows, hidden] what ha_model_output made of it */
 } ha_tape;
 
-ha_status ha_tape_forward(const ha_model *model, const float *gates, int both, int recompute, const ha_batch *batch,
-                          float *grads, ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
+/* What is to run: gates [num_layers] or NULL (as the model says), both mixers of a layer or what its gate needs. With
+ * `recompute`, layers keep their input alone. */
+typedef struct {
+    const float *gates;
+    int both, recompute;
+} ha_tape_options;
+
+ha_status ha_tape_forward(const ha_model *model, const ha_tape_options *options, const ha_batch *batch, float *grads,
+                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
 /* From dhidden [rows, hidden] (overwritten) down to the embedding. dgates [num_layers][n_seq] or NULL. */
 ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden, double *dgates);
 

@@ -92,22 +92,19 @@ ha_status ha_model_need_next(const ha_model *m)
     return ha_fail(HA_BAD_VALUE, "the likelihood of the next token is for causal models: a bidirectional one sees it");
 }
 
-ha_head ha_model_head(const ha_model *m)
+ha_linear ha_model_head(const ha_model *m)
 {
-    return (ha_head){ha_params_matrix(&m->params, m->weights, m->head), ha_at(m->weights, m->head_bias)};
+    return ha_linear_of(m->config.hidden_size, m->config.vocab_size, ha_params_matrix(&m->params, m->weights, m->head),
+                        ha_at(m->weights, m->head_bias));
 }
 
-ha_head_gradient ha_model_head_gradient(const ha_model *m, float *grads)
+ha_head_gradient ha_model_head_gradient(const ha_model *m, float scale, float *dhidden, float *grads)
 {
-    if (!grads)
-        return (ha_head_gradient){0};
-    return (ha_head_gradient){grads + m->head, ha_grad_at(grads, m->head_bias)};
+    return (ha_head_gradient){scale, dhidden, ha_grad_at(grads, m->head), ha_grad_at(grads, m->head_bias)};
 }
 
 void ha_model_logits(const ha_model *m, int n, const float *hidden, float *logits)
 {
-    const int d = m->config.hidden_size, v = m->config.vocab_size;
-    const ha_head head = ha_model_head(m);
-    const ha_linear linear = ha_linear_of(d, v, head.weight, head.bias);
-    ha_linear_forward(&linear, n, ha_rows_of(hidden, d), 0, ha_rows_to(logits, v));
+    const ha_linear head = ha_model_head(m);
+    ha_linear_forward(&head, n, ha_rows_of(hidden, head.in), 0, ha_rows_to(logits, head.out));
 }

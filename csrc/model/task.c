@@ -5,7 +5,8 @@
 /* Heads are small and stay float32: they are not marked as matrices that may be stored in another type. */
 static ha_status add(ha_model *m, const char *name, int rows, int cols, size_t *at)
 {
-    return ha_params_add(&m->params, "", name, HA_GROUP_REST, -1, 0, 0, cols ? 2 : 1, rows, cols, 0, at);
+    const ha_param facts = {.layer = -1, .ndim = cols ? 2 : 1, .shape = {rows, cols}};
+    return ha_params_add(&m->params, "", name, &facts, at);
 }
 
 ha_status ha_task_declare(ha_model *m)

@@ -4,14 +4,14 @@
 
 #include "model/model.h"
 
-ha_status ha_tape_forward(const ha_model *m, const float *gates, int both, int recompute, const ha_batch *batch,
-                          float *grads, ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
+ha_status ha_tape_forward(const ha_model *m, const ha_tape_options *options, const ha_batch *batch, float *grads,
+                          ha_arena *arena, const ha_interrupt *check, ha_tape *tape)
 {
-    const int layers = m->config.num_layers;
+    const int layers = m->config.num_layers, both = options->both, recompute = options->recompute;
     const size_t wide = (size_t)batch->rows * (size_t)m->config.hidden_size;
     *tape = (ha_tape){.both = both, .recompute = recompute};
     HA_PUSH(tape->gates, arena, (size_t)layers);
-    HA_TRY(ha_gates_of(m, gates, tape->gates));
+    HA_TRY(ha_gates_of(m, options->gates, tape->gates));
     HA_TRY(ha_pass_begin(m, batch, grads, arena, check, &tape->pass));
     HA_PUSH(tape->saved, arena, (size_t)layers);
     HA_PUSH(tape->last, arena, wide);

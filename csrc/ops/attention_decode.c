@@ -30,15 +30,16 @@ static void one_piece(const ha_attention *a, const ha_keys *keys, const piece *p
     for (int from = p->from; from < p->to; from += BLOCK) {
         int n = p->to - from < BLOCK ? p->to - from : BLOCK;
         ptrdiff_t at = (p->kv_head * keys->head_stride + from * keys->row) * size;
-        const char *k = (const char *)keys->k + at, *v = (const char *)keys->v + at;
+        const ha_cached_rows k = {(const char *)keys->k + at, keys->row, half, n, d};
+        const ha_cached_rows v = {(const char *)keys->v + at, keys->row, half, n, d};
         for (int g = 0; g < group; g += HEADS) {
             int m = group - g < HEADS ? group - g : HEADS;
-            kernel->decode_scores(half, m, n, d, a->scale, q + (ptrdiff_t)g * d, k, keys->row, s, BLOCK);
+            kernel->decode_scores(&k, m, a->scale, q + (ptrdiff_t)g * d, ha_rows_to(s, BLOCK));
             for (int i = 0; i < m; i++)
                 mask_tile(a, keys->past, 1, from, from + n, s + (ptrdiff_t)i * BLOCK, BLOCK);
             kernel->softmax_step(m, n, s, BLOCK, max + g, sum + g, correction);
             kernel->scale_rows(m, d, acc + (ptrdiff_t)g * d, d, correction);
-            kernel->decode_mix(half, m, n, d, s, BLOCK, v, keys->row, acc + (ptrdiff_t)g * d);
+            kernel->decode_mix(&v, m, ha_rows_of(s, BLOCK), acc + (ptrdiff_t)g * d);
         }
     }
 }

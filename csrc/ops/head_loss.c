@@ -41,12 +41,16 @@ static ha_status rows_to_compute(int rows, const int32_t *target, const float *w
     return HA_OK;
 }
 
-/* The row kernels leave no gradient for a scale of 0: nothing is to be done then but to clear dhidden. */
-static float *wanted_gradient(int rows, int d, const row_list *with, float scale, float *dhidden)
+/* Where gradients go when there is something to be done; hidden NULL: nowhere. The row kernels leave none for a scale of 0:
+ * then dhidden [rows, d] is cleared, and rows that are passed over are cleared too. */
+static ha_head_gradient wanted_gradient(const ha_linear *head, int rows, const row_list *with,
+                                        const ha_head_gradient *gradient)
 {
-    if (dhidden && (scale == 0.0f || with->count < rows))
-        memset(dhidden, 0, (size_t)rows * (size_t)d * sizeof *dhidden);
-    return scale == 0.0f ? NULL : dhidden;
+    if (!gradient || !gradient->hidden)
+        return (ha_head_gradient){0};
+    if (gradient->scale == 0.0f || with->count < rows)
+        memset(gradient->hidden, 0, (size_t)rows * (size_t)head->in * sizeof *gradient->hidden);
+    return gradient->scale == 0.0f ? (ha_head_gradient){0} : *gradient;
 }
 
 static int adjoin(int n, const int *row)
@@ -64,30 +68,38 @@ static const float *gathered(int n, const int *row, int d, const float *from, fl
     return room;
 }
 
-static void logits_of(int n, int d, int vocabulary, const float *hidden, ha_head head, float *logits)
+/* logits [n, vocabulary] of hidden [n, d] */
+static void logits_of(const ha_linear *head, int n, const float *hidden, float *logits)
 {
-    const ha_linear linear = ha_linear_of(d, vocabulary, head.weight, head.bias);
-    ha_linear_forward(&linear, n, ha_rows_of(hidden, d), 0, ha_rows_to(logits, vocabulary));
+    ha_linear_forward(head, n, ha_rows_of(hidden, head->in), 0, ha_rows_to(logits, head->out));
 }
 
-/* The n rows of dhidden are written in their place, or made in room [n,d] and copied there. */
-static void backward(int n, const int *row, int d, int vocabulary, const float *hidden, ha_head head,
-                     const float *dlogits, float *room, float *dhidden, ha_head_gradient dhead)
+/* A piece of rows: n of them, which are rows row [n] of the batch, hidden [n, d]; room [n, d] is scratch. */
+typedef struct {
+    int n;
+    const int *row;
+    const float *hidden;
+    float *room;
+} piece;
+
+/* From dlogits [n, vocabulary]: n rows of the gradient are written in their place, or made in the room and copied there. */
+static void backward(const ha_linear *head, const piece *p, const float *dlogits, const ha_head_gradient *gradient)
 {
-    float *to = adjoin(n, row) ? dhidden + (ptrdiff_t)row[0] * d : room;
-    const ha_linear linear = ha_linear_of(d, vocabulary, head.weight, head.bias);
-    const ha_linear_gradient gradient = {
-        .x = ha_rows_to(to, d), .weight = dhead.weight, .bias = head.bias ? dhead.bias : NULL};
-    ha_linear_backward(&linear, n, ha_rows_of(hidden, d), ha_rows_of(dlogits, vocabulary), &gradient);
-    for (int r = 0; to == room && r < n; r++)
-        memcpy(dhidden + (ptrdiff_t)row[r] * d, room + (ptrdiff_t)r * d, (size_t)d * sizeof *room);
+    const int d = head->in;
+    float *to = adjoin(p->n, p->row) ? gradient->hidden + (ptrdiff_t)p->row[0] * d : p->room;
+    const ha_linear_gradient linear = {
+        .x = ha_rows_to(to, d), .weight = gradient->weight, .bias = head->bias ? gradient->bias : NULL};
+    ha_linear_backward(head, p->n, ha_rows_of(p->hidden, d), ha_rows_of(dlogits, head->out), &linear);
+    for (int r = 0; to == p->room && r < p->n; r++)
+        memcpy(gradient->hidden + (ptrdiff_t)p->row[r] * d, p->room + (ptrdiff_t)r * d, (size_t)d * sizeof *to);
 }
 
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
-                                const int32_t *target, float scale, double *loss, float *dhidden,
-                                ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work)
+ha_status ha_head_cross_entropy(const ha_linear *head, int rows, const float *hidden, const int32_t *target,
+                                double *loss, const ha_head_gradient *gradient, const ha_interrupt *check,
+                                ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const int d = head->in, vocabulary = head->out;
     size_t mark = ha_arena_mark(work);
     row_list with;
     float *logits, *room, *droom;
@@ -96,84 +108,100 @@ ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hi
     HA_PUSH(logits, work, most * (size_t)vocabulary);
     HA_PUSH(room, work, most * (size_t)d);
     HA_PUSH(droom, work, most * (size_t)d);
-    dhidden = wanted_gradient(rows, d, &with, scale, dhidden);
+    const ha_head_gradient wanted = wanted_gradient(head, rows, &with, gradient);
+    const float scale = wanted.scale;
     memset(loss, 0, (size_t)rows * sizeof *loss);
     for (int from = 0; from < with.count; from += PIECE) {
         const int n = min(with.count - from, PIECE), *row = with.index + from;
-        const float *h = gathered(n, row, d, hidden, room);
+        const piece own = {n, row, gathered(n, row, d, hidden, room), droom};
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
-        logits_of(n, d, vocabulary, h, head, logits);
+        logits_of(head, n, own.hidden, logits);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
         for (int r = 0; r < n; r++) {
-            float *own = logits + (ptrdiff_t)r * vocabulary;
+            float *of_row = logits + (ptrdiff_t)r * vocabulary;
             if (target[row[r]] >= 0)
-                loss[row[r]] = kernel->cross_entropy_row(vocabulary, own, target[row[r]], dhidden ? scale : 0.0f);
+                loss[row[r]] = kernel->cross_entropy_row(vocabulary, of_row, target[row[r]], scale);
             else
-                memset(own, 0, (size_t)vocabulary * sizeof *own);
+                memset(of_row, 0, (size_t)vocabulary * sizeof *of_row);
         }
-        if (dhidden)
-            backward(n, row, d, vocabulary, h, head, logits, droom, dhidden, dhead);
+        if (wanted.hidden)
+            backward(head, &own, logits, &wanted);
     }
     ha_arena_release(work, mark);
     return HA_OK;
 }
 
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
-                     const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
-                     double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
-                     const ha_interrupt *check, ha_arena *work)
+/* What the pieces of ha_head_kl share. copy [threads, vocabulary]: the row kernel consumes the teacher's row. */
+typedef struct {
+    const ha_head_students *of;
+    ha_head_gradient gradient;
+    float *teacher, *logits, *copy;
+    double *nll;
+} kl_work;
+
+/* loss of the rows of a piece for one student, whose logits become their gradients; a teacher's row that is wanted again is
+ * copied first. */
+static void kl_rows(const kl_work *w, const piece *p, int keep_teacher, double *loss)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const int threads = ha_threads();
+    const ha_head_students *of = w->of;
+    const int vocabulary = of->head->out;
+#pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
+    for (int r = 0; r < p->n; r++) {
+        const int i = p->row[r];
+        float *t = w->teacher + (ptrdiff_t)r * vocabulary;
+        if (keep_teacher) {
+            float *own = w->copy + (ptrdiff_t)ha_thread_index() * vocabulary;
+            memcpy(own, t, (size_t)vocabulary * sizeof *t);
+            t = own;
+        }
+        float *row = w->logits + (ptrdiff_t)r * vocabulary;
+        int32_t next = w->nll ? of->target[i] : -1;
+        double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
+        float share = !w->gradient.hidden ? 0.0f : of->weight ? w->gradient.scale * of->weight[i] : w->gradient.scale;
+        const double distance = kernel->kl_row(vocabulary, row, t, share, &log_sum);
+        if (w->gradient.hidden && share == 0.0f)
+            memset(row, 0, (size_t)vocabulary * sizeof *row);
+        if (!has_loss(i, NULL, of->weight))
+            continue;
+        loss[i] = distance;
+        if (w->nll)
+            w->nll[i] = next < 0 ? 0.0 : log_sum - wanted;
+    }
+}
+
+ha_status ha_head_kl(const ha_head_students *of, double *const *loss, double *nll, const ha_head_gradient *gradient,
+                     const ha_interrupt *check, ha_arena *work)
+{
+    const int rows = of->rows, d = of->head->in, vocabulary = of->head->out;
     size_t mark = ha_arena_mark(work);
     row_list with;
-    float *teacher, *logits, *copy, *room, *droom;
-    HA_TRY(rows_to_compute(rows, NULL, weight, work, &with));
+    float *room, *droom;
+    kl_work w = {.of = of, .nll = nll};
+    HA_TRY(rows_to_compute(rows, NULL, of->weight, work, &with));
     const size_t most = (size_t)min(with.count, PIECE);
-    HA_PUSH(teacher, work, most * (size_t)vocabulary);
-    HA_PUSH(logits, work, most * (size_t)vocabulary);
-    HA_PUSH(copy, work, (size_t)threads * (size_t)vocabulary); /* the row kernel consumes the teacher's row */
+    HA_PUSH(w.teacher, work, most * (size_t)vocabulary);
+    HA_PUSH(w.logits, work, most * (size_t)vocabulary);
+    HA_PUSH(w.copy, work, (size_t)ha_threads() * (size_t)vocabulary);
     HA_PUSH(room, work, most * (size_t)d);
     HA_PUSH(droom, work, most * (size_t)d);
-    dhidden = wanted_gradient(rows, d, &with, scale, dhidden);
-    for (int s = 0; s < students; s++)
+    w.gradient = wanted_gradient(of->head, rows, &with, gradient);
+    for (int s = 0; s < of->students; s++)
         memset(loss[s], 0, (size_t)rows * sizeof *loss[s]);
     if (nll)
         memset(nll, 0, (size_t)rows * sizeof *nll);
     for (int from = 0; from < with.count; from += PIECE) {
-        const int n = min(with.count - from, PIECE), *index = with.index + from;
-        logits_of(n, d, vocabulary, gathered(n, index, d, teacher_hidden, room), teacher_head, teacher);
-        for (int s = 0; s < students; s++) {
-            const float *h = gathered(n, index, d, hidden[s], room);
+        const int n = min(with.count - from, PIECE), *row = with.index + from;
+        logits_of(of->teacher_head, n, gathered(n, row, d, of->teacher_hidden, room), w.teacher);
+        for (int s = 0; s < of->students; s++) {
+            const piece own = {n, row, gathered(n, row, d, of->hidden[s], room), droom};
             if (ha_interrupted(check))
                 return HA_INTERRUPTED;
-            logits_of(n, d, vocabulary, h, head, logits);
-            int last = s == students - 1;
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
-            for (int r = 0; r < n; r++) {
-                const int i = index[r];
-                float *t = teacher + (ptrdiff_t)r * vocabulary;
-                if (!last) {
-                    float *own = copy + (ptrdiff_t)ha_thread_index() * vocabulary;
-                    memcpy(own, t, (size_t)vocabulary * sizeof *t);
-                    t = own;
-                }
-                float *row = logits + (ptrdiff_t)r * vocabulary;
-                int32_t next = nll ? target[i] : -1;
-                double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
-                float share = !dhidden ? 0.0f : weight ? scale * weight[i] : scale;
-                const double distance = kernel->kl_row(vocabulary, row, t, share, &log_sum);
-                if (dhidden && share == 0.0f)
-                    memset(row, 0, (size_t)vocabulary * sizeof *row);
-                if (!has_loss(i, NULL, weight))
-                    continue;
-                loss[s][i] = distance;
-                if (nll)
-                    nll[i] = next < 0 ? 0.0 : log_sum - wanted;
-            }
-            if (dhidden)
-                backward(n, index, d, vocabulary, h, head, logits, droom, dhidden, dhead);
+            logits_of(of->head, n, own.hidden, w.logits);
+            kl_rows(&w, &own, s < of->students - 1, loss[s]);
+            if (w.gradient.hidden)
+                backward(of->head, &own, w.logits, &w.gradient);
         }
     }
     ha_arena_release(work, mark);

@@ -171,29 +171,34 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, c
 /* w [slots,length] = the mean over the stretch of each slot */
 void ha_pool_start(const ha_pool *p, float *w);
 
-/* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once.
- * weight [vocabulary,d] of any storage type, float32 where its gradient is wanted; bias [vocabulary] or NULL. */
-typedef struct {
-    ha_matrix weight;
-    const float *bias;
-} ha_head;
+/* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once. A head is a linear
+ * layer [vocabulary, d] with a scale of 1, its weight float32 where its gradient is wanted. Losses get one value a row. */
 
+/* The gradient of scale * sum of the losses: hidden [rows, d] = it, weight [vocabulary, d] and bias [vocabulary] += it
+ * unless NULL. */
 typedef struct {
-    float *weight, *bias; /* each may be NULL */
+    float scale;
+    float *hidden, *weight, *bias;
 } ha_head_gradient;
 
-/* hidden [rows,d]. loss [rows] gets one value a row. Unless dhidden is NULL: dhidden = and dhead += the gradient of scale *
- * sum of the losses. */
-ha_status ha_head_cross_entropy(int rows, int d, int vocabulary, const float *hidden, ha_head head,
-                                const int32_t *target /* -1: loss 0 */, float scale, double *loss, float *dhidden,
-                                ha_head_gradient dhead, const ha_interrupt *check, ha_arena *work);
-/* KL(teacher || student) for `students` hidden arrays [rows,d] at once against one teacher; loss [students][rows];
- * gradients only for a single student. nll [rows], unless NULL: the last student's -log p(target), 0 for target -1.
- * weight [rows] or NULL (1): factors of the rows' losses in the sum that is differentiated; a row of weight 0 has loss and
- * nll 0. */
-ha_status ha_head_kl(int rows, int d, int vocabulary, const float *teacher_hidden, ha_head teacher_head, int students,
-                     const float *const *hidden, ha_head head, float scale, double *const *loss, const int32_t *target,
-                     double *nll, const float *weight, float *dhidden, ha_head_gradient dhead,
+/* loss [rows] = -log p(target); hidden [rows, d], target [rows], -1: loss 0; gradient or NULL */
+ha_status ha_head_cross_entropy(const ha_linear *head, int rows, const float *hidden, const int32_t *target,
+                                double *loss, const ha_head_gradient *gradient, const ha_interrupt *check,
+                                ha_arena *work);
+
+/* Hidden states of one teacher and of students that share a head, [rows, d] each. weight [rows] or NULL (1): factors of the
+ * rows' losses in the sum that is differentiated; a row of weight 0 has loss and nll 0. target [rows]: for nll. */
+typedef struct {
+    int rows, students;
+    const ha_linear *teacher_head, *head;
+    const float *teacher_hidden, *const *hidden;
+    const float *weight;
+    const int32_t *target;
+} ha_head_students;
+
+/* loss [students][rows] = KL(teacher || student); nll [rows], unless NULL: the last student's -log p(target), 0 for target
+ * -1; gradient or NULL, for a single student only */
+ha_status ha_head_kl(const ha_head_students *of, double *const *loss, double *nll, const ha_head_gradient *gradient,
                      const ha_interrupt *check, ha_arena *work);
 
 /* row_error.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
@@ -225,9 +230,20 @@ typedef struct {
 } ha_segment;
 
 ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, double *out, ha_arena *work);
-/* One step; gradients are scaled by `clip` and zeroed; `step` counts from 1. m and v lie like the parameters. */
-ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
-                   float beta2, float eps, int64_t step, ha_arena *work);
+/* Gradients are scaled by `clip`; steps count from 1. */
+typedef struct {
+    float clip, beta1, beta2, eps;
+    int64_t step;
+} ha_adamw_options;
+
+/* Arenas of one layout; mean and square are AdamW's two moments. */
+typedef struct {
+    float *weights, *gradients, *mean, *square;
+} ha_adamw_arenas;
+
+/* One step on `segments` pieces, which clears their gradients. */
+ha_status ha_adamw(const ha_adamw_options *options, int segments, const ha_segment *segment, const ha_adamw_arenas *at,
+                   ha_arena *work);
 
 /* mirror.c: `both`, its offsets on the arena, holds the sequences of a batch twice, the second time back to front; it has no
  * tokens and positions. */

@@ -49,22 +49,29 @@ ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, doubl
     return HA_OK;
 }
 
-ha_status ha_adamw(int n, const ha_segment *segment, float *p, float *g, float *m, float *v, float clip, float beta1,
-                   float beta2, float eps, int64_t step, ha_arena *work)
+ha_status ha_adamw(const ha_adamw_options *options, int segments, const ha_segment *segment, const ha_adamw_arenas *at,
+                   ha_arena *work)
 {
     const ha_kernels *kernel = ha_kernels_get();
+    const double step = (double)options->step;
     size_t mark = ha_arena_mark(work);
     block *blocks;
     int count;
-    HA_TRY(cut(n, segment, &blocks, &count, work));
-    float bias1 = (float)(1.0 - pow((double)beta1, (double)step)),
-          bias2 = (float)(1.0 - pow((double)beta2, (double)step));
+    HA_TRY(cut(segments, segment, &blocks, &count, work));
+    const ha_adamw_step whole = {.clip = options->clip,
+                                 .beta1 = options->beta1,
+                                 .beta2 = options->beta2,
+                                 .eps = options->eps,
+                                 .bias1 = (float)(1.0 - pow((double)options->beta1, step)),
+                                 .bias2 = (float)(1.0 - pow((double)options->beta2, step))};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads())
     for (int b = 0; b < count; b++) {
-        const ha_segment *s = segment + blocks[b].segment;
-        size_t at = blocks[b].offset;
-        kernel->adamw(blocks[b].count, p + at, g + at, m + at, v + at, clip, s->lr, beta1, beta2, eps, s->decay, bias1,
-                      bias2);
+        const size_t from = blocks[b].offset;
+        ha_adamw_step own = whole;
+        own.rate = segment[blocks[b].segment].lr;
+        own.decay = segment[blocks[b].segment].decay;
+        kernel->adamw(&own, blocks[b].count, at->weights + from, at->gradients + from, at->mean + from,
+                      at->square + from);
     }
     ha_arena_release(work, mark);
     return HA_OK;

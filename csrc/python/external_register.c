@@ -17,11 +17,11 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     for (int i = 0; i < HA_MAX_SLOTS; i++)
         mixer->at[i] = HA_NONE;
     for (int i = 0; status == HA_OK && PyDict_Next(PyTuple_GET_ITEM(facts, 0), &at, &name, &shape); i++) {
-        int length[HA_MAX_DIMS] = {0}, ndim = (int)PyTuple_GET_SIZE(shape);
-        for (int j = 0; j < ndim; j++)
-            length[j] = (int)PyLong_AsLong(PyTuple_GET_ITEM(shape, j));
-        status = ha_params_add(params, prefix, PyUnicode_AsUTF8(name), HA_GROUP_MIXER, layer, 1, 0, ndim, length[0],
-                               length[1], length[2], &mixer->at[i]);
+        ha_param declared = {
+            .group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = (int)PyTuple_GET_SIZE(shape)};
+        for (int j = 0; j < declared.ndim; j++)
+            declared.shape[j] = (int)PyLong_AsLong(PyTuple_GET_ITEM(shape, j));
+        status = ha_params_add(params, prefix, PyUnicode_AsUTF8(name), &declared, &mixer->at[i]);
     }
     PyGILState_Release(gil);
     return status;

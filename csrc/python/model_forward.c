@@ -190,9 +190,8 @@ static ha_status nll_of(model_object *self, const packed_tokens *packed, float *
         for (int64_t r = window[2 * s]; r < window[2 * s + 1]; r++)
             target[r] = r + 1 < window[2 * s + 1] ? packed->token[r + 1] : -1;
     HA_TRY(ha_windows_hidden(model, &windows, hidden, &self->arena, &ha_signals));
-    HA_TRY(ha_head_cross_entropy(packed->rows, model->config.hidden_size, model->config.vocab_size, hidden,
-                                 ha_model_head(model), target, 0.0f, loss, NULL, (ha_head_gradient){0}, &ha_signals,
-                                 &self->arena));
+    const ha_linear head = ha_model_head(model);
+    HA_TRY(ha_head_cross_entropy(&head, packed->rows, hidden, target, loss, NULL, &ha_signals, &self->arena));
     for (int s = 0; s < packed->n_seq; s++) {
         float *to = out + (size_t)s * (size_t)(packed->width - 1) + (size_t)packed->first[s];
         for (int64_t r = window[2 * s]; r + 1 < window[2 * s + 1]; r++)

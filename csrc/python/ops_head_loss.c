@@ -6,9 +6,15 @@
 #include "ref/ref.h"
 
 /* A head [V,d] with its bias [V] or NULL, by the names of the parameters. */
-static ha_head head_of(const ha_call *call, const char *weight, const char *bias)
+static ha_linear head_of(const ha_call *call, const char *weight, const char *bias)
 {
-    return (ha_head){ha_f32(ha_data(call, weight)), ha_data(call, bias)};
+    return ha_linear_of(ha_size(call, 'd'), ha_size(call, 'V'), ha_f32(ha_data(call, weight)), ha_data(call, bias));
+}
+
+/* dloss, the same for every token, and dhidden [T,d], dhead [V,d], dbias [V] or NULL */
+static ha_head_gradient gradient_of(const ha_call *call)
+{
+    return (ha_head_gradient){(float)ha_argument(call, "dloss")->number, call->out[0], call->out[1], call->out[2]};
 }
 
 /* ---- cross_entropy --------------------------------------------------------------------------- */
@@ -16,9 +22,9 @@ static ha_head head_of(const ha_call *call, const char *weight, const char *bias
 /* loss [T] of hidden [T,d], head [V,d], bias [V] or NULL and targets [T] */
 static ha_status cross_entropy_fast(const ha_call *call)
 {
-    return ha_head_cross_entropy(ha_size(call, 'T'), ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, "hidden"),
-                                 head_of(call, "head", "bias"), ha_data(call, "targets"), 1.0f, call->out[0], NULL,
-                                 (ha_head_gradient){NULL, NULL}, &ha_signals, call->arena);
+    const ha_linear head = head_of(call, "head", "bias");
+    return ha_head_cross_entropy(&head, ha_size(call, 'T'), ha_data(call, "hidden"), ha_data(call, "targets"),
+                                 call->out[0], NULL, &ha_signals, call->arena);
 }
 
 /* The same in float64. */
@@ -45,13 +51,12 @@ HA_OPERATION(cross_entropy)
 /* dloss, the same for every token -> dhidden [T,d], dhead [V,d], dbias [V] or NULL */
 static ha_status cross_entropy_backward(const ha_call *call)
 {
-    const float dloss = (float)ha_argument(call, "dloss")->number;
-    const ha_head_gradient gradient = {call->out[1], call->out[2]};
+    const ha_linear head = head_of(call, "head", "bias");
+    const ha_head_gradient gradient = gradient_of(call);
     double *loss;
     HA_PUSH(loss, call->arena, ha_call_count(call, "T"));
-    return ha_head_cross_entropy(ha_size(call, 'T'), ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, "hidden"),
-                                 head_of(call, "head", "bias"), ha_data(call, "targets"), dloss, loss, call->out[0],
-                                 gradient, &ha_signals, call->arena);
+    return ha_head_cross_entropy(&head, ha_size(call, 'T'), ha_data(call, "hidden"), ha_data(call, "targets"), loss,
+                                 &gradient, &ha_signals, call->arena);
 }
 
 static const ha_operation cross_entropy_vjp = {
@@ -68,15 +73,25 @@ HA_OPERATION(cross_entropy_vjp)
 
 /* ---- kl_divergence --------------------------------------------------------------------------- */
 
+/* loss [T] of the call's one student; nll [T] or NULL; gradient or NULL */
+static ha_status kl_of(const ha_call *call, double *loss, double *nll, const ha_head_gradient *gradient)
+{
+    const float *hidden = ha_data(call, "hidden");
+    const ha_linear teacher_head = head_of(call, "teacher_head", "teacher_bias"), head = head_of(call, "head", "bias");
+    const ha_head_students students = {.rows = ha_size(call, 'T'),
+                                       .students = 1,
+                                       .teacher_head = &teacher_head,
+                                       .head = &head,
+                                       .teacher_hidden = ha_data(call, "teacher_hidden"),
+                                       .hidden = &hidden,
+                                       .target = nll ? ha_data(call, "targets") : NULL};
+    return ha_head_kl(&students, &loss, nll, gradient, &ha_signals, call->arena);
+}
+
 /* loss [T], and with targets the student's cross-entropy [T] */
 static ha_status kl_fast(const ha_call *call)
 {
-    const float *hidden = ha_data(call, "hidden");
-    double *loss = call->out[0];
-    return ha_head_kl(ha_size(call, 'T'), ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, "teacher_hidden"),
-                      head_of(call, "teacher_head", "teacher_bias"), 1, &hidden, head_of(call, "head", "bias"), 1.0f,
-                      &loss, ha_data(call, "targets"), call->out[1], NULL, NULL, (ha_head_gradient){NULL, NULL},
-                      &ha_signals, call->arena);
+    return kl_of(call, call->out[0], call->out[1], NULL);
 }
 
 /* The same in float64. */
@@ -113,13 +128,10 @@ HA_OPERATION(kl_divergence)
  * student */
 static ha_status kl_backward(const ha_call *call)
 {
-    const float *hidden = ha_data(call, "hidden"), dloss = (float)ha_argument(call, "dloss")->number;
-    const ha_head_gradient gradient = {call->out[1], call->out[2]};
+    const ha_head_gradient gradient = gradient_of(call);
     double *loss;
     HA_PUSH(loss, call->arena, ha_call_count(call, "T"));
-    return ha_head_kl(ha_size(call, 'T'), ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, "teacher_hidden"),
-                      head_of(call, "teacher_head", "teacher_bias"), 1, &hidden, head_of(call, "head", "bias"), dloss,
-                      &loss, NULL, NULL, NULL, call->out[0], gradient, &ha_signals, call->arena);
+    return kl_of(call, loss, NULL, &gradient);
 }
 
 static const ha_operation kl_divergence_vjp = {

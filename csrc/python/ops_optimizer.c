@@ -29,8 +29,9 @@ static ha_status adamw_fast(const ha_call *call)
 {
     const ref_adamw_options o = options_of(call);
     const ha_segment all = {.offset = 0, .count = ha_call_count(call, "N"), .lr = (float)o.lr, .decay = (float)o.decay};
-    return ha_adamw(1, &all, ha_data(call, "p"), ha_data(call, "g"), ha_data(call, "m"), ha_data(call, "v"),
-                    (float)o.clip, (float)o.beta1, (float)o.beta2, (float)o.eps, o.step, call->arena);
+    const ha_adamw_options step = {(float)o.clip, (float)o.beta1, (float)o.beta2, (float)o.eps, o.step};
+    const ha_adamw_arenas at = {ha_data(call, "p"), ha_data(call, "g"), ha_data(call, "m"), ha_data(call, "v")};
+    return ha_adamw(&step, 1, &all, &at, call->arena);
 }
 
 /* The same in float64. */

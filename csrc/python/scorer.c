@@ -118,10 +118,10 @@ static PyObject *flip(scorer_object *self, PyObject *args, PyObject *kwargs)
     if (count >= 0 && (base = new_doubles(1, windows->count, 0)))
         flipped = new_doubles(2, count, windows->count);
     if (flipped) {
+        const ha_flips flips = {nll ? HA_MEASURE_NLL : HA_MEASURE_KL, ha_scorer_gates(&request), count, layers};
         ha_core_call core = ha_core_begin(self->model, self->teacher);
         if (core.status == HA_OK)
-            core.status = ha_score_flip(&request.core, windows, nll ? HA_MEASURE_NLL : HA_MEASURE_KL,
-                                        ha_scorer_gates(&request), count, layers, doubles(base), doubles(flipped));
+            core.status = ha_score_flip(&request.core, windows, &flips, doubles(base), doubles(flipped));
         result = ha_core_end(&core) == HA_OK ? PyTuple_Pack(2, base, flipped) : ha_raise(core.status);
     }
     Py_XDECREF(base);

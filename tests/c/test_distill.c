@@ -28,7 +28,8 @@ static void weights_choose_the_rows(const ha_model *m)
     }
     CHECK_INT(passes, 3 * 2 * LAYERS * (65 + 33));
     /* flips by nll */
-    CHECK_INT(ha_score_flip(&scorer, &longer, HA_MEASURE_NLL, uneven, LAYERS, all, nll, flipped[0]), HA_OK);
+    CHECK_INT(ha_score_flip(&scorer, &longer, &(ha_flips){HA_MEASURE_NLL, uneven, LAYERS, all}, nll, flipped[0]),
+              HA_OK);
     for (int l = 0; l < LAYERS; l++) {
         float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
         gates[l] = 1.0f - gates[l];
@@ -60,7 +61,7 @@ static void weights_choose_the_rows(const ha_model *m)
     /* a base of all softmax is the teacher: no pass of its own */
     const float ones[LAYERS] = {1, 1, 1};
     passes = 0;
-    CHECK_INT(ha_score_flip(&scorer, &longer, HA_MEASURE_KL, ones, LAYERS, all, kl, flipped[0]), HA_OK);
+    CHECK_INT(ha_score_flip(&scorer, &longer, &(ha_flips){HA_MEASURE_KL, ones, LAYERS, all}, kl, flipped[0]), HA_OK);
     CHECK_INT(passes, (LAYERS + LAYERS * (LAYERS + 1) / 2) * (65 + 33));
     CHECK_CLOSE(kl[0], 0.0, 1e-6);
 }
@@ -110,6 +111,7 @@ static void scores_follow_their_definitions(void)
         const float ones[LAYERS] = {1, 1, 1}, half[LAYERS] = {0.5f, 0.25f, 0.75f};
         float *teacher = zeros(N * D);
         const int layers[] = {0, 2};
+        const ha_flips some = {HA_MEASURE_KL, half, 2, layers};
         double kl[4], again[4], nll[4], base[4], flipped[2][4], slope[LAYERS][4], side[2][4];
         CHECK_INT(ha_score_kl(SCORER, &windows, ones, kl, NULL), HA_OK);
         for (int i = 0; i < 4; i++)
@@ -123,8 +125,7 @@ static void scores_follow_their_definitions(void)
         for (int i = 0; i < 4; i++)
             CHECK_CLOSE(again[i], kl[i], 1e-6);
         CHECK(kl[0] > 1e-3 && nll[0] > 0.0);
-        INTERRUPT_EVERYWHERE(ha_score_flip(SCORER, &windows, HA_MEASURE_KL, half, 2, layers, base, flipped[0]),
-                             (void)0);
+        INTERRUPT_EVERYWHERE(ha_score_flip(SCORER, &windows, &some, base, flipped[0]), (void)0);
         for (int f = 0; f < 2; f++) {
             float gates[LAYERS] = {0.5f, 0.25f, 0.75f};
             gates[layers[f]] = 1.0f - gates[layers[f]];

@@ -4,8 +4,6 @@
 
 enum { ROWS = 323, D = 24, V = 101 };
 
-static const ha_head_gradient none;
-
 /* Losses as float, so that CHECK_SLOPE can read them. */
 static ha_status narrow(ha_status status, const double *loss, float *y)
 {
@@ -33,29 +31,29 @@ static void cross_entropy(void)
     const size_t n = ROWS * D, m = V * D;
     float *x = numbers(n, 1), *w = numbers(m, 1), *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f);
     float *b = numbers(V, 1), *db = zeros(V);
-    const ha_head head = {ha_f32(w), b};
+    const ha_linear head = ha_linear_of(D, V, ha_f32(w), b);
     double loss[ROWS], want[ROWS];
     int32_t target[ROWS], most[ROWS];
     for (int r = 0; r < ROWS; r++) {
         target[r] = r % 5 ? r % V : -1;
         most[r] = V - 1;
     }
-#define LOSS(dx, ...)                                                                                               \
-    narrow(ha_head_cross_entropy(ROWS, D, V, x, head, target, .5f, loss, dx, (ha_head_gradient){__VA_ARGS__}, NULL, \
-                                 &arena),                                                                           \
-           loss, y)
-    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
-    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
-    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
-    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, dy});
+    const ha_head_gradient gradient = {.5f, dx, dw, db};
+#define LOSS(gradient) narrow(ha_head_cross_entropy(&head, ROWS, x, target, loss, gradient, NULL, &arena), loss, y)
+    EXERCISE(LOSS(&gradient), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL), {y, ROWS, dy});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL), {y, ROWS, dy});
+    CHECK_SLOPE(b, db, V, LOSS(NULL), {y, ROWS, dy});
 #undef LOSS
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, most, 1.0f, loss, NULL, none, NULL, &arena), HA_OK);
+    CHECK_INT(ha_head_cross_entropy(&head, ROWS, x, most, loss, NULL, NULL, &arena), HA_OK);
     ref_cross_entropy(ROWS, D, V, wide(x, n), wide(w, m), wide(b, V), most, want);
     narrow(HA_OK, loss, y);
     CHECK_TWIN(y, want, ROWS);
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, target, 1.0f, loss, dx, none, &check, &arena), HA_INTERRUPTED);
+    CHECK_INT(
+        ha_head_cross_entropy(&head, ROWS, x, target, loss, &(ha_head_gradient){1.0f, dx, NULL, NULL}, &check, &arena),
+        HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();
 }
@@ -66,63 +64,61 @@ static void kl_divergence(void)
     float *t = numbers(n, 1), *tw = numbers(m, 1), *x = numbers(n, 1), *other = numbers(n, 1), *w = numbers(m, 1);
     float *dx = zeros(n), *dw = zeros(m), *y = zeros(ROWS), *dy = constant(.5f), *tb = numbers(V, 1);
     float *b = numbers(V, 1), *db = zeros(V);
-    const ha_head teacher = {ha_f32(tw), tb}, head = {ha_f32(w), b};
+    const ha_linear teacher = ha_linear_of(D, V, ha_f32(tw), tb), head = ha_linear_of(D, V, ha_f32(w), b);
     const float *const students[] = {other, x}, *const last[] = {x};
-    double kl[ROWS], both[2][ROWS], nll[ROWS], ce[ROWS], want[ROWS], *one[] = {kl}, *two[] = {both[0], both[1]};
+    double kl[ROWS], both[2][ROWS], nll[ROWS], ce[ROWS], want[ROWS], *losses[] = {kl}, *pair[] = {both[0], both[1]};
     int32_t target[ROWS];
     for (int r = 0; r < ROWS; r++)
         target[r] = r % 9 ? r % V : -1;
-#define LOSS(dx, ...)                                                                        \
-    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, NULL, dx, \
-                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                        \
-           kl, y)
-    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
-    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, dy});
-    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, dy});
-    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, dy});
-    CHECK_INT(LOSS(NULL, NULL), HA_OK);
-#undef LOSS
+    const ha_head_gradient gradient = {.5f, dx, dw, db};
+    ha_head_students one = {
+        .rows = ROWS, .students = 1, .teacher_head = &teacher, .head = &head, .teacher_hidden = t, .hidden = last};
+    ha_head_students two = {.rows = ROWS,
+                            .students = 2,
+                            .teacher_head = &teacher,
+                            .head = &head,
+                            .teacher_hidden = t,
+                            .hidden = students,
+                            .target = target};
+#define LOSS(gradient) narrow(ha_head_kl(&one, losses, NULL, gradient, NULL, &arena), kl, y)
+    EXERCISE(LOSS(&gradient), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL), {y, ROWS, dy});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL), {y, ROWS, dy});
+    CHECK_SLOPE(b, db, V, LOSS(NULL), {y, ROWS, dy});
+    CHECK_INT(LOSS(NULL), HA_OK);
     ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(x, n), wide(w, m), wide(b, V), want);
     CHECK_TWIN(y, want, ROWS);
     /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
-    EXERCISE(narrow(ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, .5f, two, target, nll, NULL, NULL, none, NULL,
-                               &arena),
-                    both[0], y),
-             {y, ROWS});
+    EXERCISE(narrow(ha_head_kl(&two, pair, nll, NULL, NULL, &arena), both[0], y), {y, ROWS});
     CHECK_SAME(both[1], kl, ROWS);
     ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(other, n), wide(w, m), wide(b, V), want);
     CHECK_TWIN(y, want, ROWS);
-    CHECK_INT(ha_head_cross_entropy(ROWS, D, V, x, head, target, 1.0f, ce, NULL, none, NULL, &arena), HA_OK);
+    CHECK_INT(ha_head_cross_entropy(&head, ROWS, x, target, ce, NULL, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
     /* rows with weights; those of weight 0 have no loss and no gradient, and the others are as before */
     float *weight = numbers(ROWS, 1), *share = zeros(ROWS);
     for (int r = 0; r < ROWS; r++)
         share[r] = .5f * (weight[r] = r % 7 == 2 ? 0.0f : fabsf(weight[r]));
-    CHECK_INT(
-        ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, 1.0f, two, target, nll, weight, NULL, none, NULL, &arena),
-        HA_OK);
+    two.weight = weight;
+    CHECK_INT(ha_head_kl(&two, pair, nll, NULL, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++) {
         CHECK_CLOSE(both[1][r], weight[r] ? kl[r] : 0.0, 1e-6);
         CHECK_CLOSE(nll[r], weight[r] ? ce[r] : 0.0, 1e-6);
     }
-#define LOSS(dx, ...)                                                                          \
-    narrow(ha_head_kl(ROWS, D, V, t, teacher, 1, last, head, .5f, one, NULL, NULL, weight, dx, \
-                      (ha_head_gradient){__VA_ARGS__}, NULL, &arena),                          \
-           kl, y)
-    EXERCISE(LOSS(dx, dw, db), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
-    CHECK_SLOPE(x, dx, n, LOSS(NULL, NULL), {y, ROWS, share});
-    CHECK_SLOPE(w, dw, m, LOSS(NULL, NULL), {y, ROWS, share});
-    CHECK_SLOPE(b, db, V, LOSS(NULL, NULL), {y, ROWS, share});
+    one.weight = weight;
+    EXERCISE(LOSS(&gradient), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
+    CHECK_SLOPE(x, dx, n, LOSS(NULL), {y, ROWS, share});
+    CHECK_SLOPE(w, dw, m, LOSS(NULL), {y, ROWS, share});
+    CHECK_SLOPE(b, db, V, LOSS(NULL), {y, ROWS, share});
     for (int r = 2; r < ROWS; r += 7)
         for (int i = 0; i < D; i++)
             CHECK_CLOSE(dx[r * D + i], 0.0, 0.0);
 #undef LOSS
     int asked = 0;
     const ha_interrupt check = {second_time, &asked};
-    CHECK_INT(
-        ha_head_kl(ROWS, D, V, t, teacher, 2, students, head, 1.0f, two, NULL, NULL, NULL, NULL, none, &check, &arena),
-        HA_INTERRUPTED);
+    two.weight = NULL;
+    CHECK_INT(ha_head_kl(&two, pair, NULL, NULL, &check, &arena), HA_INTERRUPTED);
     ha_arena_release(&arena, 0);
     drop();
 }
@@ -178,14 +174,16 @@ static void optimizer(void)
     arena.size = 0;
     CHECK_INT(ha_sum_squares(2, parts, g, &again, &arena), HA_NO_MEMORY);
     arena.size = size;
+    const ha_adamw_options step = {.7f, .9f, .95f, 1e-8f, 3};
+    const ha_adamw_arenas at = {p, g, m, v};
     EXERCISE((memcpy(p, p0, N * sizeof *p), memcpy(g, g0, N * sizeof *p), memcpy(m, m0, N * sizeof *p),
-              memcpy(v, v0, N * sizeof *p), ha_adamw(2, parts, p, g, m, v, .7f, .9f, .95f, 1e-8f, 3, &arena)),
+              memcpy(v, v0, N * sizeof *p), ha_adamw(&step, 2, parts, &at, &arena)),
              {p, N}, {g, N}, {m, N}, {v, N});
     double *pd = wide(p0, N), *md = wide(m0, N), *vd = wide(v0, N);
     for (int i = 0; i < 2; i++) {
         const ref_adamw_options o = {(double)parts[i].lr, .9, .95, 1e-8, (double)parts[i].decay, .7, 3};
-        const size_t at = parts[i].offset;
-        ref_adamw(parts[i].count, &o, pd + at, gd + at, md + at, vd + at);
+        const size_t from = parts[i].offset;
+        ref_adamw(parts[i].count, &o, pd + from, gd + from, md + from, vd + from);
     }
     CHECK_TWIN(p, pd, N); /* the gaps too: there pd still is what p was */
     CHECK_TWIN(m, md, N);

@@ -23,10 +23,11 @@ static ha_status tape_loss(ha_model *m, const float *gates, int backward, int re
     HA_PUSH(row, &arena, (size_t)batch.rows);
     HA_PUSH(dhidden, &arena, (size_t)batch.rows * D);
     ha_next_tokens(&batch, target);
-    HA_TRY(ha_tape_forward(m, gates, 1, recompute, &batch, g, &arena, NULL, &tape));
-    HA_TRY(ha_head_cross_entropy(batch.rows, D, V, tape.hidden, ha_model_head(m), target, 1.0f, row,
-                                 backward ? dhidden : NULL, g ? ha_model_head_gradient(m, g) : (ha_head_gradient){0},
-                                 NULL, &arena));
+    const ha_tape_options options = {gates, 1, recompute};
+    HA_TRY(ha_tape_forward(m, &options, &batch, g, &arena, NULL, &tape));
+    const ha_linear head = ha_model_head(m);
+    const ha_head_gradient gradient = ha_model_head_gradient(m, 1.0f, backward ? dhidden : NULL, g);
+    HA_TRY(ha_head_cross_entropy(&head, batch.rows, tape.hidden, target, row, &gradient, NULL, &arena));
     *loss = 0.0;
     for (int r = 0; r < batch.rows; r++)
         *loss += row[r];
@@ -104,7 +105,7 @@ static void a_tape_keeps_its_gates(void)
         for (int l = 0; l < LAYERS; l++)
             m->gates[l] = 0.5f * (float)l;
         CHECK_INT(ha_windows_batch(&windows, 0, 4, 1, &arena, &batch), HA_OK);
-        CHECK_INT(ha_tape_forward(m, NULL, 0, 0, &batch, m->grads, &arena, NULL, &tape), HA_OK);
+        CHECK_INT(ha_tape_forward(m, &(ha_tape_options){0}, &batch, m->grads, &arena, NULL, &tape), HA_OK);
         for (int l = 0; change && l < LAYERS; l++)
             m->gates[l] = 1.0f - m->gates[l];
         CHECK_INT(ha_tape_backward(m, &tape, change ? again : dhidden, NULL), HA_OK);
@@ -140,7 +141,7 @@ static void forward_is_one(void)
         m->gates[1] = 0.5f;
         INTERRUPT_EVERYWHERE(ha_windows_hidden(m, &all, hidden, &arena, check), (void)0);
         CHECK_INT(ha_windows_batch(&all, 0, 4, 1, &arena, &batch), HA_OK);
-        CHECK_INT(ha_tape_forward(m, NULL, 0, 0, &batch, NULL, &arena, NULL, &tape), HA_OK);
+        CHECK_INT(ha_tape_forward(m, &(ha_tape_options){0}, &batch, NULL, &arena, NULL, &tape), HA_OK);
         for (int s = 0; s < 4; s++) {
             const ha_windows own = {stream, pairs + 2 * s, 1, V, all.segment};
             const size_t at = (size_t)pairs[2 * s] * D, n = (size_t)(pairs[2 * s + 1] - pairs[2 * s]) * D;
