@@ -12,6 +12,7 @@ static const ha_recurrent frame = {
     .output = HA_ACT_SILU,
     .norm = HA_OUTPUT_NORM_HEAD,
     .unit = 1,
+    .own_heads = 1,
     .decays = 1,
     .init = ha_decay_init,
     .gates = ha_decay_gates,
@@ -23,6 +24,9 @@ const ha_mixer_kind ha_gated_delta_mixer = {
     .summary = "Gated DeltaNet: a gated delta-rule state of fixed size per head",
     .phrase = "a recurrent state that is overwritten by a gated delta rule",
     .align_rate = 0.006,
-    .option = {HA_RECURRENT_OPTIONS(0, 1)},
+    .option = {HA_RECURRENT_OPTIONS(0, 1),
+               {"heads", 0, 0, 1 << 12, "heads, 0: as many as softmax has"},
+               {"key_heads", 0, 0, 1 << 12, "heads of q and k, each for as many of the others, 0: all"},
+               {"head_dim", 0, 0, 1 << 12, "channels of a head, 0: as softmax has"}},
     HA_RECURRENT(frame),
 };

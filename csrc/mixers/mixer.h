@@ -13,7 +13,7 @@
 #include "mixers/config.h"
 #include "mixers/params.h"
 
-enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 8 };
+enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 10 };
 
 /* What one pass over a batch shares. */
 typedef struct {
@@ -84,12 +84,18 @@ typedef struct {
     const void *frame; /* the description that kinds with shared functions are told apart by */
 } ha_mixer_kind;
 
+/* Heads of a shape of their own; `heads` 0: those of the model. A key head serves heads / key_heads heads. */
+typedef struct {
+    int heads, key_heads, dim;
+} ha_heads;
+
 struct ha_mixer {
     const ha_mixer_kind *kind; /* NULL: the layer has no such mixer */
     const ha_config *config;
     int option[HA_MAX_OPTIONS];
     size_t at[HA_MAX_SLOTS]; /* offsets of its parameters, HA_NONE where there is none */
     int projections_align;   /* q, k, v, o are trained in step 1, not only what follows them */
+    ha_heads own;            /* of a linear mixer */
     int no_bias, no_qk_norm; /* biases of q, k, v and o, norms of q and k are left out although the model has them */
 };
 
@@ -101,6 +107,13 @@ const ha_mixer_kind *ha_mixer_at(int index);
 const ha_mixer_kind *ha_mixer_find(const char *name);
 /* Adds a kind, which must stay where it is; from one thread at a time. Fails for a name that is taken. */
 ha_status ha_mixer_register(const ha_mixer_kind *kind);
+
+/* Channels of all heads together, what the output projection reads. */
+static inline int ha_inner(const ha_mixer *mixer)
+{
+    const ha_config *c = mixer->config;
+    return mixer->own.heads ? mixer->own.heads * mixer->own.dim : c->num_heads * c->head_dim;
+}
 
 /* Whether q and k of this mixer go through a norm. */
 static inline int ha_has_qk_norm(const ha_mixer *mixer)

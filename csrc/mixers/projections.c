@@ -9,13 +9,15 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
                                  const ha_joined *joined, int n_joined, ha_params *params)
 {
     const ha_config *c = mixer->config;
-    const int q = c->num_heads * c->head_dim, kv = kv_heads * c->head_dim, d = c->hidden_size;
+    const int own = mixer->own.heads ? mixer->own.key_heads * mixer->own.dim : 0, d = c->hidden_size;
+    const int q = own ? own : c->num_heads * c->head_dim, k = own ? own : kv_heads * c->head_dim;
+    const int inner = ha_inner(mixer), v = own ? inner : k;
     const struct {
         const char *weight, *bias;
         int rows;
     } main[] = {{"q_proj.weight", "q_proj.bias", q},
-                {"k_proj.weight", "k_proj.bias", kv},
-                {"v_proj.weight", "v_proj.bias", kv}};
+                {"k_proj.weight", "k_proj.bias", k},
+                {"v_proj.weight", "v_proj.bias", v}};
     size_t behind; /* the place of what is joined to the one before it */
     mixer->projections_align = aligns;
     for (int i = 0; i < HA_MAX_SLOTS; i++)
@@ -39,7 +41,7 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     }
     matrix.joined = vector.joined = 0;
     matrix.shape[0] = vector.shape[0] = d;
-    matrix.shape[1] = q;
+    matrix.shape[1] = inner;
     HA_TRY(ha_params_add(params, prefix, "o_proj.weight", &matrix, &mixer->at[HA_SLOT_O]));
     if (c->output_bias && !mixer->no_bias)
         HA_TRY(ha_params_add(params, prefix, "o_proj.bias", &vector, &mixer->at[HA_SLOT_O_BIAS]));
@@ -183,7 +185,7 @@ ha_status ha_project_in_backward(const ha_mixer *mixer, const ha_pass *pass, con
 void ha_project_out(const ha_mixer *mixer, const ha_pass *pass, const float *y, float scale, float *out)
 {
     const ha_config *c = mixer->config;
-    const int width = c->num_heads * c->head_dim, d = c->hidden_size;
+    const int width = ha_inner(mixer), d = c->hidden_size;
     ha_observe(pass, mixer->at[HA_SLOT_O], width, y);
     ha_linear output =
         ha_linear_of(width, d, ha_projection(mixer, pass, HA_SLOT_O), ha_weight(mixer, pass, HA_SLOT_O_BIAS));
@@ -195,7 +197,7 @@ void ha_project_out_backward(const ha_mixer *mixer, const ha_pass *pass, const f
                              float *dy, double *gate)
 {
     const ha_config *c = mixer->config;
-    const int width = c->num_heads * c->head_dim, d = c->hidden_size, rows = pass->batch->rows;
+    const int width = ha_inner(mixer), d = c->hidden_size, rows = pass->batch->rows;
     const float *bias = ha_weight(mixer, pass, HA_SLOT_O_BIAS);
     const ha_rows outputs = ha_rows_of(dout, d), inputs = ha_rows_of(y, width);
     ha_linear output = {width, d, ha_projection(mixer, pass, HA_SLOT_O), NULL, scale};

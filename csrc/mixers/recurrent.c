@@ -50,7 +50,7 @@ size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
-    const size_t past = l.conv ? (size_t)(l.conv - 1) * 3 * (size_t)l.inner : 0;
+    const size_t past = l.conv ? (size_t)(l.conv - 1) * (size_t)l.mixed : 0;
     return (ha_state_shape){.floats = l.state + past};
 }
 
@@ -58,7 +58,7 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context)
 {
     const ha_layout l = ha_recurrent_layout(mixer);
     (void)context;
-    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 6.0 * l.conv * l.inner;
+    double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 2.0 * l.conv * l.mixed;
     for (int i = 0; i < l.n_parts; i++)
         flops += 2.0 * l.frame->part[i].rank * l.size[i];
     const double each = l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0;
@@ -67,6 +67,7 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context)
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
+    HA_TRY(ha_own_heads(mixer, layer));
     const ha_layout l = ha_recurrent_layout(mixer);
     const ha_recurrent *f = l.frame;
     if (l.conv && l.directions == 2)
@@ -95,12 +96,12 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
         if (f->part[i].bias)
             HA_TRY(ha_params_add(params, prefix, f->part[i].bias, &vector, &mixer->at[HA_SLOT_BIAS + i]));
     }
-    matrix.shape[0] = l.inner;
     matrix.shape[1] = l.conv;
     for (int i = 0; l.conv && i < 3; i++) {
         const char *const conv[] = {"q_conv.weight", "k_conv.weight", "v_conv.weight"};
         size_t behind; /* the place of what is joined to the one before it */
         matrix.joined = i > 0;
+        matrix.shape[0] = i < 2 ? l.query : l.inner;
         HA_TRY(ha_params_add(params, prefix, conv[i], &matrix, i == 0 ? &mixer->at[HA_SLOT_CONV] : &behind));
     }
     vector.shape[0] = l.normed;
@@ -113,9 +114,12 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
 {
     const ha_layout l = ha_recurrent_layout(mixer);
     const ptrdiff_t d = mixer->config->hidden_size;
-    ha_transfer_projections(mixer, softmax, l.heads, weights);
+    if (mixer->own.heads)
+        ha_own_heads_transfer(mixer, softmax, weights, rng);
+    else
+        ha_transfer_projections(mixer, softmax, l.heads, weights);
     float *w = weights + mixer->at[HA_SLOT_QKV], deviation = 1.0f / sqrtf((float)d);
-    for (ptrdiff_t i = 3 * l.inner * d; i < l.width * d; i++)
+    for (ptrdiff_t i = l.mixed * d; i < l.width * d; i++)
         w[i] = deviation * ha_rng_normal(rng);
     for (int i = 0; i < l.n_parts; i++) {
         const int rank = l.frame->part[i].rank;
@@ -127,7 +131,7 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
     }
     for (int i = 0; l.frame->norm && i < l.normed; i++)
         weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = 1.0f;
-    for (int i = 0; l.conv && i < 3 * l.inner * l.conv; i++) /* the last tap alone: q, k and v as they come */
+    for (int i = 0; l.conv && i < l.mixed * l.conv; i++) /* the last tap alone: q, k and v as they come */
         weights[mixer->at[HA_SLOT_CONV] + (size_t)i] = (i + 1) % l.conv == 0;
     if (l.frame->init)
         l.frame->init(mixer, weights, rng);
@@ -144,7 +148,7 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout 
     for (int r = 0; r < rows; r++) {
         float *row = projected + (ptrdiff_t)r * l->width;
         if (bias)
-            ha_kernels_get()->axpy((size_t)(3 * l->inner), 1.0f, bias, row);
+            ha_kernels_get()->axpy((size_t)l->mixed, 1.0f, bias, row);
         for (int i = 0; i < l->n_parts; i++)
             if (l->frame->part[i].bias && !l->frame->part[i].rank)
                 ha_kernels_get()->axpy((size_t)l->size[i], 1.0f, ha_weight(mixer, pass, HA_SLOT_BIAS + i),
@@ -159,7 +163,7 @@ static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const h
 {
     const int rows = pass->batch->rows, d = mixer->config->hidden_size;
     const ha_linear joined = ha_linear_of(d, l->width, ha_projection(mixer, pass, HA_SLOT_QKV), NULL);
-    const ha_linear bias = ha_linear_of(0, 3 * l->inner, ha_f32(NULL), NULL);
+    const ha_linear bias = ha_linear_of(0, l->mixed, ha_f32(NULL), NULL);
     const ha_linear_gradient gradient = {
         .x = ha_rows_to(dx, d), .accumulate = 1, .weight = ha_grad(mixer, pass, HA_SLOT_QKV)};
     const ha_linear_gradient of_bias = {.bias = ha_grad(mixer, pass, HA_SLOT_QKV_BIAS)};

@@ -9,7 +9,7 @@
  *     out = y W_o^T
  * In a bidirectional model the recurrence also runs over each sequence back to front, with the same operands, and o is the
  * sum of both: a token reads itself in each of them, so that a text read backwards gives the outputs back to front.
- * State for decoding: [heads, dim, dim] floats, then the last inputs of the convolution, [conv - 1, 3 inner]. */
+ * State for decoding: [heads, dim, dim] floats, then the last inputs of the convolution, [conv - 1, mixed]. */
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
 
@@ -64,6 +64,7 @@ typedef struct {
     int unit, has_key;
     int unscaled; /* q is read as it is, not over the root of dim */
     int slots;    /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
+    int own_heads; /* the options below give the heads a shape of their own */
     int decays;   /* A_log [heads] is a parameter, at HA_SLOT_KIND */
     /* Any of these may be NULL. init: biases and own parameters, which are 0 before it. */
     void (*init)(const ha_mixer *mixer, float *weights, ha_rng *rng);
@@ -77,6 +78,8 @@ _Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "ha_mixer has a place for 
 
 /* The first options of every such kind. */
 enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_BIAS, HA_OPTION_QK_NORM, HA_OPTION_SLOTS };
+/* Those of kinds with heads of their own. */
+enum { HA_OPTION_HEADS = HA_OPTION_SLOTS, HA_OPTION_KEY_HEADS, HA_OPTION_HEAD_DIM };
 #define HA_RECURRENT_OPTIONS(rope, silu)                                                                \
     {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},                 \
         {"conv", 0, 0, HA_MAX_CONV, "taps of a causal convolution on q, k and v before silu, 0: none"}, \
@@ -115,17 +118,19 @@ void ha_decay_gates_backward(const ha_mixer *mixer, const ha_pass *pass, const h
 
 /* --- between recurrent.c and recurrent_parts.c --- */
 
-/* Columns of the joined projection: q, k, v [inner each], then the parts, or their low-rank halves. */
+/* Columns of the joined projection: q, k [query each] and v [inner], then the parts, or their low-rank halves. */
 typedef struct {
     const ha_recurrent *frame;
     int heads, dim, inner, width, n_parts, conv;
+    int key_heads, query; /* as in the projection: operands have q and k for every head */
+    int from[3], mixed;   /* columns of q, k and v, and of all three together */
     int directions;           /* 2: operands hold their rows a second time, back to front */
     int slots, gated, normed; /* slots of a head or 0; columns of key and of g by channel; channels of a norm */
     size_t state;             /* floats, before those of the convolution */
     int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
 } ha_layout;
 
-/* What the recurrence reads [directions rows, inner] or [.., heads], what q, k and v are made of [rows, 3 inner], and the logits of
+/* What the recurrence reads [directions rows, inner] or [.., heads], what q, k and v are made of [rows, mixed], and the logits of
  * the parts. */
 typedef struct {
     float *qkv;
@@ -145,6 +150,19 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
 /* From the gradients of the operands and of the output gate's logits to dprojected and the kind's parameters. */
 ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
                                ha_operands *in, ha_operands *d, float *dprojected);
+
+/* --- own_heads.c --- */
+
+/* mixer->own from the options, where a kind has them; refuses what does not fit together. */
+ha_status ha_own_heads(ha_mixer *mixer, int layer);
+/* In the place of ha_transfer_projections. Channel i of v and of the output's columns is the softmax mixer's channel i of
+ * all heads side by side, as grouped heads repeat it; a key head takes q and k where its first head stands. What there is
+ * no such channel for starts at random. */
+void ha_own_heads_transfer(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng);
+/* A row of q or k: [key_heads, dim] at its beginning becomes [heads, dim]. */
+void ha_own_heads_repeat(const ha_layout *l, float *row);
+/* And back: y is that of each group's first head, the gradient the sum over the group. */
+void ha_own_heads_fold(const ha_layout *l, float *y, float *dy);
 
 /* --- recurrent_output.c --- */
 

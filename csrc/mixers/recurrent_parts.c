@@ -12,15 +12,24 @@ static const float TINY = 1e-6f; /* under the root of a length, as fla has it */
 ha_layout ha_recurrent_layout(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
-    ha_layout l = {.frame = mixer->kind->frame, .heads = c->num_heads, .dim = c->head_dim};
+    const ha_heads *own = &mixer->own;
+    ha_layout l = {.frame = mixer->kind->frame, .heads = c->num_heads, .dim = c->head_dim, .key_heads = c->num_heads};
+    if (own->heads) {
+        l.heads = own->heads;
+        l.dim = own->dim;
+        l.key_heads = own->key_heads;
+    }
     l.directions = c->bidirectional ? 2 : 1;
     l.inner = l.heads * l.dim;
+    l.query = l.from[1] = l.key_heads * l.dim;
+    l.from[2] = 2 * l.query;
+    l.mixed = 2 * l.query + l.inner;
     l.conv = mixer->option[HA_OPTION_CONV];
     l.slots = l.frame->slots ? mixer->option[HA_OPTION_SLOTS] : 0;
     l.gated = l.heads * (l.slots ? l.slots : l.dim);
     l.normed = l.frame->norm == HA_OUTPUT_NORM_HEAD ? l.dim : l.inner;
     l.state = (size_t)l.inner * (size_t)(l.slots ? 2 * l.slots : l.dim);
-    l.width = 3 * l.inner;
+    l.width = l.mixed;
     for (const ha_part *p = l.frame->part; l.n_parts < HA_MAX_PARTS && p[l.n_parts].name; l.n_parts++) {
         int i = l.n_parts;
         l.size[i] = p[i].per == HA_PER_HEAD ? l.heads : p[i].per == HA_PER_SLOT ? l.gated : l.inner;
@@ -37,7 +46,7 @@ ha_status ha_operands_push(const ha_layout *l, int rows, float *projected, ha_ar
     const size_t wide = all * (size_t)l->inner, narrow = all * (size_t)l->heads, gated = all * (size_t)l->gated;
     *to = (ha_operands){.qkv = projected, .ldqkv = l->width};
     if (l->conv) {
-        to->ldqkv = 3 * l->inner;
+        to->ldqkv = l->mixed;
         HA_PUSH(to->qkv, arena, (size_t)rows * (size_t)to->ldqkv);
     }
     HA_PUSH(to->q, arena, wide);
@@ -132,7 +141,7 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
                            float *const *conv, ha_operands *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
-    const ha_short_conv taps = {3 * l->inner, l->conv, ha_weight(mixer, pass, HA_SLOT_CONV)};
+    const ha_short_conv taps = {l->mixed, l->conv, ha_weight(mixer, pass, HA_SLOT_CONV)};
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
     const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
@@ -149,15 +158,17 @@ ha_status ha_operands_make(const ha_mixer *mixer, const ha_pass *pass, const ha_
     for (int r = 0; r < rows; r++) {
         float *out[3] = {to->q + (ptrdiff_t)r * inner, to->k + (ptrdiff_t)r * inner, to->v + (ptrdiff_t)r * inner};
         for (int i = 0; i < 3; i++) {
-            const float *x = to->qkv + r * to->ldqkv + i * inner;
-            ha_activate(act, (size_t)inner, norm && i < 2 ? out[i] : x, out[i]);
-            for (int h = 0; i < 2 && h < heads; h++) {
+            const float *x = to->qkv + r * to->ldqkv + l->from[i];
+            ha_activate(act, (size_t)(i < 2 ? l->query : inner), norm && i < 2 ? out[i] : x, out[i]);
+            for (int h = 0; i < 2 && h < l->key_heads; h++) {
                 float *y = out[i] + (ptrdiff_t)h * dim;
                 float factor = f->unit ? 1.0f / sqrtf(kernel->dot((size_t)dim, y, y) + TINY) : 1.0f;
                 factor *= i == 0 ? shrink : 1.0f;
                 for (int j = 0; j < dim; j++)
                     y[j] *= factor;
             }
+            if (i < 2)
+                ha_own_heads_repeat(l, out[i]);
         }
     }
     if (mixer->option[HA_OPTION_ROPE]) {
@@ -188,10 +199,11 @@ static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int w
     const ha_kernels *kernel = ha_kernels_get();
     const ha_act act = mixer->option[HA_OPTION_SILU] ? HA_ACT_SILU : HA_ACT_NONE;
     const int dim = l->dim;
+    const size_t wide = (size_t)(which < 2 ? l->query : l->inner);
     const float factor = which == 0 ? query_factor(l) : 1.0f;
     if (which < 2 && l->frame->unit)
-        ha_activate(act, (size_t)l->inner, x, dx); /* scratch until the gradient is written */
-    for (int h = 0; which < 2 && h < l->heads; h++) {
+        ha_activate(act, wide, x, dx); /* scratch until the gradient is written */
+    for (int h = 0; which < 2 && h < l->key_heads; h++) {
         const ptrdiff_t at = (ptrdiff_t)h * dim;
         if (l->frame->unit)
             length_backward(dim, y + at, 1.0f / sqrtf(kernel->dot((size_t)dim, dx + at, dx + at) + TINY), factor,
@@ -200,13 +212,13 @@ static void activation_backward(const ha_mixer *mixer, const ha_layout *l, int w
             for (int j = 0; j < dim; j++)
                 dy[at + j] *= factor;
     }
-    ha_activate_backward(act, (size_t)l->inner, x, dy, dx);
+    ha_activate_backward(act, wide, x, dy, dx);
 }
 
 ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *projected,
                                ha_operands *in, ha_operands *d, float *dprojected)
 {
-    const ha_short_conv taps = {3 * l->inner, l->conv, ha_weight(mixer, pass, HA_SLOT_CONV)};
+    const ha_short_conv taps = {l->mixed, l->conv, ha_weight(mixer, pass, HA_SLOT_CONV)};
     const ha_recurrent *f = l->frame;
     const int rows = pass->batch->rows, heads = l->heads, dim = l->dim, inner = l->inner;
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
@@ -235,12 +247,16 @@ ha_status ha_operands_backward(const ha_mixer *mixer, const ha_pass *pass, const
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * inner;
         float *y[3] = {in->q + at, in->k + at, in->v + at}, *dy[3] = {d->q + at, d->k + at, d->v + at};
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 3; i++) {
+            if (i < 2)
+                ha_own_heads_fold(l, y[i], dy[i]);
             activation_backward(mixer, l, i,
-                                normed && i < 2 ? normed + 2 * at + i * inner : in->qkv + r * in->ldqkv + i * inner,
-                                y[i], dy[i], d->qkv + r * d->ldqkv + i * inner);
+                                normed && i < 2 ? normed + 2 * at + i * inner
+                                                : in->qkv + r * in->ldqkv + l->from[i],
+                                y[i], dy[i], d->qkv + r * d->ldqkv + l->from[i]);
+        }
         if (l->conv)
-            memset(dprojected + (ptrdiff_t)r * l->width, 0, 3 * (size_t)inner * sizeof *dprojected);
+            memset(dprojected + (ptrdiff_t)r * l->width, 0, (size_t)l->mixed * sizeof *dprojected);
     }
     HA_TRY(ha_qk_norm_backward(mixer, pass, HA_SLOT_Q_NORM, heads, in->qkv, in->ldqkv, d->qkv, d->ldqkv));
     HA_TRY(
@@ -276,7 +292,8 @@ void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng)
     while (!part[decay].bias)
         decay++;
     float *a_log = weights + mixer->at[HA_SLOT_KIND], *bias = weights + mixer->at[HA_SLOT_BIAS + decay];
-    for (int h = 0, n = decays_per_head(mixer); h < mixer->config->num_heads; h++, bias += n) {
+    const int heads = ha_recurrent_layout(mixer).heads;
+    for (int h = 0, n = decays_per_head(mixer); h < heads; h++, bias += n) {
         for (int i = 0; i < n; i++) {
             double step = exp(ha_rng_uniform(rng) * log(100.0) + log(0.001));
             bias[i] = (float)(step + log(-expm1(-step)));

@@ -1,6 +1,7 @@
 /* Softmax attention with grouped heads and RoPE, as two kinds: `softmax`, the teacher's mixer, with the model's own sliding
  * window if it has one, and `window`, which sees the last tokens and the first ones, the sinks (Xiao et al. 2023). */
 #include "core/slices.h"
+#include "mixers/attention_gate.h"
 #include "mixers/projections.h"
 #include "mixers/ring.h"
 
@@ -12,7 +13,8 @@ typedef struct {
     float *qkv; /* [rows, heads + 2 kv_heads, dim], q and k rotated */
     float *y;   /* [rows, heads, dim] */
     float *lse; /* [rows, heads] */
-    float *raw; /* what ha_project_in keeps */
+    float *raw;  /* what ha_project_in keeps */
+    float *gate; /* what ha_gate_forward keeps */
     size_t floats;
 } saved_parts;
 
@@ -32,6 +34,7 @@ static saved_parts parts(const ha_mixer *mixer, const ha_batch *batch, float *sa
     p.y = ha_slice(&slices, rows * (size_t)(c->num_heads * c->head_dim));
     p.lse = ha_slice(&slices, rows * (size_t)c->num_heads);
     p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.gate = ha_slice(&slices, ha_gate_saved(mixer, batch->rows));
     p.floats = slices.used;
     return p;
 }
@@ -64,14 +67,16 @@ static ha_state_shape state_shape(const ha_mixer *mixer)
 
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
-    return ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, mixer->kind == &ha_window_mixer,
-                                  NULL, 0, params);
+    const int aligns = mixer->kind == &ha_window_mixer;
+    HA_TRY(ha_declare_projections(mixer, prefix, layer, mixer->config->num_kv_heads, aligns, NULL, 0, params));
+    return ha_gate_declare(mixer, prefix, layer, aligns, params);
 }
 
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     (void)rng;
     ha_transfer_projections(mixer, softmax, mixer->config->num_kv_heads, weights);
+    ha_gate_transfer(mixer, softmax, weights);
 }
 
 /* Appends the new rows of sequence s to its state and points keys at all of it. */
@@ -113,7 +118,9 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
         }
         HA_TRY(ha_attention_forward(&shape, batch, ha_rows_of(p.qkv, width), keys, &to, pass->arena));
     }
-    ha_project_out(mixer, pass, p.y, scale, out);
+    float *y;
+    HA_TRY(ha_gate_forward(mixer, pass, x, p.y, p.gate, &y));
+    ha_project_out(mixer, pass, y, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }
@@ -127,12 +134,14 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
               kv = c->num_kv_heads * dim;
     size_t mark = ha_arena_mark(pass->arena);
     saved_parts p = parts(mixer, batch, saved);
-    float *dy, *dqkv, *delta;
+    float *y, *dy, *dqkv, *delta;
     HA_PUSH(dy, pass->arena, (size_t)rows * (size_t)q);
     HA_PUSH(dqkv, pass->arena, (size_t)rows * (size_t)width);
     HA_PUSH(delta, pass->arena, (size_t)rows * (size_t)c->num_heads);
-    ha_project_out_backward(mixer, pass, p.y, scale, dout, dy, gate);
+    HA_TRY(ha_gate_again(mixer, pass, p.y, p.gate, &y));
+    ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
+        HA_TRY(ha_gate_backward(mixer, pass, x, p.y, p.gate, dy, dx));
         const ha_attention shape = shape_of(mixer);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
         const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, width),
@@ -158,7 +167,7 @@ static double flops(const ha_mixer *mixer, double context)
     double width = c->num_heads * c->head_dim, most = (2 - shape.causal) * (shape.window - 1) + 1 + shape.sinks;
     if (shape.window && context > most)
         context = most;
-    return 2.0 * c->hidden_size * (qkv_width(c) + width) + 4.0 * width * context;
+    return 2.0 * c->hidden_size * (qkv_width(c) + width) + 4.0 * width * context + ha_gate_flops(mixer);
 }
 
 const ha_mixer_kind ha_softmax_mixer = {

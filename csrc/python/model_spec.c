@@ -106,6 +106,7 @@ static int parse_form(PyObject *given, ha_config *config)
     config->final_norm = config->lm_head = 1;
     config->rope_dim = config->head_dim;
     if (get_int_if(given, "qk_norm", 0, 1, &config->qk_norm) < 0 ||
+        get_int_if(given, "attention_gate", 0, 1, &config->attention_gate) < 0 ||
         get_int_if(given, "norm", 0, HA_NORM_LAYER, &norm) < 0 ||
         get_int_if(given, "block", 0, HA_BLOCK_PARALLEL, &block) < 0 ||
         get_int_if(given, "mlp_plain", 0, 1, &config->mlp_plain) < 0 ||

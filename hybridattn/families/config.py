@@ -32,6 +32,7 @@ _BOOLS = (
     "attention_bias",
     "output_bias",
     "mlp_bias",
+    "attention_gate",
     "qk_norm",
     "embed_norm",
     "final_norm",
@@ -88,6 +89,7 @@ class ModelConfig:
     sliding_window: 0 for none, else the number of positions a softmax layer sees, its own included.
     bidirectional: every token sees its whole sequence (encoders).
     attention_bias: q, k and v projections have biases; output_bias: the o projection has one.
+    attention_gate: softmax layers multiply what their heads give by a sigmoid of a projection of x.
     qk_norm: RMSNorm of every head of q and k, before RoPE.
     norm: "rms" or "layer" (with biases). block: where norms stand, before the mixer and before the MLP
     ("pre"), after each sum ("post"), or before both of a mixer and an MLP side by side ("parallel").
@@ -98,6 +100,8 @@ class ModelConfig:
     lm_head: whether there is one; without it the model has hidden states only. head_bias: it has a bias.
     head_transform: a dense layer, an activation (that of the MLP) and a norm stand before it. task: the head
     of a task, which stands in the place of all three.
+    native_layers: the mixer of each layer in the family's own checkpoints, [num_layers] specs; none: softmax in
+    all of them.
     hf, generation: the raw Hugging Face config and generation_config.json, for writing back; not compared.
     """
 
@@ -117,6 +121,7 @@ class ModelConfig:
     attention_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    attention_gate: bool = False
     qk_norm: bool = False
     norm: str = "rms"
     block: str = "pre"
@@ -134,6 +139,7 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
     task: TaskHead | None = None
+    native_layers: tuple[dict[str, Any], ...] = field(default=(), hash=False)
     hf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     generation: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -163,6 +169,8 @@ class ModelConfig:
             raise refuse("lm_head", True, "false beside a task, without head_bias and head_transform")
         if self.positions and self.max_positions != self.positions:
             raise refuse("max_positions", self.max_positions, f"{self.positions}, the learned positions")
+        if self.native_layers and len(self.native_layers) != self.num_layers:
+            raise refuse("native_layers", len(self.native_layers), f"mixers of {self.num_layers} layers")
         if self.num_heads % self.num_kv_heads:
             raise refuse("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
         check_number("norm_eps", self.norm_eps, above=True)

@@ -8,8 +8,8 @@ writing go through the same `Cut`, so they cannot disagree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,8 +22,9 @@ _LAYER = re.compile(r"layers\.(\d+)\.((?:\w+\.)*\w+)")
 
 @dataclass(frozen=True)
 class Cut:
-    """A parameter in a tensor of a file: its rows, or one of `parts` equal pieces of them, taken from each of
-    `groups` runs of rows; transposed: the file has [in, out].
+    """A parameter in a tensor of a file: its rows, or `span` of `parts` equal pieces of them, taken from each of
+    `groups` runs of rows; transposed: the file has [in, out]; depthwise: it has [rows, 1, taps], as torch's
+    convolutions; less: what the file has is less by this, as the weights of zero-centred norms.
     """
 
     name: str
@@ -31,39 +32,49 @@ class Cut:
     parts: int = 1
     groups: int = 1
     transposed: bool = False
+    span: int = 1
+    depthwise: bool = False
+    less: float = 0.0
 
     @property
     def whole(self) -> bool:
         """Whether the parameter is the tensor as it is stored."""
-        return self.parts == 1 and not self.transposed
+        return self.parts == 1 and not self.transposed and not self.depthwise
 
     def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the tensor that holds a parameter of that shape."""
-        full = (shape[0] * self.parts, *shape[1:])
+        full = (shape[0] // self.span * self.parts, *shape[1:])
+        if self.depthwise:
+            full = (full[0], 1, *full[1:])
         return full[::-1] if self.transposed else full
 
     def take(self, tensor: np.ndarray, out: np.ndarray) -> None:
         """Copy the parameter from the tensor to `out` [rows, ...], which is contiguous."""
-        out.reshape(self.groups, -1, *out.shape[1:])[...] = self._view(tensor)
+        out.reshape(self.groups, self.span, -1, *out.shape[1:])[...] = self._view(tensor)
 
     def put(self, value: np.ndarray, tensor: np.ndarray) -> None:
         """Copy the parameter [rows, ...] to its place in the tensor."""
-        self._view(tensor)[...] = value.reshape(self.groups, -1, *value.shape[1:])
+        self._view(tensor)[...] = value.reshape(self.groups, self.span, -1, *value.shape[1:])
 
     def _view(self, tensor: np.ndarray) -> np.ndarray:
-        rows = tensor.T if self.transposed else tensor
-        return rows.reshape(self.groups, self.parts, -1, *rows.shape[1:])[:, self.part]
+        rows = tensor.T if self.transposed else tensor[:, 0] if self.depthwise else tensor
+        pieces = rows.reshape(self.groups, self.parts, -1, *rows.shape[1:])
+        return pieces[:, self.part : self.part + self.span]
 
 
 @dataclass(frozen=True)
 class Joined:
-    """The tensor of a stem that is not whole: see `Cut`. by_head: a group is what belongs to one head."""
+    """The tensor of a stem that is not whole: see `Cut`. by_head: a group is what belongs to one head. share:
+    (part, parts, span) in the place of part and parts, of pieces that are as wide as the config says.
+    """
 
     name: str
     part: int = 0
     parts: int = 1
     by_head: bool = False
     transposed: bool = False
+    depthwise: bool = False
+    share: Callable[[ModelConfig], tuple[int, int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,9 @@ class Layout:
     names of a layer, with {} for its number. parts: internal stem of a layer -> stem in the file; a stem that
     is not there keeps its own name, after its longest beginning that is, so that mixers no Hugging Face model
     has are kept too.
+    linear: the same as parts, of the linear layers that the family itself has (`native_layers`).
+    zero_centred: internal names of weights that files have less 1.
+    other_prefixes: further prefixes that files have, as those of models of text and images.
     ignored: tensors that a file may have although the model computes them or has no use for them.
     other_names: internal name -> further names that files have for a tensor of the head.
     """
@@ -87,9 +101,16 @@ class Layout:
     task: FamilyHead = DECODER
     ignored: re.Pattern[str] = field(default=re.compile("(?!)"))
     other_names: Mapping[str, str] = field(default_factory=dict)
+    linear: Mapping[str, str | Joined] = field(default_factory=dict)
+    zero_centred: re.Pattern[str] = field(default=re.compile("(?!)"))
+    other_prefixes: tuple[str, ...] = ()
 
     def cut(self, config: ModelConfig, internal: str) -> Cut:
         """Where the parameter is. ConfigError for a name that no model has."""
+        found = self._place(config, internal)
+        return replace(found, less=1.0) if self.zero_centred.fullmatch(internal) else found
+
+    def _place(self, config: ModelConfig, internal: str) -> Cut:
         if internal in self.head:
             return Cut(self.head[internal])
         name = self.task.name(config, internal)
@@ -108,13 +129,19 @@ class Layout:
             )
         before = prefix + self.layer.format(match[1])
         words, rest = match[2].split("."), ""
+        parts, layer = self.parts, int(match[1])
+        if layer < len(config.native_layers) and config.native_layers[layer]["kind"] != "softmax":
+            parts = {**parts, **self.linear}
         while words:
-            part = self.parts.get(".".join(words))
+            part = parts.get(".".join(words))
             if isinstance(part, str):
                 return Cut(before + part + rest)
             if part is not None:
                 groups = config.num_heads if part.by_head else 1
-                return Cut(before + part.name + rest, part.part, part.parts, groups, part.transposed)
+                which, of, span = part.share(config) if part.share else (part.part, part.parts, 1)
+                return Cut(
+                    before + part.name + rest, which, of, groups, part.transposed, span, part.depthwise
+                )
             rest = f".{words.pop()}{rest}"
         return Cut(before + match[2])
 
@@ -133,6 +160,7 @@ class Layout:
     def spellings(self, name: str) -> Iterator[str]:
         """The names that files give a tensor: with the prefix or without, and LayerNorm's old terms."""
         bare = name.removeprefix(self.prefix)
-        for same in dict.fromkeys((name, bare, self.prefix + bare)):
+        more = (other + bare for other in self.other_prefixes)
+        for same in dict.fromkeys((name, bare, self.prefix + bare, *more)):
             yield same
             yield re.sub(r"(?<=LayerNorm\.)weight$", "gamma", re.sub(r"(?<=LayerNorm\.)bias$", "beta", same))

@@ -15,6 +15,7 @@ CLASSES = {
     "Mistral": "mistral",
     "Qwen2": "qwen2",
     "Qwen3": "qwen3",
+    "Qwen3_5": "qwen3_5_text",
     "GPT2": "gpt2",
     "GPTNeoX": "gpt_neox",
     "Bert": "bert",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..checks import check_bool, check_int, check_number, refuse
@@ -59,13 +59,17 @@ def read_config(
     qk_norm: bool = False,
     mlp_bias: bool = False,
     sliding_window: int = 0,
+    partial: float | None = None,
+    read: Iterable[str] = (),
 ) -> ModelConfig:
     """The ModelConfig of `hf`. ConfigError on bad values.
 
     neutral: settings, beside the common ones, that must have one of these values. defaults: what the family's
-    transformers class assumes for keys that are missing.
+    transformers class assumes for keys that are missing. partial: the share of a head that turns where the
+    config does not say, of families of which not all does. read: keys beside the common ones that the family
+    reads itself.
     """
-    check_keys(hf, family, _READ, {**_NEUTRAL, **(neutral or {})})
+    check_keys(hf, family, _READ | frozenset(read), {**_NEUTRAL, **(neutral or {})})
     window = "sliding_attention" if sliding_window else "full_attention"
     kinds = hf.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or any(kind != window for kind in kinds)):
@@ -85,7 +89,7 @@ def read_config(
         raise refuse("head_dim", head_dim, "an even integer, since RoPE turns pairs")
     positions = integer(given, "max_position_embeddings", 2048)
     vocab_size = integer(given, "vocab_size")
-    frequencies, attention_factor = rope_frequencies(given, head_dim, positions)
+    frequencies, attention_factor = rope_frequencies(given, head_dim, positions, partial)
     return ModelConfig(
         family=family,
         vocab_size=vocab_size,

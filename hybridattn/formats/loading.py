@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -94,28 +95,40 @@ class _Reader:
                 self._name, self._tensor = cut.name, np.empty(cut.tensor_shape(out.shape), np.float32)
                 self._source.read_into(cut.name, self._tensor)
             cut.take(self._tensor, out)
+        if cut.less:
+            out += np.float32(cut.less)
         _check_finite(out, cut.name, self._source)
 
 
 def _cut_stored(cut: Cut, data: Bytes, shape: tuple[int, ...]) -> Bytes:
-    """The parameter's own bytes [rows, bytes]: those of the file, or a copy where it is a part of a tensor,
-    which only types of 2 bytes are cut from.
+    """The parameter's own bytes [rows, bytes]: those of the file, or a copy where it is a part of a tensor.
+    Columns are cut from types of 2 bytes only.
     """
     if cut.whole:
         return data
+    if not cut.transposed:  # whole rows, of any type
+        rows = np.empty((shape[0], data.shape[1]), np.uint8)
+        cut.take(data, rows)
+        return rows
     out = np.empty(shape, np.uint16)
     cut.take(data.view(np.uint16), out)
     return out.view(np.uint8)
 
 
-def tensors_of(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tensors_of(
+    config: ModelConfig, arrays: Mapping[str, np.ndarray], dtype: Any = None
+) -> dict[str, np.ndarray]:
     """The tensors of a Hugging Face weight file from parameters by internal name: what `load_into` reads.
 
-    Those that are tensors of their own are not copied.
+    dtype: of all tensors, None keeps that of every parameter; those that then are tensors of their own are
+    not copied.
     """
     tensors: dict[str, np.ndarray] = {}
-    for internal, array in arrays.items():
+    for internal, parameter in arrays.items():
         cut = cut_of(config, internal)
+        # rounded once: a zero-centred weight has more digits than the same with 1 added
+        array = parameter - np.float32(cut.less) if cut.less else parameter
+        array = array.astype(dtype if dtype is not None else parameter.dtype, copy=False)
         if cut.whole:
             tensors[cut.name] = array
             continue

@@ -1,8 +1,8 @@
-"""Qwen3.5 text checkpoints that are hybrids written by `hybridattn export`, read back.
+"""Qwen3.5 text checkpoints that are hybrids written by `hybridattn export`, read back as what they were.
 
 Undone are: the constant channel of padded heads, the output gate of zeros with its doubled projection, norms
-stored less 1, joined q, k and v. A checkpoint whose gates are not zero, or whose linear layers have other
-heads than its softmax layers (those that Qwen trained), is refused by name.
+stored less 1, joined q, k and v. Any other checkpoint of that kind, whose gates are not zero or whose linear
+layers have other heads than its softmax layers, is a model of the family qwen3_5.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import refuse
-from ..errors import ConfigError, WeightError
+from ..errors import WeightError
 from .dtypes import Bytes
 from .source import WeightSource
 
 Array = npt.NDArray[np.float32]
+_SOFTMAX = "full_attention"
 _BODY = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
@@ -33,9 +34,36 @@ _BODIES = {
 }
 
 
+def was_exported(source: WeightSource, config: Mapping[str, Any]) -> bool:
+    """Whether a Qwen3.5 text checkpoint is a hybrid that `export` wrote: its linear layers have the heads of its
+    softmax layers, and those have gates of zeros.
+    """
+    rope, room, types = (config.get(key) for key in ("rope_parameters", "head_dim", "layer_types"))
+    heads = config.get("num_attention_heads")
+    if not (isinstance(rope, Mapping) and isinstance(types, list) and type(room) is int):
+        return False
+    share = rope.get("partial_rotary_factor", 0.25)
+    wanted = {"num_key_heads": heads, "num_value_heads": heads}
+    wanted |= dict.fromkeys(("key_head_dim", "value_head_dim"), int(room * share))
+    if any(config.get(f"linear_{key}") != value for key, value in wanted.items()):
+        return False
+    names = [f"model.layers.{i}.self_attn.q_proj.weight" for i, kind in enumerate(types) if kind == _SOFTMAX]
+    return bool(names) and all(_gate_is_zero(source, name, room) for name in names)
+
+
+def _gate_is_zero(source: WeightSource, name: str, room: int) -> bool:
+    for each in (name, name.replace(".weight", ".bias")):
+        if each in source.names():
+            rows = np.empty(source.shape(each), np.float32)
+            source.read_into(each, rows)
+            if len(rows) % (2 * room) or rows.reshape(-1, 2, room, *rows.shape[1:])[:, 1].any():
+                return False
+    return name in source.names()
+
+
 class Qwen35Source(WeightSource):
-    """The tensors of such a checkpoint as those of the hybrid it was written from. hf: the config of the
-    model that the hybrid's body is; layers: its mixers. Raises ConfigError naming the field.
+    """The tensors of a checkpoint that `was_exported` as those of the hybrid it was written from. hf: the config
+    of the model that the hybrid's body is; layers: its mixers. Raises ConfigError naming the field.
     """
 
     def __init__(self, inner: WeightSource, config: Mapping[str, Any]) -> None:
@@ -46,18 +74,8 @@ class Qwen35Source(WeightSource):
         self._room, self._heads = self._number("head_dim"), self._number("num_attention_heads")
         self._kv_heads = self._number("num_key_value_heads")
         self._dim = int(self._room * rope.get("partial_rotary_factor", 0.25))
-        for key, wanted in {
-            "linear_key_head_dim": self._dim,
-            "linear_value_head_dim": self._dim,
-            "linear_num_key_heads": self._heads,
-            "linear_num_value_heads": self._heads,
-        }.items():
-            if config.get(key) != wanted:
-                raise refuse(key, config.get(key), f"{wanted}, as in softmax layers of an exported hybrid")
-        types = config.get("layer_types")
-        if not isinstance(types, list) or not set(types) <= {"full_attention", "linear_attention"}:
-            raise refuse("layer_types", types, "full_attention and linear_attention")
-        self._softmax = [i for i, kind in enumerate(types) if kind == "full_attention"]
+        types = config["layer_types"]
+        self._softmax = [i for i, kind in enumerate(types) if kind == _SOFTMAX]
         self._linear = [i for i, kind in enumerate(types) if kind == "linear_attention"]
         self.hf, body = self._body(rope)
         taps = self._taps()
@@ -107,20 +125,13 @@ class Qwen35Source(WeightSource):
         return out
 
     def _body(self, rope: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """(config of the body, which of _BODIES it is). ConfigError for a gate that is not zero."""
+        """(config of the body, which of _BODIES it is)."""
         body = "qwen3" if self._room == self._dim else "llama"
         for i in self._softmax:
             attention = f"model.layers.{i}.self_attn."
             parts = [f"{attention}q_proj.weight"]
             if f"{attention}q_proj.bias" in self._theirs:
                 parts.append(f"{attention}q_proj.bias")
-            for name in parts:
-                rows = self._read(name)
-                if rows.size and rows.reshape(self._heads, 2, self._room, -1)[:, 1].any():
-                    raise ConfigError(
-                        f"{name} has an output gate that is not zero; "
-                        "allowed: a hybrid that hybridattn export wrote"
-                    )
             if body == "qwen3" or len(parts) == 1:
                 continue
             if self._read(f"{attention}o_proj.bias").any():

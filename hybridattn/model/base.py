@@ -19,7 +19,7 @@ from ..families.config import ModelConfig, TaskHead
 from .plan import Plan
 from .reach import ReachModel
 from .result import TrainResult
-from .saved import Spec, complete
+from .saved import Spec, complete, own_layers
 
 
 def chosen(model: BaseModel, softmax_layers: int | Sequence[int]) -> list[int]:
@@ -102,7 +102,7 @@ class BaseModel(ReachModel):
         layers: Sequence[Sequence[Mapping[str, Any]]] | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:
-        given = layers or [[{"kind": "softmax"}]] * model_config.num_layers
+        given = layers or own_layers(model_config)
         try:
             super().__init__(model_config.to_core(), [[complete(spec) for spec in specs] for specs in given])
         except ValueError as error:

@@ -25,7 +25,7 @@ from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
 from ..formats.loading import load_into, tensors_of
-from ..formats.qwen3_5 import Qwen35Source
+from ..formats.qwen3_5 import Qwen35Source, was_exported
 from ..formats.safetensors import open_weights, save_safetensors
 from ..formats.source import WeightSource
 from ..signatures import options_of
@@ -85,7 +85,9 @@ class Model(BaseModel):
     def _from_folder(cls, folder: Path, keep: bool) -> Model:
         exported = exported_config(folder)
         if exported is not None:
-            return cls._from_exported(folder, exported)
+            with open_weights(folder) as weights:
+                if was_exported(weights, exported):
+                    return cls._from_exported(folder, exported)
         config, section = read_config(folder / "config.json")
         config = replace(config, generation=read_generation(folder))
         tokenizer = _tokenizer(folder)
@@ -164,11 +166,7 @@ class Model(BaseModel):
         target.mkdir(parents=True, exist_ok=True)
         was_model = (target / "config.json").is_file()
         (target / "config.json").unlink(missing_ok=True)
-        arrays = {
-            name: array.astype(SAVE_DTYPES[dtype] if dtype else array.dtype, copy=False)
-            for name, array in self.arrays().items()
-        }
-        tensors = tensors_of(self.model_config, arrays)
+        tensors = tensors_of(self.model_config, self.arrays(), SAVE_DTYPES[dtype] if dtype else None)
         save_safetensors(target / "model.safetensors", tensors, {"format": "pt"})
         if self.tokenizer is not None:
             self.tokenizer.save(target)

@@ -64,6 +64,12 @@ def complete(spec: Mapping[str, Any]) -> Spec:
     return {"kind": spec.get("kind"), **{name: option["default"] for name, option in options.items()}, **spec}
 
 
+def own_layers(config: ModelConfig) -> list[list[Spec]]:
+    """The mixers of the family's own checkpoints."""
+    specs = config.native_layers or ({"kind": "softmax"},) * config.num_layers
+    return [[complete(spec)] for spec in specs]
+
+
 def to_hf(config: ModelConfig, saved: Section, dtype: str) -> dict[str, Any]:
     """The config.json to write, for weights of `dtype`. ConfigError for a model that was not made
     from a Hugging Face config.
@@ -77,7 +83,7 @@ def to_hf(config: ModelConfig, saved: Section, dtype: str) -> dict[str, Any]:
     task = config.task
     if "dtype" in hf:
         hf["dtype"] = dtype
-    plain = all([spec["kind"] for spec in specs] == ["softmax"] for specs in layers)
+    plain = not layers or layers == own_layers(config)
     if plain and (task is None or layout_of(config).task.computes(task)):
         return hf
     section: dict[str, Any] = {"format": 1, "layers": layers}
@@ -90,6 +96,8 @@ def to_hf(config: ModelConfig, saved: Section, dtype: str) -> dict[str, Any]:
     if task is not None:
         section["task"] = asdict(task)
     section["base_architectures"] = hf.get("architectures")
+    if config.native_layers:
+        section["base_layer_types"] = hf.get("layer_types")
     return {
         **hf,
         "model_type": HYBRID_TYPE,
@@ -148,6 +156,8 @@ def _split(content: dict[str, Any]) -> tuple[ModelConfig, Section]:
     hf["model_type"] = content.get("base_model_type")
     if section.get("base_architectures") is not None:
         hf["architectures"] = section["base_architectures"]
+    if section.get("base_layer_types") is not None:
+        hf["layer_types"] = section["base_layer_types"]
     config = config_from_hf(hf)
     if section.get("task") is not None:
         config = config.with_task(_task(section["task"]))
