@@ -44,7 +44,11 @@ def test_saved_and_loaded_again(name, tmp_path):
     with open_weights(tmp_path / "teacher") as ours, open_weights(recipe.FAMILY_MODELS / name) as theirs:
         assert set(theirs.names()) - set(ours.names()) <= {"pooler.dense.weight", "pooler.dense.bias"}
         for tensor in ours.names():
-            assert np.array_equal(ours.view(tensor), theirs.view(tensor)), tensor
+            # a weight that files have less 1 is rounded once, when 1 is added
+            rounded = name == "qwen3_5" and "norm" in tensor and "linear_attn" not in tensor
+            np.testing.assert_allclose(
+                ours.view(tensor), theirs.view(tensor), rtol=0, atol=1.5e-7 if rounded else 0, err_msg=tensor
+            )
     assert np.array_equal(Model.from_pretrained(tmp_path / "teacher").hidden(tokens), model.hidden(tokens))
     hybrid = model.to_probe(MIXERS[model.model_config.bidirectional]).to_hybrid([1])
     hybrid.save_pretrained(tmp_path / "hybrid")

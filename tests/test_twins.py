@@ -36,6 +36,7 @@ def test_hidden_states(twin):
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
+OWN = ["softmax_gate", "window_gate", "gated_delta_own_heads", "gated_delta_own_heads_conv"]
 ENCODERS = [
     f"both_{name}" for name in (*RECURRENT, "linear_relu", "linear_favor", "window_linear", "linformer")
 ]
@@ -74,7 +75,7 @@ def test_extremes(kind, extreme):
     assert all(np.isfinite(t.numpy()).all() for t in model.parameters().values())
 
 
-@pytest.mark.parametrize("kind", [*RECURRENT, "gated_delta_conv", "rwkv7_conv"])
+@pytest.mark.parametrize("kind", [*RECURRENT, "gated_delta_conv", "rwkv7_conv", *OWN])
 def test_decoding_continues_the_pass(kind):
     """A prompt, then token by token, is the whole: states of fixed size go from call to call."""
     model = next(t for t in TWINS if t.name == kind).model()

@@ -31,6 +31,7 @@ CONFIG = {
     "mlp_bias": False,
     "tie_embeddings": True,
 }
+GATE = {"attention_gate": True}
 YARN = {"rope_attention_factor": 1.3}
 ENCODER = {"bidirectional": 1}
 BIASES = {"attention_bias": True, "output_bias": True, "mlp_bias": True, "tie_embeddings": False}
@@ -67,7 +68,12 @@ TWINS = [
     Twin("softmax_biases", "softmax", changes=BIASES),
     Twin("softmax_sliding", "softmax", changes={"sliding_window": 7}),
     Twin("softmax_yarn", "softmax", changes=YARN),
+    Twin("softmax_gate", "softmax", changes=GATE),
+    Twin("softmax_gate_biases", "softmax", changes=BIASES | GATE),
+    Twin("window_gate", "window", {"window": 5, "sinks": 2}, GATE),
     Twin("gated_delta", "gated_delta"),
+    Twin("gated_delta_own_heads", "gated_delta", {"heads": 6, "key_heads": 2, "head_dim": 4}),
+    Twin("gated_delta_own_heads_conv", "gated_delta", {"key_heads": 1, "head_dim": 10, "conv": 4}, BIASES),
     Twin("gated_delta_biases", "gated_delta", changes=BIASES | {"num_kv_heads": 4}),
     Twin("gated_delta_rope", "gated_delta", {"rope": 1}),
     Twin("gated_delta_yarn", "gated_delta", {"rope": 1}, YARN),

@@ -107,7 +107,7 @@ def slot_attention(q, k, v, lengths: list[int], slots: int, length: int) -> np.n
 
 def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, lengths: list[int]):
     """The mixer between the norm and the residual: x [T,D] -> [T,D]."""
-    config, dim = twin.config, twin.config["head_dim"]
+    config, dim = twin.config, twin.options.get("head_dim") or twin.config["head_dim"]
 
     def project(name: str) -> np.ndarray:
         return ref.linear(x, weights[f"{prefix}{name}_proj.weight"], weights.get(f"{prefix}{name}_proj.bias"))
@@ -119,6 +119,8 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
     q, k, v = (convolved(heads(n), own.get(f"{n}_conv.weight"), lengths) for n in "qkv")
     inv_freq, factor = np.array(config["rope_inv_freq"], np.float32), config["rope_attention_factor"]
     both = config["bidirectional"]
+    if len(q[0]) != len(v[0]) and "key_heads" in twin.options:  # heads that share those of q and k
+        q, k = (np.repeat(a, v.shape[1] // a.shape[1], axis=1) for a in (q, k))
     if twin.kind == "softmax":
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
         y = ref.softmax_attention(q, k, v, lengths=lengths, causal=not both, window=config["sliding_window"])
@@ -164,6 +166,8 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
         y = ref.mix_window_linear(
             q, k, v, *maps, inv_freq, rope_factor=factor, lengths=lengths, bidirectional=both, **twin.options
         )
+    if config.get("attention_gate") and twin.kind in ("softmax", "window"):
+        y = y.reshape(len(x), -1) * sigmoid(project("g"))
     return ref.linear(y.reshape(len(x), -1), own["o_proj.weight"], own.get("o_proj.bias"))
 
 

@@ -160,7 +160,7 @@ static int all_softmax(const ha_model *m, const float *gates)
 {
     int all = 1;
     for (int l = 0; l < m->config.num_layers; l++)
-        all = all && ha_gate_of(m, gates, l) == 1.0f;
+        all = all && (!m->layer[l].softmax.kind || ha_gate_of(m, gates, l) == 1.0f);
     return all;
 }
 
@@ -294,6 +294,12 @@ ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error,
             if (ha_interrupted(s->check))
                 return HA_INTERRUPTED;
             count_passes(s, batch.rows, 1);
+            if (!layer->softmax.kind) {
+                for (int i = from; i < to; i++)
+                    error[(ptrdiff_t)l * w->count + i] = zero[(ptrdiff_t)l * w->count + i] = 0.0;
+                HA_TRY(ha_layer_forward(m, l, (ha_layer_run){0.0f, 0}, &pass, x, NULL, NULL));
+                continue;
+            }
             ha_layer_input(m, l, &pass, x, h);
             memset(target, 0, wide * sizeof *target);
             memset(y, 0, wide * sizeof *y);

@@ -236,6 +236,17 @@ ha_status ha_model_init_mixers(ha_model *m, uint64_t seed)
     return HA_OK;
 }
 
+int ha_model_is_probe(const ha_model *m)
+{
+    int any = 0, other = 0;
+    for (int l = 0; l < m->config.num_layers; l++) {
+        const ha_layer *layer = &m->layer[l];
+        any |= layer->softmax.kind && layer->linear.kind;
+        other |= layer->softmax.kind && !layer->linear.kind;
+    }
+    return any && !other;
+}
+
 float ha_gate_of(const ha_model *m, const float *gates, int l)
 {
     const ha_layer *layer = &m->layer[l];

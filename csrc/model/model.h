@@ -46,6 +46,8 @@ ha_status ha_model_init_mixers(ha_model *model, uint64_t seed);
 /* Keeps a parameter (an embedding, projection or LM head) as `data` of another type, which the caller keeps alive and
  * does not change; its place in the arena is given back. It can no longer be trained. */
 ha_status ha_model_store(ha_model *model, int param, ha_dtype type, const void *data);
+/* Whether every layer with softmax has a linear mixer beside it, and there is such a layer: others are linear for good. */
+int ha_model_is_probe(const ha_model *m);
 /* A gate as layer l uses it: 1 or 0 where only one mixer is there. */
 float ha_gate_of(const ha_model *model, const float *gates, int l);
 /* own [num_layers] = every gate as its layer uses it; refused unless all are in [0, 1]. */

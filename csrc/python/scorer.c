@@ -17,7 +17,7 @@ static PyObject *scorer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (!model || ha_teacher_arg(state, teacher_given, model, "model", &teacher) < 0)
         return NULL;
     for (int l = 0; !teacher && l < model->model->config.num_layers; l++)
-        if (!model->model->layer[l].softmax.kind)
+        if (!model->model->layer[l].softmax.kind && !ha_model_is_probe(model->model))
             return PyErr_Format(PyExc_ValueError, "layer %d has no softmax mixer: give the teacher, or score a probe",
                                 l);
     scorer_object *self = (scorer_object *)type->tp_alloc(type, 0);
@@ -160,7 +160,7 @@ static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kw
     return result;
 }
 
-/* (float64 [num_layers,m], the same of a mixer that gives zero) */
+/* (float64 [num_layers,m], the same of a mixer that gives zero); 0 in layers that have no softmax */
 static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tokens", "windows", "segments", NULL};
@@ -171,7 +171,7 @@ static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs
                                      &given.segments))
         return NULL;
     for (int l = 0; l < model->config.num_layers; l++)
-        if (!(model->layer[l].softmax.kind && model->layer[l].linear.kind))
+        if (!(model->layer[l].softmax.kind && model->layer[l].linear.kind) && !ha_model_is_probe(model))
             return PyErr_Format(PyExc_ValueError, "layer %d has only one mixer: alignment needs a probe", l);
     if (ha_scorer_parse(self, &given, 1, &request) < 0)
         return NULL;

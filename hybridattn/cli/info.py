@@ -52,7 +52,8 @@ def _file(path: Path) -> dict[str, Any] | None:
         kind = None
     if kind == FORMAT:
         scores = LayerScores.load(path)
-        order = sorted(range(scores.num_layers), key=lambda layer: scores.rank[layer])
+        ranked = sorted(range(scores.num_layers), key=lambda row: scores.rank[row])
+        order = [scores.numbers[row] for row in ranked]
         return {
             "scores by": scores.method,
             "read on": scores.text,

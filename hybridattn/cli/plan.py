@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
     if args.softmax is not None:
         if limited or sized:
             complain("--softmax names the layers: leave out --layers, --ratio, --ms-per-token, --cache-bytes")
+        layers = scores.total if scores and scores.total else layers
         plan = plans.explicit(layers, args.softmax, mixer)
     else:
         if limited == sized:
@@ -97,8 +98,10 @@ def run(args: argparse.Namespace) -> None:
         k = args.layers if args.layers is not None else int(args.ratio * layers + 0.5)
         if args.uniform:
             plan = plans.uniform(layers, k, mixer)
+            plan = plans.of_model(plan, scores) if scores else plan
         elif args.random is not None:
             plan = plans.random(layers, k, args.random, mixer)
+            plan = plans.of_model(plan, scores) if scores else plan
         elif scores is not None and not limited:
             plan = plans.make(scores, k=k)
         if limited:
@@ -106,14 +109,14 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         plan.save(args.out)
-    drawn = "".join("■" if layer in plan.softmax_layers else "·" for layer in range(layers))
+    drawn = "".join("■" if layer in plan.softmax_layers else "·" for layer in range(plan.num_layers))
     show(
         args,
         plan.to_dict(),
         (),
         [
             ("softmax layers", " ".join(map(str, plan.softmax_layers))),
-            ("of", str(layers)),
+            ("of", str(plan.num_layers)),
             ("chosen by", plan.method),
             ("", drawn),
         ],

@@ -157,12 +157,14 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         scores.save(args.out)
     values, stderr = numbers.finite_list(scores.values), numbers.finite_list(scores.stderr)
-    order = sorted(range(len(values)), key=lambda layer: scores.rank[layer])
+    ranked = sorted(range(len(values)), key=lambda row: scores.rank[row])
+    order = [scores.numbers[row] for row in ranked]
     result = {
         "method": scores.method,
         "text": scores.text,
         "values": values,
         "stderr": stderr,
+        "layers": list(scores.numbers),
         "order": order,
         "all_linear_kl": numbers.finite(scores.all_linear_kl),
         "sequences": scores.num_sequences,
@@ -173,5 +175,8 @@ def run(args: argparse.Namespace) -> None:
         args,
         result,
         ("layer", "score", "rank"),
-        [(layer, numbers.kl(values[layer], stderr[layer]), rank + 1) for rank, layer in enumerate(order)],
+        [
+            (scores.numbers[row], numbers.kl(values[row], stderr[row]), rank + 1)
+            for rank, row in enumerate(ranked)
+        ],
     )

@@ -15,7 +15,7 @@ import numpy as np
 from .._core import get_num_threads
 from ..checks import refuse
 from ..lazy import contents
-from ..model.base import switched
+from ..model.base import switchable, switched
 from ..model.prefill import prefill
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def layer_costs(
     from ..select import linear_mixer
 
     found: dict[str, Any] = {}
-    for name, layers in (("all_softmax", range(len(probe.layers))), ("all_linear", range(0))):
+    for name, layers in (("all_softmax", switchable(probe)), ("all_linear", [])):
         with switched(probe, layers):
             timed = latency(probe, [context], decode_tokens=decode_tokens, repeats=repeats, seed=seed)
             found[name] = {
@@ -121,7 +121,7 @@ def _cache_bytes(probe: Model, softmax: bool, context: int) -> int:
     total = 0.0
     for layer in probe.cost(float(context)):
         for kind, cost in layer.items():
-            if (kind == "softmax") == softmax:
+            if (kind == "softmax") == softmax or len(layer) == 1:
                 total += cost["state_bytes"] + cost["bytes_per_token"] * context
     return int(total)
 

@@ -11,9 +11,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from . import decoder, gguf_bamba, gguf_vocabulary, plain_tensors, qwen3_5, qwen3_5_tensors, rope
+from . import (
+    decoder,
+    gguf_bamba,
+    gguf_qwen35,
+    gguf_vocabulary,
+    plain_tensors,
+    qwen3_5,
+    qwen3_5_native,
+    qwen3_5_tensors,
+    rope,
+)
 from .gguf_file import Values, write_file
 from .registry import Layout, Misfit, Options
 from .weights import Array
@@ -40,6 +48,8 @@ def architecture(model: Model) -> str:
 
 def misfits(model: Model) -> list[Misfit]:
     """What of a model llama.cpp cannot hold."""
+    if qwen3_5_native.is_native(model):
+        return gguf_qwen35.misfits(model)
     found = [Misfit(reason) for reason in decoder.reasons(model)]
     if found:
         return found
@@ -69,16 +79,19 @@ def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
     """Write the file."""
     kind = architecture(model)
     made: Iterator[tuple[str, Array]]
-    if kind == HYBRID:
+    if qwen3_5_native.is_native(model):
+        made, notes = gguf_qwen35.tensors(model), {}
+        keys = _common(model) | gguf_qwen35.keys(model)
+    elif kind == HYBRID:
         chosen = qwen3_5.constants(model, options)
         taps = decoder.taps(model)
         made = (
-            _hybrid_value(name, array)
+            gguf_qwen35.value(name, array)
             for name, array in qwen3_5_tensors.tensors(model, chosen, taps)
             if not name.endswith("o_proj.bias")  # zeros, for which llama.cpp has no place
         )
         notes = qwen3_5.notes(model, chosen)
-        keys = _common(model) | _hybrid_keys(model, taps)
+        keys = _common(model) | gguf_qwen35.padded_keys(model, taps)
     elif kind == BAMBA:
         made = chain(gguf_bamba.tensors(model), _rope_factors(model))
         notes, keys = {"heads": gguf_bamba.heads(model)}, _common(model) | gguf_bamba.keys(model)
@@ -129,29 +142,6 @@ def _common(model: Model) -> Values:
 def _plain_keys(model: Model) -> Values:
     dim = model.model_config.head_dim
     return {"attention.key_length": dim, "attention.value_length": dim}
-
-
-def _hybrid_keys(model: Model, taps: int) -> Values:
-    c = model.model_config
-    room = c.head_dim if c.qk_norm else qwen3_5_tensors.padded_dim(c.head_dim)
-    return {
-        "attention.key_length": room,
-        "attention.value_length": room,
-        "rope.dimension_sections": [*qwen3_5.sections(c.head_dim // 2), 0],
-        "ssm.conv_kernel": taps,
-        "ssm.inner_size": c.num_heads * c.head_dim,
-        "ssm.state_size": c.head_dim,
-        "ssm.time_step_rank": c.num_heads,
-        "ssm.group_count": c.num_heads,
-        "attention.recurrent_layers": [specs[0]["kind"] != "softmax" for specs in model.layers],
-    }
-
-
-def _hybrid_value(name: str, array: Array) -> tuple[str, Array]:
-    """As llama.cpp holds it: the decay's rate itself, and a kernel without the dimension of 1."""
-    if name.endswith("A_log"):
-        return name, -np.exp(array)
-    return name, array[:, 0] if name.endswith("conv1d.weight") else array
 
 
 def _plain(model: Model, kind: str) -> Iterator[tuple[str, Array]]:

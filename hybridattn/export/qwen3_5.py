@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import decoder, rope
+from . import qwen3_5_native as native
 from .checkpoint import DTYPES, write_checkpoint
 from .constant import Constants, choose
 from .lengths import query_key_lengths, token_ids
@@ -28,6 +29,8 @@ ROPE_KINDS = ("default", "linear", "yarn", "llama3")
 
 def misfits(model: Model) -> list[Misfit]:
     """What of a model the layout cannot hold."""
+    if native.is_native(model):
+        return native.misfits(model)
     return decoder.body_misfits(model, ROPE_KINDS, layer_misfits)
 
 
@@ -47,6 +50,8 @@ def _linear(model: Model, spec: Mapping[str, Any]) -> Iterator[str]:
         yield "gated_delta has biases on q, k and v; allowed: bias 0 (an option of align)"
     if config.output_bias and spec.get("bias", 1):
         yield "gated_delta has a bias on its output; allowed: bias 0 (an option of align)"
+    if any(spec.get(key) for key in ("heads", "key_heads", "head_dim")):
+        yield "gated_delta has heads of a shape of its own; allowed: heads, key_heads and head_dim 0"
     if config.qk_norm and spec.get("qk_norm", 1):
         yield "gated_delta norms q and k before silu; allowed: qk_norm 0 (an option of align)"
 
@@ -123,9 +128,14 @@ def sections(pairs: int) -> list[int]:
 
 def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
     """Write the checkpoint."""
+    if native.is_native(model):
+        own = native.native_config(model).hf
+        made = native.tensors(model).items()
+        write_checkpoint(model, folder, {**own, "dtype": options.dtype}, made, options.dtype)
+        return {}
     chosen = constants(model, options)
-    made = tensors(model, chosen, decoder.taps(model), options.dtype)
-    stored = ((name, array - np.float32(1) if zero_centred(name) else array) for name, array in made)
+    plain = tensors(model, chosen, decoder.taps(model), options.dtype)
+    stored = ((name, array - np.float32(1) if zero_centred(name) else array) for name, array in plain)
     write_checkpoint(model, folder, config(model, options.dtype), stored, options.dtype)
     return notes(model, chosen)
 

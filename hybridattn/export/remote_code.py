@@ -48,6 +48,10 @@ def misfits(model: Model) -> list[Misfit]:
             found.append(
                 Misfit(f"it holds {' and '.join(kinds)}; allowed: one mixer, as to_hybrid leaves it", layer)
             )
+        elif any(specs[0].get(key) for key in ("heads", "key_heads", "head_dim")):
+            found.append(
+                Misfit("its heads have a shape of their own; allowed: heads, key_heads and head_dim 0", layer)
+            )
         elif kinds[0] not in served:
             found.append(Misfit(f"its mixer is {kinds[0]}; allowed: {', '.join(served)}", layer))
     if all([spec["kind"] for spec in specs] == ["softmax"] for specs in model.layers):

@@ -100,8 +100,8 @@ class ModelConfig:
     lm_head: whether there is one; without it the model has hidden states only. head_bias: it has a bias.
     head_transform: a dense layer, an activation (that of the MLP) and a norm stand before it. task: the head
     of a task, which stands in the place of all three.
-    native_layers: the mixer of each layer in the family's own checkpoints, [num_layers] specs; none: softmax in
-    all of them.
+    native_layers: the mixer of each layer in the family's own checkpoints, [num_layers] specs; none: softmax
+    everywhere.
     hf, generation: the raw Hugging Face config and generation_config.json, for writing back; not compared.
     """
 

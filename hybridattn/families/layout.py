@@ -22,9 +22,9 @@ _LAYER = re.compile(r"layers\.(\d+)\.((?:\w+\.)*\w+)")
 
 @dataclass(frozen=True)
 class Cut:
-    """A parameter in a tensor of a file: its rows, or `span` of `parts` equal pieces of them, taken from each of
-    `groups` runs of rows; transposed: the file has [in, out]; depthwise: it has [rows, 1, taps], as torch's
-    convolutions; less: what the file has is less by this, as the weights of zero-centred norms.
+    """A parameter in a tensor of a file: its rows, or `span` of `parts` equal pieces of them, taken from each
+    of `groups` runs of rows; transposed: the file has [in, out]; depthwise: it has [rows, 1, taps], as
+    torch's convolutions; less: what the file has is less by this, as the weights of zero-centred norms.
     """
 
     name: str

@@ -32,8 +32,13 @@ _LINEAR = (
 )
 _DEFAULTS = dict(zip(_LINEAR, (16, 32, 128, 128, 4), strict=True))
 # how the states are held elsewhere, and the layers that guess tokens ahead, which are not read
-_READ = (*_LINEAR, "full_attention_interval", "mamba_ssm_dtype", "mtp_num_hidden_layers")
-_READ += ("mtp_use_dedicated_embeddings",)
+_READ = (
+    *_LINEAR,
+    "full_attention_interval",
+    "mamba_ssm_dtype",
+    "mtp_num_hidden_layers",
+    "mtp_use_dedicated_embeddings",
+)
 _NEUTRAL: dict[str, tuple[Any, ...]] = {"attn_output_gate": (None, True), "mlp_only_layers": (None, [])}
 
 

@@ -20,7 +20,9 @@ from .dtypes import Bytes
 from .gguf_config import ROPE_FACTORS, hf_config
 from .gguf_header import GGUFHeader, GGUFTensor, gguf_library, open_header
 from .gguf_names import to_hf
+from .gguf_qwen35 import ARCHITECTURE, Qwen35Tensors
 from .mapped import MappedFile
+from .qwen3_5 import Qwen35Source, was_exported
 from .source import WeightSource
 
 # fmt: off
@@ -35,11 +37,14 @@ _CHUNK = 1 << 22  # values converted at a time
 
 @dataclass
 class GGUFModel:
-    """What `open_gguf` gives. metadata: the file's own keys, from which the tokenizer is rebuilt."""
+    """What `open_gguf` gives. metadata: the file's own keys, from which the tokenizer is rebuilt. layers: the
+    mixers of a hybrid that `export` wrote; None: those of the family.
+    """
 
     config: ModelConfig
-    source: GGUFSource
+    source: WeightSource
     metadata: dict[str, Any]
+    layers: list[list[dict[str, Any]]] | None = None
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GGUFModel:
@@ -50,8 +55,16 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFModel:
     """
     header = open_header(path)
     try:
-        config = config_from_hf(hf_config(header))
-        return GGUFModel(config, GGUFSource(header, config), header.metadata)
+        hf = hf_config(header)
+        config = config_from_hf(hf)
+        source = GGUFSource(header, config)
+        if header.metadata["general.architecture"] != ARCHITECTURE:
+            return GGUFModel(config, source, header.metadata)
+        theirs = Qwen35Tensors(source, hf)
+        if not was_exported(theirs, hf):
+            return GGUFModel(config, theirs, header.metadata)
+        ours = Qwen35Source(theirs, hf)
+        return GGUFModel(config_from_hf(ours.hf), ours, header.metadata, ours.layers)
     except ConfigError as error:
         header.mapped.close()
         raise ConfigError(f"{header.mapped.path}: {error}") from None

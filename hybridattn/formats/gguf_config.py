@@ -12,6 +12,7 @@ import numpy as np
 from ..checks import refuse
 from ..errors import ConfigError
 from ..families.rope import rope_frequencies
+from . import gguf_qwen35
 from .gguf_header import GGUFHeader
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -20,6 +21,7 @@ _FAMILIES = {
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    gguf_qwen35.ARCHITECTURE: ("qwen3_5_text", "Qwen3_5ForCausalLM"),
 }
 # Keys that change what a model computes, with the values that change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -65,7 +67,8 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
     head_dim = get("attention.key_length", get("rope.dimension_count"))
     if head_dim is None and type(heads) is int and heads > 0 and type(get("embedding_length")) is int:
         head_dim = get("embedding_length") // heads
-    for key in ("attention.value_length", "rope.dimension_count"):
+    hybrid = architecture == gguf_qwen35.ARCHITECTURE
+    for key in ("attention.value_length", *(() if hybrid else ("rope.dimension_count",))):
         if get(key, head_dim) != head_dim:
             raise refused(key, f"the length of a key ({head_dim})")
     scale = get("attention.scale", 0)
@@ -91,12 +94,20 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
         "bos_token_id": meta.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": _eos(meta),
     }
-    if architecture != "qwen2":  # which always has them
+    if hybrid:
+        hf |= gguf_qwen35.hf_keys(header, head_dim, get("rope.dimension_count", head_dim))
+        softmax = hf["layer_types"].index("full_attention") if "full_attention" in hf["layer_types"] else 0
+        hf["attention_bias"] = f"blk.{softmax}.attn_q.bias" in tensors
+    elif architecture != "qwen2":  # which always has them
         hf["attention_bias"] = "blk.0.attn_q.bias" in tensors
     if architecture == "llama":
         hf["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     scaling = _rope_scaling(header, hf, f"{architecture}.rope.scaling.")
-    if scaling:
+    if hybrid:  # one dictionary, as these configs have it
+        parts = ("rope_theta", "partial_rotary_factor", "mrope_section")
+        rope = {key: hf.pop(key) for key in parts if key in hf}
+        hf["rope_parameters"] = {"rope_type": "default", **rope, **(scaling or {})}
+    elif scaling:
         hf["rope_scaling"] = scaling
     return hf
 

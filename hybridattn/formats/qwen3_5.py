@@ -35,8 +35,8 @@ _BODIES = {
 
 
 def was_exported(source: WeightSource, config: Mapping[str, Any]) -> bool:
-    """Whether a Qwen3.5 text checkpoint is a hybrid that `export` wrote: its linear layers have the heads of its
-    softmax layers, and those have gates of zeros.
+    """Whether a Qwen3.5 text checkpoint is a hybrid that `export` wrote: its linear layers have the heads of
+    its softmax layers, and those have gates of zeros.
     """
     rope, room, types = (config.get(key) for key in ("rope_parameters", "head_dim", "layer_types"))
     heads = config.get("num_attention_heads")
@@ -62,8 +62,8 @@ def _gate_is_zero(source: WeightSource, name: str, room: int) -> bool:
 
 
 class Qwen35Source(WeightSource):
-    """The tensors of a checkpoint that `was_exported` as those of the hybrid it was written from. hf: the config
-    of the model that the hybrid's body is; layers: its mixers. Raises ConfigError naming the field.
+    """The tensors of a checkpoint that `was_exported` as those of the hybrid it was written from. hf: the
+    config of the model that the hybrid's body is; layers: its mixers. Raises ConfigError naming the field.
     """
 
     def __init__(self, inner: WeightSource, config: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ class Qwen35Source(WeightSource):
                 parts.append(f"{attention}q_proj.bias")
             if body == "qwen3" or len(parts) == 1:
                 continue
-            if self._read(f"{attention}o_proj.bias").any():
+            if f"{attention}o_proj.bias" in self._theirs and self._read(f"{attention}o_proj.bias").any():
                 body = "llama biases"
             elif body == "llama" and any(self._bias(i, part).any() for part in "qkv"):
                 body = "qwen2"

@@ -65,13 +65,22 @@ def switched(model: BaseModel, softmax_layers: int | Sequence[int]) -> Iterator[
         model.gates[:] = before
 
 
+def switchable(model: BaseModel) -> list[int]:
+    """The layers that hold softmax and a linear mixer; of a probe all but those that are linear for good."""
+    kinds = [[spec["kind"] for spec in specs] for specs in model.layers]
+    return [i for i, found in enumerate(kinds) if "softmax" in found and len(found) > 1]
+
+
 def linear_mixer(probe: BaseModel) -> dict[str, Any]:
-    """The spec of the probe's linear mixer, {} when layers have different ones. Raises ConfigError when a
-    layer does not hold softmax and a linear mixer.
+    """The spec of the probe's linear mixer, {} when layers have different ones. Layers that are linear in the
+    family's own checkpoints do not count. Raises ConfigError when another one does not hold softmax and a
+    linear mixer.
     """
     found: list[dict[str, Any]] = []
     for i, specs in enumerate(probe.layers):
         kinds = [spec["kind"] for spec in specs]
+        if not probe.softmax_at(i):
+            continue
         if len(kinds) != 2 or kinds.count("softmax") != 1:
             raise refuse(f"layer {i} of the probe", kinds, "softmax and a linear mixer (see Model.to_probe)")
         found += [dict(spec) for spec in specs if spec["kind"] != "softmax"]
@@ -129,15 +138,24 @@ class BaseModel(ReachModel):
         """A model with this one's softmax mixers and, beside each, a linear mixer started from it (weight
         transfer).
 
+        Layers that are linear in the family's own checkpoints stay as they are; their options are the
+        defaults of a mixer of the same kind, so that the model can be saved as such a checkpoint again.
+
         The copy shares nothing with this model but stored matrices outside linear mixers, which never change.
         Its gates are 1: it computes what this model computes.
         """
         kind = mixer.get("kind")
         if kind is None or kind == "softmax":
             raise refuse("mixer kind", kind, "a linear mixer, for example window_linear or gated_delta")
-        layers = [[self._softmax_spec(i), dict(mixer)] for i in range(len(self.layers))]
+        mixer = {**self._native_spec(str(kind)), **mixer}
+        if not any(self.softmax_at(i) for i in range(len(self.layers))):
+            raise refuse("layers", "all linear", "at least one softmax layer, to start a linear mixer from")
+        layers = [
+            [self._softmax_spec(i), dict(mixer)] if self.softmax_at(i) else [dict(self.layers[i][0])]
+            for i in range(len(self.layers))
+        ]
         probe = type(self)(self.model_config, layers, self.tokenizer)
-        self._share(probe, but=tuple(f"layers.{i}.{kind}." for i in range(len(layers))))
+        self._share(probe, but=tuple(f"layers.{i}.{kind}." for i in switchable(probe)))
         probe.gates[:] = 1.0
         probe.init_mixers(seed=seed)
         return probe
@@ -159,6 +177,8 @@ class BaseModel(ReachModel):
         layers = [[self._softmax_spec(i) if i in keep else self._linear_spec(i)] for i in range(count)]
         wanted = plan.mixer if plan else {}
         for i in sorted(set(range(count)) - keep):
+            if not self.softmax_at(i):
+                continue
             wrong = [key for key, value in wanted.items() if layers[i][0].get(key) != value]
             if wrong:
                 key = wrong[0]
@@ -215,6 +235,15 @@ class BaseModel(ReachModel):
                 model.store(name, *stored[name])
             elif name in mine and mine[name].shape == array.shape:
                 array[...] = mine[name]
+
+    def softmax_at(self, layer: int) -> bool:
+        """Whether the layer is softmax in the family's own checkpoints, so that it may become linear."""
+        native = self.model_config.native_layers
+        return not native or bool(native[layer]["kind"] == "softmax")
+
+    def _native_spec(self, kind: str) -> Spec:
+        """The spec of the linear layers that the family has itself, {} where they are of another kind."""
+        return next((dict(spec) for spec in self.model_config.native_layers if spec["kind"] == kind), {})
 
     def _softmax_spec(self, layer: int) -> Spec:
         return self._spec(layer, [s for s in self.layers[layer] if s["kind"] == "softmax"], "softmax")

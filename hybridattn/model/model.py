@@ -76,7 +76,7 @@ class Model(BaseModel):
     @classmethod
     def _from_gguf(cls, path: Path, keep: bool) -> Model:
         gguf = open_gguf(path)
-        model = cls(gguf.config, tokenizer=Tokenizer.from_gguf(path))
+        model = cls(gguf.config, gguf.layers, Tokenizer.from_gguf(path))
         with gguf.source:
             model._load(gguf.source, keep)
         return model

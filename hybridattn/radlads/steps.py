@@ -16,7 +16,7 @@ from .. import __version__
 from .._core import Distiller
 from ..checks import refuse
 from ..data.tokens import digest
-from ..model.base import gates_for
+from ..model.base import gates_for, switchable
 from ..model.result import TrainResult
 from ..signatures import options_of
 from . import schedules
@@ -91,7 +91,7 @@ def align(
         label=stage.name,
         columns=len(layers),
         make=lambda chosen: make_distiller(probe, None, stage, chosen),
-        phases=[[i] for i in layers] if layerwise else [None],
+        phases=[[i] for i in switchable(probe)] if layerwise else [None],
     )
     if options.checkpoint is not None:
         training.facts = run_facts(training, stage, layerwise=layerwise, teacher=weights_fingerprint(teacher))

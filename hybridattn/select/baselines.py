@@ -35,7 +35,7 @@ def mse(scoring: Scoring, *, relative: bool = True) -> Result:
 
 def perplexity(scoring: Scoring) -> Result:
     """Rise of the negative log-likelihood, nats per token, when the layer's attention output is zero."""
-    silent = scoring.probe.to_hybrid(list(range(scoring.layers))).to_probe({"kind": "linear"})
+    silent = scoring.probe.to_hybrid(scoring.candidates).to_probe({"kind": "linear"})
     for name, array in silent.arrays().items():
         if ".linear.o_proj." in name:
             array[...] = 0.0

@@ -133,7 +133,7 @@ class _Run:
     def _candidate(self, layer: int, steps: int) -> None:
         scoring = self.scoring
         started = time.monotonic()
-        hybrid = scoring.probe.to_hybrid([] if layer == NONE else [layer])
+        hybrid = scoring.probe.to_hybrid([] if layer == NONE else [scoring.candidates[layer]])
         radlads.distill(
             hybrid,
             scoring.probe,
@@ -153,7 +153,7 @@ class _Run:
             for part in scoring.parts
         ]
         windows = self.train.batches(steps, int(self.batch_size), int(self.seed))
-        passes = 3.0 * scoring.layers * int((windows[..., 1] - windows[..., 0]).sum()) + scorer.layer_passes
+        passes = 3.0 * scoring.total * int((windows[..., 1] - windows[..., 0]).sum()) + scorer.layer_passes
         self.results.put(layer, steps, np.concatenate(found), time.monotonic() - started, passes)
 
 
@@ -173,7 +173,7 @@ def _search(run: _Run, k: int, rungs: list[int]) -> Result:
             mean[layer], depth[layer] = float(scoring.mean(rows[layer])), number
         scoring.extra += sum(run.results.seen[layer, steps]["layer_passes"] for layer in [NONE, *alive])
         used = run.train.batches(steps, int(run.batch_size), int(run.seed)).reshape(-1, 2)
-        scoring.extra += scoring.layers * int(
+        scoring.extra += scoring.total * int(
             np.diff(np.unique(used, axis=0)).sum()
         )  # the teacher, once a rung
         alive.sort(key=lambda layer: -mean[layer])

@@ -42,6 +42,8 @@ def make(probe: Model, scores: LayerScores) -> Model:
     """
     if not scores.nested:
         raise refuse("method", scores.method, "one whose larger sets hold its smaller ones")
+    if scores.layers is not None:
+        raise refuse("probe", "linear in some layers for good", "a probe with both mixers in every layer")
     model = probe.copy()
     model.softmax_order = order_of(scores.order.tolist(), len(model.layers))
     return model

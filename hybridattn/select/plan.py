@@ -23,6 +23,7 @@ __all__ = [
     "explicit",
     "first_last",
     "make",
+    "of_model",
     "permutation",
     "random",
     "smart",
@@ -57,7 +58,7 @@ def make(
         )
     if budget and costs and scores.mixer and costs.get("mixer", scores.mixer) != scores.mixer:
         raise PlanError(f"costs are of mixer {costs['mixer']}; allowed: {scores.mixer}, as the scores")
-    k = affordable(layers, budget, costs) if budget else softmax_count(layers, k, ratio)
+    k = affordable(layers, budget, costs, scores.total) if budget else softmax_count(layers, k, ratio)
     if scores.method == "uniform":
         made = uniform(layers, k, scores.mixer)
     elif scores.method == "random":
@@ -68,7 +69,15 @@ def make(
         made = _by_scores(scores, k)
     if budget:
         made.how.update(budget=budget, costs=dict(costs or {}))
-    return made
+    return of_model(made, scores)
+
+
+def of_model(plan: Plan, scores: LayerScores) -> Plan:
+    """A plan for the scores' rows as one for the model's layers, some of which may be linear for good."""
+    if scores.layers is None or scores.total is None:
+        return plan
+    layers = tuple(scores.layers[i] for i in plan.softmax_layers)
+    return Plan(layers, scores.total, plan.method, plan.mixer, {**plan.how, "scored": list(scores.layers)})
 
 
 def _by_scores(scores: LayerScores, k: int) -> Plan:
@@ -89,10 +98,16 @@ def _by_scores(scores: LayerScores, k: int) -> Plan:
     return Plan(chosen, scores.num_layers, scores.method, dict(scores.mixer), how)
 
 
-def affordable(num_layers: int, budget: Mapping[str, float], costs: Mapping[str, Any] | None) -> int:
+def affordable(
+    num_layers: int,
+    budget: Mapping[str, float],
+    costs: Mapping[str, Any] | None,
+    total: int | None = None,
+) -> int:
     """The largest number of softmax layers within every limit of `budget`. Layers of a kind cost alike,
     so a set costs between all linear and all softmax in proportion. Raises PlanError when no number fits,
-    and for costs of a model with another number of layers.
+    and for costs of a model with another number of layers. total: those of the model, where some are linear
+    for good (None: num_layers).
     """
     given: object = costs
     if not isinstance(given, Mapping):
@@ -100,8 +115,9 @@ def affordable(num_layers: int, budget: Mapping[str, float], costs: Mapping[str,
             f"costs is {given!r}; allowed with {', '.join(budget)}: what measure.layer_costs returns"
         )
     costs = given
-    if costs.get("num_layers", num_layers) != num_layers:
-        raise PlanError(f"costs are of {costs['num_layers']} layers; allowed: {num_layers}, as the scores")
+    total = num_layers if total is None else total
+    if costs.get("num_layers", total) != total:
+        raise PlanError(f"costs are of {costs['num_layers']} layers; allowed: {total}, as the scores")
     allowed = set(range(num_layers + 1))
     for name, limit in budget.items():
         try:

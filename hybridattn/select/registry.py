@@ -15,7 +15,7 @@ import numpy as np
 from ..checks import check_int, refuse
 from ..diagnostics import KINDS
 from ..errors import DataError
-from ..model.base import linear_mixer
+from ..model.base import linear_mixer, switchable
 from ..signatures import named
 from . import baselines, diagnostic, distilled, greedy, joint, kl
 from .scores import LayerScores
@@ -146,8 +146,12 @@ def score(
     if method not in SELECTORS:
         raise refuse("method", method, ", ".join(SELECTORS))
     check_int("seed", seed, 0)
-    layers = len(probe.layers)
     linear = linear_mixer(probe)
+    numbers = switchable(probe)
+    layers = len(numbers)
+    place: dict[str, Any] = (
+        {} if layers == len(probe.layers) else {"layers": tuple(numbers), "total": len(probe.layers)}
+    )
     started = time.monotonic()
     known = {"seed": seed, "k": k}
     own = {
@@ -168,7 +172,7 @@ def score(
     if method in _FIXED:
         function = _FIXED[method][1]
         fixed = function(layers, **_chosen(method, function, known, settings))
-        return LayerScores(method, np.zeros((layers, 0)), mixer=linear, options=fixed)
+        return LayerScores(method, np.zeros((layers, 0)), mixer=linear, options=fixed, **place)
     if data is None:
         raise DataError(f"data is None; allowed for method {method!r}: windows of text to score on")
     measure = _TEXT[method][1]
@@ -190,6 +194,7 @@ def score(
         cost=scoring.cost(),
         measure=scoring.scorer.measure,
         tokens=scoring.tokens if by_window else None,
+        **place,
     )
 
 

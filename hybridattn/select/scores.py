@@ -36,6 +36,8 @@ class LayerScores:
     `cost`: forwards, in passes of the teacher over the scoring text (backward counts twice), and
     reference_forwards, what all_linear_kl took beside them. `tokens` [m]: what each sequence counts in the
     means, the tokens it predicts (None: all alike, as windows of one length and those with `weights` do).
+    `layers` and `total`: which of how many layers of the model the rows are of, where others are linear for
+    good; None: all of them. Numbers of layers elsewhere in this class are those of rows.
     """
 
     method: str
@@ -49,10 +51,17 @@ class LayerScores:
     cost: dict[str, float] = field(default_factory=dict)
     measure: str = "kl"
     tokens: Floats | None = None
+    layers: tuple[int, ...] | None = None
+    total: int | None = None
 
     @property
     def num_layers(self) -> int:
         return len(self.per_sequence)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of each row, the number of its layer in the model."""
+        return tuple(range(self.num_layers)) if self.layers is None else self.layers
 
     @property
     def num_sequences(self) -> int:
@@ -153,7 +162,7 @@ class LayerScores:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             got = content.get("format") if isinstance(content, dict) else type(content).__name__
             raise DataError(f"{where}: format is {got!r}; allowed: {FORMAT!r}")
-        content = {"cost": {}, "measure": "kl", "tokens": None, **content}
+        content = {"cost": {}, "measure": "kl", "tokens": None, "layers": None, "total": None, **content}
         number = (int, float)
         kinds: dict[str, type | tuple[type, ...]] = {
             "method": str, "text": str, "measure": str, "mixer": dict, "options": dict, "cost": dict,
@@ -176,6 +185,7 @@ class LayerScores:
             if (values["tokens"] <= 0).any():
                 raise DataError(f"{where}: tokens holds {values['tokens'].min():g}; allowed: numbers above 0")
         _check_options(values["method"], values["options"], layers, where)
+        values |= _place(content, layers, where)
         return cls(**values)
 
 
@@ -191,6 +201,20 @@ def numbers(value: Any, where: str) -> Floats:
     if not isinstance(value, list) or not (np.abs(table) <= _MOST).all():
         raise DataError(f"{where} holds what is no number up to {_MOST:g}; allowed: lists of such numbers")
     return table
+
+
+def _place(content: dict[str, Any], layers: int, where: str) -> dict[str, Any]:
+    """`layers` and `total` of scores of a part of a model's layers."""
+    given, total = content["layers"], content["total"]
+    if given is None and total is None:
+        return {}
+    whole = isinstance(given, list) and all(type(i) is int for i in given) and type(total) is int
+    ascending = whole and len(given) == layers and given == sorted(set(given))
+    if not ascending or given[0] < 0 or not given[-1] < total <= MAX_LAYERS:
+        raise DataError(
+            f"{where}: layers is {given!r}, total {total!r}; allowed: {layers} ascending numbers below total"
+        )
+    return {"layers": tuple(given), "total": total}
 
 
 def _check_options(method: str, options: dict[str, Any], layers: int, where: str) -> None:

@@ -20,7 +20,7 @@ from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import slices
 from ..errors import DataError, HybridAttnError
-from ..model.base import gates_for, switched
+from ..model.base import gates_for, switchable, switched
 from ..radlads.teacher import final_hidden
 
 if TYPE_CHECKING:
@@ -46,14 +46,16 @@ class Result:
 class Scoring:
     """One scoring of a probe. Everything that runs layers goes through it, so that the cost is counted.
 
-    probe: both mixers in every layer; data: the text, whose `weights` say which tokens count.
+    probe: both mixers in every layer that is scored, its candidates; layers are counted among these, and
+    `candidates` has their numbers in the model. data: the text, whose `weights` say which tokens count.
     """
 
     def __init__(self, probe: Model, data: TokenData, name: str, progress: bool) -> None:
         self.probe, self.name, self.progress = probe, name, progress
         self.data = data.within(probe.model_config.max_positions).apart()
         _check_weights(self.data, 0 if probe.model_config.bidirectional else 1)
-        self.layers = len(probe.layers)
+        self.candidates = switchable(probe)
+        self.layers, self.total = len(self.candidates), len(probe.layers)
         self.scorer = KLScorer(probe)
         self.tokens = self._tokens()
         self.parts = slices(self.data.windows, SLICE_TOKENS)
@@ -80,7 +82,7 @@ class Scoring:
 
     def cost(self) -> dict[str, float]:
         """In passes of the teacher over the text."""
-        unit = self.layers * self.data.num_tokens
+        unit = self.total * self.data.num_tokens
         own = self.passes - self.reference
         return {"forwards": own / unit, "reference_forwards": self.reference / unit}
 
@@ -96,7 +98,7 @@ class Scoring:
     @contextmanager
     def teacher(self) -> Iterator[Model]:
         """The probe as the teacher: every gate 1 inside, as they were after."""
-        with switched(self.probe, range(self.layers)):
+        with switched(self.probe, self.candidates):
             yield self.probe
 
     @cached_property
@@ -104,7 +106,7 @@ class Scoring:
         """float32 [n, D]: the teacher's final hidden states on the text, computed once."""
         with self.teacher() as teacher:
             out = final_hidden(teacher, self.data)
-        self.extra += self.layers * self.data.num_tokens
+        self.extra += self.total * self.data.num_tokens
         return out
 
     # ---- passes over the text, part by part, so that progress shows and Ctrl-C is served
@@ -131,9 +133,9 @@ class Scoring:
         nll: bool,
         what: str,
     ) -> tuple[Floats, Floats]:
-        data = self.data
+        data, own, numbers = self.data, self._own(gates), [self.candidates[i] for i in layers]
         found = [
-            self.scorer.flip(data.tokens, part, gates, layers, teacher, data.weights, nll, data.segments)
+            self.scorer.flip(data.tokens, part, own, numbers, teacher, data.weights, nll, data.segments)
             for part in self.bar(self.parts, what)
         ]
         base, rows = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found], axis=1)
@@ -145,7 +147,9 @@ class Scoring:
         """KL [m] with these gates."""
         data = self.data
         found = [
-            self.scorer.kl(data.tokens, part, gates, self.teacher_hidden, data.weights, data.segments)
+            self.scorer.kl(
+                data.tokens, part, self._own(gates), self.teacher_hidden, data.weights, data.segments
+            )
             for part in self.parts
         ]
         kl = np.concatenate(found)
@@ -157,11 +161,14 @@ class Scoring:
         data = self.data
         found = [
             self.scorer.gate_gradient(
-                data.tokens, part, gates, self.teacher_hidden, data.weights, data.segments
+                data.tokens, part, self._own(gates), self.teacher_hidden, data.weights, data.segments
             )
             for part in self.parts
         ]
-        kl, slope = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]).T
+        kl, slope = (
+            np.concatenate([f[0] for f in found]),
+            np.concatenate([f[1] for f in found]).T[self.candidates],
+        )
         self._finite(kl[None], "these gates", [None])
         self._finite(slope, "the gate of layer {}", range(self.layers))
         return kl, slope
@@ -170,7 +177,7 @@ class Scoring:
         """What step 1 left in each layer and what it began with, [num_layers, m] each."""
         data = self.data
         found = [self.scorer.alignment(data.tokens, part, data.segments) for part in self.bar(self.parts)]
-        error, zero = (np.concatenate([f[i] for f in found], axis=1) for i in (0, 1))
+        error, zero = (np.concatenate([f[i] for f in found], axis=1)[self.candidates] for i in (0, 1))
         self._finite(error, "layer {}", range(self.layers))
         return error, zero
 
@@ -186,7 +193,13 @@ class Scoring:
 
     def set_gates(self, softmax: Sequence[int] | set[int]) -> Gates:
         """Gates of the hybrid in which these layers are softmax."""
-        return gates_for(self.probe, list(softmax))
+        return gates_for(self.probe, [self.candidates[i] for i in softmax])[self.candidates]
+
+    def _own(self, gates: Gates) -> Gates:
+        """Those of all layers from those of the candidates."""
+        own = np.zeros(self.total, np.float32)
+        own[self.candidates] = gates
+        return own
 
     def budget(self, k: int | None) -> int:
         """The size of the set to search for: k, by default a quarter of the layers, as in the paper."""

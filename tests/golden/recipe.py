@@ -145,6 +145,20 @@ FAMILIES: dict[str, dict] = {
     "qwen2": dict(DECODER, model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
     "mistral": dict(DECODER, model_type="mistral", sliding_window=12, head_dim=8),
     "qwen3": dict(DECODER, model_type="qwen3", head_dim=12, tie_word_embeddings=True),
+    "qwen3_5": dict(
+        DECODER,
+        model_type="qwen3_5_text",
+        layer_types=["linear_attention", "full_attention"],
+        head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        tie_word_embeddings=True,
+        rope_parameters=dict(
+            rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5, mrope_section=[2, 1, 1]
+        ),
+    ),
     "gpt2": dict(GPT2, model_type="gpt2"),
     "gpt_neox": dict(ENCODER, model_type="gpt_neox", rotary_pct=0.5, bos_token_id=1, eos_token_id=2),
     "bert": dict(ENCODER, model_type="bert", hidden_act="gelu_new"),
