@@ -1,5 +1,4 @@
-"""The text that layers are scored on, a choice of its own: plain, recall prompts, a diagnostic, or a mix.
-"""
+"""The text that layers are scored on, a choice of its own: plain, recall prompts, a diagnostic, or a mix."""
 
 from __future__ import annotations
 
