@@ -63,7 +63,7 @@ def test_to_core_has_the_keys_of_the_core():
     assert set(core) == {
         "vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim",
         "intermediate_size", "norm_eps", "rope_dim", "rope_inv_freq", "rope_attention_factor",
-        "sliding_window",
+        "attention_gate", "sliding_window",
         "bidirectional", "attention_bias", "output_bias", "mlp_bias", "tie_embeddings", "qk_norm", "norm",
         "block", "mlp_plain", "act", "positions", "position_offset", "segments", "embed_norm", "final_norm",
         "lm_head", "head_bias", "head_transform",

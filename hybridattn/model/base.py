@@ -77,9 +77,10 @@ def linear_mixer(probe: BaseModel) -> dict[str, Any]:
     linear mixer.
     """
     found: list[dict[str, Any]] = []
+    is_probe = bool(switchable(probe))
     for i, specs in enumerate(probe.layers):
         kinds = [spec["kind"] for spec in specs]
-        if not probe.softmax_at(i):
+        if is_probe and len(kinds) == 1 and kinds != ["softmax"]:
             continue
         if len(kinds) != 2 or kinds.count("softmax") != 1:
             raise refuse(f"layer {i} of the probe", kinds, "softmax and a linear mixer (see Model.to_probe)")
