@@ -1,13 +1,16 @@
-"""Stop a whole job at random moments and go on: `python tests/crash/run.py MOMENTS [SEED]`.
+"""Stop a whole job at random moments and go on: `python tests/crash/run.py MOMENTS [SEED] [FIGURES.json]`.
 
 A recipe of tiny stages is run once without interruption. Then it is started again and again in a new folder
-and stopped after a random time by SIGKILL, SIGTERM or SIGINT in turn, until it has ended; results and weights
-must equal those of the straight run to the bit. Exit code 1 where they do not, or where a process ends
-otherwise than by the signal or with code 0 or 130.
+and stopped after a random time, every second stop by SIGKILL, the others by SIGTERM and SIGINT in turn, until
+it has ended; results and weights must equal those of the straight run to the bit. Exit code 1 where they do
+not, or where a process ends otherwise than by the signal or with code 0 or 130, or not within two minutes.
+
+Calls with one FIGURES.json add up in it: stops by signal and by the stage they fell into, runs, faults.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tiny
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 RECIPE = """
 [teacher]
 model = "teacher"
@@ -89,9 +93,47 @@ def outcome(out: Path) -> str:
     return digest.hexdigest()
 
 
-def crash(moments: int, seed: int = 0) -> list[str]:
-    """Faults found by that many stops; an empty list where there was none."""
-    rng, faults, stops = random.Random(seed), [], 0
+@dataclasses.dataclass
+class Figures:
+    """stops: by signal; stages: by the number of stages that had ended; runs: jobs brought to their end."""
+
+    stops: Counter[str] = dataclasses.field(default_factory=Counter)
+    stages: Counter[str] = dataclasses.field(default_factory=Counter)
+    runs: int = 0
+    faults: list[str] = dataclasses.field(default_factory=list)
+
+    def added_to(self, file: Path) -> None:
+        """Adds to what the file holds of earlier calls."""
+        before = json.loads(file.read_text()) if file.exists() else {}
+        sums = {
+            "stops": self.stops + Counter(before.get("stops", {})),
+            "stages_done_at_the_stop": dict(
+                sorted((self.stages + Counter(before.get("stages_done_at_the_stop", {}))).items())
+            ),
+            "runs": self.runs + before.get("runs", 0),
+            "faults": before.get("faults", []) + self.faults,
+        }
+        file.write_text(json.dumps(sums, indent=1) + "\n")
+
+
+def stopped(process: subprocess.Popen[bytes], number: int | None, seconds: float) -> tuple[bool, str]:
+    """(whether it had to be stopped, its error text); it is given two minutes to end after the signal."""
+    try:
+        return False, process.communicate(timeout=seconds if number else None)[1].decode()
+    except subprocess.TimeoutExpired:
+        assert number is not None
+        process.send_signal(number)
+    try:
+        return True, process.communicate(timeout=120)[1].decode()
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True, f"went on for two minutes after signal {number}"
+
+
+def crash(moments: int, seed: int = 0) -> Figures:
+    """What that many stops found."""
+    rng, figures, stops = random.Random(seed), Figures(), 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tiny.teacher(layers=3).save_pretrained(folder / "teacher")
@@ -101,34 +143,36 @@ def crash(moments: int, seed: int = 0) -> list[str]:
         straight = start(folder, folder / "straight")
         error = straight.communicate()[1]
         if straight.returncode:
-            return [f"the straight run ended with {straight.returncode}: {error.decode()[-300:]}"]
-        seconds, want, round_ = time.monotonic() - began, outcome(folder / "straight"), 0
+            return Figures(faults=[f"the straight run: {straight.returncode}: {error.decode()[-300:]}"])
+        seconds, want = time.monotonic() - began, outcome(folder / "straight")
         while stops < moments:
-            out, round_ = folder / f"out-{round_}", round_ + 1
+            out = folder / f"out-{figures.runs}"
+            figures.runs += 1
             while True:
                 process = start(folder, out)
                 number = SIGNALS[stops % len(SIGNALS)] if stops < moments else None
-                try:
-                    error = process.communicate(timeout=rng.uniform(0.05, 1.0) * seconds if number else None)[
-                        1
-                    ]
-                except subprocess.TimeoutExpired:
+                was_stopped, said = stopped(process, number, rng.uniform(0.05, 1.0) * seconds)
+                if was_stopped:
                     assert number is not None
-                    process.send_signal(number)
-                    error = process.communicate(timeout=60)[1]
                     stops += 1
+                    figures.stops[signal.Signals(number).name] += 1
+                    figures.stages[f"{len(list(out.glob('stages/*.json'))):02}"] += 1
                 if process.returncode == 0:
                     break
-                if process.returncode not in (130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
-                    faults.append(f"stop {stops}: code {process.returncode}: {error.decode()[-300:]}")
+                if "went on for" in said or process.returncode not in (130, *(-each for each in SIGNALS)):
+                    figures.faults.append(
+                        f"seed {seed}, stop {stops}: code {process.returncode}: {said[-300:]}"
+                    )
                     break
             if process.returncode == 0 and outcome(out) != want:
-                faults.append(f"round {round_}, {stops} stops: other results than the straight run")
-    print(f"{stops} stops in {round_} runs, {len(faults)} faults")
-    return faults
+                figures.faults.append(f"seed {seed}, run {figures.runs}: other results than the straight run")
+    print(f"{dict(figures.stops)} in {figures.runs} runs, {len(figures.faults)} faults")
+    return figures
 
 
 if __name__ == "__main__":
     found = crash(int(sys.argv[1]) if sys.argv[1:] else 20, int(sys.argv[2]) if sys.argv[2:] else 0)
-    print("\n".join(found))
-    sys.exit(1 if found else 0)
+    if sys.argv[3:]:
+        found.added_to(Path(sys.argv[3]))
+    print("\n".join(found.faults))
+    sys.exit(1 if found.faults else 0)
