@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +42,13 @@ def _file(path: Path) -> dict[str, Any] | None:
     """A plan or scores; None for anything that is not a JSON file of its own."""
     if path.suffix != ".json" or not path.is_file():
         return None
+    from ..errors import PlanError
     from ..model.plan import Plan
+    from ..reading import read_json
     from ..select import FORMAT, LayerScores
 
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("format")
-    except (ValueError, AttributeError):
-        kind = None
-    if kind == FORMAT:
+    content = read_json(path, PlanError)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
         scores = LayerScores.load(path)
         ranked = sorted(range(scores.num_layers), key=lambda row: scores.rank[row])
         order = [scores.numbers[row] for row in ranked]

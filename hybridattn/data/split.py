@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..files import atomic_write, file_digest
+from ..reading import read_json
 from .hub import TEXTS, fetch_text
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ def note_aligned(probe: str | Path, texts: Texts, tokens: int) -> None:
 def aligned_tokens(probe: str | Path, texts: Texts) -> int:
     """How many tokens of this training text step 1 has read already; 0 for a probe that does not say."""
     try:
-        note = json.loads((Path(probe) / ALIGNED).read_text(encoding="utf-8"))
-        return int(note["tokens"]) if note["text"] == file_digest(texts.train) else 0
-    except (OSError, ValueError, KeyError, TypeError):
+        note = read_json(Path(probe) / ALIGNED, DataError)
+    except (OSError, DataError):
         return 0
+    if not isinstance(note, dict) or type(note.get("tokens")) is not int or note["tokens"] < 0:
+        return 0
+    return note["tokens"] if note.get("text") == file_digest(texts.train) else 0
 
 
 def same_text(a: Path, b: Path) -> bool:

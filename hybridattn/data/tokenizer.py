@@ -15,7 +15,7 @@ from ..files import atomic_write
 from .stream import StreamDecoder
 from .tokenizer_classes import PLAIN, SPECIAL
 from .tokenizer_folder import LEFTOVERS, TEMPLATES, read_folder
-from .tokenizer_json import to_json
+from .tokenizer_json import raised_by_library, to_json
 from .tokenizer_settings import content_of
 
 _FOREIGN = ("chat_template", "auto_map")  # what a Tokenizer has itself, and code that is not saved with it
@@ -134,7 +134,9 @@ class Tokenizer:
             if len(texts) == 1:  # on this thread: a process that has used others cannot fork safely
                 return [self.core.encode(texts[0], add_special_tokens=add_special_tokens)]
             return self.core.encode_batch(list(texts), add_special_tokens=add_special_tokens)
-        except Exception as error:  # UnicodeEncodeError, or what the library raises in its place
+        except BaseException as error:  # UnicodeEncodeError, or what the library raises in its place
+            if not raised_by_library(error):
+                raise
             bad = next((i for i, text in enumerate(texts) if not _utf8(text)), None)
             if bad is not None:
                 raise DataError(
@@ -155,7 +157,12 @@ class Tokenizer:
             raise DataError(
                 f"token ids go from {min(numbers)} to {max(numbers)}; allowed: 0 to {self.vocab_size - 1}"
             )
-        return self.core.decode(numbers, skip_special_tokens=skip_special_tokens)
+        try:
+            return self.core.decode(numbers, skip_special_tokens=skip_special_tokens)
+        except BaseException as error:
+            if not raised_by_library(error):
+                raise
+            raise DataError(f"the tokenizer cannot decode ids: {' '.join(str(error).split())}") from None
 
     def stream(self, skip_special_tokens: bool = True, after: Sequence[int] = ()) -> StreamDecoder:
         """A decoder for tokens that come one at a time, as they are read behind the tokens `after`."""

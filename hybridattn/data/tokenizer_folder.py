@@ -12,7 +12,7 @@ import tokenizers
 from ..errors import DataError
 from . import old_tokenizer_files
 from .tokenizer_classes import class_name, known_class
-from .tokenizer_json import read_object, sparse_model
+from .tokenizer_json import raised_by_library, read_object, sparse_model
 from .tokenizer_settings import add_tokens, apply_class, content_of
 
 TEMPLATES = "additional_chat_templates"
@@ -63,6 +63,7 @@ def read_folder(folder: Path) -> Contents:
         special = {f"{kind}_token_id": _special(core, kind, settings, config) for kind in ("bos", "eos")}
     except DataError as error:
         raise DataError(f"{folder / 'tokenizer_config.json'}: {error}") from None
+    _try_out(core, path)
     return Contents(core, special, templates, settings, sparse_model(core, path))
 
 
@@ -78,8 +79,23 @@ def _as_in_settings(value: Any) -> Any:
 def _core(path: Path) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:
+        if not raised_by_library(error):
+            raise
         raise DataError(f"{path}: not a tokenizer: {' '.join(str(error).split())}") from None
+
+
+def _try_out(core: tokenizers.Tokenizer, path: Path) -> None:
+    """DataError for a tokenizer whose parts do not fit each other: the library finds that at the first text.
+    """
+    try:
+        core.encode("a")
+    except Exception:  # one without an unknown token may still have other texts
+        return
+    except BaseException as error:
+        if not raised_by_library(error):
+            raise
+        raise DataError(f"{path}: its parts do not fit each other: {' '.join(str(error).split())}") from None
 
 
 def _special(

@@ -61,9 +61,9 @@ class Asked:
 def asked(given: Mapping[str, Any], default_room: int) -> Asked:
     """lm-eval's options; those that are None count as not given. ConfigError names what is not supported."""
     options = {key: value for key, value in given.items() if value is not None}
-    until = options.get("until", ())
-    stops = (until,) if isinstance(until, str) else tuple(until)
-    if not all(isinstance(stop, str) for stop in stops):
+    until = options.get("until", [])
+    stops = [until] if isinstance(until, str) else until
+    if not isinstance(stops, (list, tuple)) or not all(isinstance(stop, str) for stop in stops):
         raise refuse("until", until, "a text or a list of texts")
     limit = next((name for name in LIMITS if name in options), None)
     room = default_room if limit is None else check_int(limit, _whole(options[limit]))

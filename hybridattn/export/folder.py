@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 
 from ..errors import ExportError
 from ..files import OURS, sync_folder, write_sheet
+from ..reading import read_json
 
 SHEET = "hybridattn_export.json"  # what the folder is and which files belong to it
 
@@ -85,7 +85,8 @@ def _refuse_other(target: Path) -> None:
 def _own_files(target: Path) -> set[str]:
     """The files that the sheet of an earlier export lists."""
     try:
-        sheet = json.loads((target / SHEET).read_text(encoding="utf-8"))
-        return {name for name in sheet["files"] if isinstance(name, str)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        sheet = read_json(target / SHEET, ExportError)
+    except (OSError, ExportError):
         return set()
+    files = sheet.get("files") if isinstance(sheet, dict) else None
+    return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()

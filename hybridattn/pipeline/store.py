@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..reading import read_json
 
 MARKER = f"{OURS}run"  # a folder that holds it was made by a run
 PROGRESS = f"{OURS}progress"  # the folder of what only an unfinished run needs
-VERSION = 4  # raise it when a stage's result changes its meaning: all folders then run again
+VERSION = 5  # raise it when a stage's result changes its meaning: all folders then run again
 
 
 def fingerprint(name: str, inputs: Any) -> str:
@@ -53,13 +54,16 @@ class Store:
 
     def load(self, name: str, digest: str, files: Iterable[str] = ()) -> dict[str, Any] | None:
         """The record of a stage done with these very inputs, whose files are there; else, or when it cannot
-        be read, None. DataError when a file is not what the stage wrote: nobody's change is written over.
+        be read or was changed since, None. DataError when a file is not what the stage wrote: nobody's change
+        is written over.
         """
         try:
             record = read_json(self.path(name), DataError)
         except (OSError, DataError):
             return None
         if not isinstance(record, dict) or record.get("fingerprint") != digest:
+            return None
+        if record.pop("checksum", None) != _checksum(record):
             return None
         wanted, found = record.get("files"), self.digests(files)
         if not isinstance(record.get("result"), dict) or not isinstance(record.get("seconds"), (int, float)):
@@ -105,7 +109,9 @@ class Store:
         """
         record = {"fingerprint": digest, "seconds": seconds, "result": result, "files": self.digests(files)}
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path(name), json.dumps(record, indent=1) + "\n")
+        as_read = json.loads(json.dumps(record))  # its keys are texts
+        written = {**record, "checksum": _checksum(as_read)}
+        atomic_write(self.path(name), json.dumps(written, indent=1) + "\n")
         self.drop_checkpoints(name)
         return record
 
@@ -154,6 +160,11 @@ class Store:
                 path.unlink(missing_ok=True)
             else:
                 checkpoint.remove(path)
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """Of what a record says, however it is laid out."""
+    return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
 
 
 def _made_by_a_run(folder: Path) -> bool:

@@ -24,6 +24,7 @@ from ..errors import CheckpointError
 from ..files import checksum
 from ..formats.safetensors import save_safetensors
 from ..lazy import contents
+from ..reading import parse_json
 
 __all__ = [
     "FILE_NAME",
@@ -147,8 +148,8 @@ def _read(file: Path) -> Found:
     if texts.pop("checksum", None) != _text_checksum(texts):
         raise _damaged(file, "its metadata does not match its checksum")
     try:
-        run, position = json.loads(texts["run"]), json.loads(texts["position"])
-    except (KeyError, ValueError, RecursionError) as error:
+        run, position = (parse_json(texts[name], name, CheckpointError) for name in ("run", "position"))
+    except (KeyError, CheckpointError) as error:
         raise _damaged(file, f"its metadata cannot be read: {error}") from None
     if not isinstance(run, dict) or not isinstance(position, dict) or position.keys() != {"phase", "step"}:
         raise _damaged(file, "its metadata holds no run and position")
@@ -163,8 +164,8 @@ def _prove(file: Path) -> None:
     _read(file)
     with _opened(file) as opened:
         try:
-            sums = json.loads(opened.metadata()["checksums"])
-        except (KeyError, ValueError, RecursionError):
+            sums = parse_json(opened.metadata()["checksums"], "checksums", CheckpointError)
+        except (KeyError, CheckpointError):
             raise _damaged(file, "it has no checksums") from None
         if not isinstance(sums, dict) or sums.keys() != set(opened.keys()):
             raise _damaged(file, "its checksums are of other tensors")

@@ -22,6 +22,7 @@ from ..data.tokens import TokenData, Tokens, Windows, digest, overlap, slices
 from ..errors import DataError
 from ..files import atomic_write, checksum
 from ..locks import beside, locked
+from ..reading import read_json
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -170,8 +171,8 @@ def _write_note(note: Path, fingerprint: str, sums: list[str]) -> None:
 def _content(note: Path) -> dict[str, Any] | None:
     """What a note says; None when it is not one of a teacher cache, of this release or another."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(note, DataError)
+    except (OSError, DataError):
         return None
     ours = isinstance(content, dict) and str(content.get("format")).startswith("hybridattn-teacher-cache-")
     return content if ours else None

@@ -1,86 +1,54 @@
-"""Fuzz every reader: `python tests/fuzz/run.py SECONDS [SEED] [TARGET ...]`; prints inputs and faults.
+"""Fuzz every reader and every call: `python tests/fuzz/run.py [--seconds S | --inputs N] [NAME ...]`.
 
-A fault is an exception that is none of this package's, memory beyond 2 GB, or an input that takes longer than
-ten seconds. The seed and the number of the input make it again. Exit code 1 where a fault was found.
+    --seed N         where the input starts from
+    --figures FILE   counts by reader in a JSON file, to which later calls add: a job that can be stopped
+    --least N        of every reader, before the others have more (with --inputs)
+    --coverage       lines of the package that each reader reached (needs coverage.py; slow)
+    --again NAME BLOCK INPUT   one input once more, with its files left in a folder
+
+A fault is an exception that is none of this package's, a crash, memory beyond 2 GiB, or an input that takes
+longer than ten seconds. Exit code 1 where there was one.
 """
 
 from __future__ import annotations
 
-import random
-import resource
+import argparse
 import sys
-import tempfile
-import time
-import traceback
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fuzz.readers import damage, odd_call, seed
-
-SLOW_SECONDS, MOST_BYTES = 10.0, 2 << 30
-
-
-def fuzz(seconds: float, start: int = 0, only: list[str] | None = None) -> dict[str, tuple[int, list[str]]]:
-    """{target: (inputs tried, faults)}; every target gets an equal share of the seconds."""
-    warnings.simplefilter("ignore")
-    found: dict[str, tuple[int, list[str]]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        targets = seed(folder)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        names = [name for name in [*targets, "arguments"] if not only or name in only]
-        for name in names:
-            until, count, faults = time.monotonic() + seconds / len(names), 0, []
-            files = (
-                {}
-                if name == "arguments"
-                else {f: (folder / name / f).read_bytes() for f in targets[name].files}
-            )
-            while time.monotonic() < until:
-                rng = random.Random(f"{start} {name} {count}")
-                began = time.monotonic()
-                try:
-                    if name == "arguments":
-                        odd_call(rng)
-                    else:
-                        file = rng.choice(sorted(files))
-                        damage(folder / name / file, files[file], rng)
-                        try:
-                            targets[name].read(folder / name)
-                        except targets[name].answers:
-                            pass
-                        (folder / name / file).write_bytes(files[file])
-                except Exception as error:
-                    place = [
-                        f for f in traceback.extract_tb(error.__traceback__) if "hybridattn" in f.filename
-                    ][-1:]
-                    where = f"{Path(place[0].filename).name}:{place[0].lineno}" if place else "?"
-                    faults.append(f"input {count}: {type(error).__name__}: {str(error)[:80]} ({where})")
-                    if name != "arguments":
-                        for file, whole in files.items():
-                            (folder / name / file).write_bytes(whole)
-                if time.monotonic() - began > SLOW_SECONDS:
-                    faults.append(f"input {count}: {time.monotonic() - began:.0f} s")
-                grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
-                if grown > MOST_BYTES:
-                    faults.append(f"input {count}: memory grew by {grown >> 20} MiB")
-                    before += grown
-                count += 1
-            found[name] = (count, faults)
-    return found
+from fuzz.driver import Driver, Figures
 
 
 def main() -> int:
-    seconds, start = float(sys.argv[1]) if sys.argv[1:] else 60.0, int(sys.argv[2]) if sys.argv[2:] else 0
-    found = fuzz(seconds, start, sys.argv[3:])
-    print(f"{'reader':12}  {'inputs':>8}  {'faults':>6}")
-    for name, (count, faults) in found.items():
-        print(f"{name:12}  {count:8}  {len(faults):6}")
-        for line in dict.fromkeys(line.partition(": ")[2] for line in faults[:200]):
-            print(f"    {line}")
-    return 1 if any(faults for _, faults in found.values()) else 0
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--inputs", type=int)
+    parser.add_argument("--least", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figures", type=Path)
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--again", nargs=3, metavar=("NAME", "BLOCK", "INPUT"))
+    given = parser.parse_args()
+    figures = Figures.of(given.figures)
+    with Driver(given.seed, given.names, figures) as driver:
+        if given.again:
+            name, block, number = given.again
+            print(driver.again(name, int(block), int(number)))
+            return 0
+        driver.corpus()
+        if given.coverage:
+            from fuzz.covered import covered
+
+            print(covered(driver, given.seconds or 60.0))
+        else:
+            driver.run(given.seconds or (60.0 if given.inputs is None else None), given.inputs, given.least)
+    print(figures.table())
+    return 1 if any(each["faults"] for each in figures.counts.values()) else 0
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...reading import read_json
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,9 @@ def read(path: str | os.PathLike[str], *, strict: bool = False) -> SquadData:
     """
     source = Path(path)
     try:
-        root = json.loads(source.read_text(encoding="utf-8"))
+        root = read_json(source, DataError)
     except OSError as error:
         raise DataError(f"{source}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not JSON: {error}") from None
     file = _Node(str(source), root)
     version = root.get("version", "") if isinstance(root, dict) else ""
     questions: list[Question] = []
