@@ -16,13 +16,28 @@ from .errors import HybridAttnError
 LARGEST_FILE = 1 << 28  # bytes: tokenizers have some ten million
 MOST_DIGITS = 40  # of a whole number: above what any format means, and far below what overflows a float
 
+POINTER = b"version https://git-lfs"
 _STRANGERS = {  # how files begin that are not what their name says
-    b"version https://git-lfs": "a Git LFS pointer: `git lfs pull` in its folder fetches the file",
+    POINTER: "a Git LFS pointer: `git lfs pull` in its folder fetches the file",
     b"<!doctype html": "a web page: the download failed",
     b"<html": "a web page: the download failed",
     b"PK\x03\x04": "a zip archive, as PyTorch writes .bin and .pt files",
     b"\x1f\x8b": "compressed with gzip: unpack it first",
 }
+
+
+def read_plain_text(path: Path, error: type[HybridAttnError]) -> str:
+    """The text of a small UTF-8 file; `error`, naming it, for what is none, and for a Git LFS pointer."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: byte {problem.start} is not UTF-8 text") from None
+    except OSError as problem:
+        raise error(f"{path}: {problem.strerror}") from None
+    if data.startswith(POINTER):
+        raise error(f"{path}: {stranger(data[:100])}")
+    return text
 
 
 def stranger(head: bytes) -> str:
@@ -64,6 +79,11 @@ def parse_json(
         head = data[:100].encode("utf-8", "replace") if isinstance(data, str) else data[:100]
         raise error(f"{where}: {stranger(head) or f'not JSON: {problem}'}") from None
     return value
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error of a library, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _whole(digits: str) -> int:

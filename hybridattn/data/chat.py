@@ -30,7 +30,7 @@ def render(template: str, messages: Sequence[Message], variables: Mapping[str, A
     if not messages or not all(isinstance(message, Mapping) for message in messages):
         raise DataError(f"messages is {messages!r:.200}; allowed: one or more objects with role and content")
     try:
-        return _compiled(template).render(messages=[dict(message) for message in messages], **variables)
+        return _compiled(template).render(messages=[_plain(message) for message in messages], **variables)
     except jinja2.TemplateSyntaxError as error:
         raise DataError(f"chat template, line {error.lineno}: {_one_line(error)}") from None
     except Exception as error:  # a template is a program: it may fail in any way, or refuse the messages
@@ -42,6 +42,9 @@ def up_to_last(text: str, messages: Sequence[Message]) -> str:
     found in it.
     """
     content = messages[-1].get("content")
+    if isinstance(content, Sequence) and not isinstance(content, str):  # parts: the last text among them
+        parts = (part.get("text") for part in reversed(content) if isinstance(part, Mapping))
+        content = next((text for text in parts if isinstance(text, str)), None)
     at = text.rfind(content.strip()) if isinstance(content, str) and content.strip() else -1
     if at < 0:
         raise DataError(
@@ -49,6 +52,17 @@ def up_to_last(text: str, messages: Sequence[Message]) -> str:
         )
     said = str(content).lstrip()  # white space behind it stays where the template kept it
     return text[:at] + (said if text.startswith(said, at) else said.rstrip())
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """A message without keys that are None, which templates would write out as "None", and with the reasoning
+    under all names that templates know; as transformers 5 does it.
+    """
+    given = {key: value for key, value in message.items() if value is not None}
+    thought = next(
+        (given[name] for name in ("reasoning_content", "thinking", "reasoning") if name in given), None
+    )
+    return given if thought is None else {"thinking": thought, **given, "reasoning_content": thought}
 
 
 class _Generation(jinja2.ext.Extension):

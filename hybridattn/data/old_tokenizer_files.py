@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from ..errors import DataError
+from ..reading import one_line, read_plain_text
 from .tokenizer_classes import TokenizerClass, known_class
 from .tokenizer_json import read_object
 
@@ -43,8 +44,8 @@ def build(folder: Path, settings: Mapping[str, Any], name: str | None) -> tokeni
             return _byte_level(folder, kind, _names(kind, settings), settings)
     except DataError:
         raise
-    except Exception as error:  # the library raises bare Exception
-        raise DataError(f"{folder / found[0]}: not a vocabulary: {' '.join(str(error).split())}") from None
+    except Exception as error:  # of the library
+        raise DataError(f"{folder / found[0]}: not a vocabulary: {one_line(error)}") from None
     raise DataError(
         f"{folder}: has no tokenizer.json, only {', '.join(found)} of {name or 'an unnamed class'}, which "
         f"cannot be read here; {_ADVICE}"
@@ -135,8 +136,4 @@ def _byte_level(
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8 text") from None
-    return text.removesuffix("\n").split("\n")
+    return read_plain_text(path, DataError).removesuffix("\n").split("\n")

@@ -12,6 +12,7 @@ import tokenizers
 
 from ..errors import DataError
 from ..files import atomic_write
+from ..reading import one_line
 from .stream import StreamDecoder
 from .tokenizer_classes import PLAIN, SPECIAL
 from .tokenizer_folder import LEFTOVERS, TEMPLATES, read_folder
@@ -142,7 +143,7 @@ class Tokenizer:
                 raise DataError(
                     f"text {bad} is {texts[bad]!r:.80}, with half of a surrogate pair; allowed: UTF-8 text"
                 ) from None
-            raise DataError(f"the tokenizer cannot encode a text: {' '.join(str(error).split())}") from None
+            raise DataError(f"the tokenizer cannot encode a text: {one_line(error)}") from None
 
     def _once(self, encoding: tokenizers.Encoding) -> list[int]:
         """The ids without a beginning-of-text token that was added before the text's own."""
@@ -162,7 +163,7 @@ class Tokenizer:
         except BaseException as error:
             if not raised_by_library(error):
                 raise
-            raise DataError(f"the tokenizer cannot decode ids: {' '.join(str(error).split())}") from None
+            raise DataError(f"the tokenizer cannot decode ids: {one_line(error)}") from None
 
     def stream(self, skip_special_tokens: bool = True, after: Sequence[int] = ()) -> StreamDecoder:
         """A decoder for tokens that come one at a time, as they are read behind the tokens `after`."""

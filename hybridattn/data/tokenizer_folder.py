@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 
 from ..errors import DataError
+from ..reading import one_line, read_plain_text, stranger
 from . import old_tokenizer_files
 from .tokenizer_classes import class_name, known_class
 from .tokenizer_json import raised_by_library, read_object, sparse_model
@@ -82,12 +83,13 @@ def _core(path: Path) -> tokenizers.Tokenizer:
     except BaseException as error:
         if not raised_by_library(error):
             raise
-        raise DataError(f"{path}: not a tokenizer: {' '.join(str(error).split())}") from None
+        with path.open("rb") as file:
+            other = stranger(file.read(100))
+        raise DataError(f"{path}: {other or f'not a tokenizer: {one_line(error)}'}") from None
 
 
 def _try_out(core: tokenizers.Tokenizer, path: Path) -> None:
-    """DataError for a tokenizer whose parts do not fit each other: the library finds that at the first text.
-    """
+    """DataError for a tokenizer whose parts do not fit each other: the library finds that at the first text."""
     try:
         core.encode("a")
     except Exception:  # one without an unknown token may still have other texts
@@ -95,7 +97,7 @@ def _try_out(core: tokenizers.Tokenizer, path: Path) -> None:
     except BaseException as error:
         if not raised_by_library(error):
             raise
-        raise DataError(f"{path}: its parts do not fit each other: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: its parts do not fit each other: {one_line(error)}") from None
 
 
 def _special(
@@ -124,8 +126,8 @@ def _templates(folder: Path, given: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     files = sorted((folder / TEMPLATES).glob("*.jinja"))
     if (folder / "chat_template.jinja").is_file():
-        found["default"] = _text(folder / "chat_template.jinja")
-    found |= {file.stem: _text(file) for file in files}
+        found["default"] = read_plain_text(folder / "chat_template.jinja", DataError)
+    found |= {file.stem: read_plain_text(file, DataError) for file in files}
     if found or given is None:
         return found
     if isinstance(given, str):
@@ -146,12 +148,3 @@ def _templates(folder: Path, given: Any) -> dict[str, str]:
             )
         found[row["name"]] = row["template"]
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8 text") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None

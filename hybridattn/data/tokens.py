@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..checks import LARGEST, refuse
 from ..errors import DataError
-from ..reading import parse_json
+from ..reading import POINTER, parse_json, stranger
 from .prompts import Encoder as Encoder
 from .prompts import open_tokens
 
@@ -290,7 +290,10 @@ def load_text(path: str | os.PathLike[str]) -> list[str]:
             f"{source}: suffix is {source.suffix!r}; allowed: {', '.join(TEXT_SUFFIXES)}, or a folder"
         )
     try:
-        raw = gzip.decompress(source.read_bytes()) if source.name.endswith(".gz") else source.read_bytes()
+        raw = source.read_bytes()
+        if raw.startswith(POINTER):
+            raise DataError(f"{source}: {stranger(raw[:100])}")
+        raw = gzip.decompress(raw) if source.name.endswith(".gz") else raw
         content = raw.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source}: not readable as gzip: {error}") from None

@@ -23,6 +23,7 @@ from ..files import atomic_open
 from ..reading import parse_json, read_json, stranger
 from .dtypes import Bytes
 from .mapped import MappedFile
+from .other_weights import other_weights
 from .source import WeightSource
 
 _ITEM_BYTES = {
@@ -86,12 +87,9 @@ def open_weights(path: str | os.PathLike[str]) -> WeightSource:
         shards = _read_index(index)
         # what the index says of single tensors is not held against it: some name tensors that no shard has
         return SafetensorsSource(path, sorted({path / shard for shard in shards.values()}))
-    other = (
-        "; it has PyTorch files: save the model as safetensors"
-        if list(path.glob("pytorch_model*.bin"))
-        else ""
+    raise WeightError(
+        f"{path}: has neither model.safetensors nor model.safetensors.index.json{other_weights(path)}"
     )
-    raise WeightError(f"{path}: has neither model.safetensors nor model.safetensors.index.json{other}")
 
 
 def _read_index(index: Path) -> dict[str, str]:

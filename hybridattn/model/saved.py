@@ -17,6 +17,7 @@ from ..errors import ConfigError, PlanError
 from ..families import config_from_hf, layout_of
 from ..families.config import ModelConfig, TaskHead
 from ..families.heads import task_to_hf
+from ..formats.other_weights import other_weights
 from ..reading import read_json
 from .generation_config import NAME as GENERATION
 from .plan import Plan
@@ -138,6 +139,7 @@ def read_config(path: Path) -> tuple[ModelConfig, Section]:
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; a model folder holds config.json and model.safetensors"
+            f"{other_weights(path.parent)}"
         ) from None
     try:
         if not isinstance(content, dict) or content.get("model_type") != HYBRID_TYPE:
