@@ -6,6 +6,7 @@ import json
 import pytest
 from tokenizer_cases import EOT, byte_level, sentence_piece, write
 
+from hybridattn.data.chat import render, up_to_last
 from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import DataError
 
@@ -166,3 +167,26 @@ def test_a_rendered_beginning_is_not_doubled():
 def test_no_place_to_go_on_from():
     with pytest.raises(DataError, match=r"allowed: a text that the template shows"):
         tokenizer("fixed").apply_chat_template(CHAT, False, continue_final_message=True)
+
+
+PLAIN = "{% for m in messages %}{{ m.role }}:{{ m.content }};{{ m.reasoning_content }}|{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"role": "assistant", "content": None}, "assistant:;|"),  # as clients of an API send a tool's call
+        ({"role": "assistant", "content": "a", "reasoning": "b"}, "assistant:a;b|"),
+        ({"role": "assistant", "content": "a", "thinking": "b"}, "assistant:a;b|"),
+        ({"role": "assistant", "content": "a", "reasoning_content": None, "thinking": "b"}, "assistant:a;b|"),
+        ({"role": "assistant", "content": "a", "reasoning_content": "b", "thinking": "c"}, "assistant:a;b|"),
+    ],
+)
+def test_messages_as_transformers_5_gives_them(message, text):
+    assert render(PLAIN, [message], {}) == text
+
+
+def test_a_message_of_parts_goes_on_after_its_last_text():
+    template = "{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}end"
+    messages = [{"role": "user", "content": [{"text": "one"}, {"type": "image"}, {"text": "two"}]}]
+    assert up_to_last(render(template, messages, {}), messages) == "<one><><two"

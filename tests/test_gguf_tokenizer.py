@@ -63,7 +63,7 @@ def test_bos_and_whole_tokens(tmp_path):
         ({"tokenizer.ggml.merges": ["a nothing"]}, "do not fit"),
         ({"tokenizer.ggml.token_type": [1]}, "another length"),
         ({"tokenizer.ggml.tokens": [*TOKENS[:-1], "a"]}, "a token twice"),
-        ({"tokenizer.ggml.eos_token_id": 999}, "eos_token_id is 999"),
+        ({"tokenizer.ggml.eos_token_id": True}, "eos_token_id is True"),
     ],
 )
 def test_wrong_tokenizers(tmp_path, changes, says):

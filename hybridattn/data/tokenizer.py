@@ -98,7 +98,7 @@ class Tokenizer:
             found = tokenizer_parts(header.metadata)
             return None if found is None else cls(found[0], **found[1])
         except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+            raise type(error)(f"{path}: {error}") from None
 
     @property
     def vocab_size(self) -> int:

@@ -89,7 +89,7 @@ def _core(path: Path) -> tokenizers.Tokenizer:
 
 
 def _try_out(core: tokenizers.Tokenizer, path: Path) -> None:
-    """DataError for a tokenizer whose parts do not fit each other: the library finds that at the first text."""
+    """DataError for a tokenizer whose parts do not fit each other, found when a first text is encoded."""
     try:
         core.encode("a")
     except Exception:  # one without an unknown token may still have other texts
@@ -97,7 +97,7 @@ def _try_out(core: tokenizers.Tokenizer, path: Path) -> None:
     except BaseException as error:
         if not raised_by_library(error):
             raise
-        raise DataError(f"{path}: its parts do not fit each other: {one_line(error)}") from None
+        raise DataError(f"{path}: its parts do not fit: {one_line(error)}") from None
 
 
 def _special(

@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..families.rope import rope_frequencies
 from . import gguf_qwen35
 from .gguf_header import GGUFHeader
+from .gguf_keys import check_keys, refuse_parts
 
 ROPE_FACTORS = "rope_freqs.weight"
 # architecture: (model_type, class of transformers)
@@ -23,22 +24,6 @@ _FAMILIES = {
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
     gguf_qwen35.ARCHITECTURE: ("qwen3_5_text", "Qwen3_5ForCausalLM"),
 }
-# Keys that change what a model computes, with the values that change nothing.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "attention.causal": (True,),
-    "attention.clamp_kqv": (0,),
-    "attention.max_alibi_bias": (0,),
-    "attention.sliding_window": (0,),
-    "attn_logit_softcapping": (0,),
-    "final_logit_softcapping": (0,),
-    "embedding_scale": (0, 1),
-    "residual_scale": (0, 1),
-    "logit_scale": (0, 1),
-    "expert_count": (0,),
-    "pooling_type": (0,),
-    "use_parallel_residual": (False,),
-    "nextn_predict_layers": (0,),
-}
 
 
 def hf_config(header: GGUFHeader) -> dict[str, Any]:
@@ -46,10 +31,13 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
     setting that is not supported, naming the key.
     """
     meta, tensors = header.metadata, header.tensors
-    _refuse_parts(meta)
+    refuse_parts(meta)
     architecture = meta.get("general.architecture")
     if architecture not in _FAMILIES:
         raise refuse("general.architecture", architecture, ", ".join(_FAMILIES))
+    check_keys(
+        meta, architecture, gguf_qwen35.KEYS if architecture == gguf_qwen35.ARCHITECTURE else frozenset()
+    )
 
     def get(key: str, default: Any = None) -> Any:
         return meta.get(f"{architecture}.{key}", default)
@@ -57,9 +45,6 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
     def refused(key: str, allowed: str) -> ConfigError:
         return refuse(f"{architecture}.{key}", get(key), allowed)
 
-    for key, neutral in _NEUTRAL.items():
-        if get(key) is not None and get(key) not in neutral:
-            raise refused(key, " or ".join(str(value).lower() for value in neutral))
     heads = _one_number(get("attention.head_count"), refused, "attention.head_count")
     kv_heads = get("attention.head_count_kv", heads)
     kv_heads = _one_number(kv_heads, refused, "attention.head_count_kv")
@@ -102,7 +87,7 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
         hf["attention_bias"] = "blk.0.attn_q.bias" in tensors
     if architecture == "llama":
         hf["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
-    scaling = _rope_scaling(header, hf, f"{architecture}.rope.scaling.")
+    scaling = _rope_scaling(header, hf, f"{architecture}.rope.")
     if hybrid:  # one dictionary, as these configs have it
         parts = ("rope_theta", "partial_rotary_factor", "mrope_section")
         rope = {key: hf.pop(key) for key in parts if key in hf}
@@ -110,16 +95,6 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
     elif scaling:
         hf["rope_scaling"] = scaling
     return hf
-
-
-def _refuse_parts(meta: dict[str, Any]) -> None:
-    count, number = meta.get("split.count", 0), meta.get("split.no", 0)
-    if type(count) is int and count > 1:
-        which = number + 1 if type(number) is int else number
-        raise ConfigError(
-            f"is part {which} of {count} of a split file; allowed: one whole file, which "
-            "llama-gguf-split --merge makes of the parts"
-        )
 
 
 def _one_number(value: Any, refused: Any, key: str) -> Any:
@@ -137,7 +112,7 @@ def _shortest(value: Any) -> Any:
 
 
 def _eos(meta: dict[str, Any]) -> Any:
-    ids = [meta.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
+    ids = [meta.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
     if any(isinstance(i, list) for i in ids):
         raise refuse("tokenizer.ggml.eos_token_id", ids, "one id")
     ids = list(dict.fromkeys(i for i in ids if i is not None))
@@ -145,9 +120,15 @@ def _eos(meta: dict[str, Any]) -> Any:
 
 
 def _rope_scaling(header: GGUFHeader, hf: dict[str, Any], prefix: str) -> dict[str, Any] | None:
+    """As llama.cpp reads it: no type is the type linear, whose factor may have its old name."""
+    old, prefix = header.metadata.get(f"{prefix}scale_linear"), f"{prefix}scaling."
     keys = {key[len(prefix) :]: value for key, value in header.metadata.items() if key.startswith(prefix)}
     keys.pop("finetuned", None)
-    kind = keys.pop("type", "none")
+    kind, factor = keys.pop("type", None), keys.get("factor", old)
+    if kind is None:
+        kind = "none" if factor in (None, 0, 1) else "linear"
+    if kind != "none":
+        keys["factor"] = 1.0 if factor in (None, 0) and kind == "linear" else factor
     for neutral in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor"):
         if keys.get(neutral) == 1:
             del keys[neutral]
@@ -156,6 +137,9 @@ def _rope_scaling(header: GGUFHeader, hf: dict[str, Any], prefix: str) -> dict[s
             raise refuse(f"{prefix}type", kind, f"none, since the file has {ROPE_FACTORS}")
         return _llama3_scaling(header, hf)
     if kind == "none":
+        for key in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor"):
+            if key in keys:
+                raise refuse(prefix + key, keys[key], "1, where the type is none")
         return None
     if kind not in ("linear", "yarn"):
         raise refuse(f"{prefix}type", kind, "none, linear or yarn")

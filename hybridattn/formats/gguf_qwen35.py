@@ -21,6 +21,10 @@ from .source import WeightSource
 
 Array = npt.NDArray[np.float32]
 ARCHITECTURE = "qwen35"
+KEYS = frozenset([
+    "ssm.conv_kernel", "ssm.group_count", "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank",
+    "attention.recurrent_layers", "full_attention_interval", "rope.dimension_sections",
+])  # fmt: skip
 _ZERO_CENTRED = re.compile(r"model\.(norm|layers\.\d+\.(\w+_layernorm|self_attn\.[qk]_norm))\.weight")
 _PER_HEAD = ("A_log", "dt_bias", "in_proj_a.weight", "in_proj_b.weight")
 

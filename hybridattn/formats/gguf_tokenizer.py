@@ -14,6 +14,11 @@ from tokenizers.pre_tokenizers import PreTokenizer
 
 from ..errors import DataError
 
+
+class UnknownTokenizer(DataError):
+    """A file's tokenizer is of a kind that is not rebuilt here; its model works on token ids."""
+
+
 _CONTROL, _USER_DEFINED = 3, 4  # token types: never printed; matched before anything is split
 
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -60,14 +65,14 @@ def tokenizer_parts(metadata: dict[str, Any]) -> tuple[Tokenizer, dict[str, Any]
     """(tokenizer, keyword arguments of this package's Tokenizer) from a GGUF file's metadata; None for a file
     that says it has none.
 
-    Raises DataError for a kind of tokenizer or pre-tokenizer that is not supported, or lists that do not fit
-    together.
+    Raises UnknownTokenizer for a kind of tokenizer or pre-tokenizer that is not supported, DataError for
+    lists that do not fit together.
     """
     kind = metadata.get("tokenizer.ggml.model")
     if kind in ("none", "no_vocab"):
         return None
     if kind not in ("gpt2", "llama"):
-        raise DataError(
+        raise UnknownTokenizer(
             f"tokenizer.ggml.model is {kind!r}; allowed: gpt2 (byte-level BPE), llama (SentencePiece) or none"
         )
     tokens = _texts(metadata, "tokens")
@@ -101,7 +106,9 @@ def _byte_level(metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
     """Byte-level BPE. DataError for an unknown pre-tokenizer, or merges that do not fit."""
     pre = metadata.get("tokenizer.ggml.pre", "default")
     if not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
-        raise DataError(f"tokenizer.ggml.pre is {pre!r}; allowed: {', '.join(PRE_TOKENIZERS)}")
+        raise UnknownTokenizer(f"tokenizer.ggml.pre is {pre!r}; allowed: {', '.join(PRE_TOKENIZERS)}")
+    if "tokenizer.ggml.merges" not in metadata:
+        raise UnknownTokenizer("tokenizer.ggml.merges is missing")
     merges = _texts(metadata, "merges")
     if any(merge.count(" ") != 1 for merge in merges):
         raise DataError("tokenizer.ggml.merges has a line that is not two tokens")
@@ -181,8 +188,9 @@ def _texts(metadata: dict[str, Any], key: str) -> list[str]:
 
 
 def _id(metadata: dict[str, Any], kind: str, count: int, default: int | None = None) -> int | None:
+    """The id of a special token; None for none, and for one outside the vocabulary: it cannot come up."""
     key = f"tokenizer.ggml.{kind}_token_id"
     number = metadata.get(key, default)
-    if number is not None and (not isinstance(number, int) or not 0 <= number < count):
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise DataError(f"{key} is {number!r}; allowed: 0 to {count - 1}")
-    return number
+    return number if number is not None and 0 <= number < count else None

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import refuse
+from ..checks import as_float, refuse
 from ..errors import WeightError
 from .dtypes import Bytes
 from .source import WeightSource
@@ -40,9 +40,11 @@ def was_exported(source: WeightSource, config: Mapping[str, Any]) -> bool:
     """
     rope, room, types = (config.get(key) for key in ("rope_parameters", "head_dim", "layer_types"))
     heads = config.get("num_attention_heads")
-    if not (isinstance(rope, Mapping) and isinstance(types, list) and type(room) is int):
+    if not (isinstance(rope, Mapping) and isinstance(types, list) and type(room) is int and room > 0):
         return False
-    share = rope.get("partial_rotary_factor", 0.25)
+    share = as_float(rope.get("partial_rotary_factor", 0.25))
+    if not 0 < share <= 1:
+        return False
     wanted = {"num_key_heads": heads, "num_value_heads": heads}
     wanted |= dict.fromkeys(("key_head_dim", "value_head_dim"), int(room * share))
     if any(config.get(f"linear_{key}") != value for key, value in wanted.items()):
@@ -72,7 +74,7 @@ class Qwen35Source(WeightSource):
         self._theirs = set(inner.names())
         rope = dict(config.get("rope_parameters") or {})
         self._room, self._heads = self._number("head_dim"), self._number("num_attention_heads")
-        self._kv_heads = self._number("num_key_value_heads")
+        self._kv_heads, self._hidden = self._number("num_key_value_heads"), self._number("hidden_size")
         self._dim = int(self._room * rope.get("partial_rotary_factor", 0.25))
         types = config["layer_types"]
         self._softmax = [i for i, kind in enumerate(types) if kind == _SOFTMAX]
@@ -119,8 +121,12 @@ class Qwen35Source(WeightSource):
             raise refuse(key, value, "an integer of at least 1")
         return value
 
-    def _read(self, name: str) -> Array:
-        out = np.empty(self._inner.shape(name), np.float32)
+    def _read(self, name: str, *shape: int) -> Array:
+        """A tensor of the file, which must have this shape there. WeightError."""
+        found = self._inner.shape(name)
+        if found != shape:
+            raise WeightError(f"{self.path}: weight {name!r} has shape {list(found)}; allowed: {list(shape)}")
+        out = np.empty(shape, np.float32)
         self._inner.read_into(name, out)
         return out
 
@@ -134,7 +140,8 @@ class Qwen35Source(WeightSource):
                 parts.append(f"{attention}q_proj.bias")
             if body == "qwen3" or len(parts) == 1:
                 continue
-            if f"{attention}o_proj.bias" in self._theirs and self._read(f"{attention}o_proj.bias").any():
+            output = f"{attention}o_proj.bias"
+            if output in self._theirs and self._read(output, self._hidden).any():
                 body = "llama biases"
             elif body == "llama" and any(self._bias(i, part).any() for part in "qkv"):
                 body = "qwen2"
@@ -151,22 +158,25 @@ class Qwen35Source(WeightSource):
 
     def _bias(self, layer: int, part: str) -> Array:
         """Of the channels that the hybrid has."""
-        rows = self._read(f"model.layers.{layer}.self_attn.{part}_proj.bias")
         count, wide = (self._heads, 2 * self._room) if part == "q" else (self._kv_heads, self._room)
+        rows = self._read(f"model.layers.{layer}.self_attn.{part}_proj.bias", count * wide)
         return np.ascontiguousarray(rows.reshape(count, wide)[:, : self._dim]).reshape(-1)
 
     def _taps(self) -> int:
         """Of the convolution; 0 where all of them are the identity."""
         taps = self._number("linear_conv_kernel_dim")
         for i in self._linear:
-            kernel = self._read(f"model.layers.{i}.linear_attn.conv1d.weight")
+            kernel = self._read(f"model.layers.{i}.linear_attn.conv1d.weight", *self._convolution(taps))
             if (kernel[..., -1] != 1).any() or kernel[..., :-1].any():
                 return taps
         return 0
 
+    def _convolution(self, taps: int) -> tuple[int, ...]:
+        return 3 * self._heads * self._dim, 1, taps
+
     def _list(self, body: str, taps: int, biased: bool) -> None:
         """What there is, by the names that a saved hybrid has."""
-        hidden, inner = self._number("hidden_size"), self._heads * self._dim
+        hidden, inner = self._hidden, self._heads * self._dim
         mlp, vocabulary = self._number("intermediate_size"), self._number("vocab_size")
         self._same("model.embed_tokens.weight", (vocabulary, hidden))
         if not self._config.get("tie_word_embeddings"):
@@ -187,9 +197,13 @@ class Qwen35Source(WeightSource):
         theirs, ours = f"{before}linear_attn.", f"{before}gated_delta."
         for at, part in enumerate("qkv"):
             rows = slice(at * inner, (at + 1) * inner)
-            self._part(f"{ours}{part}_proj.weight", (inner, hidden), f"{theirs}in_proj_qkv.weight", rows)
+            whole: tuple[int, ...] = (3 * inner, hidden)
+            self._part(
+                f"{ours}{part}_proj.weight", (inner, hidden), f"{theirs}in_proj_qkv.weight", whole, rows
+            )
             if taps:
-                self._part(f"{ours}{part}_conv.weight", (inner, taps), f"{theirs}conv1d.weight", rows)
+                whole = self._convolution(taps)
+                self._part(f"{ours}{part}_conv.weight", (inner, taps), f"{theirs}conv1d.weight", whole, rows)
         for part, other, count in (("g", "z", inner), ("b", "b", self._heads), ("a", "a", self._heads)):
             self._same(f"{ours}{part}_proj.weight", (count, hidden), f"{theirs}in_proj_{other}.weight")
         for name, length in {"A_log": self._heads, "dt_bias": self._heads, "norm.weight": self._dim}.items():
@@ -203,7 +217,8 @@ class Qwen35Source(WeightSource):
             wide = 2 * self._room if part == "q" else self._room
 
             def rows(part: str = part, shape: tuple[int, int] = (count, wide)) -> Array:
-                padded = self._read(f"{before}{part}_proj.weight").reshape(*shape, hidden)
+                name, (count, wide) = f"{before}{part}_proj.weight", shape
+                padded = self._read(name, count * wide, hidden).reshape(count, wide, hidden)
                 return padded[:, : self._dim].reshape(-1, hidden)
 
             self._make[f"{before}{part}_proj.weight"] = ((count * self._dim, hidden), rows)
@@ -215,7 +230,8 @@ class Qwen35Source(WeightSource):
                 self._make[f"{before}{part}_proj.bias"] = ((count * self._dim,), bias)
 
         def output() -> Array:
-            wide = self._read(f"{before}o_proj.weight").reshape(hidden, self._heads, self._room)
+            whole = self._read(f"{before}o_proj.weight", hidden, self._heads * self._room)
+            wide = whole.reshape(hidden, self._heads, self._room)
             return wide[:, :, : self._dim].reshape(hidden, -1) / np.float32(2)
 
         self._make[f"{before}o_proj.weight"] = ((hidden, self._heads * self._dim), output)
@@ -226,10 +242,12 @@ class Qwen35Source(WeightSource):
                 self._norm(f"{before}{part}_norm.weight", self._dim)
 
     def _same(self, name: str, shape: tuple[int, ...], theirs: str = "") -> None:
-        self._make[name] = shape, lambda: self._read(theirs or name)
+        self._make[name] = shape, lambda: self._read(theirs or name, *shape)
 
     def _norm(self, name: str, length: int) -> None:
-        self._make[name] = (length,), lambda: self._read(name) + np.float32(1)
+        self._make[name] = (length,), lambda: self._read(name, length) + np.float32(1)
 
-    def _part(self, name: str, shape: tuple[int, int], theirs: str, rows: slice) -> None:
-        self._make[name] = shape, lambda: self._read(theirs)[rows].reshape(shape)
+    def _part(
+        self, name: str, shape: tuple[int, int], theirs: str, whole: tuple[int, ...], rows: slice
+    ) -> None:
+        self._make[name] = shape, lambda: self._read(theirs, *whole)[rows].reshape(shape)

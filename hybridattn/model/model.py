@@ -24,6 +24,7 @@ from ..families import as_in_file, config_from_hf
 from ..files import atomic_write
 from ..formats.dtypes import dtype_name
 from ..formats.gguf import open_gguf
+from ..formats.gguf_tokenizer import UnknownTokenizer
 from ..formats.loading import load_into, tensors_of
 from ..formats.qwen3_5 import Qwen35Source, was_exported
 from ..formats.safetensors import open_weights, save_safetensors
@@ -76,7 +77,12 @@ class Model(BaseModel):
     @classmethod
     def _from_gguf(cls, path: Path, keep: bool) -> Model:
         gguf = open_gguf(path)
-        model = cls(gguf.config, gguf.layers, Tokenizer.from_gguf(path))
+        try:
+            tokenizer = Tokenizer.from_gguf(path)
+        except UnknownTokenizer as error:
+            warnings.warn(f"the model is loaded without a tokenizer: {error}", stacklevel=3)
+            tokenizer = None
+        model = cls(gguf.config, gguf.layers, tokenizer)
         with gguf.source:
             model._load(gguf.source, keep)
         return model

@@ -34,7 +34,9 @@ Try = Callable[[random.Random], bool]  # one input; False for one that was refus
 
 @dataclass
 class Figures:
-    """counts: by reader, inputs, how many were refused, blocks, processor seconds and faults; in `file` where given."""
+    """counts: by reader, inputs, how many were refused, blocks, processor seconds and faults. file: where
+    they are kept, if anywhere.
+    """
 
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     file: Path | None = None

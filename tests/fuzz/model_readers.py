@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import export_models
+import gguf_files
 import numpy as np
-import test_export
-import test_gguf
+import test_gguf_tokenizer
 import tiny
 import tokenizer_cases
 
@@ -125,7 +126,7 @@ def _models(folder: Path) -> list[Source]:
     files = ("config.json", "model.safetensors")
     found = _folder(folder / "plain", teacher.save_pretrained, *files)
     found += _folder(folder / "hybrid", hybrid.save_pretrained, *files)
-    exported = test_export.hybrid()
+    exported = export_models.hybrid()
     exported.tokenizer = None
     exported.export(folder / "exported", "qwen3_5")
     found += [*found, source(folder / "exported", "config.json")]  # it is large, so the small ones come twice
@@ -159,7 +160,7 @@ def _weights(path: Path) -> None:
 def _gguf_files(folder: Path) -> list[Source]:
     tensors = {
         name: np.ones([min(n, 64) for n in tensor.shape], np.float32)
-        for name, tensor in test_gguf.random_tensors().items()
+        for name, tensor in gguf_files.random_tensors().items()
     }
     keys = {
         "llama.embedding_length": 64,
@@ -171,7 +172,7 @@ def _gguf_files(folder: Path) -> list[Source]:
     for kind in ("F32", "F16", "Q8_0", "Q4_0"):
         place = folder / kind
         place.mkdir(parents=True)
-        test_gguf.write(place / "x.gguf", tensors, test_gguf.Type[kind], **keys)
+        gguf_files.write(place / "x.gguf", tensors, gguf_files.Type[kind], **keys)
         found.append(source(place, "x.gguf", head=3000))
     return found
 
@@ -190,10 +191,10 @@ def _gguf_tokenizers(folder: Path) -> list[Source]:
     shared = {"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 0}
     pairs = {
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
-        "tokenizer.ggml.tokens": test_gguf.TOKENS,
-        "tokenizer.ggml.token_type": test_gguf.TYPES, "tokenizer.ggml.merges": test_gguf.MERGES, **shared,
+        "tokenizer.ggml.tokens": test_gguf_tokenizer.TOKENS,
+        "tokenizer.ggml.token_type": test_gguf_tokenizer.TYPES, "tokenizer.ggml.merges": test_gguf_tokenizer.MERGES, **shared,
     }  # fmt: skip
-    test_gguf.write(folder / "gpt2/x.gguf", one, **pairs)
+    gguf_files.write(folder / "gpt2/x.gguf", one, **pairs)
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "\u2581", "a", "\u2581a"]
     scores = {
         "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
@@ -201,7 +202,7 @@ def _gguf_tokenizers(folder: Path) -> list[Source]:
         "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, 1, 1, 1],
         "tokenizer.ggml.add_bos_token": True, **shared,
     }  # fmt: skip
-    test_gguf.write(folder / "llama/x.gguf", one, **scores)
+    gguf_files.write(folder / "llama/x.gguf", one, **scores)
     return [source(folder / name, "x.gguf") for name in ("gpt2", "llama")]
 
 

@@ -1,0 +1,88 @@
+"""Files that are not what their names say, and folders with something else in a model's place."""
+
+import gzip
+import json
+
+import pytest
+import tiny
+
+from hybridattn import Model
+from hybridattn.data.tokenizer import Tokenizer
+from hybridattn.data.tokens import load_text
+from hybridattn.errors import DataError, HybridAttnError
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "4d" * 32 + "\nsize 12345\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.teacher(layers=1).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+     "generation_config.json", "special_tokens_map.json", "additional_chat_templates/rag.jinja"],
+)  # fmt: skip
+def test_a_git_lfs_pointer_is_named_wherever_it_stands(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(POINTER)
+    if name == "special_tokens_map.json":  # read where tokenizer_config.json has no added_tokens_decoder
+        (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(HybridAttnError, match=f"{name.rpartition('/')[2]}.*Git LFS pointer.*git lfs pull"):
+        Model.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "vocab.txt"])
+def test_so_are_those_in_the_place_of_old_tokenizer_files(tmp_path, name):
+    kind = "BertTokenizer" if name == "vocab.txt" else "GPT2Tokenizer"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(DataError, match=f"{name}: a Git LFS pointer"):
+        Tokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl", "a.jsonl.gz"])
+def test_so_are_those_in_the_place_of_texts(tmp_path, name):
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(DataError, match=r"a\..*: a Git LFS pointer"):
+        load_text(tmp_path / name)
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"what a version https://git-lfs is"))
+    assert load_text(tmp_path / "b.txt.gz") == ["what a version https://git-lfs is"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("pytorch_model.bin", "PyTorch files"),
+        ("adapter_model.safetensors", "an adapter of PEFT"),
+        ("consolidated.00.pth", "the layout of the model's makers"),
+        ("model-00001-of-00002.safetensors", "parts of a model without model.safetensors.index.json"),
+        ("model.Q4_0.gguf", "a GGUF file: give its own path"),
+        ("tf_model.h5", "TensorFlow files"),
+        ("flax_model.msgpack", "Flax files"),
+        ("model.fp16.safetensors", "safetensors files of other names"),
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_what_stands_in_a_models_place_is_named(folder, name, says, config):
+    (folder / "model.safetensors").rename(folder / name)
+    if not config:
+        (folder / "config.json").unlink()
+    with pytest.raises(HybridAttnError, match=says):
+        Model.from_pretrained(folder)
+
+
+def test_a_tokenizer_whose_parts_do_not_fit_is_refused_at_load(folder):
+    """The library's Rust code panics over a template of a token that its list of tokens has not."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    single = [{"SpecialToken": {"id": "<gone>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    known = {"<eos>": {"id": "<eos>", "ids": [256], "tokens": ["<eos>"]}}
+    content["post_processor"] = {
+        "type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": known,
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"tokenizer\.json"):
+        Tokenizer.from_folder(folder)
