@@ -43,11 +43,11 @@ format: .venv/.with-dev ## clang-format and ruff's safe fixes, in place
 	$(BIN)/ruff check --fix-only .
 	find csrc tests/c -name '*.[ch]' | xargs $(BIN)/clang-format -i
 
-fuzz: .venv/.core ## damage files for readers for SECONDS (default an hour)
-	$(BIN)/python tests/fuzz/run.py $(or $(SECONDS),3600)
+fuzz: .venv/.core ## damaged input for every reader and call, INPUTS (default 10 million) or SECONDS of it
+	$(BIN)/python tests/fuzz/run.py $(if $(SECONDS),--seconds $(SECONDS),--inputs $(or $(INPUTS),10000000) --least 100000) --figures build/fuzz.json
 
-crash: .venv/.core ## stop a whole job at MOMENTS random moments (default 200)
-	$(BIN)/python tests/crash/run.py $(or $(MOMENTS),200)
+crash: .venv/.core ## stop a whole job at MOMENTS random moments (default 400, half of them kills)
+	$(BIN)/python tests/crash/run.py $(or $(MOMENTS),400) 0 build/crash.json
 
 bench: .venv/.core ## benchmarks; beside PyTorch where `pip install -e .[bench]` was done in .venv
 	$(BIN)/python benchmarks/run.py $(ARGS)

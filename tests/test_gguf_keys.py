@@ -66,9 +66,7 @@ def test_what_would_be_another_model_is_refused(tmp_path, key, value):
 def test_keys_that_are_not_known_are_named(tmp_path, key):
     with pytest.warns(UserWarning, match=f"llama.{key}"):
         Model.from_pretrained(
-            gguf_files.write(
-                tmp_path / "m.gguf", gguf_files.random_tensors(), **{**PLAIN, f"llama.{key}": 3}
-            )
+            gguf_files.write(tmp_path / "m.gguf", gguf_files.random_tensors(), **{**PLAIN, f"llama.{key}": 3})
         )
 
 
@@ -107,7 +105,8 @@ def test_ids_that_cannot_come_up(tmp_path, kind):
         {"token_embd.weight": np.ones((2, 2), np.float32)},
         **{
             "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
-            "tokenizer.ggml.tokens": test_gguf_tokenizer.TOKENS, "tokenizer.ggml.merges": test_gguf_tokenizer.MERGES,
+            "tokenizer.ggml.tokens": test_gguf_tokenizer.TOKENS,
+            "tokenizer.ggml.merges": test_gguf_tokenizer.MERGES,
             f"tokenizer.ggml.{kind}_token_id": 999,
         },
     )  # fmt: skip

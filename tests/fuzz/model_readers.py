@@ -192,7 +192,8 @@ def _gguf_tokenizers(folder: Path) -> list[Source]:
     pairs = {
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": test_gguf_tokenizer.TOKENS,
-        "tokenizer.ggml.token_type": test_gguf_tokenizer.TYPES, "tokenizer.ggml.merges": test_gguf_tokenizer.MERGES, **shared,
+        "tokenizer.ggml.token_type": test_gguf_tokenizer.TYPES,
+        "tokenizer.ggml.merges": test_gguf_tokenizer.MERGES, **shared,
     }  # fmt: skip
     gguf_files.write(folder / "gpt2/x.gguf", one, **pairs)
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "\u2581", "a", "\u2581a"]
