@@ -1,4 +1,4 @@
-"""The machine a measurement was taken on, and its limits: FMA peak, bandwidth, BLIS alone.
+"""The machine a measurement was taken on, and its limits: peaks by type, bandwidth, BLIS alone.
 
     python benchmarks/machine.py
 
@@ -60,8 +60,8 @@ class Probe:
             )
 
     def limits(self) -> dict:
-        """fma_gflops_1, fma_gflops, read_gbs, triad_gbs, gemm_gflops, blis, blis_kernels; empty without a
-        compiler.
+        """fma_gflops_1, fma_gflops, read_gbs, triad_gbs, gemm_gflops, blis, blis_kernels, and where the
+        processor has such instructions bfloat16_gflops(_1) and int8_gops(_1); empty without a compiler.
         """
         if self.path is None:
             return {}
@@ -113,7 +113,7 @@ def processor() -> str:
 
 def flags() -> list[str]:
     """The instruction sets of interest that the processor reports."""
-    wanted = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+    wanted = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "sve")
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

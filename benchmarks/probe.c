@@ -1,4 +1,5 @@
-/* What this machine can do at best, without the project: FMA peak, reading and triad bandwidth, and BLIS alone.
+/* What this machine can do at best, without the project: peak of FMA and of dot products of bfloat16 and of int8 where the
+ * processor has them, reading and triad bandwidth, and BLIS alone.
  *
  *     probe THREADS            one JSON object on stdout
  *     probe THREADS serve      reads "m n k times" lines, answers each with the seconds of BLIS' X W^T as a JSON list
@@ -28,6 +29,39 @@ static int by_value(const void *a, const void *b)
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
+
+/* Products and sums of `rounds` dot products on each thread, in 1e9 a second: the best of three. */
+#define DOT_PEAK(NAME, NUMBERS, TYPE, STEP)                                                   \
+    static double NAME(int threads)                                                           \
+    {                                                                                         \
+        const long rounds = 3000000;                                                          \
+        double best = 1e9;                                                                    \
+        for (int attempt = 0; attempt < 3; attempt++) {                                       \
+            double begin = omp_get_wtime();                                                   \
+            _Pragma("omp parallel num_threads(threads)")                                      \
+            {                                                                                 \
+                TYPE x[CHAINS];                                                               \
+                __m512i a = _mm512_set1_epi32(0x3c003c00), b = _mm512_set1_epi32(0x3c013c01); \
+                for (int c = 0; c < CHAINS; c++)                                              \
+                    x[c] = (TYPE)_mm512_setzero_si512();                                      \
+                for (long r = 0; r < rounds; r++)                                             \
+                    for (int c = 0; c < CHAINS; c++) {                                        \
+                        x[c] = STEP;                                                          \
+                        __asm__ volatile("" : "+v"(x[c]));                                    \
+                    }                                                                         \
+            }                                                                                 \
+            double seconds = omp_get_wtime() - begin;                                         \
+            best = seconds < best ? seconds : best;                                           \
+        }                                                                                     \
+        return 2.0 * NUMBERS * CHAINS * (double)rounds * threads / best * 1e-9;               \
+    }
+
+#ifdef __AVX512BF16__
+DOT_PEAK(bfloat16_gflops, 32, __m512, _mm512_dpbf16_ps(x[c], (__m512bh)a, (__m512bh)b))
+#endif
+#ifdef __AVX512VNNI__
+DOT_PEAK(int8_gops, 64, __m512i, _mm512_dpbusd_epi32(x[c], a, b))
+#endif
 
 static double fma_gflops(int threads)
 {
@@ -74,7 +108,8 @@ static void stream(float *to, vec value)
 static void bandwidth(int threads, double *read, double *triad)
 {
     const size_t n = (size_t)64 << 20;
-    float *a = aligned_alloc(64, n * sizeof *a), *b = aligned_alloc(64, n * sizeof *b), *c = aligned_alloc(64, n * sizeof *c);
+    float *a = aligned_alloc(64, n * sizeof *a), *b = aligned_alloc(64, n * sizeof *b),
+          *c = aligned_alloc(64, n * sizeof *c);
     double best_read = 1e9, best_triad = 1e9, sink = 0.0;
     if (!a || !b || !c)
         exit(1);
@@ -129,7 +164,8 @@ static void blis_linear(int threads, long m, long n, long k, int times, double *
     bli_rntm_set_num_threads(threads, &runtime);
     for (int t = 0; t < times; t++) {
         double begin = omp_get_wtime();
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, x, k, 1, w, 1, k, &zero, y, n, 1, NULL, &runtime);
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, x, k, 1, w, 1, k, &zero, y, n, 1, NULL,
+                     &runtime);
         seconds[t] = omp_get_wtime() - begin;
     }
 }
@@ -160,11 +196,17 @@ int main(int count, char **arguments)
     bandwidth(threads, &read, &triad);
     printf("{\"fma_gflops_1\": %.1f, \"fma_gflops\": %.1f, \"read_gbs\": %.1f, \"triad_gbs\": %.1f", fma_gflops(1),
            fma_gflops(threads), read, triad);
+#ifdef __AVX512BF16__
+    printf(", \"bfloat16_gflops_1\": %.1f, \"bfloat16_gflops\": %.1f", bfloat16_gflops(1), bfloat16_gflops(threads));
+#endif
+#ifdef __AVX512VNNI__
+    printf(", \"int8_gops_1\": %.1f, \"int8_gops\": %.1f", int8_gops(1), int8_gops(threads));
+#endif
 #ifndef NO_BLIS
     blis_linear(threads, 2048, 2048, 2048, 7, seconds);
     qsort(seconds, 7, sizeof *seconds, by_value);
-    printf(", \"gemm_gflops\": %.1f, \"blis\": \"%s\", \"blis_kernels\": \"%s\"", 2e-9 * 2048 * 2048 * 2048 / seconds[3],
-           bli_info_get_version_str(), bli_arch_string(bli_arch_query_id()));
+    printf(", \"gemm_gflops\": %.1f, \"blis\": \"%s\", \"blis_kernels\": \"%s\"",
+           2e-9 * 2048 * 2048 * 2048 / seconds[3], bli_info_get_version_str(), bli_arch_string(bli_arch_query_id()));
 #else
     (void)by_value;
 #endif

@@ -23,7 +23,7 @@ MOST_CASES = 600  # lines of one of those
 # The rooms of the Python package, in order: a file may import from its own room and from rooms above it in
 # this list, never from below. Imports for types and inside functions count.
 ROOMS = [
-    "lazy", "errors", "checks", "reading", "signatures", "files", "locks", "stop", "stats",
+    "lazy", "errors", "checks", "reading", "signatures", "files", "locks", "stop", "stats", "compute",
     "families",  # what a checkpoint of a family is
     "formats",  # bytes on disk
     "data",  # text in

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "core/dtype.h"
 #include "core/rows.h"
 
 /* C = (accumulate ? C : 0) + scale A B; A [rows, depth], B [depth, columns], C [rows, columns] */
@@ -33,6 +34,19 @@ static inline ha_view ha_view_rows(ha_rows x)
 static inline ha_view ha_view_transposed(ha_rows x)
 {
     return (ha_view){x.at, 1, x.stride};
+}
+
+/* The same of numbers of any storage type; for the block types `column` is 1 in memory and `row` a whole number of blocks,
+ * or the other way round, as of W^T. */
+typedef struct {
+    ha_dtype type;
+    const void *at;
+    ptrdiff_t row, column;
+} ha_stored_view;
+
+static inline ha_stored_view ha_view_stored(ha_view x)
+{
+    return (ha_stored_view){HA_F32, x.at, x.row, x.column};
 }
 
 #endif

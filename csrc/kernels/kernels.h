@@ -71,21 +71,33 @@ typedef struct {
     float clip, rate, beta1, beta2, eps, decay, bias1, bias2;
 } ha_adamw_step;
 
+/* n rows of A or columns of B: number j of line i lies at at[i * line + j * step], and one of the two is 1. */
+typedef struct {
+    ha_dtype type;
+    const void *at;
+    ptrdiff_t line, step;
+} ha_lines;
+
+/* Products of packed operands. A panel is `rows` rows of A or `columns` columns of B, [items][width] of 4 bytes each and padded
+ * with zeros. An item is `numbers` numbers of one line; k is padded to a multiple of `together` numbers first. */
+typedef struct {
+    const char *isa; /* "avx512_bf16", or NULL for kernels of the table's own instruction set */
+    int rows, columns, numbers, together;
+    /* p.depth counts items; rows_outside: A is read once and B again and again, else the other way round. */
+    void (*product)(ha_matmul p, const float *a, const float *b, int rows_outside, ha_rows_out c);
+    /* n lines of k numbers as panels, `panel` items apart. Float32, or for products of bfloat16 also bfloat16. */
+    void (*pack_rows)(int n, int k, ha_lines from, float *to, ptrdiff_t panel);
+    void (*pack_columns)(int n, int k, ha_lines from, float *to, ptrdiff_t panel);
+} ha_packed_kernels;
+
 typedef struct {
     const char *isa;
 
     /* products ------------------------------------------------------------------------------------------------- */
     /* C [rows, columns] = A [rows, depth] B [depth, columns], for tiles in cache. */
     void (*gemm)(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c);
-    /* The same of packed operands: panels of packed_rows rows of A and packed_columns columns of B, [k][width] each and padded
-     * with zeros; rows_outside: A is read once and B again and again, else the other way round. NULL where BLIS's kernels
-     * are better. */
-    void (*packed_product)(ha_matmul p, const float *a, const float *b, int rows_outside, ha_rows_out c);
-    /* n rows of A or columns of B as panels, `panel` floats apart: line i begins at x + i * line, its k numbers are `step`
-     * apart; one of both is 1. */
-    void (*pack_rows)(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel);
-    void (*pack_columns)(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel);
-    int packed_rows, packed_columns;
+    ha_packed_kernels packed; /* of float32; .product is NULL where BLIS's kernels are better */
+    ha_packed_kernels bf16;   /* of bfloat16 */
     /* y [rows, columns] = x [rows, depth] W^T, W [columns, depth], for a few rows: streams W once. */
     void (*gemv)(ha_matmul p, ha_rows x, ha_rows w, ha_rows_out y);
     /* The same for W of another type than float32, by ha_dtype; depth is a multiple of the block. Numbers are decoded in
@@ -169,8 +181,14 @@ typedef struct {
     void (*adamw)(const ha_adamw_step *step, size_t n, float *weights, float *gradients, float *mean, float *square);
 } ha_kernels;
 
-/* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512) if it can run here. */
+/* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512, avx512_bf16) if it can run
+ * here. */
 const ha_kernels *ha_kernels_get(void);
+/* Its kernels of bfloat16: the processor's own, or the table's. They give the same bits. */
+const ha_packed_kernels *ha_bf16_get(void);
+/* All that can run here, the plainest first; reached from tests only. Returns how many. */
+enum { HA_BF16_KERNELS = 4 };
+int ha_bf16_each(const ha_packed_kernels *list[HA_BF16_KERNELS]);
 /* HA_BAD_VALUE, with a message, where HYBRIDATTN_ISA names no instruction set that this processor has. */
 ha_status ha_kernels_check(void);
 

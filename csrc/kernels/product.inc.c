@@ -1,78 +1,10 @@
-/* Products of packed operands: panels of MR rows of A and NR columns of B, [k][MR] and [k][NR] floats, padded with
- * zeros. Both are read once from front to back, so that every load is of the next bytes. */
+/* Packing of float32 operands for product_tile.inc.c. */
 
-/* Steps of k that B is asked for before it is used: from L2 or L3, where the first tile of a panel finds it. */
-enum { B_AHEAD = W == 16 ? 16 : 64 };
-
-/* One tile of C, p.rows <= MR rows and p.columns <= NR columns of which are wanted. */
-INLINE void packed_tile(ha_matmul p, const float *restrict a, const float *restrict b, ha_rows_out to)
+/* Panels of `width` lines: panel j goes to to + j * panel, [k][width]. */
+INLINE void pack_panels(const int width, int n, int k, ha_lines from, float *to, ptrdiff_t panel)
 {
-    const int m = (int)p.rows, n = (int)p.columns, k = (int)p.depth, accumulate = p.accumulate;
-    const ptrdiff_t ldc = to.stride;
-    float *c = to.at;
-    vf acc[MR][2];
-    for (int i = 0; i < MR; i++)
-        acc[i][0] = acc[i][1] = v_set(0.0f);
-    for (int i = 0; i < m; i++) {
-        __builtin_prefetch(c + i * ldc, 1);
-        __builtin_prefetch(c + i * ldc + NR - 1, 1);
-    }
-    for (int at = 0; at < k; at++, a += MR, b += NR) {
-        const vf left = v_load(b), right = v_load(b + W);
-        __builtin_prefetch(b + B_AHEAD * NR);
-        if (4 * NR > 64)
-            __builtin_prefetch(b + B_AHEAD * NR + W);
-        for (int i = 0; i < MR; i++) {
-            const vf x = v_set(a[i]);
-            acc[i][0] += x * left;
-            acc[i][1] += x * right;
-        }
-    }
-    if (p.scale != 1.0f)
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < 2; j++) {
-                acc[i][j] *= v_set(p.scale);
-                __asm__("" : "+m"(acc[i][j])); /* rounded before it is added, as the products of few rows are */
-            }
-    if (m == MR && n == NR) {
-        for (int i = 0; i < MR; i++, c += ldc)
-            for (int j = 0; j < 2; j++)
-                v_store(c + j * W, accumulate ? v_load(c + j * W) + acc[i][j] : acc[i][j]);
-        return;
-    }
-    float edge[MR * NR];
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < 2; j++)
-            v_store(edge + i * NR + j * W, acc[i][j]);
-    for (int i = 0; i < m; i++, c += ldc)
-        for (int j = 0; j < n; j++)
-            c[j] = accumulate ? c[j] + edge[i * NR + j] : edge[i * NR + j];
-}
-
-static __attribute__((noinline)) void one_tile(ha_matmul p, const float *a, const float *b, ha_rows_out c)
-{
-    packed_tile(p, a, b, c);
-}
-
-static void k_packed_product(ha_matmul p, const float *a, const float *b, int rows_outside, ha_rows_out c)
-{
-    const int m = (int)p.rows, n = (int)p.columns;
-    const int down = (m + MR - 1) / MR, across = (n + NR - 1) / NR;
-    const int outer = rows_outside ? down : across, inner = rows_outside ? across : down;
-    for (int o = 0; o < outer; o++)
-        for (int t = 0; t < inner; t++) {
-            const int i = rows_outside ? o : t, j = rows_outside ? t : o;
-            p.rows = m - i * MR < MR ? m - i * MR : MR;
-            p.columns = n - j * NR < NR ? n - j * NR : NR;
-            one_tile(p, a + i * MR * p.depth, b + j * NR * p.depth, ha_rows_out_from(c, i * MR, j * NR));
-        }
-}
-
-/* Panels of `width` lines: line i of x begins at x + i * line, its numbers are `step` apart; one of the two is 1. Panel j
- * goes to to + j * panel, [k][width]. */
-INLINE void pack_panels(const int width, int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to,
-                        ptrdiff_t panel)
-{
+    const float *x = from.at;
+    const ptrdiff_t line = from.line, step = from.step;
     enum { NUMBERS = 16 }; /* of all lines, before the next: rows of x are then read once */
     for (int i = n / width * width; i < n; i += width)
         memset(to + i / width * panel, 0, (size_t)width * (size_t)k * sizeof *to);
@@ -83,24 +15,24 @@ INLINE void pack_panels(const int width, int n, int k, const float *x, ptrdiff_t
     }
     for (int p0 = 0; p0 < k; p0 += NUMBERS)
         for (int i = 0; i < n; i += width) {
-            const float *from = x + p0 * step + i;
+            const float *row = x + p0 * step + i;
             float *at = to + i / width * panel + (ptrdiff_t)p0 * width;
             const int last = p0 + NUMBERS < k ? NUMBERS : k - p0;
             if (i + width <= n)
-                for (int p = 0; p < last; p++, from += step, at += width)
-                    memcpy(at, from, (size_t)width * sizeof *at);
+                for (int p = 0; p < last; p++, row += step, at += width)
+                    memcpy(at, row, (size_t)width * sizeof *at);
             else
-                for (int p = 0; p < last; p++, from += step, at += width)
-                    memcpy(at, from, (size_t)(n - i) * sizeof *at);
+                for (int p = 0; p < last; p++, row += step, at += width)
+                    memcpy(at, row, (size_t)(n - i) * sizeof *at);
         }
 }
 
-static void k_pack_rows(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel)
+static void k_pack_rows(int n, int k, ha_lines from, float *to, ptrdiff_t panel)
 {
-    pack_panels(MR, n, k, x, line, step, to, panel);
+    pack_panels(MR, n, k, from, to, panel);
 }
 
-static void k_pack_columns(int n, int k, const float *x, ptrdiff_t line, ptrdiff_t step, float *to, ptrdiff_t panel)
+static void k_pack_columns(int n, int k, ha_lines from, float *to, ptrdiff_t panel)
 {
-    pack_panels(NR, n, k, x, line, step, to, panel);
+    pack_panels(NR, n, k, from, to, panel);
 }

@@ -15,10 +15,14 @@ INLINE vf v_sqrt(vf x)
 #endif
 }
 
+#include "kernels/transpose.inc.c"
 #include "kernels/gemm.inc.c"
+#include "kernels/product_tile.inc.c"
 #if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
 #include "kernels/product.inc.c"
 #endif
+#include "kernels/product_bf16.inc.c"
+#include "kernels/rounded.inc.c"
 #include "kernels/stored.inc.c"
 #include "kernels/elementwise.inc.c"
 #include "kernels/rows.inc.c"
@@ -29,12 +33,21 @@ const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,
     .gemm = k_gemm,
 #if defined HA_ISA_AVX2 || defined HA_ISA_AVX512
-    .packed_product = k_packed_product,
-    .pack_rows = k_pack_rows,
-    .pack_columns = k_pack_columns,
-    .packed_rows = MR,
-    .packed_columns = NR,
+    .packed = {.rows = MR,
+               .columns = NR,
+               .numbers = 1,
+               .together = 1,
+               .product = k_packed_product,
+               .pack_rows = k_pack_rows,
+               .pack_columns = k_pack_columns},
 #endif
+    .bf16 = {.rows = MR,
+             .columns = NR,
+             .numbers = 1,
+             .together = 2,
+             .product = k_bf16_product,
+             .pack_rows = k_round_rows,
+             .pack_columns = k_round_columns},
     .gemv = k_gemv,
     .stored_gemv = {[HA_BF16] = gemv_bf16,
                     [HA_F16] = gemv_f16,

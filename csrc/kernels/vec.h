@@ -10,6 +10,17 @@
 #define W 4
 #endif
 
+/* Rows and columns of a tile of results that stays in registers. AVX2: 6 x 16 is 12 accumulators, and a step of k costs 2
+ * loads and 6 broadcasts for 12 FMAs, under the two loads a cycle that the FMA units allow. */
+#if defined HA_ISA_AVX512
+#define MR 12
+#elif defined HA_ISA_AVX2
+#define MR 6
+#else
+#define MR 4
+#endif
+#define NR (2 * W)
+
 #define INLINE static inline __attribute__((always_inline, unused))
 
 typedef float vf __attribute__((vector_size(4 * W)));

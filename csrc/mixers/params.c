@@ -55,7 +55,7 @@ ha_status ha_params_store(ha_params *params, int i, ha_dtype type, const void *d
         if (!params->stored)
             return ha_fail(HA_NO_MEMORY, "out of memory for the parameter table");
         for (int j = 0; j < params->count; j++)
-            params->stored[j] = (ha_matrix){HA_F32, weights + params->list[j].offset, 0, NULL};
+            params->stored[j] = (ha_matrix){.data = weights + params->list[j].offset};
     }
     params->stored[i].dtype = type;
     params->stored[i].data = data;
@@ -78,7 +78,9 @@ int ha_params_at(const ha_params *params, size_t offset)
 
 ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t offset)
 {
-    return params->stored ? params->stored[ha_params_at(params, offset)] : ha_f32(weights + offset);
+    ha_matrix matrix = params->stored ? params->stored[ha_params_at(params, offset)] : ha_f32(weights + offset);
+    matrix.compute = params->compute;
+    return matrix;
 }
 
 const ha_param *ha_params_find(const ha_params *params, const char *name)

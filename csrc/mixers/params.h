@@ -29,8 +29,9 @@ typedef struct {
 typedef struct {
     ha_param *list;
     int count, capacity;
-    size_t total;      /* floats */
-    ha_matrix *stored; /* [count], once a matrix lies outside the arena; NULL before */
+    size_t total;       /* floats */
+    ha_matrix *stored;  /* [count], once a matrix lies outside the arena; NULL before */
+    ha_compute compute; /* of products with the matrices; may change between passes */
 } ha_params;
 
 /* Adds a parameter called prefix and name, with the shape, group and marks of `facts`, and sets *offset. One that is joined

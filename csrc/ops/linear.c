@@ -4,7 +4,7 @@
 #include "ops/ops.h"
 #include "ops/product.h"
 
-enum { FEW_ROWS = 4, FEW_STORED_ROWS = 16, BLOCK = 64 };
+enum { FEW_ROWS = 4, FEW_STORED_ROWS = 16, FEW_BF16_ROWS = 16, BLOCK = 64 };
 
 static int min(int a, int b)
 {
@@ -53,6 +53,12 @@ static void add_bias(const ha_linear *linear, int rows, ha_rows_out y)
         kernel->axpy((size_t)linear->out, linear->scale, linear->bias, y.at + r * y.stride);
 }
 
+/* Few rows stay in float32: reading the weight takes their time, whatever it is multiplied in. */
+static int in_bf16(const ha_linear *linear, int rows)
+{
+    return linear->weight.compute == HA_COMPUTE_BF16 && rows > FEW_BF16_ROWS;
+}
+
 /* A part of a float32 weight: `rows` rows of `in` numbers. */
 static ha_rows weight_rows(const ha_matrix *part, int in)
 {
@@ -70,7 +76,9 @@ void ha_linear_forward(const ha_linear *linear, int rows, ha_rows x, int accumul
         for (int from = 0; from < out; from += (int)p.columns, part = part->next) {
             const ha_rows_out to = ha_rows_out_from(y, 0, from);
             p.columns = min(part->rows, out - from);
-            if (part->dtype == HA_F32)
+            if (in_bf16(linear, rows))
+                ha_product_bf16(p, ha_view_rows(x), (ha_stored_view){part->dtype, part->data, 1, in}, to);
+            else if (part->dtype == HA_F32)
                 ha_product(p, ha_view_rows(x), ha_view_transposed(weight_rows(part, in)), to);
             else if (rows <= FEW_STORED_ROWS)
                 few_rows(p, x, part, to);
@@ -91,7 +99,9 @@ static void input_gradient(const ha_linear *linear, int rows, ha_rows dy, int ac
     for (int from = 0; from < out; from += (int)p.depth, part = part->next, p.accumulate = 1) {
         const ha_rows of_part = ha_rows_from(dy, 0, from);
         p.depth = min(part->rows, out - from);
-        if (part->dtype == HA_F32)
+        if (in_bf16(linear, rows))
+            ha_product_bf16(p, ha_view_rows(of_part), (ha_stored_view){part->dtype, part->data, in, 1}, dx);
+        else if (part->dtype == HA_F32)
             ha_product(p, ha_view_rows(of_part), ha_view_rows(weight_rows(part, in)), dx);
         else
             ha_stored_backward(p, of_part, part, dx);
@@ -111,13 +121,23 @@ static void bias_gradient(const ha_linear *linear, int rows, ha_rows dy, float *
     }
 }
 
+/* dw [out, in] += scale dy^T x */
+static void weight_gradient(const ha_linear *linear, int rows, ha_rows x, ha_rows dy, float *dw)
+{
+    const ha_matmul p = {linear->out, linear->in, rows, linear->scale, 1};
+    const ha_rows_out to = ha_rows_to(dw, linear->in);
+    if (in_bf16(linear, rows))
+        ha_product_bf16(p, ha_view_transposed(dy), ha_view_stored(ha_view_rows(x)), to);
+    else
+        ha_product(p, ha_view_transposed(dy), ha_view_rows(x), to);
+}
+
 void ha_linear_backward(const ha_linear *linear, int rows, ha_rows x, ha_rows dy, const ha_linear_gradient *gradient)
 {
     if (gradient->x.at)
         input_gradient(linear, rows, dy, gradient->accumulate, gradient->x);
     if (gradient->weight)
-        ha_product((ha_matmul){linear->out, linear->in, rows, linear->scale, 1}, ha_view_transposed(dy),
-                   ha_view_rows(x), ha_rows_to(gradient->weight, linear->in));
+        weight_gradient(linear, rows, x, dy, gradient->weight);
     if (gradient->bias)
         bias_gradient(linear, rows, dy, gradient->bias);
 }

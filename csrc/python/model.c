@@ -158,6 +158,31 @@ static PyObject *get_layers(model_object *self, void *closure)
     return ha_model_ready(self) ? PySequence_List(self->layers) : NULL;
 }
 
+static const char *const compute_name[HA_COMPUTE_COUNT] = {
+    [HA_COMPUTE_F32] = "float32", [HA_COMPUTE_BF16] = "bfloat16"};
+
+static PyObject *get_compute(model_object *self, void *closure)
+{
+    (void)closure;
+    return ha_model_ready(self) ? PyUnicode_FromString(compute_name[self->model->params.compute]) : NULL;
+}
+
+static int set_compute(model_object *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    if (!ha_model_ready(self))
+        return -1;
+    for (int i = 0; value && PyUnicode_Check(value) && i < HA_COMPUTE_COUNT; i++)
+        if (PyUnicode_CompareWithASCIIString(value, compute_name[i]) == 0) {
+            ha_core_call core = ha_core_begin(self, NULL);
+            if (core.status == HA_OK)
+                self->model->params.compute = (ha_compute)i;
+            return ha_core_end(&core) == HA_OK ? 0 : (ha_raise(core.status), -1);
+        }
+    PyErr_Format(PyExc_ValueError, "compute is %R; allowed: 'float32', 'bfloat16'", value ? value : Py_None);
+    return -1;
+}
+
 static PyMethodDef methods[] = {
     {"logits", (PyCFunction)(void (*)(void))ha_model_logits_method, METH_VARARGS | METH_KEYWORDS,
      "logits($self, tokens, mask=None, cache=None, last=False, segments=None)\n--\n\n"
@@ -215,6 +240,8 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getset[] = {
     {"gates", (getter)get_gates, NULL,
      "float32 [num_layers], writable view: 1 softmax, 0 linear, for layers with both mixers.", NULL},
+    {"compute", (getter)get_compute, (setter)set_compute,
+     "'float32', or 'bfloat16': products with matrices round both operands to bfloat16 and add up in float32.", NULL},
     {"num_parameters", (getter)get_num_parameters, NULL, "Number of weights.", NULL},
     {"config", (getter)get_config, NULL, "The numbers the model was made from.", NULL},
     {"layers", (getter)get_layers, NULL, "The mixer specs of each layer.", NULL},

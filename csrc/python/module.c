@@ -33,8 +33,9 @@
 static PyObject *show_config(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:i}", "version", HA_VERSION, "blis_version", ha_blas_version(),
-                         "blis_kernels", ha_blas_arch(), "blis_source", HA_BLIS_SOURCE, "isa", ha_kernels_get()->isa,
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:s,s:i}", "version", HA_VERSION, "blis_version",
+                         ha_blas_version(), "blis_kernels", ha_blas_arch(), "blis_source", HA_BLIS_SOURCE, "isa",
+                         ha_kernels_get()->isa, "bfloat16", ha_bf16_get()->isa ? ha_bf16_get()->isa : "portable",
                          "threads", ha_threads(), "threads_from", ha_threads_reason(), "processors",
                          ha_processors_now());
 }

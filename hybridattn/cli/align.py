@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     apply_threads(args)
     refuse_overwrite(args.teacher, args.out)
     with writing(args.out, args.force) as checkpoint:
-        teacher, texts = Model.from_pretrained(args.teacher), Texts(locate(args.text, "--text"))
+        teacher = Model.from_pretrained(args.teacher, compute=args.compute)
+        texts = Texts(locate(args.text, "--text"))
         data = texts.training(tokenizer_of(teacher), args.tokens, args.seq_len)
         steps = max(1, args.tokens // (args.seq_len * args.batch_size))
         probe = radlads.align(

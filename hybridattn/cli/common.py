@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..checks import LARGEST
+from ..compute import COMPUTES
 
 COLUMNS = 100  # of a table in a terminal
 _LEAST = 24  # columns that a wrapped cell needs
@@ -53,6 +54,16 @@ class Parser(argparse.ArgumentParser):
             "--threads", type=positive, metavar="N", help="threads of the C core (default: one per core)"
         )
 
+    def add_compute(self) -> None:
+        """--compute."""
+        self.add_argument(
+            "--compute",
+            choices=COMPUTES,
+            default="float32",
+            help="arithmetic of products: bfloat16 is faster where the processor has it, auto takes it there "
+            "(default: %(default)s)",
+        )
+
     def add_json(self) -> None:
         """--json."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -87,6 +98,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--out", required=True, metavar="DIR", help="folder to save the model in")
         self.add_force()
         self.add_argument("--quiet", action="store_true", help="no progress bar")
+        self.add_compute()
         self.add_threads()
         self.add_json()
 

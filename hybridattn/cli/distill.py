@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     plan, per_step = Plan.load(args.plan), args.seq_len * args.batch_size
     steps, more = (max(1, tokens // per_step) for tokens in (args.tokens, args.finetune_tokens or per_step))
     with writing(args.out, args.force) as checkpoint:
-        teacher = Model.from_pretrained(args.probe)
+        teacher = Model.from_pretrained(args.probe, compute=args.compute)
         hybrid = teacher.to_hybrid(plan)
         teacher.gates[:] = 1.0  # with its softmax mixers alone the probe is the teacher
         texts = Texts(locate(args.text, "--text"))

@@ -71,6 +71,7 @@ def parser() -> Parser:
     both.add_argument("--limit", type=positive, help="the first so many examples (default: all)")
     both.add_argument("--batch-size", type=positive, help="prompts of one pass (default: 8)")
     both.add_argument("--predictions", metavar="DIR", help="write predictions and scores there")
+    p.add_compute()
     p.add_threads()
     p.add_json()
     return p
@@ -104,7 +105,7 @@ def _text(args: argparse.Namespace) -> None:
     from ..model.model import Model
     from ..report import numbers
 
-    model = Model.from_pretrained(args.model)
+    model = Model.from_pretrained(args.model, compute=args.compute)
     texts = load_text(locate(args.text, "--text", heldout=True))
     tokenizer = tokenizer_of(model)
     found = evaluate.perplexity(
@@ -124,7 +125,7 @@ def _text(args: argparse.Namespace) -> None:
         rows.append(["perplexity per word", f"{found['word_ppl']:.4f}"])
     if args.teacher:
         data = TokenData.from_text(texts, tokenizer, found["seq_len"], args.tokens, keep_tail=True)
-        kl = evaluate.kl(model, Model.from_pretrained(args.teacher), data)
+        kl = evaluate.kl(model, Model.from_pretrained(args.teacher, compute=args.compute), data)
         result |= {
             "teacher": args.teacher,
             "kl": float(kl["mean"]),

@@ -58,10 +58,12 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         "progress": sys.stderr.isatty(),
     }
     prompt = tasks.PROMPTS[task.name]
-    found = classify(Model.from_pretrained(args.model), split, prompt, **settings)
+    model = Model.from_pretrained(args.model, compute=args.compute)
+    found = classify(model, split, prompt, **settings)
     teacher = None
     if args.teacher:
-        teacher = classify(Model.from_pretrained(args.teacher), split, prompt, **settings).predictions
+        model = Model.from_pretrained(args.teacher, compute=args.compute)
+        teacher = classify(model, split, prompt, **settings).predictions
     scores: dict[str, Any] = {}
     result = _result(args, task.name, len(split)) | {
         "split": args.split,
@@ -100,10 +102,12 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
         "batch_size": args.batch_size,
         "progress": sys.stderr.isatty(),
     }
-    found = sets.answer(Model.from_pretrained(args.model), questions, **settings)
+    model = Model.from_pretrained(args.model, compute=args.compute)
+    found = sets.answer(model, questions, **settings)
     teacher = None
     if args.teacher:
-        teacher = sets.answer(Model.from_pretrained(args.teacher), questions, **settings)
+        model = Model.from_pretrained(args.teacher, compute=args.compute)
+        teacher = sets.answer(model, questions, **settings)
     scores: dict[str, Any] = {}
     name = args.squad if args.squad in sets.BUILTIN else Path(args.squad).stem
     result = _result(args, name, len(questions)) | ({"skipped": data.skipped} if data.skipped else {})

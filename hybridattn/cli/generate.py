@@ -43,6 +43,7 @@ def parser() -> Parser:
         help="how keys and values are kept, f16: in half the memory (default: %(default)s)",
     )
     p.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
+    p.add_compute()
     p.add_threads()
     p.add_argument("--json", action="store_true", help="print prompt and continuation as JSON when done")
     return p
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if not prompt.strip():
         raise DataError("the prompt is empty; give some text to continue")
     apply_threads(args)
-    model = Model.from_pretrained(args.model)
+    model = Model.from_pretrained(args.model, compute=args.compute)
     if args.chat:
         if model.tokenizer is None:
             raise DataError("the model has no tokenizer, so no chat template; leave --chat out")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..compute import COMPUTES
 from .common import Parser, apply_threads, positive
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def parser() -> Parser:
         action="store_true",
         help="print the whole recipe as TOML, with what each key is for, and stop",
     )
+    p.add_argument("--compute", choices=COMPUTES, help="arithmetic of products (compute)")
     p.add_force()
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.add_threads()
@@ -142,6 +144,8 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
             settings = merge(settings, {table: {key: value}})
     if args.softmax_layers is not None:
         settings = merge(settings, {"plan": {"ratio": 0.0}})  # which a recipe may have said instead
+    if args.compute is not None:
+        settings = merge(settings, {"compute": args.compute})
     for text in args.set:
         settings = merge(settings, parse_setting(text))
     return settings

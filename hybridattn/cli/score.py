@@ -81,6 +81,7 @@ def parser() -> Parser:
     p.add_argument("--wait", type=float, metavar="SECONDS", help="and so long for those of the other shards")
     p.add_argument("--out", metavar="FILE", help="save the scores as JSON, for hybridattn plan")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
+    p.add_compute()
     p.add_threads()
     p.add_json()
     return p
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
     apply_threads(args)
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    probe = Model.from_pretrained(args.probe)
+    probe = Model.from_pretrained(args.probe, compute=args.compute)
     data = scoring_data(args, probe)
     options = {
         name: value

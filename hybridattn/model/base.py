@@ -13,6 +13,8 @@ import numpy as np
 
 from .. import _core
 from ..checks import check_int, refuse
+from ..compute import Compute
+from ..compute import chosen as chosen_compute
 from ..data.tokenizer import Tokenizer
 from ..errors import ConfigError, DataError, PlanError
 from ..families.config import ModelConfig, TaskHead
@@ -123,6 +125,22 @@ class BaseModel(ReachModel):
         self.train_result = None
         self.softmax_order = None
 
+    @property
+    def compute(self) -> Compute:
+        """What products with matrices are computed in: "float32", or "bfloat16", which rounds what is
+        multiplied and adds up in float32. Weights, norms, softmax, recurrences and losses are float32 in
+        either.
+
+        May be set at any time, to "auto" too: bfloat16 where the processor has instructions for it. Copies,
+        probes and hybrids made from a model compute as it does; files do not keep it. ConfigError for
+        another name.
+        """
+        return super().compute
+
+    @compute.setter
+    def compute(self, name: str) -> None:
+        _core.Model.compute.__set__(self, chosen_compute(name))  # type: ignore[attr-defined]
+
     def arrays(self, stored: bool = True) -> dict[str, np.ndarray]:
         """Every parameter by its internal name, without a copy: writable float32, and of matrices stored in
         another type (left out with stored=False) read-only views, or float32 copies of block types.
@@ -155,7 +173,7 @@ class BaseModel(ReachModel):
             [self._softmax_spec(i), dict(mixer)] if self.softmax_at(i) else [dict(self.layers[i][0])]
             for i in range(len(self.layers))
         ]
-        probe = type(self)(self.model_config, layers, self.tokenizer)
+        probe = self._twin(layers)
         self._share(probe, but=tuple(f"layers.{i}.{kind}." for i in switchable(probe)))
         probe.gates[:] = 1.0
         probe.init_mixers(seed=seed)
@@ -207,7 +225,7 @@ class BaseModel(ReachModel):
         """A copy whose head is `task`'s, with weights of its own only where this model has the same head; see
         `tasks.add_head`, which makes them.
         """
-        twin = type(self)(self.model_config.with_task(task), self.layers, self.tokenizer)
+        twin = self._twin(self.layers, self.model_config.with_task(task))
         self._share(twin)
         twin.gates[:] = self.gates
         twin.plan, twin.softmax_order = self.plan, self.softmax_order
@@ -215,15 +233,21 @@ class BaseModel(ReachModel):
 
     def like(self) -> Self:
         """A model of the same mixers, gates, plan and order, with zero weights."""
-        twin = type(self)(self.model_config, self.layers, self.tokenizer)
+        twin = self._twin(self.layers)
         twin.gates[:] = self.gates
         twin.plan = self.plan
         twin.softmax_order = self.softmax_order
         return twin
 
+    def _twin(self, layers: Sequence[Sequence[Mapping[str, Any]]], config: ModelConfig | None = None) -> Self:
+        """A model of these mixers with zero weights that computes as this one does."""
+        twin = type(self)(config or self.model_config, layers, self.tokenizer)
+        twin.compute = self.compute
+        return twin
+
     def _derive(self, layers: list[list[Spec]]) -> Self:
         """A model of other mixers with every parameter that both have, by name."""
-        model = type(self)(self.model_config, layers, self.tokenizer)
+        model = self._twin(layers)
         self._share(model)
         return model
 

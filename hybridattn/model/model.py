@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from ..checks import refuse
+from ..compute import chosen as chosen_compute
 from ..data import hub
 from ..data.old_tokenizer_files import present
 from ..data.tokenizer import Tokenizer
@@ -54,6 +55,7 @@ class Model(BaseModel):
         path: str | os.PathLike[str],
         softmax_layers: int | Sequence[int] | None = None,
         dtype: str = "float32",
+        compute: str = "float32",
     ) -> Model:
         """Load a Hugging Face folder, a folder written by `save_pretrained`, a .gguf file, or what
         `hub.resolve` knows by name.
@@ -64,14 +66,17 @@ class Model(BaseModel):
         softmax_layers: of a checkpoint that holds both mixers, load the hybrid with that many softmax layers
         (the first of its saved order) or with these.
 
+        compute: see `compute`.
+
         Raises ConfigError or WeightError naming the file and field, DataError for a damaged tokenizer.
         """
-        dtype = dtype_name(dtype, more=("auto",))
+        dtype, compute = dtype_name(dtype, more=("auto",)), chosen_compute(compute)
         source = hub.resolve(path)
         keep = dtype != "float32"
         model = cls._from_gguf(source, keep) if source.suffix == ".gguf" else cls._from_folder(source, keep)
         if dtype not in ("auto", "float32"):
             model = model.astype(dtype)
+        model.compute = compute
         return model if softmax_layers is None else model.to_hybrid(chosen(model, softmax_layers))
 
     @classmethod

@@ -71,7 +71,7 @@ def _run(recipe: Recipe, out: Path, log: Callable[[str], None], progress: bool) 
 
 def _execute(job: Job, stage: Stage, label: str = "") -> None:
     """Take the stage's result from the folder when it is still good, else do the work and keep the result."""
-    digest = job.digests[stage.name] = fingerprint(stage.name, stage.inputs(job))
+    digest = job.digests[stage.name] = _digest(job, stage)
     record = _record(job, stage, digest)
     if record is None:
         expected = estimate.seconds([stage], job.results)
@@ -93,6 +93,12 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
     job.tokens[stage.name] = stage.tokens
 
 
+def _digest(job: Job, stage: Stage) -> str:
+    """A fingerprint of all that a stage is made from."""
+    inputs = stage.inputs(job)
+    return fingerprint(stage.name, inputs if job.compute == "float32" else [job.compute, inputs])
+
+
 def _record(job: Job, stage: Stage, digest: str) -> dict[str, Any] | None:
     return job.store.load(stage.name, digest, stage.files(job))
 
@@ -102,7 +108,7 @@ def _survey(job: Job, stages: list[Stage]) -> set[str]:
     done: set[str] = set()
     for stage in stages:
         try:
-            digest = job.digests[stage.name] = fingerprint(stage.name, stage.inputs(job))
+            digest = job.digests[stage.name] = _digest(job, stage)
         except KeyError:  # it depends on the result of a stage that is still to be done
             continue
         record = _record(job, stage, digest)

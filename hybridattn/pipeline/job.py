@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..compute import Compute, chosen
 from ..data.split import Texts
 from ..model.base import tokenizer_of
 from .recipe import Recipe
@@ -47,6 +48,11 @@ class Job:
     @property
     def num_layers(self) -> int:
         return int(self.results["teacher"]["num_layers"])
+
+    @cached_property
+    def compute(self) -> Compute:
+        """What products are computed in on this processor."""
+        return chosen(self.recipe.compute)
 
     # ---- models
 
@@ -113,7 +119,7 @@ class Job:
     def _load(self, path: str | Path) -> Model:
         from ..model.model import Model
 
-        return Model.from_pretrained(path)
+        return Model.from_pretrained(path, compute=self.compute)
 
     # ---- text
 

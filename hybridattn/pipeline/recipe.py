@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..compute import COMPUTES
 from ..errors import ConfigError, PlanError
 from ..radlads.schedules import align_lr
 from .recipe_keys import check_keys, key, keys, not_negative, one_of, read_keys, refuse_unknown, typed
@@ -53,6 +54,9 @@ class Recipe:
     tasks: TasksPart = field(default_factory=TasksPart)
     samples: SamplesPart = field(default_factory=SamplesPart)
     seed: int = key(0, "of everything that is drawn", not_negative)
+    compute: str = key(
+        "float32", "of products: float32, bfloat16, or auto: what the processor is best at", one_of(COMPUTES)
+    )
 
     @property
     def method(self) -> str:
@@ -89,8 +93,8 @@ class Recipe:
         refuse_unknown("recipe", table, keys(cls))
         values: dict[str, Any] = {}
         for name, value in table.items():
-            if name == "seed":
-                values[name] = typed("seed", value, 0)
+            if name in ("seed", "compute"):
+                values[name] = typed(name, value, keys(cls)[name].default)
             elif not isinstance(value, dict):
                 raise ConfigError(f"recipe: {name} must be a table, write [{name}] on a line of its own")
             elif name == "mixer":

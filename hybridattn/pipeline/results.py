@@ -48,6 +48,7 @@ def assemble(job: Job) -> dict[str, Any]:
             "seconds": sum(job.seconds.values()),
             "stages": _stages(job),
             "recipe": recipe.to_toml(),
+            "compute": job.compute,
             "versions": versions(),
             "machine": machine(),
         },

@@ -273,12 +273,13 @@ class _Trainer:
         if found is None:
             return None
         position, start = found.position, found.run.get("start")
-        checkpoint.refuse_other_run(found.file, found.run, {**facts, "start": start})
+        saved = {**{name: value for name, value in checkpoint.BEFORE.items() if name in facts}, **found.run}
+        checkpoint.refuse_other_run(found.file, saved, {**facts, "start": start})
         if start != facts["start"]:
             # right, too, is the model that the interruption left as it is in the checkpoint
             parameters = {f"param.{name}": array for name, array in self.training.model.arrays().items()}
             if not checkpoint.holds(found.file, parameters):
-                checkpoint.refuse_other_run(found.file, found.run, facts)
+                checkpoint.refuse_other_run(found.file, saved, facts)
             facts["start"] = start
         for name, most in (("phase", len(self.training.phases) - 1), ("step", self.training.steps)):
             if position[name] > most:

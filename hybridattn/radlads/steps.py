@@ -141,7 +141,7 @@ def distill(
         StageSettings("distill", steps, batch_size, rates, options), hybrid, teacher, data
     )
     if options.checkpoint is not None:
-        training.facts["teacher"] = weights_fingerprint(teacher)
+        training.facts |= {"teacher_compute": teacher.compute, "teacher": weights_fingerprint(teacher)}
     if cache_teacher is not None:
         training.teacher_hidden = open_cache(
             cache_teacher, teacher, data.tokens, training.windows, options.progress, data.segments
@@ -245,6 +245,7 @@ def run_facts(training: TrainingRun, stage: StageSettings, **more: Any) -> dict[
         "model": training.model.config,
         "layers": training.model.layers,
         "gates": training.model.gates.tolist(),
+        "compute": training.model.compute,
         "steps": training.steps,
         "batch_size": stage.batch_size,
         **stage.shared.facts(),

@@ -51,6 +51,8 @@ def weights_fingerprint(model: Model) -> str:
     facts: list[Any] = [model.config, model.layers, list(arrays)]
     if stored:
         facts.append({name: dtype for name, (dtype, _) in stored.items()})
+    if model.compute != "float32":
+        facts.append({"compute": model.compute})
     text = json.dumps(facts, sort_keys=True)
     kept = [data for _, data in stored.values()]
     return digest(np.frombuffer(text.encode(), np.uint8), np.array(model.gates), *arrays.values(), *kept)
