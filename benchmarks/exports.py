@@ -1,17 +1,18 @@
 """Do other programs compute what we compute? Exported models in transformers and llama.cpp, as a table.
 
-    python benchmarks/exports.py [--tiny] [--hybrid DIR] [--align-tokens N] [--tokens N] [--json FILE]
+    python benchmarks/exports.py [--tiny | --real ROW] [--hybrid DIR] [--tokens N] [--json FILE]
     python benchmarks/exports.py --kinds [--json FILE]
 
 For every layout, teacher and program, in float32 and against our logits: the largest error relative to the
 largest logit of a whole sequence, of one padded on the left in a batch, and of prefill with decoding token by
 token; and whether 64 greedy tokens are the same. Teachers: random Llama with grouped heads, Qwen2 and Qwen3;
-and SmolLM2-135M with 8 of its 30 layers softmax and the rest gated_delta, aligned on Wikipedia passages for
---align-tokens (or --hybrid, a saved one), with perplexity on --tokens held-out tokens here and there, and in
-bfloat16 and Q8_0 beside what the teacher loses by the same rounding. --tiny leaves SmolLM2 out. --kinds:
-every mixer on the random Llama, in remote_code, and mamba2 in its own layouts too. Exit code 1 when an error
-of the random models is above 1e-4, 3 without torch and transformers. llama.cpp is left out where
-llama-cpp-python is not installed.
+and SmolLM2-135M with 8 of its 30 layers softmax and the rest gated_delta, aligned and distilled on Wikipedia
+passages (--align-tokens, --distil-tokens; kept in the folder --hybrid, and found there again), with
+perplexity on --tokens held-out tokens here and there, and in bfloat16 and Q8_0 beside what the teacher loses
+by the same rounding. --tiny leaves SmolLM2 out; --real does one of its rows, such as gguf:q8_0, and puts it
+among those that --json holds. --kinds: every mixer on the random Llama, in remote_code, and mamba2 in its own
+layouts too. Exit code 1 when an error is above 1e-4, 3 without torch and transformers. llama.cpp is left out
+where llama-cpp-python is not installed.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Row:
 
 
 ERRORS = ("logits", "padded", "decoding")
+KEY = ("layout", "teacher", "program", "dtype")
 COLUMNS = (*ERRORS, "greedy equal", "perplexity here", "there", "teacher here", "teacher there")
 REAL = (("qwen3_5", "float32"), ("gguf", "float32"), ("qwen3_5", "bfloat16"), ("gguf", "q8_0"))
 
@@ -222,30 +224,33 @@ def rows(layout: str, teacher: str, model: ha.Model, tokens: np.ndarray) -> Iter
             yield Row(layout, teacher, theirs.name, "float32", compare(model, theirs, tokens))
 
 
-def real_hybrid(folder: str | None, align_tokens: int, text: ha.TokenData) -> tuple[ha.Model, ha.Model]:
-    """(teacher, hybrid) of SmolLM2-135M."""
-    teacher = ha.Model.from_pretrained("smollm2-135m")
-    if folder is not None:
+def real_hybrid(options: argparse.Namespace) -> tuple[ha.Model, ha.Model]:
+    """(teacher, hybrid) of SmolLM2-135M; training goes on from checkpoints in the folder --hybrid."""
+    teacher, folder = ha.Model.from_pretrained("smollm2-135m"), Path(options.hybrid)
+    if (folder / "config.json").exists():
         return teacher, ha.Model.from_pretrained(folder)
-    steps = max(1, align_tokens // text.seq_len)
-    probe = ha.align(teacher, PLAIN, text, steps=steps, batch_size=1)
-    return teacher, probe.to_hybrid(uniform(30, 8))
+    text = ha.load_text(ha.hub.fetch_text("wikipedia")[0])
+    data = ha.TokenData.from_text(
+        text[: 8 * (options.align_tokens + options.distil_tokens)], teacher.tokenizer, seq_len=512
+    )
+    steps = {"align": options.align_tokens // 512, "distill": options.distil_tokens // 512}
+    probe = ha.align(teacher, {"kind": "gated_delta"}, data, steps["align"], 1, checkpoint=folder / "align")
+    hybrid = probe.to_hybrid(uniform(30, 8))
+    rates = {"lr_mixers": 1e-3, "lr_rest": 3e-5, "lr_final": 1e-5, "schedule": "cosine"}
+    ha.distill(hybrid, teacher, data, steps["distill"], 1, checkpoint=folder / "distill", **rates)
+    hybrid.save_pretrained(folder)
+    return teacher, hybrid
 
 
 def real_rows(options: argparse.Namespace) -> Iterator[Row]:
     """SmolLM2: float32 in both programs, then bfloat16 and Q8_0 beside the teacher."""
-    tokenizer = ha.Model.from_pretrained("smollm2-135m").tokenizer
-    wanted = {"train": options.align_tokens, "held out": options.tokens}
-    texts = {}
-    for path, (name, count) in zip(ha.hub.fetch_text("wikipedia"), wanted.items(), strict=True):
-        text = ha.load_text(path)[: 8 * max(count, 512)]  # some four letters a token
-        texts[name] = ha.TokenData.from_text(text, tokenizer, seq_len=512)
-    train = texts["train"].take(slice(0, max(1, options.align_tokens // 512)))
-    held_out = np.asarray(texts["held out"].tokens[: options.tokens], np.int32)
-    teacher, hybrid = real_hybrid(options.hybrid, options.align_tokens, train)
+    teacher, hybrid = real_hybrid(options)
+    text = ha.load_text(ha.hub.fetch_text("wikipedia")[1])[: 8 * options.tokens]  # some four letters a token
+    found = ha.TokenData.from_text(text, teacher.tokenizer, seq_len=512)
+    held_out = np.asarray(found.tokens[: options.tokens], np.int32)
     here = {"hybrid": perplexity(hybrid, held_out), "teacher": perplexity(teacher, held_out)}
     tokens = held_out[: 2 * 256].reshape(2, 256)
-    for layout, dtype in REAL:
+    for layout, dtype in REAL if options.real is None else [tuple(options.real.split(":"))]:
         numbers: dict[str, Any] = {"perplexity here": here["hybrid"], "teacher here": here["teacher"]}
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "out"
@@ -282,8 +287,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--kinds", action="store_true")
-    parser.add_argument("--hybrid", metavar="DIR")
+    parser.add_argument("--real", metavar="ROW", choices=[":".join(row) for row in REAL])
+    parser.add_argument("--hybrid", metavar="DIR", default="exports_hybrid")
     parser.add_argument("--align-tokens", type=int, default=32768)
+    parser.add_argument("--distil-tokens", type=int, default=49152)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -294,19 +301,23 @@ def main() -> int:
         print("needs torch and transformers", file=sys.stderr)
         return 3
     transformers.logging.set_verbosity_error()
-    found = list(kind_rows() if options.kinds else random_rows())
-    good = all(row.numbers.get(name, 0.0) <= LIMIT for row in found for name in ERRORS)
+    found = [] if options.real else list(kind_rows() if options.kinds else random_rows())
     if not (options.tiny or options.kinds):
         found += list(real_rows(options))
+    good = all(row.numbers.get(name, 0.0) <= LIMIT for row in found for name in ERRORS)
     print("| " + " | ".join(("layout", "teacher", "program", "weights", *COLUMNS)) + " |")
     print("| --- " * (4 + len(COLUMNS)) + "|")
     for row in found:
         print("| " + " | ".join(row.line()) + " |")
     if options.json:
+        how = {name: getattr(options, name) for name in ("align_tokens", "distil_tokens", "tokens")}
+        kept = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+        rows = [vars(row) for row in found]
+        named = [[row[key] for key in KEY] for row in rows]
         content = {
             "transformers": transformers.__version__,
-            **({} if options.tiny else {"align_tokens": options.align_tokens, "tokens": options.tokens}),
-            "rows": [{**vars(row), "numbers": row.numbers} for row in found],
+            **({} if options.kinds else how),
+            "rows": [row for row in kept if [row[key] for key in KEY] not in named] + rows,
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0 if good else 1

@@ -10,8 +10,10 @@ import tiny
 from export_models import QWEN2, QWEN3
 from safetensors.numpy import load_file
 
-from hybridattn.errors import ExportError
+from hybridattn.errors import ConfigError, ExportError
 from hybridattn.export import export, fits
+from hybridattn.formats.safetensors import save_safetensors
+from hybridattn.model import Model
 
 MAMBA = {"kind": "mamba2"}
 
@@ -67,3 +69,63 @@ def test_rows_and_taps(tmp_path):
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["attn_layer_indices"] == [1] and config["mamba_n_groups"] == 4
     assert config["rope_parameters"]["partial_rotary_factor"] == 1.0
+
+
+PLAIN = {**MAMBA, "bias": 0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+BACK = {
+    "llama": {},
+    "convolution": {"mixer": {**MAMBA, "conv": 5}, "tied": False},
+    "biases": {"mixer": PLAIN, "attention_bias": True, "mlp_bias": True},
+    "qwen2": {"mixer": PLAIN, **QWEN2},
+    "wide heads": {"head_dim": 16},
+    "yarn": {"rope_scaling": YARN},
+}
+TOKENS = np.random.default_rng(1).integers(0, 256, (2, 60)).astype(np.int32)
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_a_hybrid_comes_back(name, tmp_path):
+    model = hybrid(**BACK[name])
+    rng = np.random.default_rng(3)
+    for parameter, array in model.arrays().items():
+        if "_conv." in parameter or parameter.endswith(".bias"):
+            array[...] = 0.5 * rng.standard_normal(array.shape)
+    model.export(tmp_path / "out", "bamba")
+    back = Model.from_pretrained(tmp_path / "out")
+    assert back.layers == model.layers
+    assert back.model_config.family == model.model_config.family
+    assert back.arrays().keys() == model.arrays().keys()
+    for parameter, array in model.arrays().items():
+        np.testing.assert_array_equal(back.arrays()[parameter], array, err_msg=parameter)
+    np.testing.assert_array_equal(back.logits(TOKENS), model.logits(TOKENS))
+
+
+WRONG = {
+    "mamba_n_groups": (1, "mamba_n_groups is 1; allowed: 4"),
+    "mamba_d_state": (32, "mamba_d_state"),
+    "mamba_conv_bias": (True, "mamba_conv_bias"),
+    "attn_layer_indices": ([9], "attn_layer_indices"),
+    "num_attention_heads": (0, "num_attention_heads"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_bamba_models_of_other_makes_are_refused(key, tmp_path):
+    value, message = WRONG[key]
+    hybrid().export(tmp_path / "out", "bamba")
+    path = tmp_path / "out" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(ConfigError, match=message):
+        Model.from_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["D", "norm.weight"])
+def test_weights_of_other_makes_are_refused(name, tmp_path):
+    hybrid().export(tmp_path / "out", "bamba")
+    path = tmp_path / "out" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[f"model.layers.2.mamba.{name}"][-1] += 1
+    save_safetensors(path, tensors, {"format": "pt"})
+    with pytest.raises(ConfigError, match=f"layers.2.mamba.{name}.*hybrid that hybridattn export wrote"):
+        Model.from_pretrained(tmp_path / "out")

@@ -17,12 +17,12 @@ from ..errors import ConfigError, WeightError
 from ..families import config_from_hf
 from ..families.config import ModelConfig
 from .dtypes import Bytes
+from .exported import as_exported
 from .gguf_config import ROPE_FACTORS, hf_config
 from .gguf_header import GGUFHeader, GGUFTensor, gguf_library, open_header
 from .gguf_names import to_hf
 from .gguf_qwen35 import ARCHITECTURE, Qwen35Tensors
 from .mapped import MappedFile
-from .qwen3_5 import Qwen35Source, was_exported
 from .source import WeightSource
 
 # fmt: off
@@ -61,9 +61,9 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFModel:
         if header.metadata["general.architecture"] != ARCHITECTURE:
             return GGUFModel(config, source, header.metadata)
         theirs = Qwen35Tensors(source, hf)
-        if not was_exported(theirs, hf):
+        ours = as_exported(theirs, hf)
+        if ours is None:
             return GGUFModel(config, theirs, header.metadata)
-        ours = Qwen35Source(theirs, hf)
         return GGUFModel(config_from_hf(ours.hf), ours, header.metadata, ours.layers)
     except ConfigError as error:
         header.mapped.close()

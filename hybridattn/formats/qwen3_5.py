@@ -7,25 +7,17 @@ layers have other heads than its softmax layers, is a model of the family qwen3_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..checks import as_float, refuse
-from ..errors import WeightError
-from .dtypes import Bytes
+from ..checks import as_float
+from .made import BODY, Array, MadeSource
 from .source import WeightSource
 
-Array = npt.NDArray[np.float32]
+MODEL_TYPE = "qwen3_5_text"
 _SOFTMAX = "full_attention"
-_BODY = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
-    "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
-)  # fmt: skip
 _BODIES = {
     "llama": ("llama", "LlamaForCausalLM", {"attention_bias": False}),
     "llama biases": ("llama", "LlamaForCausalLM", {"attention_bias": True}),
@@ -63,15 +55,13 @@ def _gate_is_zero(source: WeightSource, name: str, room: int) -> bool:
     return name in source.names()
 
 
-class Qwen35Source(WeightSource):
+class Qwen35Source(MadeSource):
     """The tensors of a checkpoint that `was_exported` as those of the hybrid it was written from. hf: the
     config of the model that the hybrid's body is; layers: its mixers. Raises ConfigError naming the field.
     """
 
     def __init__(self, inner: WeightSource, config: Mapping[str, Any]) -> None:
-        self.path, self._inner, self._config = inner.path, inner, config
-        self._make: dict[str, tuple[tuple[int, ...], Callable[[], Array]]] = {}
-        self._theirs = set(inner.names())
+        super().__init__(inner, config)
         rope = dict(config.get("rope_parameters") or {})
         self._room, self._heads = self._number("head_dim"), self._number("num_attention_heads")
         self._kv_heads, self._hidden = self._number("num_key_value_heads"), self._number("hidden_size")
@@ -87,48 +77,6 @@ class Qwen35Source(WeightSource):
         softmax = {"kind": "softmax"}
         self.layers = [[dict(softmax if i in self._softmax else linear)] for i in range(len(types))]
         self._list(body, taps, bool(biased))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def names(self) -> list[str]:
-        return list(self._make)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        if name not in self._make:
-            raise WeightError(f"{self.path}: has no weight {name!r}")
-        return self._make[name][0]
-
-    def file(self, name: str) -> Path:
-        return self.path
-
-    def read_into(self, name: str, out: np.ndarray) -> None:
-        self.check_out(name, out)
-        out[...] = self._make[name][1]()
-
-    def stored(self, name: str) -> tuple[str, Bytes] | None:
-        return None  # every tensor is made from those of the file
-
-    def drop(self, name: str) -> None:
-        return
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def _number(self, key: str) -> int:
-        value = self._config.get(key)
-        if type(value) is not int or value < 1:
-            raise refuse(key, value, "an integer of at least 1")
-        return value
-
-    def _read(self, name: str, *shape: int) -> Array:
-        """A tensor of the file, which must have this shape there. WeightError."""
-        found = self._inner.shape(name)
-        if found != shape:
-            raise WeightError(f"{self.path}: weight {name!r} has shape {list(found)}; allowed: {list(shape)}")
-        out = np.empty(shape, np.float32)
-        self._inner.read_into(name, out)
-        return out
 
     def _body(self, rope: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """(config of the body, which of _BODIES it is)."""
@@ -147,7 +95,7 @@ class Qwen35Source(WeightSource):
                 body = "qwen2"
         model_type, class_name, more = _BODIES[body]
         rope = {key: rope[key] for key in rope if "mrope" not in key and key != "partial_rotary_factor"}
-        hf = {key: self._config[key] for key in _BODY if key in self._config}
+        hf = {key: self._config[key] for key in BODY if key in self._config}
         hf |= {"model_type": model_type, "architectures": [class_name], "head_dim": self._dim, **more}
         if body == "qwen3":
             hf["attention_bias"] = bool(self._config.get("attention_bias"))
@@ -241,13 +189,5 @@ class Qwen35Source(WeightSource):
             for part in "qk":
                 self._norm(f"{before}{part}_norm.weight", self._dim)
 
-    def _same(self, name: str, shape: tuple[int, ...], theirs: str = "") -> None:
-        self._make[name] = shape, lambda: self._read(theirs or name, *shape)
-
     def _norm(self, name: str, length: int) -> None:
         self._make[name] = (length,), lambda: self._read(name, length) + np.float32(1)
-
-    def _part(
-        self, name: str, shape: tuple[int, int], theirs: str, whole: tuple[int, ...], rows: slice
-    ) -> None:
-        self._make[name] = shape, lambda: self._read(theirs, *whole)[rows].reshape(shape)

@@ -24,10 +24,10 @@ from ..errors import ConfigError, DataError
 from ..families import as_in_file, config_from_hf
 from ..files import atomic_write
 from ..formats.dtypes import dtype_name
+from ..formats.exported import as_exported
 from ..formats.gguf import open_gguf
 from ..formats.gguf_tokenizer import UnknownTokenizer
 from ..formats.loading import load_into, tensors_of
-from ..formats.qwen3_5 import Qwen35Source, was_exported
 from ..formats.safetensors import open_weights, save_safetensors
 from ..formats.source import WeightSource
 from ..signatures import options_of
@@ -96,9 +96,9 @@ class Model(BaseModel):
     def _from_folder(cls, folder: Path, keep: bool) -> Model:
         exported = exported_config(folder)
         if exported is not None:
-            with open_weights(folder) as weights:
-                if was_exported(weights, exported):
-                    return cls._from_exported(folder, exported)
+            model = cls._from_exported(folder, exported)
+            if model is not None:
+                return model
         config, section = read_config(folder / "config.json")
         config = replace(config, generation=read_generation(folder))
         tokenizer = _tokenizer(folder)
@@ -115,10 +115,13 @@ class Model(BaseModel):
         return model
 
     @classmethod
-    def _from_exported(cls, folder: Path, content: dict[str, Any]) -> Model:
-        """A hybrid that `export` wrote as a Qwen3.5 model."""
+    def _from_exported(cls, folder: Path, content: dict[str, Any]) -> Model | None:
+        """A hybrid that `export` wrote as a model of another kind; None where the folder holds none."""
         try:
-            with Qwen35Source(open_weights(folder), content) as weights:
+            with open_weights(folder) as source:
+                weights = as_exported(source, content)
+                if weights is None:
+                    return None
                 config = replace(config_from_hf(weights.hf), generation=read_generation(folder))
                 model = cls(config, weights.layers, _tokenizer(folder))
                 model._load(weights, keep=False)

@@ -17,6 +17,7 @@ from ..errors import ConfigError, PlanError
 from ..families import config_from_hf, layout_of
 from ..families.config import ModelConfig, TaskHead
 from ..families.heads import task_to_hf
+from ..formats.exported import MODEL_TYPES
 from ..formats.other_weights import other_weights
 from ..reading import read_json
 from .generation_config import NAME as GENERATION
@@ -35,7 +36,6 @@ def order_of(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
 Spec = dict[str, Any]
 
 HYBRID_TYPE = "hybridattn"
-QWEN3_5 = "qwen3_5_text"
 _LAYER_TYPE = {"softmax": "full_attention"}
 _ARCHITECTURE = {
     None: "HybridAttnForCausalLM",
@@ -122,14 +122,14 @@ def is_hybrid(folder: Path) -> bool:
 
 
 def exported_config(folder: Path) -> dict[str, Any] | None:
-    """The config.json of a folder that holds a Qwen3.5 text model; None for any other, which `read_config`
-    reads.
+    """The config.json of a folder with a model_type that hybrids are exported as; None for any other, which
+    `read_config` reads.
     """
     try:
         content = read_json(folder / "config.json", ConfigError)
     except (OSError, ConfigError):
         return None
-    return content if isinstance(content, dict) and content.get("model_type") == QWEN3_5 else None
+    return content if isinstance(content, dict) and content.get("model_type") in MODEL_TYPES else None
 
 
 def read_config(path: Path) -> tuple[ModelConfig, Section]:
