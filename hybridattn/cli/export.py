@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import Parser, apply_threads, show
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from ..data.tokens import load_text
     from ..errors import ConfigError
     from ..export import layout_of
+    from ..model import card
     from ..model.model import Model
 
     if not args.list and not (args.to and args.out):
@@ -63,6 +65,10 @@ def run(args: argparse.Namespace) -> None:
         return
     text = None if args.text is None else load_text(args.text)
     result = model.export(args.out, args.to, dtype=args.dtype, text=text, force=args.force)
+    before = card.measured_of(Path(args.model))
+    card.add_measured(
+        Path(args.out), {key: f"{value}, before it was exported" for key, value in before.items()}
+    )
     facts: dict[str, Any] = {
         "layout": result.layout,
         "folder": str(result.folder),

@@ -1,6 +1,7 @@
 """The README.md of a saved model: a model card with a YAML header, as model hubs read it.
 
-It says what the model is and how it was made. The licence is the user's to fill in.
+It says what the model is, how it was made and, once that was measured, how far it is from its teacher. The
+licence is the user's to fill in.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .base import BaseModel
 
 NAME = "README.md"
 MARK = "<!-- written by hybridattn, which replaces this file as long as this line stands in it -->"
+KL, PERPLEXITY = "KL from the teacher", "perplexity"
+_MEASURED = re.compile(rf"\| ((?:{KL}|{PERPLEXITY}), windows of \d+) \| (.*) \|")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -28,6 +31,44 @@ def write_card(folder: Path, model: BaseModel, library: str, facts: Mapping[str,
     except FileNotFoundError:
         pass
     atomic_write(path, card(model, library, facts))
+
+
+def add_measured(folder: Path, measured: Mapping[str, str]) -> None:
+    """Put rows of what was measured of a saved model at the end of its card's table, in the place of those
+    with the same names; nothing where the card is not ours.
+    """
+    path = folder / NAME
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    if MARK not in lines or not measured:
+        return
+    rows = [f"| {key} | {_cell(value)} |" for key, value in measured.items()]
+    names = tuple(f"| {key} |" for key in measured)
+    kept = [line for line in lines if not line.startswith(names)]
+    last = max((i for i, line in enumerate(kept) if line.startswith("|")), default=len(kept) - 1)
+    atomic_write(path, "\n".join([*kept[: last + 1], *rows, *kept[last + 1 :]]) + "\n")
+
+
+def measured_of(folder: Path) -> dict[str, str]:
+    """Those rows of a saved model's card."""
+    try:
+        text = (folder / NAME).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    found = (_MEASURED.fullmatch(line) for line in text.splitlines())
+    return {match[1]: match[2] for match in found if match}
+
+
+def evaluation_rows(evaluated: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Rows of held-out figures: {window: {kl, perplexity, tokens}}."""
+    rows: dict[str, str] = {}
+    for window, found in evaluated.items():
+        text = f"{found['tokens']:,} held-out tokens in windows of {window}"
+        rows[f"{KL}, windows of {window}"] = f"{found['kl']:.4g} nats a token, {text}"
+        rows[f"{PERPLEXITY}, windows of {window}"] = f"{found['perplexity']:.4g}, {text}"
+    return rows
 
 
 def card(model: BaseModel, library: str, facts: Mapping[str, Any] | None = None) -> str:

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import refuse
 from ..data.split import locate, note_aligned, same_text
 from ..errors import ConfigError, DataError
 from ..files import file_digest
 from ..model.base import tokenizer_of
+from ..model.card import add_measured, evaluation_rows
 from ..report.numbers import finite, finite_list
 from .job import Job
 from .recipe import Recipe
@@ -74,6 +76,13 @@ def teacher(job: Job) -> dict[str, Any]:
 
     model = job.teacher
     config = model.model_config
+    linear = [i for i in range(config.num_layers) if not model.softmax_at(i)]
+    if linear:
+        raise refuse(
+            "teacher.model",
+            f"{config.family}, linear in layers {linear}",
+            "softmax in every layer; align, score, plan and distil it step by step",
+        )
     return {
         "num_layers": config.num_layers,
         "hidden_size": config.hidden_size,
@@ -251,6 +260,8 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
             "perplexity": float(kl["ppl"]),
             "tokens": data.num_tokens,
         }
+    if when == "after":
+        add_measured(job.model_folder(model_id), evaluation_rows(rows))
     return rows
 
 

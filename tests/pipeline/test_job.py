@@ -8,6 +8,7 @@ from job import SMALL, go
 
 from hybridattn import pipeline
 from hybridattn.errors import ConfigError
+from hybridattn.model.card import evaluation_rows, measured_of
 from hybridattn.pipeline.recipe import Recipe
 from hybridattn.pipeline.recipe_toml import merge
 from hybridattn.pipeline.store import PROGRESS
@@ -32,6 +33,7 @@ def test_the_whole_job(first):
     assert results["additivity"]["all_linear_kl"] > 0
     assert results["curves"]["align"]["loss"][-1] < results["curves"]["align"]["loss"][0]
     assert len(results["curves"]["distill"]["chosen"]["loss"]) == 4
+    assert measured_of(out / "models" / "chosen") == evaluation_rows(by_id["chosen"]["after"])
     assert not (out / PROGRESS).exists()
     assert Recipe.load(out / "recipe.toml") == Recipe.from_dict(pipeline_recipe(out))
 

@@ -18,6 +18,8 @@ from hybridattn.pipeline.recipe import Recipe
 from hybridattn.pipeline.recipe_parts import DEMO
 from hybridattn.pipeline.stages import build
 
+QWEN3_5 = str(Path(__file__).parents[1] / "golden" / "families" / "qwen3_5")
+
 
 @pytest.mark.parametrize(
     "changes, error, message",
@@ -34,6 +36,7 @@ from hybridattn.pipeline.stages import build
         ({"text": {"train": "no.txt"}}, DataError, "text.train 'no.txt' does not exist"),
         ({"text": {"heldout": "no.txt"}}, DataError, "text.heldout 'no.txt' does not exist"),
         ({"teacher": {"model": "no/such"}}, ValueError, "no/such"),
+        ({"teacher": {"model": QWEN3_5}}, ConfigError, "teacher.model is 'qwen3_5, linear in layers [0]'"),
     ],
 )
 def test_refused_at_the_start(inputs, tmp_path, changes, error, message):
