@@ -41,6 +41,8 @@ class BambaSource(MadeSource):
                 raise refuse(key, True, "false, as in a hybrid that hybridattn export wrote")
         if self._mamba_heads < self._heads:
             raise refuse("mamba_n_heads", self._mamba_heads, f"num_attention_heads ({self._heads}) at least")
+        self._wide = self._mamba_heads * self._dim
+        self._kernel = 3 * self._wide, 1, self._number("mamba_d_conv")
         softmax = config.get("attn_layer_indices") or []
         if not isinstance(softmax, list) or not all(type(i) is int and 0 <= i < self._count for i in softmax):
             raise refuse("attn_layer_indices", softmax, f"numbers of layers below {self._count}")
@@ -48,7 +50,7 @@ class BambaSource(MadeSource):
         self._check_skips()
         taps = self._taps()
         biased = bool(config.get("attention_bias"))
-        output = biased and self._any("self_attn.o_proj.bias")
+        output = biased and self._output_bias()
         self.hf = self._body(biased, output)
         linear = {"kind": "mamba2", "conv": taps, "bias": 0 if biased else 1}
         softmax_spec = {"kind": "softmax"}
@@ -71,23 +73,26 @@ class BambaSource(MadeSource):
         """ConfigError for what only other checkpoints have: a skip, norms that differ from head to head."""
         for i in self._linear():
             name = self._mamba(i, "D")
-            if name in self._theirs and self._read(name).any():
+            if name in self._theirs and self._read(name, self._mamba_heads).any():
                 raise ConfigError(f"{name} is not 0; allowed: a hybrid that hybridattn export wrote")
             name = self._mamba(i, "norm.weight")
-            norm = self._read(name).reshape(-1, self._dim)[: self._heads]
+            norm = self._read(name, self._wide).reshape(-1, self._dim)[: self._heads]
             if (norm != norm[0]).any():
                 raise ConfigError(
                     f"{name} differs between heads; allowed: a hybrid that hybridattn export wrote"
                 )
 
-    def _any(self, end: str) -> bool:
-        names = [name for i in self._softmax if (name := f"model.layers.{i}.{end}") in self._theirs]
-        return any(self._read(name).any() for name in names)
+    def _output_bias(self) -> bool:
+        """Whether a softmax layer has one that is not 0."""
+        names = (f"model.layers.{i}.self_attn.o_proj.bias" for i in self._softmax)
+        return any(
+            self._read(name, self._number("hidden_size")).any() for name in names if name in self._theirs
+        )
 
     def _taps(self) -> int:
         """Of the convolution; 0 where all of them are the identity."""
         for i in self._linear():
-            kernel = self._read(self._mamba(i, "conv1d.weight")).reshape(3, -1, self._number("mamba_d_conv"))
+            kernel = self._read(self._mamba(i, "conv1d.weight"), *self._kernel).reshape(3, self._wide, -1)
             own = kernel[:, : self._heads * self._dim]
             if (own[..., -1] != 1).any() or own[..., :-1].any():
                 return self._number("mamba_d_conv")
@@ -143,26 +148,29 @@ class BambaSource(MadeSource):
         ours, own, wide = (
             f"model.layers.{layer}.mamba2.",
             self._heads * self._dim,
-            self._mamba_heads * self._dim,
+            self._wide,
         )
         joined, kernel = self._mamba(layer, "in_proj.weight"), self._mamba(layer, "conv1d.weight")
+        whole = 4 * wide + self._mamba_heads, hidden
         for at, part in enumerate("gvkq"):
             rows = slice(at * wide, at * wide + own)
-            self._part(f"{ours}{part}_proj.weight", (own, hidden), joined, rows)
+            self._part(f"{ours}{part}_proj.weight", (own, hidden), joined, whole, rows)
             if taps and part != "g":
                 rows = slice((at - 1) * wide, (at - 1) * wide + own)
-                self._part(f"{ours}{part}_conv.weight", (own, taps), kernel, rows)
+                self._part(f"{ours}{part}_conv.weight", (own, taps), kernel, self._kernel, rows)
         steps = slice(4 * wide, 4 * wide + self._heads)
-        self._part(f"{ours}a_proj.weight", (self._heads, hidden), joined, steps)
+        self._part(f"{ours}a_proj.weight", (self._heads, hidden), joined, whole, steps)
         for name in ("A_log", "dt_bias"):
-            self._part(f"{ours}{name}", (self._heads,), self._mamba(layer, name), slice(self._heads))
+            vector = (self._mamba_heads,)
+            self._part(f"{ours}{name}", (self._heads,), self._mamba(layer, name), vector, slice(self._heads))
         norm = self._mamba(layer, "norm.weight")
 
         def first() -> Array:
-            return self._read(norm).reshape(-1)[: self._dim]
+            return self._read(norm, wide)[: self._dim]
 
         def output() -> Array:
-            return np.ascontiguousarray(self._read(self._mamba(layer, "out_proj.weight"))[:, :own])
+            matrix = self._read(self._mamba(layer, "out_proj.weight"), hidden, wide)
+            return np.ascontiguousarray(matrix[:, :own])
 
         self._make[f"{ours}norm.weight"] = (self._dim,), first
         self._make[f"{ours}o_proj.weight"] = (hidden, own), output
