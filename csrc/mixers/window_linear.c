@@ -169,11 +169,17 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     return HA_OK;
 }
 
-/* Gradients of merge. dy becomes dnear, dfar is new; delta and dmax [rows, heads] are what attention_backward takes:
+/* The gradients that merge_backward makes: near, which is dy before, and far [rows, heads, dim]; denominator, and delta and
+ * largest, which attention_backward takes [rows, heads]. */
+typedef struct {
+    float *near, *far, *denominator, *delta, *largest;
+} merge_gradient;
+
+/* Gradients of merge, whose result was y:
  *     dnear = share dy,  dfar = lambda share dy,  dden = -lambda share <dy, y>,
  *     dlambda = share (<dy, far> - den <dy, y>),  and log lambda = gate + max - lse. */
 static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_parts *p,
-                           const float *y, float *dy, float *dfar, float *dden, float *delta, float *dmax)
+                           const float *y, const merge_gradient *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const float *gate = ha_weight(mixer, pass, SLOT_GATE);
@@ -182,23 +188,23 @@ static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
     for (int r = 0; r < pass->batch->rows; r++)
         for (int h = 0; h < l->heads; h++) {
             ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
-            float *d = dy + at * l->dim, lambda, share;
+            float *d = to->near + at * l->dim, lambda, share;
             weights_of(gate[h], p->max[at], p->lse[at], p->den[at], &lambda, &share);
             float along = kernel->dot(dim, d, y + at * l->dim);
             float dlog = lambda * share * (kernel->dot(dim, d, p->far + at * l->dim) - p->den[at] * along);
-            dden[at] = -lambda * share * along;
+            to->denominator[at] = -lambda * share * along;
             for (size_t c = 0; c < dim; c++) {
                 d[c] *= share;
-                dfar[(size_t)at * dim + c] = lambda * d[c];
+                to->far[(size_t)at * dim + c] = lambda * d[c];
             }
-            delta[at] = kernel->dot(dim, d, p->near + at * l->dim) + dlog;
-            dmax[at] = dlog;
+            to->delta[at] = kernel->dot(dim, d, p->near + at * l->dim) + dlog;
+            to->largest[at] = dlog;
         }
     float *dgate = ha_grad(mixer, pass, SLOT_GATE);
     for (int h = 0; dgate && h < l->heads; h++) {
         double sum = 0.0;
         for (int r = 0; r < pass->batch->rows; r++)
-            sum += (double)dmax[(ptrdiff_t)r * l->heads + h];
+            sum += (double)to->largest[(ptrdiff_t)r * l->heads + h];
         dgate[h] += (float)sum;
     }
 }
@@ -218,16 +224,17 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     merge(mixer, pass, &l, &p, y);
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
-        float *dfar, *dden, *delta, *dmax, *dqkv, *dv, *dfq, *dfk;
-        HA_PUSH(dfar, pass->arena, n * (size_t)l.q);
-        HA_PUSH(dden, pass->arena, n * (size_t)l.heads);
-        HA_PUSH(delta, pass->arena, n * (size_t)l.heads);
-        HA_PUSH(dmax, pass->arena, n * (size_t)l.heads);
+        merge_gradient merged = {.near = dy};
+        float *dqkv, *dv, *dfq, *dfk;
+        HA_PUSH(merged.far, pass->arena, n * (size_t)l.q);
+        HA_PUSH(merged.denominator, pass->arena, n * (size_t)l.heads);
+        HA_PUSH(merged.delta, pass->arena, n * (size_t)l.heads);
+        HA_PUSH(merged.largest, pass->arena, n * (size_t)l.heads);
         HA_PUSH(dqkv, pass->arena, n * (size_t)l.width);
         HA_PUSH(dv, pass->arena, n * (size_t)l.kv);
         HA_PUSH(dfq, pass->arena, n * (size_t)fq);
         HA_PUSH(dfk, pass->arena, n * (size_t)fk);
-        merge_backward(mixer, pass, &l, &p, y, dy, dfar, dden, delta, dmax);
+        merge_backward(mixer, pass, &l, &p, y, &merged);
         const ha_attention near = ha_window_attention(&l);
         const ha_linear_attention rest = ha_window_rest(&l, l.window);
         const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, l.width),
@@ -236,7 +243,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                          .key_offset = batch->offset,
                                          .log_sum = p.lse,
                                          .largest = p.max};
-        const ha_attention_upstream down = {ha_rows_of(dy, l.q), delta, dmax};
+        const ha_attention_upstream down = {ha_rows_of(merged.near, l.q), merged.delta, merged.largest};
         const ha_attention_gradient into = {ha_rows_to(dqkv, l.width), ha_rows_to(dqkv + l.q, l.width),
                                             ha_rows_to(dqkv + l.q + l.kv, l.width)};
         /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a gradient. */
@@ -246,7 +253,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         else
             memset(dqkv, 0, n * (size_t)l.width * sizeof *dqkv);
         ha_linear_attention_in operands;
-        const ha_linear_attention_upstream upstream = {ha_rows_of(dfar, l.q), dden};
+        const ha_linear_attention_upstream upstream = {ha_rows_of(merged.far, l.q), merged.denominator};
         const ha_linear_attention_gradient gradient = {ha_rows_to(dfq, fq), ha_rows_to(dfk, fk), ha_rows_to(dv, l.kv)};
         HA_TRY(far_operands(&l, batch, &p, &operands, pass->arena));
         HA_TRY(ha_linear_attention_backward(&rest, batch, &operands, p.states, &upstream, &gradient, pass->arena));

@@ -95,8 +95,9 @@ static ha_status attention_naive(const ha_call *call)
     const ha_attention fast = attention_of(call);
     const ref_attention shape = {fast.heads,  fast.kv_heads, fast.dim,      fast.causal,
                                  fast.window, fast.sinks,    scale_of(call)};
-    ref_softmax_attention(&shape, &call->batch, call->keys.offset, ha_data(call, "q"), ha_data(call, "k"),
-                          ha_data(call, "v"), call->out[0], call->out[1], call->out[2]);
+    const ref_attention_in in = {ha_data(call, "q"), ha_data(call, "k"), ha_data(call, "v")};
+    const ref_attention_out out = {call->out[0], call->out[1], call->out[2]};
+    ref_softmax_attention(&shape, &call->batch, call->keys.offset, &in, &out);
     return HA_OK;
 }
 

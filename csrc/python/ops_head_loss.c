@@ -11,6 +11,12 @@ static ha_linear head_of(const ha_call *call, const char *weight, const char *bi
     return ha_linear_of(ha_size(call, 'd'), ha_size(call, 'V'), ha_f32(ha_data(call, weight)), ha_data(call, bias));
 }
 
+/* The same in float64. */
+static ref_head naive_head(const ha_call *call, const char *weight, const char *bias)
+{
+    return (ref_head){ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, weight), ha_data(call, bias)};
+}
+
 /* dloss, the same for every token, and dhidden [T,d], dhead [V,d], dbias [V] or NULL */
 static ha_head_gradient gradient_of(const ha_call *call)
 {
@@ -30,8 +36,8 @@ static ha_status cross_entropy_fast(const ha_call *call)
 /* The same in float64. */
 static ha_status cross_entropy_naive(const ha_call *call)
 {
-    ref_cross_entropy(ha_size(call, 'T'), ha_size(call, 'd'), ha_size(call, 'V'), ha_data(call, "hidden"),
-                      ha_data(call, "head"), ha_data(call, "bias"), ha_data(call, "targets"), call->out[0]);
+    const ref_head head = naive_head(call, "head", "bias");
+    ref_cross_entropy(&head, ha_size(call, 'T'), ha_data(call, "hidden"), ha_data(call, "targets"), call->out[0]);
     return HA_OK;
 }
 
@@ -97,12 +103,11 @@ static ha_status kl_fast(const ha_call *call)
 /* The same in float64. */
 static ha_status kl_naive(const ha_call *call)
 {
-    const int rows = ha_size(call, 'T'), dim = ha_size(call, 'd'), vocabulary = ha_size(call, 'V');
-    const double *hidden = ha_data(call, "hidden"), *head = ha_data(call, "head"), *bias = ha_data(call, "bias");
-    ref_kl(rows, dim, vocabulary, ha_data(call, "teacher_hidden"), ha_data(call, "teacher_head"),
-           ha_data(call, "teacher_bias"), hidden, head, bias, call->out[0]);
+    const ref_head teacher = naive_head(call, "teacher_head", "teacher_bias"), head = naive_head(call, "head", "bias");
+    const double *hidden = ha_data(call, "hidden");
+    ref_kl(&teacher, ha_data(call, "teacher_hidden"), &head, hidden, ha_size(call, 'T'), call->out[0]);
     if (call->out[1])
-        ref_cross_entropy(rows, dim, vocabulary, hidden, head, bias, ha_data(call, "targets"), call->out[1]);
+        ref_cross_entropy(&head, ha_size(call, 'T'), hidden, ha_data(call, "targets"), call->out[1]);
     return HA_OK;
 }
 

@@ -77,8 +77,8 @@ static ha_status linear_attention_naive(const ha_call *call)
     double *state = ha_call_states(call, call->out[2], ha_data(call, "initial_state"), "S K P");
     if (!state)
         return HA_NO_MEMORY;
-    ref_linear_attention(&shape, &call->batch, ha_data(call, "f"), ha_data(call, "e"), ha_data(call, "v"), state,
-                         call->out[0], call->out[1]);
+    const ref_attention_in in = {ha_data(call, "f"), ha_data(call, "e"), ha_data(call, "v")};
+    ref_linear_attention(&shape, &call->batch, &in, state, call->out[0], call->out[1]);
     return HA_OK;
 }
 

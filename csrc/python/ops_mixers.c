@@ -10,12 +10,29 @@ static int whole(const ha_call *call, const char *name)
     return (int)ha_argument(call, name)->whole;
 }
 
+/* What the projections give: q, k and v. */
+static ref_attention_in projected_of(const ha_call *call)
+{
+    return (ref_attention_in){ha_data(call, "q"), ha_data(call, "k"), ha_data(call, "v")};
+}
+
+/* Feature maps by their number, weights [H,2h,2h] and [K,2h,2h] or NULL. */
+static ref_feature_maps features_of(const ha_call *call)
+{
+    return (ref_feature_maps){.map = whole(call, "feature"),
+                              .heads = ha_size(call, 'H'),
+                              .kv_heads = ha_size(call, 'K'),
+                              .dim = 2 * ha_size(call, 'h'),
+                              .query_weight = ha_data(call, "feature_q"),
+                              .key_weight = ha_data(call, "feature_k")};
+}
+
 /* q, k, v, out [T,H,d], g [T,H,M] */
 static ha_status slots_naive(const ha_call *call)
 {
-    return ref_slot_attention(ha_size(call, 'H'), ha_size(call, 'd'), ha_size(call, 'M'), &call->batch,
-                              ha_data(call, "q"), ha_data(call, "k"), ha_data(call, "v"), ha_data(call, "g"),
-                              call->out[0], call->arena);
+    const ref_slot_shape shape = {ha_size(call, 'H'), ha_size(call, 'd'), ha_size(call, 'M')};
+    const ref_attention_in in = projected_of(call);
+    return ref_slot_attention(&shape, &call->batch, &in, ha_data(call, "g"), call->out[0], call->arena);
 }
 
 static const ha_operation slot_attention = {
@@ -40,9 +57,14 @@ static ha_status gated_delta_naive(const ha_call *call)
                                      .inv_freq = ha_data(call, "inv_freq"),
                                      .rope_factor = ha_argument(call, "rope_factor")->number,
                                      .norm_eps = ha_argument(call, "norm_eps")->number};
-    return ref_mix_gated_delta(&m, &call->batch, ha_data(call, "q"), ha_data(call, "k"), ha_data(call, "v"),
-                               ha_data(call, "gate"), ha_data(call, "b"), ha_data(call, "a"), ha_data(call, "A_log"),
-                               ha_data(call, "dt_bias"), ha_data(call, "norm"), call->out[0], call->arena);
+    const ref_gated_delta_in in = {.projected = projected_of(call),
+                                   .gate = ha_data(call, "gate"),
+                                   .b = ha_data(call, "b"),
+                                   .a = ha_data(call, "a"),
+                                   .a_log = ha_data(call, "A_log"),
+                                   .dt_bias = ha_data(call, "dt_bias"),
+                                   .norm = ha_data(call, "norm")};
+    return ref_mix_gated_delta(&m, &call->batch, &in, call->out[0], call->arena);
 }
 
 static const ha_operation mix_gated_delta = {
@@ -89,19 +111,16 @@ static void check_window(ha_call *call)
 /* y [T,H,2h] of q [T,H,2h], k, v [T,K,2h], gate [H] */
 static ha_status window_naive(const ha_call *call)
 {
-    const ref_window_mixer m = {.heads = ha_size(call, 'H'),
-                                .kv_heads = ha_size(call, 'K'),
-                                .dim = 2 * ha_size(call, 'h'),
+    const ref_window_mixer m = {.features = features_of(call),
                                 .window = whole(call, "window"),
                                 .sinks = whole(call, "sinks"),
                                 .rope_features = whole(call, "rope_features"),
-                                .map = whole(call, "feature"),
                                 .bidirectional = whole(call, "bidirectional"),
+                                .gate = ha_data(call, "gate"),
                                 .inv_freq = ha_data(call, "inv_freq"),
                                 .rope_factor = ha_argument(call, "rope_factor")->number};
-    return ref_mix_window_linear(&m, &call->batch, ha_data(call, "q"), ha_data(call, "k"), ha_data(call, "v"),
-                                 ha_data(call, "feature_q"), ha_data(call, "feature_k"), ha_data(call, "gate"),
-                                 call->out[0], call->arena);
+    const ref_attention_in in = projected_of(call);
+    return ref_mix_window_linear(&m, &call->batch, &in, call->out[0], call->arena);
 }
 
 static const ha_operation mix_window_linear = {
@@ -124,18 +143,15 @@ HA_OPERATION(mix_window_linear)
 /* y [T,H,2h] of q [T,H,2h], k, v [T,K,2h], norm [2h] or NULL */
 static ha_status linear_naive(const ha_call *call)
 {
-    const ref_linear_mixer m = {.heads = ha_size(call, 'H'),
-                                .kv_heads = ha_size(call, 'K'),
-                                .dim = 2 * ha_size(call, 'h'),
-                                .map = whole(call, "feature"),
+    const ref_linear_mixer m = {.features = features_of(call),
+                                .norm = ha_data(call, "norm"),
                                 .rope = whole(call, "rope"),
                                 .bidirectional = whole(call, "bidirectional"),
                                 .norm_eps = ha_argument(call, "norm_eps")->number,
                                 .rope_factor = ha_argument(call, "rope_factor")->number,
                                 .inv_freq = ha_data(call, "inv_freq")};
-    return ref_mix_linear(&m, &call->batch, ha_data(call, "q"), ha_data(call, "k"), ha_data(call, "v"),
-                          ha_data(call, "feature_q"), ha_data(call, "feature_k"), ha_data(call, "norm"), call->out[0],
-                          call->arena);
+    const ref_attention_in in = projected_of(call);
+    return ref_mix_linear(&m, &call->batch, &in, call->out[0], call->arena);
 }
 
 static const ha_operation mix_linear = {

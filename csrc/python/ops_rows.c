@@ -46,8 +46,9 @@ static ha_status rope_fast(const ha_call *call)
 /* The same in float64. */
 static ha_status rope_naive(const ha_call *call)
 {
-    ref_rope(ha_size(call, 'T'), ha_size(call, 'H'), ha_size(call, 'D'), ha_size(call, 'h'), positions_of(call),
-             ha_data(call, "inv_freq"), ha_argument(call, "factor")->number, ha_data(call, "x"), call->out[0]);
+    const ref_rotation rotation = {positions_of(call), ha_data(call, "inv_freq"), ha_size(call, 'h'),
+                                   ha_argument(call, "factor")->number};
+    ref_rope(&rotation, ha_size(call, 'T'), ha_size(call, 'H'), ha_size(call, 'D'), ha_data(call, "x"), call->out[0]);
     return HA_OK;
 }
 

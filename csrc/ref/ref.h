@@ -23,8 +23,16 @@ void ref_linear(int rows, int in, int out, const double *x, const double *w, con
 void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y);
 void ref_layer_norm(int rows, int d, const double *x, const double *w, const double *b, double eps, double *y);
 void ref_activation(ha_act kind, size_t n, const double *x, double *y);
-void ref_rope(int rows, int heads, int dim, int half, const int32_t *position, const double *inv_freq, double factor,
-              const double *x, double *y);
+/* Angles position [rows] * inv_freq [half]; what is turned is multiplied with `factor`. */
+typedef struct {
+    const int32_t *position;
+    const double *inv_freq;
+    int half;
+    double factor;
+} ref_rotation;
+
+/* The first 2 half channels of each head of x, y [rows, heads, dim]; the others are copied. */
+void ref_rope(const ref_rotation *rotation, int rows, int heads, int dim, const double *x, double *y);
 void ref_swiglu(int rows, int f, const double *gate_up, double *y);
 void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
 /* map: 0 elu + 1, 1 relu, 2 Hedgehog, 3 FAVOR; w [heads, dim, dim] for the last two, else NULL; y [rows, heads, dim or
@@ -44,9 +52,19 @@ typedef struct {
     double scale;
 } ref_attention;
 
+/* queries [rows, heads, dim], keys and values [key rows, kv_heads, dim] */
+typedef struct {
+    const double *queries, *keys, *values;
+} ref_attention_in;
+
+/* values [rows, heads, dim]; log_sum and largest of the logits [rows, heads], or NULL */
+typedef struct {
+    double *values, *log_sum, *largest;
+} ref_attention_out;
+
 int ref_visible(const ref_attention *a, int query, int key);
-void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const int32_t *key_offset, const double *q,
-                           const double *k, const double *v, double *out, double *lse, double *max);
+void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const int32_t *key_offset,
+                           const ref_attention_in *in, const ref_attention_out *out);
 
 /* ref_recurrence.c; states [n_seq, ...] are updated */
 typedef struct {
@@ -64,15 +82,20 @@ typedef struct {
     int heads, kv_heads, features, dim, lag, bidirectional;
 } ref_linear_shape;
 
-/* state: [n_seq, kv_heads, features * dim + features] or NULL */
-void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e,
-                          const double *v, double *state, double *num, double *den);
+/* Features in the place of queries and keys, [rows, heads or kv_heads, features]; state [n_seq, kv_heads,
+ * features * dim + features] or NULL; numerator [rows, heads, dim], denominator [rows, heads] */
+void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const ref_attention_in *in, double *state,
+                          double *numerator, double *denominator);
 
-/* ref_losses.c; biases [vocabulary] or NULL, loss [rows] */
-void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const double *bias,
-                       const int32_t *target, double *loss);
-void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head,
-            const double *teacher_bias, const double *hidden, const double *head, const double *bias, double *loss);
+/* ref_losses.c; loss [rows] of hidden [rows, width] */
+typedef struct {
+    int width, vocabulary;
+    const double *weight, *bias; /* [vocabulary, width]; [vocabulary] or NULL */
+} ref_head;
+
+void ref_cross_entropy(const ref_head *head, int rows, const double *hidden, const int32_t *target, double *loss);
+void ref_kl(const ref_head *teacher, const double *teacher_hidden, const ref_head *student, const double *hidden,
+            int rows, double *loss);
 void ref_align_loss(int rows, int d, const double *target, const double *y, double *loss);
 typedef struct {
     double lr, beta1, beta2, eps, decay, clip;
@@ -96,37 +119,54 @@ typedef struct {
     double norm_eps;
 } ref_gated_delta_mixer;
 
-/* q, k, v, gate [rows, heads, dim]; b, a [rows, heads]; a_log, dt_bias [heads]; norm [dim] */
-ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const double *q, const double *k,
-                              const double *v, const double *gate, const double *b, const double *a,
-                              const double *a_log, const double *dt_bias, const double *norm, double *y,
-                              ha_arena *work);
+/* What its projections give: queries, keys, values, gate [rows, heads, dim] and b, a [rows, heads]; and its parameters
+ * a_log, dt_bias [heads] and norm [dim]. */
+typedef struct {
+    ref_attention_in projected;
+    const double *gate, *b, *a, *a_log, *dt_bias, *norm;
+} ref_gated_delta_in;
 
-/* Gated slot attention without norm and activation: q, k, v, out [rows, heads, dim], g <= 0 [rows, heads, slots] */
-ha_status ref_slot_attention(int heads, int dim, int slots, const ha_batch *batch, const double *q, const double *k,
-                             const double *v, const double *g, double *out, ha_arena *work);
+ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const ref_gated_delta_in *in,
+                              double *y, ha_arena *work);
+
+/* Gated slot attention without norm and activation: queries, keys, values, out [rows, heads, dim], gates <= 0 [rows, heads,
+ * slots] */
+typedef struct {
+    int heads, dim, slots;
+} ref_slot_shape;
+
+ha_status ref_slot_attention(const ref_slot_shape *shape, const ha_batch *batch, const ref_attention_in *in,
+                             const double *gates, double *out, ha_arena *work);
+
+/* The two feature maps of a mixer, by their number in ref_feature; weights [heads or kv_heads, dim, dim], NULL where the map
+ * has none */
+typedef struct {
+    int map, heads, kv_heads, dim;
+    const double *query_weight, *key_weight;
+} ref_feature_maps;
 
 typedef struct {
-    int heads, kv_heads, dim, window, sinks, rope_features, map, bidirectional;
+    ref_feature_maps features;
+    int window, sinks, rope_features, bidirectional;
+    const double *gate;     /* [heads] */
     const double *inv_freq; /* [dim / 2] */
     double rope_factor;
 } ref_window_mixer;
 
-/* q [rows, heads, dim]; k, v [rows, kv_heads, dim]; feature_q, feature_k [heads or kv_heads, dim, dim] or NULL by `map`, see
- * ref_feature; gate [heads] */
-ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch, const double *q, const double *k,
-                                const double *v, const double *feature_q, const double *feature_k, const double *gate,
-                                double *y, ha_arena *work);
+/* in: queries [rows, heads, dim]; keys, values [rows, kv_heads, dim] */
+ha_status ref_mix_window_linear(const ref_window_mixer *m, const ha_batch *batch, const ref_attention_in *in, double *y,
+                                ha_arena *work);
 
 typedef struct {
-    int heads, kv_heads, dim, map, rope, bidirectional;
+    ref_feature_maps features;
+    int rope, bidirectional;
+    const double *norm; /* [dim], or NULL: divided by the sum of the weights */
     double norm_eps, rope_factor;
     const double *inv_freq; /* [dim / 2] */
 } ref_linear_mixer;
 
-/* As above; norm [dim] or NULL: divided by the sum of the weights */
-ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const double *q, const double *k,
-                         const double *v, const double *feature_q, const double *feature_k, const double *norm,
-                         double *y, ha_arena *work);
+/* in: as above */
+ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const ref_attention_in *in, double *y,
+                         ha_arena *work);
 
 #endif

@@ -3,43 +3,41 @@
 
 #include <math.h>
 
-static double logit(int d, const double *hidden, const double *head, const double *bias, ptrdiff_t v)
+/* hidden . head_v + bias_v; hidden [width] */
+static double logit(const ref_head *head, const double *hidden, ptrdiff_t v)
 {
-    return ref_dot(d, hidden, head + v * d) + (bias ? bias[v] : 0.0);
+    return ref_dot(head->width, hidden, head->weight + v * head->width) + (head->bias ? head->bias[v] : 0.0);
 }
 
 /* log sum_v exp(hidden . head_v + bias_v) */
-static double log_sum_exp(int d, int vocabulary, const double *hidden, const double *head, const double *bias)
+static double log_sum_exp(const ref_head *head, const double *hidden)
 {
     double top = -INFINITY, sum = 0.0;
-    for (ptrdiff_t v = 0; v < vocabulary; v++)
-        top = fmax(top, logit(d, hidden, head, bias, v));
-    for (ptrdiff_t v = 0; v < vocabulary; v++)
-        sum += exp(logit(d, hidden, head, bias, v) - top);
+    for (ptrdiff_t v = 0; v < head->vocabulary; v++)
+        top = fmax(top, logit(head, hidden, v));
+    for (ptrdiff_t v = 0; v < head->vocabulary; v++)
+        sum += exp(logit(head, hidden, v) - top);
     return top + log(sum);
 }
 
 /* -log p(target); 0 where the target is -1 */
-void ref_cross_entropy(int rows, int d, int vocabulary, const double *hidden, const double *head, const double *bias,
-                       const int32_t *target, double *loss)
+void ref_cross_entropy(const ref_head *head, int rows, const double *hidden, const int32_t *target, double *loss)
 {
-    for (ptrdiff_t r = 0; r < rows; r++)
-        loss[r] = target[r] < 0 ? 0.0
-                                : log_sum_exp(d, vocabulary, hidden + r * d, head, bias) -
-                                      logit(d, hidden + r * d, head, bias, target[r]);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const double *own = hidden + r * head->width;
+        loss[r] = target[r] < 0 ? 0.0 : log_sum_exp(head, own) - logit(head, own, target[r]);
+    }
 }
 
 /* sum_v p_v (log p_v - log q_v), p of the teacher and q of the student */
-void ref_kl(int rows, int d, int vocabulary, const double *teacher_hidden, const double *teacher_head,
-            const double *teacher_bias, const double *hidden, const double *head, const double *bias, double *loss)
+void ref_kl(const ref_head *teacher, const double *teacher_hidden, const ref_head *student, const double *hidden,
+            int rows, double *loss)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const double *t = teacher_hidden + r * d, *s = hidden + r * d;
-        double lse_t = log_sum_exp(d, vocabulary, t, teacher_head, teacher_bias),
-               lse_s = log_sum_exp(d, vocabulary, s, head, bias), sum = 0.0;
-        for (ptrdiff_t v = 0; v < vocabulary; v++) {
-            double log_p = logit(d, t, teacher_head, teacher_bias, v) - lse_t,
-                   log_q = logit(d, s, head, bias, v) - lse_s;
+        const double *t = teacher_hidden + r * teacher->width, *s = hidden + r * student->width;
+        double teacher_sum = log_sum_exp(teacher, t), student_sum = log_sum_exp(student, s), sum = 0.0;
+        for (ptrdiff_t v = 0; v < teacher->vocabulary; v++) {
+            double log_p = logit(teacher, t, v) - teacher_sum, log_q = logit(student, s, v) - student_sum;
             sum += exp(log_p) * (log_p - log_q);
         }
         loss[r] = sum;

@@ -37,50 +37,49 @@ void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operand
 }
 
 /* num_i = S^T f_i + sum_j (f_i . e_j) v_j,  den_i = z . f_i + sum_j f_i . e_j over j <= i - lag, bidirectional also over
- * j >= i + lag */
-static void linear_query(const ref_linear_shape *a, ptrdiff_t query, ptrdiff_t keys, const double *f, const double *e,
-                         const double *v, const double *state, double *num, double *den)
+ * j >= i + lag; `at` begins at the query's and the `keys` keys' head, state S [features, dim], z [features] or NULL */
+static void linear_query(const ref_linear_shape *a, ptrdiff_t query, ptrdiff_t keys, const ref_attention_in *at,
+                         const double *state, double *numerator, double *denominator)
 {
-    const ptrdiff_t lde = (ptrdiff_t)a->kv_heads * a->features, ldv = (ptrdiff_t)a->kv_heads * a->dim;
-    *den = state ? ref_dot(a->features, f, state + (ptrdiff_t)a->features * a->dim) : 0.0;
+    const ptrdiff_t key_row = (ptrdiff_t)a->kv_heads * a->features, value_row = (ptrdiff_t)a->kv_heads * a->dim;
+    *denominator = state ? ref_dot(a->features, at->queries, state + (ptrdiff_t)a->features * a->dim) : 0.0;
     for (int c = 0; c < a->dim; c++) {
-        num[c] = 0.0;
+        numerator[c] = 0.0;
         for (ptrdiff_t i = 0; state && i < a->features; i++)
-            num[c] += f[i] * state[i * a->dim + c];
+            numerator[c] += at->queries[i] * state[i * a->dim + c];
     }
     for (ptrdiff_t j = 0; j < keys; j++) {
         if (j > query - a->lag && !(a->bidirectional && j >= query + a->lag))
             continue;
-        double weight = ref_dot(a->features, f, e + j * lde);
-        *den += weight;
+        double weight = ref_dot(a->features, at->queries, at->keys + j * key_row);
+        *denominator += weight;
         for (int c = 0; c < a->dim; c++)
-            num[c] += weight * v[j * ldv + c];
+            numerator[c] += weight * at->values[j * value_row + c];
     }
 }
 
-void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const double *f, const double *e,
-                          const double *v, double *state, double *num, double *den)
+void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const ref_attention_in *in, double *state,
+                          double *numerator, double *denominator)
 {
     const ptrdiff_t F = a->features, D = a->dim;
     for (int s = 0; s < batch->n_seq; s++) {
         const ptrdiff_t start = batch->offset[s], rows = batch->offset[s + 1] - start;
         for (int h = 0; h < a->heads; h++) {
-            int kv = h / (a->heads / a->kv_heads);
-            const double *keys = e + (start * a->kv_heads + kv) * F, *values = v + (start * a->kv_heads + kv) * D;
+            const ptrdiff_t kv_head = h / (a->heads / a->kv_heads), first = start * a->kv_heads + kv_head;
             for (ptrdiff_t r = 0; r < rows; r++) {
-                ptrdiff_t at = (start + r) * a->heads + h;
-                linear_query(a, r, rows, f + at * F, keys, values,
-                             state ? state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1) : NULL, num + at * D,
-                             den + at);
+                const ptrdiff_t head = (start + r) * a->heads + h;
+                const ref_attention_in at = {in->queries + head * F, in->keys + first * F, in->values + first * D};
+                linear_query(a, r, rows, &at, state ? state + (s * a->kv_heads + kv_head) * F * (D + 1) : NULL,
+                             numerator + head * D, denominator + head);
             }
         }
-        for (int kv = 0; state && kv < a->kv_heads; kv++)
+        for (int kv_head = 0; state && kv_head < a->kv_heads; kv_head++)
             for (ptrdiff_t r = start; r < start + rows; r++)
                 for (ptrdiff_t i = 0; i < F; i++) {
-                    double *own = state + ((ptrdiff_t)s * a->kv_heads + kv) * F * (D + 1),
-                           x = e[(r * a->kv_heads + kv) * F + i];
+                    double *own = state + ((ptrdiff_t)s * a->kv_heads + kv_head) * F * (D + 1),
+                           x = in->keys[(r * a->kv_heads + kv_head) * F + i];
                     for (int c = 0; c < D; c++)
-                        own[i * D + c] += x * v[(r * a->kv_heads + kv) * D + c];
+                        own[i * D + c] += x * in->values[(r * a->kv_heads + kv_head) * D + c];
                     own[F * D + i] += x;
                 }
     }

@@ -73,15 +73,16 @@ void ref_activation(ha_act kind, size_t n, const double *x, double *y)
 }
 
 /* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i; channels behind are as they were */
-void ref_rope(int rows, int heads, int dim, int half, const int32_t *position, const double *inv_freq, double factor,
-              const double *x, double *y)
+void ref_rope(const ref_rotation *rotation, int rows, int heads, int dim, const double *x, double *y)
 {
+    const int half = rotation->half;
+    const double factor = rotation->factor;
     for (ptrdiff_t r = 0; r < rows; r++)
         for (int h = 0; h < heads; h++) {
             const double *from = x + (r * heads + h) * dim;
             double *to = y + (r * heads + h) * dim;
             for (int i = 0; i < half; i++) {
-                double angle = position[r] * inv_freq[i], a = from[i], b = from[i + half];
+                double angle = rotation->position[r] * rotation->inv_freq[i], a = from[i], b = from[i + half];
                 to[i] = factor * (a * cos(angle) - b * sin(angle));
                 to[i + half] = factor * (b * cos(angle) + a * sin(angle));
             }

@@ -54,8 +54,10 @@ static void softmax_attention_of(const ha_attention *a)
     const ha_attention_out to = {ha_rows_to(y, q), lse, max};
 #define FORWARD ha_attention_forward(a, &batch, ha_rows_of(qkv, ld), keys, &to, &arena)
     EXERCISE(FORWARD, {y, n}, {lse, h}, {max, h});
-    ref_softmax_attention(&twin, &batch, offsets, columns(qkv, ROWS, ld, 0, q), columns(qkv, ROWS, ld, q, k),
-                          columns(qkv, ROWS, ld, q + k, k), want, want + n, want + n + h);
+    const ref_attention_in wide_in = {columns(qkv, ROWS, ld, 0, q), columns(qkv, ROWS, ld, q, k),
+                                      columns(qkv, ROWS, ld, q + k, k)};
+    const ref_attention_out wide_out = {want, want + n, want + n + h};
+    ref_softmax_attention(&twin, &batch, offsets, &wide_in, &wide_out);
     CHECK_TWIN(y, want, n);
     CHECK_TWIN(lse, want + n, h);
     CHECK_TWIN(max, want + n + h, h);
@@ -129,7 +131,8 @@ static void linear_attention_of(int kv, int dim, int lag, int both)
     const ha_linear_attention_gradient gradient = {ha_rows_to(df, F), ha_rows_to(de, E), ha_rows_to(dv, V)};
 #define FORWARD ha_linear_attention_forward(&a, &batch, &in, NULL, &out, saved, &arena)
     EXERCISE(FORWARD, {num, ns}, {den, h}, {saved, saves});
-    ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), NULL, want, want + ns);
+    const ref_attention_in wide_in = {wide(f, fs), wide(e, es), wide(v, vs)};
+    ref_linear_attention(&twin, &batch, &wide_in, NULL, want, want + ns);
     CHECK_TWIN(num, want, ns);
     CHECK_TWIN(den, want + ns, h);
     EXERCISE(ha_linear_attention_backward(&a, &batch, &in, saved, &down, &gradient, &arena), {df, fs}, {de, es},
@@ -144,7 +147,7 @@ static void linear_attention_of(int kv, int dim, int lag, int both)
     EXERCISE((memcpy(end, start, SEQS * size * sizeof *end),
               ha_linear_attention_forward(&a, &batch, &in, state, &out, NULL, &arena)),
              {num, ns}, {den, h}, {end, SEQS * size});
-    ref_linear_attention(&twin, &batch, wide(f, fs), wide(e, es), wide(v, vs), want_end, want, want + ns);
+    ref_linear_attention(&twin, &batch, &wide_in, want_end, want, want + ns);
     CHECK_TWIN(num, want, ns);
     CHECK_TWIN(end, want_end, SEQS * size);
 }

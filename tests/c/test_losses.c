@@ -46,7 +46,8 @@ static void cross_entropy(void)
     CHECK_SLOPE(b, db, V, LOSS(NULL), {y, ROWS, dy});
 #undef LOSS
     CHECK_INT(ha_head_cross_entropy(&head, ROWS, x, most, loss, NULL, NULL, &arena), HA_OK);
-    ref_cross_entropy(ROWS, D, V, wide(x, n), wide(w, m), wide(b, V), most, want);
+    const ref_head twin = {D, V, wide(w, m), wide(b, V)};
+    ref_cross_entropy(&twin, ROWS, wide(x, n), most, want);
     narrow(HA_OK, loss, y);
     CHECK_TWIN(y, want, ROWS);
     int asked = 0;
@@ -86,12 +87,13 @@ static void kl_divergence(void)
     CHECK_SLOPE(w, dw, m, LOSS(NULL), {y, ROWS, dy});
     CHECK_SLOPE(b, db, V, LOSS(NULL), {y, ROWS, dy});
     CHECK_INT(LOSS(NULL), HA_OK);
-    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(x, n), wide(w, m), wide(b, V), want);
+    const ref_head teacher_twin = {D, V, wide(tw, m), wide(tb, V)}, twin = {D, V, wide(w, m), wide(b, V)};
+    ref_kl(&teacher_twin, wide(t, n), &twin, wide(x, n), ROWS, want);
     CHECK_TWIN(y, want, ROWS);
     /* two students at once are two times one, and the likelihoods are those of the cross-entropy */
     EXERCISE(narrow(ha_head_kl(&two, pair, nll, NULL, NULL, &arena), both[0], y), {y, ROWS});
     CHECK_SAME(both[1], kl, ROWS);
-    ref_kl(ROWS, D, V, wide(t, n), wide(tw, m), wide(tb, V), wide(other, n), wide(w, m), wide(b, V), want);
+    ref_kl(&teacher_twin, wide(t, n), &twin, wide(other, n), ROWS, want);
     CHECK_TWIN(y, want, ROWS);
     CHECK_INT(ha_head_cross_entropy(&head, ROWS, x, target, ce, NULL, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)

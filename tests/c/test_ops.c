@@ -175,7 +175,8 @@ static void norm_rope_swiglu_embed(void)
         EXERCISE(VOID((memcpy(turned, heads, all * sizeof *heads),
                        ha_rope(&rotation, ROWS, HEADS, d, 1.0f, ha_rows_to(turned, width)))),
                  {turned, all});
-        ref_rope(ROWS, HEADS, d, half, position, wide(freq, (size_t)half), 1.0, wide(heads, all), want);
+        const ref_rotation twin = {position, wide(freq, (size_t)half), half, 1.0};
+        ref_rope(&twin, ROWS, HEADS, d, wide(heads, all), want);
         CHECK_TWIN(turned, want, all);
         ha_rope(&rotation, ROWS, HEADS, d, -1.0f,
                 ha_rows_to(turned, width)); /* a rotation: the inverse is the transpose */
