@@ -61,7 +61,7 @@ static const ha_operation pool_sequences_vjp = {
 };
 HA_OPERATION(pool_sequences_vjp)
 
-/* ---- softmax_cross_entropy ------------------------------------------------------------------- */
+/* ---- losses of pieces ------------------------------------------------------------------------ */
 
 /* A copy of logits [T] on the arena, which a loss may use up; NULL when there is no memory. */
 static float *copy_of(const ha_call *call, const char *logits)
@@ -70,6 +70,33 @@ static float *copy_of(const ha_call *call, const char *logits)
     float *own = ha_arena_push(call->arena, count, sizeof *own);
     return own ? memcpy(own, ha_data(call, logits), count * sizeof *own) : NULL;
 }
+
+/* loss [S] of logits [T], which become the gradient of scale * sum of the losses */
+typedef ha_status (*piece_loss)(const ha_call *call, float *logits, float scale, double *loss);
+
+/* The call's loss [S]. */
+static ha_status forward(const ha_call *call, piece_loss of)
+{
+    float *logits = copy_of(call, "logits");
+    return logits ? of(call, logits, 0.0f, call->out[0]) : HA_NO_MEMORY;
+}
+
+/* dloss, the same for every piece -> dlogits [T] */
+static ha_status backward(const ha_call *call, piece_loss of)
+{
+    const float scale = (float)ha_argument(call, "dloss")->number;
+    float *logits = copy_of(call, "logits");
+    double *loss;
+    if (!logits)
+        return HA_NO_MEMORY;
+    HA_PUSH(loss, call->arena, ha_call_count(call, "S"));
+    HA_TRY(of(call, logits, scale, loss));
+    if (scale != 0.0f)
+        memcpy(call->out[0], logits, ha_call_count(call, "T") * sizeof *logits);
+    return HA_OK;
+}
+
+/* ---- softmax_cross_entropy ------------------------------------------------------------------- */
 
 /* Targets lie within their pieces. */
 static void check_targets(ha_call *call)
@@ -80,23 +107,17 @@ static void check_targets(ha_call *call)
                         target[s], offset[s + 1] - offset[s] - 1);
 }
 
-/* loss [S] of logits [T] and targets [S]; the gradient of scale * sum of the losses to dlogits [T],
- * unless NULL */
-static ha_status cross_entropy(const ha_call *call, float scale, double *loss, float *dlogits)
+/* Against targets [S]. */
+static ha_status cross_entropy(const ha_call *call, float *logits, float scale, double *loss)
 {
-    float *logits = copy_of(call, "logits");
-    if (!logits)
-        return HA_NO_MEMORY;
     ha_pieces_cross_entropy(call->batch.n_seq, call->batch.offset, logits, ha_data(call, "targets"), scale, loss);
-    if (dlogits && scale != 0.0f)
-        memcpy(dlogits, logits, ha_call_count(call, "T") * sizeof *logits);
     return HA_OK;
 }
 
 /* loss [S] */
 static ha_status cross_entropy_fast(const ha_call *call)
 {
-    return cross_entropy(call, 0.0f, call->out[0], NULL);
+    return forward(call, cross_entropy);
 }
 
 /* The same in float64. */
@@ -106,12 +127,10 @@ static ha_status cross_entropy_naive(const ha_call *call)
     return HA_OK;
 }
 
-/* dloss, the same for every piece -> dlogits [T] */
+/* dlogits [T] */
 static ha_status cross_entropy_backward(const ha_call *call)
 {
-    double *loss;
-    HA_PUSH(loss, call->arena, ha_call_count(call, "S"));
-    return cross_entropy(call, (float)ha_argument(call, "dloss")->number, loss, call->out[0]);
+    return backward(call, cross_entropy);
 }
 
 static const ha_operation softmax_cross_entropy = {
@@ -141,23 +160,20 @@ HA_OPERATION(softmax_cross_entropy_vjp)
 
 /* ---- softmax_kl ------------------------------------------------------------------------------ */
 
-/* loss [S] of teacher_logits, logits [T]; the gradient of scale * sum of the losses to dlogits [T],
- * unless NULL */
-static ha_status kl(const ha_call *call, float scale, double *loss, float *dlogits)
+/* From teacher_logits [T]. */
+static ha_status kl(const ha_call *call, float *logits, float scale, double *loss)
 {
-    float *logits = copy_of(call, "logits"), *teacher = copy_of(call, "teacher_logits");
-    if (!logits || !teacher)
+    float *teacher = copy_of(call, "teacher_logits");
+    if (!teacher)
         return HA_NO_MEMORY;
     ha_pieces_kl(call->batch.n_seq, call->batch.offset, teacher, logits, scale, loss);
-    if (dlogits && scale != 0.0f)
-        memcpy(dlogits, logits, ha_call_count(call, "T") * sizeof *logits);
     return HA_OK;
 }
 
 /* loss [S] */
 static ha_status kl_fast(const ha_call *call)
 {
-    return kl(call, 0.0f, call->out[0], NULL);
+    return forward(call, kl);
 }
 
 /* The same in float64. */
@@ -167,12 +183,10 @@ static ha_status kl_naive(const ha_call *call)
     return HA_OK;
 }
 
-/* dloss, the same for every piece -> dlogits [T] of the student */
+/* dlogits [T] of the student */
 static ha_status kl_backward(const ha_call *call)
 {
-    double *loss;
-    HA_PUSH(loss, call->arena, ha_call_count(call, "S"));
-    return kl(call, (float)ha_argument(call, "dloss")->number, loss, call->out[0]);
+    return backward(call, kl);
 }
 
 static const ha_operation softmax_kl = {
