@@ -1,14 +1,16 @@
 /* DeltaNet (Yang et al. 2024, arXiv 2406.06484): the delta rule without decay, beta = sigmoid(x W_b); q, k, v = silu(x W),
  * q and k of length 1, output RMSNorm per head. */
+#include "kernels/kernels.h"
 #include "mixers/recurrent.h"
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     (void)mixer, (void)pass;
     ha_activate(HA_ACT_SIGMOID, (size_t)t->heads, t->part[0], t->beta);
 }
 
-static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
+                           const ha_recurrent_token_gradient *d)
 {
     (void)mixer, (void)pass;
     ha_activate_backward(HA_ACT_SIGMOID, (size_t)t->heads, t->part[0], d->beta, d->part[0]);

@@ -91,16 +91,32 @@ static void maps_of(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, 
 }
 
 ha_status ha_features_forward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,
-                              float *fq, float *fk)
+                              float *queries, float *keys)
 {
     const ha_config *c = mixer->config;
     const int rows = pass->batch->rows, d = c->head_dim, F = ha_feature_width(map, d), q = c->num_heads * d,
               width = q + 2 * c->num_kv_heads * d;
     ha_feature_map maps[2];
     maps_of(mixer, pass, map, slot, maps);
-    HA_TRY(ha_feature_forward(&maps[0], rows, ha_rows_of(qkv, width), ha_rows_to(fq, c->num_heads * F), pass->arena));
-    return ha_feature_forward(&maps[1], rows, ha_rows_of(qkv + q, width), ha_rows_to(fk, c->num_kv_heads * F),
+    HA_TRY(
+        ha_feature_forward(&maps[0], rows, ha_rows_of(qkv, width), ha_rows_to(queries, c->num_heads * F), pass->arena));
+    return ha_feature_forward(&maps[1], rows, ha_rows_of(qkv + q, width), ha_rows_to(keys, c->num_kv_heads * F),
                               pass->arena);
+}
+
+ha_status ha_features_operands(const ha_linear_attention *sums, const ha_batch *batch, const ha_features *features,
+                               ha_rows values, ha_linear_attention_in *operands, ha_arena *arena)
+{
+    const int query_width = sums->heads * sums->features, key_width = sums->kv_heads * sums->features;
+    ha_rows *keys, *own_values;
+    HA_PUSH(keys, arena, (size_t)batch->n_seq);
+    HA_PUSH(own_values, arena, (size_t)batch->n_seq);
+    for (int s = 0; s < batch->n_seq; s++) {
+        keys[s] = ha_rows_from(ha_rows_of(features->keys, key_width), batch->offset[s], 0);
+        own_values[s] = ha_rows_from(values, batch->offset[s], 0);
+    }
+    *operands = (ha_linear_attention_in){ha_rows_of(features->queries, query_width), keys, own_values};
+    return HA_OK;
 }
 
 ha_status ha_features_backward(const ha_mixer *mixer, const ha_pass *pass, ha_feature map, int slot, const float *qkv,

@@ -1,20 +1,22 @@
 /* Gated linear attention (Yang et al. 2023, arXiv 2312.06635): an additive state with a decay for every channel of a key,
  * w = sigmoid(up(down(x)) + bias)^(1/16); output RMSNorm per head times silu(x W_g). */
 #include "mixers/recurrent.h"
+#include "mixers/recurrent_gates.h"
 
 enum { OUTPUT, DECAY, RANK = 16 };
 static const float POWER = 1.0f / 16.0f;
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     (void)mixer, (void)pass;
-    ha_sigmoid_decay(t->gated, POWER, t->part[DECAY], t->g);
+    ha_sigmoid_decay(t->gated, POWER, t->part[DECAY], t->log_decay);
 }
 
-static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
+                           const ha_recurrent_token_gradient *d)
 {
     (void)mixer, (void)pass;
-    ha_sigmoid_decay_backward(t->gated, POWER, t->part[DECAY], d->g, d->part[DECAY]);
+    ha_sigmoid_decay_backward(t->gated, POWER, t->part[DECAY], d->log_decay, d->part[DECAY]);
 }
 
 static const ha_recurrent frame = {

@@ -4,24 +4,26 @@
 #include <math.h>
 
 #include "mixers/recurrent.h"
+#include "mixers/recurrent_gates.h"
 
 enum { GATE };
 static const float POWER = 1.0f / 8.0f; /* the damping */
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     (void)mixer, (void)pass;
-    ha_sigmoid_decay(t->gated, POWER, t->part[GATE], t->g);
+    ha_sigmoid_decay(t->gated, POWER, t->part[GATE], t->log_decay);
     for (int i = 0; i < t->gated; i++)
-        t->key[i] = -expm1f(t->g[i]);
+        t->written[i] = -expm1f(t->log_decay[i]);
 }
 
-static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
+                           const ha_recurrent_token_gradient *d)
 {
     float *dg = d->part[GATE];
     (void)mixer, (void)pass;
     for (int i = 0; i < t->gated; i++)
-        dg[i] = d->g[i] - d->key[i] * expf(t->g[i]);
+        dg[i] = d->log_decay[i] - d->written[i] * expf(t->log_decay[i]);
     ha_sigmoid_decay_backward(t->gated, POWER, t->part[GATE], dg, dg);
 }
 
@@ -30,7 +32,7 @@ static const ha_recurrent frame = {
     .gate = HA_GATE_CHANNEL,
     .part = {[GATE] = {"f", .per = HA_PER_SLOT}},
     .norm = HA_OUTPUT_NORM_WHOLE,
-    .has_key = 1,
+    .writes_own = 1,
     .slots = 1,
     .gates = gates,
     .gates_backward = gates_backward,

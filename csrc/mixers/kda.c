@@ -2,6 +2,7 @@
  * g = -exp(A_log) softplus(up(down(x)) + dt_bias) per channel, output RMSNorm per head times sigmoid(up(down(x))). Low
  * rank: RANK. */
 #include "mixers/recurrent.h"
+#include "mixers/recurrent_gates.h"
 
 enum { RANK = 64 };
 

@@ -38,22 +38,26 @@ static layout layout_of(const ha_mixer *mixer)
 }
 
 typedef struct {
-    float *qkv, *fq, *fk, *num, *den, *raw, *states; /* raw: what ha_project_in keeps */
+    float *qkv;                           /* [rows, width] */
+    float *query_features, *key_features; /* [rows, heads or kv_heads, features] */
+    float *numerators, *denominators;     /* [rows, heads, dim], [rows, heads] */
+    float *before_norm;                   /* what ha_project_in keeps */
+    float *states;
     size_t floats;
-} saved_parts;
+} saved_arrays;
 
 /* Where they lie in `saved`; with NULL only `floats` is meant. */
-static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
+static saved_arrays arrays_in(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
 {
     const size_t n = (size_t)batch->rows;
     ha_slices slices = {saved, 0};
-    saved_parts p;
+    saved_arrays p;
     p.qkv = ha_slice(&slices, n * (size_t)l->width);
-    p.fq = ha_slice(&slices, n * (size_t)(l->sums.heads * l->sums.features));
-    p.fk = ha_slice(&slices, n * (size_t)(l->sums.kv_heads * l->sums.features));
-    p.num = ha_slice(&slices, n * (size_t)l->q);
-    p.den = ha_slice(&slices, n * (size_t)l->sums.heads);
-    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.query_features = ha_slice(&slices, n * (size_t)(l->sums.heads * l->sums.features));
+    p.key_features = ha_slice(&slices, n * (size_t)(l->sums.kv_heads * l->sums.features));
+    p.numerators = ha_slice(&slices, n * (size_t)l->q);
+    p.denominators = ha_slice(&slices, n * (size_t)l->sums.heads);
+    p.before_norm = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
     p.states = ha_slice(&slices, ha_linear_attention_states(&l->sums, batch));
     p.floats = slices.used;
     return p;
@@ -62,7 +66,7 @@ static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const layout l = layout_of(mixer);
-    return parts(mixer, &l, batch, NULL).floats;
+    return arrays_in(mixer, &l, batch, NULL).floats;
 }
 
 static ha_state_shape state_shape(const ha_mixer *mixer)
@@ -91,36 +95,29 @@ static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights,
         weights[mixer->at[SLOT_NORM] + (size_t)i] = 1.0f;
 }
 
-static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_parts *p, float *y)
+static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_arrays *p, float *y)
 {
     const int rows = pass->batch->rows, heads = l->sums.heads, dim = l->sums.dim;
     if (!mixer->option[OPTION_NORMALISE]) {
         const ha_row_norm norm = {dim, ha_weight(mixer, pass, SLOT_NORM), NULL, mixer->config->norm_eps};
-        ha_rms_norm_forward(&norm, rows * heads, ha_rows_of(p->num, dim), ha_rows_to(y, dim));
+        ha_rms_norm_forward(&norm, rows * heads, ha_rows_of(p->numerators, dim), ha_rows_to(y, dim));
         return;
     }
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * heads; at++) {
-        const float share = 1.0f / (p->den[at] + NO_MASS);
+        const float share = 1.0f / (p->denominators[at] + NO_MASS);
         for (int c = 0; c < dim; c++)
-            y[at * dim + c] = share * p->num[at * dim + c];
+            y[at * dim + c] = share * p->numerators[at * dim + c];
     }
 }
 
-/* What the sums are taken over: features of queries and keys, and values where the projection left them. */
-static ha_status operands_of(const layout *l, const ha_batch *batch, const saved_parts *p,
+/* What the sums are taken over. */
+static ha_status operands_of(const layout *l, const ha_batch *batch, const saved_arrays *p,
                              ha_linear_attention_in *operands, ha_arena *arena)
 {
-    const int query_width = l->sums.heads * l->sums.features, key_width = l->sums.kv_heads * l->sums.features;
-    ha_rows *keys, *values;
-    HA_PUSH(keys, arena, (size_t)batch->n_seq);
-    HA_PUSH(values, arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++) {
-        keys[s] = ha_rows_of(p->fk + (ptrdiff_t)batch->offset[s] * key_width, key_width);
-        values[s] = ha_rows_of(p->qkv + (ptrdiff_t)batch->offset[s] * l->width + l->q + l->kv, l->width);
-    }
-    *operands = (ha_linear_attention_in){ha_rows_of(p->fq, query_width), keys, values};
-    return HA_OK;
+    const ha_features features = {p->query_features, p->key_features};
+    const ha_rows values = ha_rows_of(p->qkv + l->q + l->kv, l->width);
+    return ha_features_operands(&l->sums, batch, &features, values, operands, arena);
 }
 
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
@@ -133,17 +130,17 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     const int keep = saved != NULL;
     if (!keep)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(mixer, &l, batch, saved);
+    saved_arrays p = arrays_in(mixer, &l, batch, saved);
     float **states, *y;
-    ha_project_in(mixer, pass, x, p.qkv, p.raw);
+    ha_project_in(mixer, pass, x, p.qkv, p.before_norm);
     if (mixer->option[OPTION_ROPE])
         ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, l.width);
-    HA_TRY(ha_features_forward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.fq, p.fk));
+    HA_TRY(ha_features_forward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, p.query_features, p.key_features));
     HA_PUSH(states, pass->arena, (size_t)batch->n_seq);
     for (int s = 0; s < batch->n_seq; s++)
         states[s] = state ? state[s].data : NULL;
     ha_linear_attention_in operands;
-    const ha_linear_attention_out sums = {ha_rows_to(p.num, l.q), p.den};
+    const ha_linear_attention_out sums = {ha_rows_to(p.numerators, l.q), p.denominators};
     HA_TRY(operands_of(&l, batch, &p, &operands, pass->arena));
     HA_TRY(ha_linear_attention_forward(&l.sums, batch, &operands, state ? states : NULL, &sums, keep ? p.states : NULL,
                                        pass->arena));
@@ -155,7 +152,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
 }
 
 /* dnum [rows, q] and dden [rows, heads] from dy */
-static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_parts *p,
+static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_arrays *p,
                                     const float *y, const float *dy, float *dnum, float *dden)
 {
     const int rows = pass->batch->rows, heads = l->sums.heads, dim = l->sums.dim;
@@ -163,13 +160,13 @@ static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, 
         memset(dnum, 0, (size_t)rows * (size_t)l->q * sizeof *dnum);
         memset(dden, 0, (size_t)rows * (size_t)heads * sizeof *dden);
         const ha_row_norm norm = {dim, ha_weight(mixer, pass, SLOT_NORM), NULL, mixer->config->norm_eps};
-        return ha_rms_norm_backward(&norm, rows * heads, ha_rows_of(p->num, dim), ha_rows_of(dy, dim),
+        return ha_rms_norm_backward(&norm, rows * heads, ha_rows_of(p->numerators, dim), ha_rows_of(dy, dim),
                                     ha_rows_to(dnum, dim), ha_grad(mixer, pass, SLOT_NORM), pass->arena);
     }
     ha_dot_per_head(rows, heads, dim, dy, l->q, y, l->q, dden);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (rows > 4)
     for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * heads; at++) {
-        const float share = 1.0f / (p->den[at] + NO_MASS);
+        const float share = 1.0f / (p->denominators[at] + NO_MASS);
         dden[at] *= -share;
         for (int c = 0; c < dim; c++)
             dnum[at * dim + c] = share * dy[at * dim + c];
@@ -185,7 +182,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const layout l = layout_of(mixer);
     const int rows = batch->rows, fq = c->num_heads * l.sums.features, fk = c->num_kv_heads * l.sums.features;
     const size_t mark = ha_arena_mark(pass->arena), n = (size_t)rows;
-    const saved_parts p = parts(mixer, &l, batch, saved);
+    const saved_arrays p = arrays_in(mixer, &l, batch, saved);
     float *y, *dy, *dnum, *dden, *dqkv, *dfq, *dfk;
     HA_PUSH(y, pass->arena, n * (size_t)l.q);
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);
@@ -205,11 +202,11 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                                        ha_rows_to(dqkv + l.q + l.kv, l.width)};
         HA_TRY(operands_of(&l, batch, &p, &operands, pass->arena));
         HA_TRY(ha_linear_attention_backward(&l.sums, batch, &operands, p.states, &upstream, &gradient, pass->arena));
-        const ha_features features = {p.fq, p.fk}, slopes = {dfq, dfk};
+        const ha_features features = {p.query_features, p.key_features}, slopes = {dfq, dfk};
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, &features, &slopes, dqkv));
         if (mixer->option[OPTION_ROPE])
             ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, l.width);
-        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.before_norm, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

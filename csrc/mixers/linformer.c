@@ -33,11 +33,11 @@ static layout layout_of(const ha_mixer *mixer)
 }
 
 typedef struct {
-    float *raw; /* what ha_project_in keeps */
-    float *qkv, *y, *lse, *k,
-        *v; /* [rows, width], [rows, q], [rows, heads]; pooled [slots of all sequences, kv] each */
+    float *before_norm;           /* what ha_project_in keeps */
+    float *qkv, *mixed, *log_sum; /* [rows, width], [rows, q], [rows, heads] */
+    float *keys, *values;         /* pooled [slots of all sequences, kv] */
     size_t floats;
-} saved_parts;
+} saved_arrays;
 
 static size_t slots_of(const layout *l, const ha_batch *batch)
 {
@@ -48,17 +48,17 @@ static size_t slots_of(const layout *l, const ha_batch *batch)
 }
 
 /* Where they lie in `saved`; with NULL only `floats` is meant. */
-static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
+static saved_arrays arrays_in(const ha_mixer *mixer, const layout *l, const ha_batch *batch, float *saved)
 {
     const size_t n = (size_t)batch->rows, pooled = slots_of(l, batch) * (size_t)l->kv;
     ha_slices slices = {saved, 0};
-    saved_parts p;
+    saved_arrays p;
     p.qkv = ha_slice(&slices, n * (size_t)l->width);
-    p.y = ha_slice(&slices, n * (size_t)l->q);
-    p.lse = ha_slice(&slices, n * (size_t)l->over.heads);
-    p.k = ha_slice(&slices, pooled);
-    p.v = ha_slice(&slices, pooled);
-    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.mixed = ha_slice(&slices, n * (size_t)l->q);
+    p.log_sum = ha_slice(&slices, n * (size_t)l->over.heads);
+    p.keys = ha_slice(&slices, pooled);
+    p.values = ha_slice(&slices, pooled);
+    p.before_norm = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
     p.floats = slices.used;
     return p;
 }
@@ -66,7 +66,7 @@ static saved_parts parts(const ha_mixer *mixer, const layout *l, const ha_batch 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const layout l = layout_of(mixer);
-    return parts(mixer, &l, batch, NULL).floats;
+    return arrays_in(mixer, &l, batch, NULL).floats;
 }
 
 /* Encoders have no cache. */
@@ -118,28 +118,28 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                            batch->offset[s + 1] - batch->offset[s], l.pool.length);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    const saved_parts p = parts(mixer, &l, batch, saved);
+    const saved_arrays p = arrays_in(mixer, &l, batch, saved);
     int32_t *offset;
     ha_keys *keys;
-    ha_project_in(mixer, pass, x, p.qkv, p.raw);
+    ha_project_in(mixer, pass, x, p.qkv, p.before_norm);
     if (mixer->option[OPTION_ROPE])
         ha_rotate(mixer, pass, l.over.heads + l.over.kv_heads, 1.0f, p.qkv, l.width);
     const ha_pool keys_pool = pool_at(mixer, pass, &l, SLOT_KEY_POOL),
                   values_pool = pool_at(mixer, pass, &l, SLOT_VALUE_POOL);
-    HA_TRY(ha_pool_forward(&keys_pool, batch, ha_rows_of(p.qkv + l.q, l.width), p.k, pass->arena));
-    HA_TRY(ha_pool_forward(&values_pool, batch, ha_rows_of(p.qkv + l.q + l.kv, l.width), p.v, pass->arena));
+    HA_TRY(ha_pool_forward(&keys_pool, batch, ha_rows_of(p.qkv + l.q, l.width), p.keys, pass->arena));
+    HA_TRY(ha_pool_forward(&values_pool, batch, ha_rows_of(p.qkv + l.q + l.kv, l.width), p.values, pass->arena));
     HA_PUSH(offset, pass->arena, (size_t)batch->n_seq + 1);
     HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
     ha_pool_offsets(&l.pool, batch, offset);
     for (int s = 0; s < batch->n_seq; s++)
-        keys[s] = (ha_keys){.k = p.k + (ptrdiff_t)offset[s] * l.kv,
-                            .v = p.v + (ptrdiff_t)offset[s] * l.kv,
+        keys[s] = (ha_keys){.k = p.keys + (ptrdiff_t)offset[s] * l.kv,
+                            .v = p.values + (ptrdiff_t)offset[s] * l.kv,
                             .row = l.kv,
                             .head_stride = l.over.dim,
                             .length = offset[s + 1] - offset[s]};
-    const ha_attention_out to = {ha_rows_to(p.y, l.q), p.lse, NULL};
+    const ha_attention_out to = {ha_rows_to(p.mixed, l.q), p.log_sum, NULL};
     HA_TRY(ha_attention_forward(&l.over, batch, ha_rows_of(p.qkv, l.width), keys, &to, pass->arena));
-    ha_project_out(mixer, pass, p.y, scale, out);
+    ha_project_out(mixer, pass, p.mixed, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }
@@ -151,10 +151,10 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const layout l = layout_of(mixer);
     const size_t mark = ha_arena_mark(pass->arena), n = (size_t)batch->rows;
     const int heads = l.over.heads, dim = l.over.dim, kv = l.kv;
-    const saved_parts p = parts(mixer, &l, batch, saved);
+    const saved_arrays p = arrays_in(mixer, &l, batch, saved);
     float *dy;
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);
-    ha_project_out_backward(mixer, pass, p.y, scale, dout, dy, gate);
+    ha_project_out_backward(mixer, pass, p.mixed, scale, dout, dy, gate);
     if (scale != 0.0f) {
         int32_t *offset;
         float *dqkv, *delta, *dk, *dv;
@@ -164,12 +164,12 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         ha_pool_offsets(&l.pool, batch, offset);
         HA_PUSH(dk, pass->arena, (size_t)offset[batch->n_seq] * (size_t)kv);
         HA_PUSH(dv, pass->arena, (size_t)offset[batch->n_seq] * (size_t)kv);
-        ha_dot_per_head(batch->rows, heads, dim, dy, l.q, p.y, l.q, delta);
+        ha_dot_per_head(batch->rows, heads, dim, dy, l.q, p.mixed, l.q, delta);
         const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, l.width),
-                                         .keys = ha_rows_of(p.k, kv),
-                                         .values = ha_rows_of(p.v, kv),
+                                         .keys = ha_rows_of(p.keys, kv),
+                                         .values = ha_rows_of(p.values, kv),
                                          .key_offset = offset,
-                                         .log_sum = p.lse};
+                                         .log_sum = p.log_sum};
         const ha_attention_upstream upstream = {ha_rows_of(dy, l.q), delta, NULL};
         const ha_attention_gradient gradient = {ha_rows_to(dqkv, l.width), ha_rows_to(dk, kv), ha_rows_to(dv, kv)};
         HA_TRY(ha_attention_backward(&l.over, batch, &kept, &upstream, &gradient, pass->arena));
@@ -182,7 +182,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                 pass->arena));
         if (mixer->option[OPTION_ROPE])
             ha_rotate(mixer, pass, heads + l.over.kv_heads, -1.0f, dqkv, l.width);
-        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.before_norm, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "mixers/recurrent.h"
+#include "mixers/recurrent_gates.h"
 
 enum { OUTPUT, STEP };
 static const float NORM = 0.3f; /* start of its weight */
@@ -17,26 +18,27 @@ static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
         weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = NORM;
 }
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
     for (int h = 0; h < t->heads; h++) {
         const float step = ha_softplus(t->part[STEP][h]);
-        t->g[h] = -expf(a_log[h]) * step;
+        t->log_decay[h] = -expf(a_log[h]) * step;
         for (int i = h * t->dim; i < (h + 1) * t->dim; i++)
-            t->key[i] = step * t->k[i];
+            t->written[i] = step * t->keys[i];
     }
 }
 
-static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
+                           const ha_recurrent_token_gradient *d)
 {
     const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
     for (int h = 0; h < t->heads; h++) {
         const float x = t->part[STEP][h], step = ha_softplus(x);
-        float dstep = -expf(a_log[h]) * d->g[h];
+        float dstep = -expf(a_log[h]) * d->log_decay[h];
         for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
-            dstep += d->key[i] * t->k[i];
-            d->k[i] = step * d->key[i];
+            dstep += d->written[i] * t->keys[i];
+            d->keys[i] = step * d->written[i];
         }
         d->part[STEP][h] = dstep / (1.0f + expf(-x));
     }
@@ -51,7 +53,7 @@ static const ha_recurrent frame = {
     .norm = HA_OUTPUT_NORM_HEAD,
     .gate_first = 1,
     .unscaled = 1,
-    .has_key = 1,
+    .writes_own = 1,
     .decays = 1,
     .init = init,
     .gates = gates,

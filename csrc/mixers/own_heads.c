@@ -1,8 +1,7 @@
-/* Linear mixers whose heads have a shape of their own: how many, how wide, and how many of them q and k have. */
+#include "mixers/own_heads.h"
+
 #include <math.h>
 #include <string.h>
-
-#include "mixers/recurrent.h"
 
 ha_status ha_own_heads(ha_mixer *mixer, int layer)
 {
@@ -17,8 +16,8 @@ ha_status ha_own_heads(ha_mixer *mixer, int layer)
     const int key_heads = option[HA_OPTION_KEY_HEADS] ? option[HA_OPTION_KEY_HEADS] : heads;
     const int dim = option[HA_OPTION_HEAD_DIM] ? option[HA_OPTION_HEAD_DIM] : c->head_dim;
     if (heads % key_heads)
-        return ha_fail(HA_BAD_VALUE, "layers[%d]: %s's key_heads is %d, allowed are divisors of heads (%d)", layer, name,
-                       key_heads, heads);
+        return ha_fail(HA_BAD_VALUE, "layers[%d]: %s's key_heads is %d, allowed are divisors of heads (%d)", layer,
+                       name, key_heads, heads);
     if (option[HA_OPTION_ROPE])
         return ha_fail(HA_BAD_VALUE, "layers[%d]: %s's rope is 1, allowed with heads of its own shape is 0", layer,
                        name);
@@ -60,7 +59,7 @@ static void transfer_row(const ha_mixer *mixer, const ha_mixer *softmax, ptrdiff
 void ha_own_heads_transfer(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     const ha_config *c = mixer->config;
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const int wide = c->num_heads * c->head_dim, group = l.heads / l.key_heads;
     for (int which = 0; which < 3; which++)
         for (int i = 0, n = which < 2 ? l.query : l.inner; i < n; i++) {
@@ -78,7 +77,7 @@ void ha_own_heads_transfer(const ha_mixer *mixer, const ha_mixer *softmax, float
                (size_t)c->hidden_size * sizeof *weights);
 }
 
-void ha_own_heads_repeat(const ha_layout *l, float *row)
+void ha_own_heads_repeat(const ha_recurrent_layout *l, float *row)
 {
     const int group = l->heads / l->key_heads;
     const size_t bytes = (size_t)l->dim * sizeof *row;
@@ -86,7 +85,7 @@ void ha_own_heads_repeat(const ha_layout *l, float *row)
         memmove(row + (ptrdiff_t)h * l->dim, row + (ptrdiff_t)(h / group) * l->dim, bytes);
 }
 
-void ha_own_heads_fold(const ha_layout *l, float *y, float *dy)
+void ha_own_heads_fold(const ha_recurrent_layout *l, float *y, float *dy)
 {
     const int group = l->heads / l->key_heads, dim = l->dim;
     for (ptrdiff_t h = 0; group > 1 && h < l->key_heads; h++)

@@ -7,33 +7,35 @@
 #include "core/slices.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
+#include "mixers/own_heads.h"
 #include "mixers/projections.h"
+#include "mixers/recurrent_output.h"
 #include "mixers/slots.h"
 
 typedef struct {
     float *projected; /* [rows, width] with biases, before any activation */
-    float *o;         /* [rows, inner] output of the recurrence */
-    float *u;         /* [directions rows, inner] what it read before each write, unless it only adds */
+    float *output;    /* [rows, inner] of the recurrence */
+    float *reads;     /* [directions rows, inner] what it read before each write, unless it only adds */
     float *states;    /* and what else slots.h saves */
     size_t floats;
-} saved_parts;
+} saved_arrays;
 
-static ha_recurrence shape_of(const ha_layout *l)
+static ha_recurrence shape_of(const ha_recurrent_layout *l)
 {
     return (ha_recurrence){l->heads, l->dim, l->dim, l->frame->gate};
 }
 
 /* Where they lie in `saved`; with NULL only `floats` is meant. What is not kept lies first, the rest only when `keep`. */
-static saved_parts parts(const ha_layout *l, const ha_batch *batch, int keep, float *saved)
+static saved_arrays arrays_in(const ha_recurrent_layout *l, const ha_batch *batch, int keep, float *saved)
 {
     const size_t wide = (size_t)batch->rows * (size_t)l->inner, both = (size_t)l->directions;
     const ha_recurrence shape = shape_of(l);
     ha_slices slices = {saved, 0};
-    saved_parts p = {0};
+    saved_arrays p = {0};
     p.projected = ha_slice(&slices, (size_t)batch->rows * (size_t)l->width);
-    p.o = ha_slice(&slices, wide);
+    p.output = ha_slice(&slices, wide);
     if (keep && l->frame->form != HA_FORM_ADD)
-        p.u = ha_slice(&slices, both * wide);
+        p.reads = ha_slice(&slices, both * wide);
     if (keep)
         p.states =
             ha_slice(&slices, both * (l->slots ? ha_slots_saved(l, batch) : ha_recurrence_states(&shape, batch)));
@@ -43,20 +45,20 @@ static saved_parts parts(const ha_layout *l, const ha_batch *batch, int keep, fl
 
 size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch)
 {
-    const ha_layout l = ha_recurrent_layout(mixer);
-    return parts(&l, batch, 1, NULL).floats;
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
+    return arrays_in(&l, batch, 1, NULL).floats;
 }
 
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer)
 {
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const size_t past = l.conv ? (size_t)(l.conv - 1) * (size_t)l.mixed : 0;
     return (ha_state_shape){.floats = l.state + past};
 }
 
 double ha_recurrent_flops(const ha_mixer *mixer, double context)
 {
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     (void)context;
     double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 2.0 * l.conv * l.mixed;
     for (int i = 0; i < l.n_parts; i++)
@@ -68,7 +70,7 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context)
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     HA_TRY(ha_own_heads(mixer, layer));
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const ha_recurrent *f = l.frame;
     if (l.conv && l.directions == 2)
         return ha_fail(HA_BAD_VALUE,
@@ -112,7 +114,7 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
 
 void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const ptrdiff_t d = mixer->config->hidden_size;
     if (mixer->own.heads)
         ha_own_heads_transfer(mixer, softmax, weights, rng);
@@ -137,7 +139,8 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
         l.frame->init(mixer, weights, rng);
 }
 
-static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x, float *projected)
+static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *x,
+                    float *projected)
 {
     const int rows = pass->batch->rows, d = mixer->config->hidden_size;
     ha_observe(pass, mixer->at[HA_SLOT_QKV], d, x);
@@ -158,7 +161,7 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_layout 
 
 /* dx [rows, hidden] += the gradient of the projections' input unless NULL, and the gradients of their weights; the bias
  * [3 inner] is that of q, k and v */
-static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x,
+static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *x,
                              const float *dprojected, float *dx)
 {
     const int rows = pass->batch->rows, d = mixer->config->hidden_size;
@@ -171,9 +174,10 @@ static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const h
     ha_linear_backward(&bias, rows, ha_rows_of(NULL, 0), ha_rows_of(dprojected, l->width), &of_bias);
 }
 
-static ha_recurrence_in recurrence_operands(const ha_layout *l, const ha_operands *x)
+static ha_recurrence_in recurrence_operands(const ha_recurrent_layout *l, const ha_recurrent_operands *x)
 {
-    return (ha_recurrence_in){x->q, x->key, x->v, x->g, x->beta, x->a, x->b, l->inner, l->inner};
+    return (ha_recurrence_in){x->queries,     x->written,    x->values, x->log_decay, x->beta,
+                              x->erase_write, x->erase_read, l->inner,  l->inner};
 }
 
 typedef void (*row_pass)(int rows, int width, float *x);
@@ -189,22 +193,22 @@ static void fold(int rows, int width, float *x)
 }
 
 /* Mirrors the operands of the recurrence, or folds their gradients, where it runs in both directions. */
-static void each_operand(const ha_layout *l, int rows, const ha_operands *x, row_pass pass)
+static void each_operand(const ha_recurrent_layout *l, int rows, const ha_recurrent_operands *x, row_pass pass)
 {
     const struct {
         float *x;
         int width;
-    } operand[] = {{x->q, l->inner},    {l->slots ? x->k : NULL, l->inner},
-                   {x->v, l->inner},    {x->key, l->gated},
-                   {x->a, l->inner},    {x->b, l->inner},
-                   {x->beta, l->heads}, {x->g, l->frame->gate == HA_GATE_HEAD ? l->heads : l->gated}};
+    } operand[] = {{x->queries, l->inner},     {l->slots ? x->keys : NULL, l->inner},
+                   {x->values, l->inner},      {x->written, l->gated},
+                   {x->erase_write, l->inner}, {x->erase_read, l->inner},
+                   {x->beta, l->heads},        {x->log_decay, l->frame->gate == HA_GATE_HEAD ? l->heads : l->gated}};
     for (int i = 0; l->directions == 2 && i < 8; i++)
         if (operand[i].x)
             pass(rows, operand[i].width, operand[i].x);
 }
 
 /* The batch that the recurrence runs over. */
-static ha_status directed(const ha_layout *l, const ha_batch *batch, ha_arena *arena, ha_batch *run)
+static ha_status directed(const ha_recurrent_layout *l, const ha_batch *batch, ha_arena *arena, ha_batch *run)
 {
     *run = *batch;
     return l->directions == 2 ? ha_mirror_batch(batch, arena, run) : HA_OK;
@@ -214,16 +218,16 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
                                float *saved, ha_state *state)
 {
     const ha_batch *batch = pass->batch;
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const ha_recurrence shape = shape_of(&l);
     const size_t mark = ha_arena_mark(pass->arena);
     const int keep = saved != NULL;
     if (!saved)
-        HA_PUSH(saved, pass->arena, parts(&l, batch, 0, NULL).floats);
-    const saved_parts p = parts(&l, batch, keep, saved);
-    ha_operands in;
+        HA_PUSH(saved, pass->arena, arrays_in(&l, batch, 0, NULL).floats);
+    const saved_arrays p = arrays_in(&l, batch, keep, saved);
+    ha_recurrent_operands in;
     ha_batch run;
-    float **states, **past, *y, *o = p.o;
+    float **states, **past, *y, *o = p.output;
     project(mixer, pass, &l, x, p.projected);
     HA_TRY(directed(&l, batch, pass->arena, &run));
     HA_PUSH(states, pass->arena, (size_t)run.n_seq);
@@ -232,9 +236,9 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
         states[s] = state ? state[s].data : NULL;
         past[s] = state ? state[s].data + l.state : NULL;
     }
-    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, past, &in));
+    HA_TRY(ha_recurrent_operands_make(mixer, pass, &l, p.projected, past, &in));
     const ha_recurrence_in operands = recurrence_operands(&l, &in);
-    const ha_recurrence_saved kept = {p.u, p.states};
+    const ha_recurrence_saved kept = {p.reads, p.states};
     each_operand(&l, batch->rows, &in, mirror);
     if (l.directions == 2)
         HA_PUSH(o, pass->arena, (size_t)run.rows * (size_t)l.inner);
@@ -244,9 +248,9 @@ ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const
         HA_TRY(
             ha_recurrence_forward(&shape, &run, &operands, states, states, ha_rows_to(o, l.inner), &kept, pass->arena));
     if (l.directions == 2)
-        ha_fold(batch->rows, l.inner, o, p.o, l.inner);
+        ha_fold(batch->rows, l.inner, o, p.output, l.inner);
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);
-    HA_TRY(ha_recurrent_output(mixer, pass, &l, p.o, &in, y));
+    HA_TRY(ha_recurrent_output(mixer, pass, &l, p.output, &in, y));
     ha_project_out(mixer, pass, y, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -256,52 +260,41 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
                                 const float *dout, float *dx, double *gate)
 {
     const ha_batch *batch = pass->batch;
-    const ha_layout l = ha_recurrent_layout(mixer);
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const ha_recurrence shape = shape_of(&l);
     const int rows = batch->rows;
     const size_t mark = ha_arena_mark(pass->arena), wide = (size_t)rows * (size_t)l.inner;
-    const saved_parts p = parts(&l, batch, 1, saved);
-    ha_operands in, d;
+    const saved_arrays p = arrays_in(&l, batch, 1, saved);
+    ha_recurrent_operands in, d;
     ha_batch run;
     float *y, *dy, *d_o, *dprojected;
     HA_PUSH(y, pass->arena, wide);
     HA_PUSH(dy, pass->arena, wide);
-    HA_TRY(ha_operands_make(mixer, pass, &l, p.projected, NULL, &in));
-    HA_TRY(ha_recurrent_output(mixer, pass, &l, p.o, &in, y));
+    HA_TRY(ha_recurrent_operands_make(mixer, pass, &l, p.projected, NULL, &in));
+    HA_TRY(ha_recurrent_output(mixer, pass, &l, p.output, &in, y));
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
         HA_PUSH(d_o, pass->arena, wide * (size_t)l.directions);
         HA_PUSH(dprojected, pass->arena, (size_t)rows * (size_t)l.width);
-        HA_TRY(ha_operands_push(&l, rows, dprojected, pass->arena, &d));
-        HA_TRY(ha_recurrent_output_backward(mixer, pass, &l, p.o, &in, dy, d_o, &d));
+        HA_TRY(ha_recurrent_operands_push(&l, rows, dprojected, pass->arena, &d));
+        HA_TRY(ha_recurrent_output_backward(mixer, pass, &l, p.output, &in, dy, d_o, &d));
         HA_TRY(directed(&l, batch, pass->arena, &run));
         each_operand(&l, rows, &in, mirror);
         if (l.directions == 2)
             mirror(rows, l.inner, d_o);
         const ha_recurrence_in operands = recurrence_operands(&l, &in);
-        const ha_recurrence_saved kept = {p.u, p.states};
-        const ha_recurrence_out gradients = {d.q, d.key, d.v, d.g, d.beta, d.a, d.b, l.inner, l.inner};
+        const ha_recurrence_saved kept = {p.reads, p.states};
+        const ha_recurrence_out gradients = {d.queries,     d.written,    d.values, d.log_decay, d.beta,
+                                             d.erase_write, d.erase_read, l.inner,  l.inner};
         if (l.slots)
             HA_TRY(ha_slots_backward(&l, &run, &in, p.states, d_o, &d, pass->arena));
         else
             HA_TRY(ha_recurrence_backward(&shape, &run, &operands, &kept, ha_rows_of(d_o, l.inner), NULL, &gradients,
                                           pass->arena));
         each_operand(&l, rows, &d, fold);
-        HA_TRY(ha_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
+        HA_TRY(ha_recurrent_operands_backward(mixer, pass, &l, p.projected, &in, &d, dprojected));
         project_backward(mixer, pass, &l, x, dprojected, dx);
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;
-}
-
-void ha_sigmoid_decay(int n, float power, const float *x, float *g)
-{
-    for (int i = 0; i < n; i++) /* log sigmoid(x) = min(x, 0) - log(1 + e^-|x|) */
-        g[i] = power * (fminf(x[i], 0.0f) - log1pf(expf(-fabsf(x[i]))));
-}
-
-void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *dg, float *dx)
-{
-    for (int i = 0; i < n; i++)
-        dx[i] = power * dg[i] / (1.0f + expf(x[i]));
 }

@@ -1,13 +1,13 @@
-/* What follows the recurrence in a mixer on it: RMSNorm and output gate, in the order that the kind has them. */
+#include "mixers/recurrent_output.h"
+
 #include <string.h>
 
 #include "core/thread.h"
 #include "kernels/kernels.h"
-#include "mixers/recurrent.h"
 
 /* One row: y = norm(o) f(gate), or norm(o f(gate)) where the gate comes first; without a norm or a gate that factor is left
  * out. f(gate) is left in `open` [inner], and what the last of the two steps reads in `n` [inner]. */
-static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
+static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *o,
                        const float *gate, float *n, float *open, float *y)
 {
     const ha_recurrent *f = l->frame;
@@ -25,8 +25,8 @@ static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_layo
         y[i] = f->has_output_gate ? n[i] * open[i] : n[i];
 }
 
-ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                              const ha_operands *in, float *y)
+ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *o,
+                              const ha_recurrent_operands *in, float *y)
 {
     const size_t mark = ha_arena_mark(pass->arena);
     const int threads = ha_threads(), inner = l->inner;
@@ -35,7 +35,7 @@ ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const 
 #pragma omp parallel for schedule(static) num_threads(threads) if (pass->batch->rows > 4)
     for (int r = 0; r < pass->batch->rows; r++) {
         float *n = scratch + 2 * (ptrdiff_t)ha_thread_index() * inner;
-        output_row(mixer, pass, l, o + (ptrdiff_t)r * inner, in->logits[0] + r * in->ld[0], n, n + inner,
+        output_row(mixer, pass, l, o + (ptrdiff_t)r * inner, in->logits[0] + r * in->logit_stride[0], n, n + inner,
                    y + (ptrdiff_t)r * inner);
     }
     ha_arena_release(pass->arena, mark);
@@ -43,7 +43,7 @@ ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const 
 }
 
 /* dx [rows, inner] += the gradient of what the norm read, x [rows, inner], from that of its output, dy [rows, inner] */
-static ha_status norm_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *x,
+static ha_status norm_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *x,
                                const float *dy, float *dx)
 {
     const ha_row_norm norm = {l->normed, ha_weight(mixer, pass, HA_SLOT_NORM), NULL, mixer->config->norm_eps};
@@ -53,8 +53,9 @@ static ha_status norm_backward(const ha_mixer *mixer, const ha_pass *pass, const
 }
 
 /* norm(o) f(gate) */
-static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                                const ha_operands *in, const float *dy, float *d_o, const ha_operands *d)
+static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l,
+                                const float *o, const ha_recurrent_operands *in, const float *dy, float *d_o,
+                                const ha_recurrent_operands *d)
 {
     const int threads = ha_threads(), rows = pass->batch->rows, inner = l->inner;
     float *scratch, *dn;
@@ -64,15 +65,15 @@ static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, cons
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * inner;
         float *n = scratch + 3 * (ptrdiff_t)ha_thread_index() * inner, *open = n + inner, *y = open + inner;
-        output_row(mixer, pass, l, o + at, in->logits[0] + r * in->ld[0], n, open, y);
+        output_row(mixer, pass, l, o + at, in->logits[0] + r * in->logit_stride[0], n, open, y);
         for (int i = 0; i < inner; i++) {
             dn[at + i] = l->frame->has_output_gate ? dy[at + i] * open[i] : dy[at + i];
             n[i] *= dy[at + i];
             d_o[at + i] = l->frame->norm ? 0.0f : dn[at + i];
         }
         if (l->frame->has_output_gate)
-            ha_activate_backward(l->frame->output, (size_t)inner, in->logits[0] + r * in->ld[0], n,
-                                 d->logits[0] + r * d->ld[0]);
+            ha_activate_backward(l->frame->output, (size_t)inner, in->logits[0] + r * in->logit_stride[0], n,
+                                 d->logits[0] + r * d->logit_stride[0]);
     }
     if (!l->frame->norm)
         return HA_OK;
@@ -80,8 +81,9 @@ static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, cons
 }
 
 /* norm(o f(gate)) */
-static ha_status gate_then_norm(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                                const ha_operands *in, const float *dy, float *d_o, const ha_operands *d)
+static ha_status gate_then_norm(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l,
+                                const float *o, const ha_recurrent_operands *in, const float *dy, float *d_o,
+                                const ha_recurrent_operands *d)
 {
     const int threads = ha_threads(), rows = pass->batch->rows, inner = l->inner;
     float *scratch, *n, *dn;
@@ -92,7 +94,7 @@ static ha_status gate_then_norm(const ha_mixer *mixer, const ha_pass *pass, cons
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * inner;
         float *open = scratch + (ptrdiff_t)ha_thread_index() * inner;
-        ha_activate(l->frame->output, (size_t)inner, in->logits[0] + r * in->ld[0], open);
+        ha_activate(l->frame->output, (size_t)inner, in->logits[0] + r * in->logit_stride[0], open);
         for (int i = 0; i < inner; i++)
             n[at + i] = o[at + i] * open[i];
         memset(dn + at, 0, (size_t)inner * sizeof *dn);
@@ -102,19 +104,20 @@ static ha_status gate_then_norm(const ha_mixer *mixer, const ha_pass *pass, cons
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (ptrdiff_t)r * inner;
         float *open = scratch + (ptrdiff_t)ha_thread_index() * inner;
-        const float *gate = in->logits[0] + r * in->ld[0];
+        const float *gate = in->logits[0] + r * in->logit_stride[0];
         ha_activate(l->frame->output, (size_t)inner, gate, open);
         for (int i = 0; i < inner; i++) {
             d_o[at + i] = dn[at + i] * open[i];
             dn[at + i] *= o[at + i];
         }
-        ha_activate_backward(l->frame->output, (size_t)inner, gate, dn + at, d->logits[0] + r * d->ld[0]);
+        ha_activate_backward(l->frame->output, (size_t)inner, gate, dn + at, d->logits[0] + r * d->logit_stride[0]);
     }
     return HA_OK;
 }
 
-ha_status ha_recurrent_output_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_layout *l, const float *o,
-                                       const ha_operands *in, const float *dy, float *d_o, const ha_operands *d)
+ha_status ha_recurrent_output_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l,
+                                       const float *o, const ha_recurrent_operands *in, const float *dy, float *d_o,
+                                       const ha_recurrent_operands *d)
 {
     const size_t mark = ha_arena_mark(pass->arena);
     HA_TRY((l->frame->gate_first ? gate_then_norm : norm_then_gate)(mixer, pass, l, o, in, dy, d_o, d));

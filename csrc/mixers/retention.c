@@ -4,11 +4,11 @@
 
 #include "mixers/recurrent.h"
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     (void)mixer, (void)pass;
     for (int h = 0; h < t->heads; h++)
-        t->g[h] = log1pf(-exp2f((float)(-5 - h)));
+        t->log_decay[h] = log1pf(-exp2f((float)(-5 - h)));
 }
 
 static const ha_recurrent frame = {

@@ -17,24 +17,25 @@ static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
         decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
 }
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     (void)mixer, (void)pass;
     for (int i = 0; i < t->heads * t->dim; i++) {
         const float g = -expf(t->part[DECAY][i]);
-        t->g[i] = g < LEAST ? LEAST : g; /* NaN stays */
-        t->key[i] = -expm1f(t->g[i]) * t->k[i];
+        t->log_decay[i] = g < LEAST ? LEAST : g; /* NaN stays */
+        t->written[i] = -expm1f(t->log_decay[i]) * t->keys[i];
     }
 }
 
 /* dg / dz = g, and nothing where the decay is held at its limit */
-static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
+                           const ha_recurrent_token_gradient *d)
 {
     (void)mixer, (void)pass;
     for (int i = 0; i < t->heads * t->dim; i++) {
-        const float w = expf(t->g[i]), dg = d->g[i] - d->key[i] * t->k[i] * w;
-        d->part[DECAY][i] = t->g[i] == LEAST ? 0.0f : dg * t->g[i];
-        d->k[i] = d->key[i] * -expm1f(t->g[i]);
+        const float w = expf(t->log_decay[i]), dg = d->log_decay[i] - d->written[i] * t->keys[i] * w;
+        d->part[DECAY][i] = t->log_decay[i] == LEAST ? 0.0f : dg * t->log_decay[i];
+        d->keys[i] = d->written[i] * -expm1f(t->log_decay[i]);
     }
 }
 
@@ -44,7 +45,7 @@ static const ha_recurrent frame = {
     .part = {[OUTPUT] = {"g", .rank = RANK}, [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_ACT_TANH}},
     .has_output_gate = 1,
     .output = HA_ACT_SIGMOID,
-    .has_key = 1,
+    .writes_own = 1,
     .init = init,
     .gates = gates,
     .gates_backward = gates_backward,

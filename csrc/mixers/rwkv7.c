@@ -28,41 +28,42 @@ static float inverse_length(int dim, const float *k)
     return 1.0f / sqrtf(ha_kernels_get()->dot((size_t)dim, k, k) + TINY);
 }
 
-static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t)
+static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     const size_t inner = (size_t)t->heads * (size_t)t->dim;
     (void)mixer, (void)pass;
-    ha_activate(HA_ACT_SIGMOID, inner, t->part[DECAY], t->g);
-    ha_activate(HA_ACT_SIGMOID, inner, t->part[RATE], t->a);
+    ha_activate(HA_ACT_SIGMOID, inner, t->part[DECAY], t->log_decay);
+    ha_activate(HA_ACT_SIGMOID, inner, t->part[RATE], t->erase_write);
     for (int h = 0; h < t->heads; h++) {
-        const float inverse = inverse_length(t->dim, t->k + (ptrdiff_t)h * t->dim);
+        const float inverse = inverse_length(t->dim, t->keys + (ptrdiff_t)h * t->dim);
         for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
-            t->g[i] *= -SLOPE;
-            t->b[i] = inverse * t->k[i];
-            t->key[i] = t->k[i] * (t->a[i] - expm1f(t->g[i]));
-            t->a[i] *= -t->b[i];
+            t->log_decay[i] *= -SLOPE;
+            t->erase_read[i] = inverse * t->keys[i];
+            t->written[i] = t->keys[i] * (t->erase_write[i] - expm1f(t->log_decay[i]));
+            t->erase_write[i] *= -t->erase_read[i];
         }
     }
 }
 
-static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_token *t, const ha_token_gradient *d)
+static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
+                           const ha_recurrent_token_gradient *d)
 {
     const size_t inner = (size_t)t->heads * (size_t)t->dim;
     float *rate = d->part[RATE], *decay = d->part[DECAY];
     (void)mixer, (void)pass;
     ha_activate(HA_ACT_SIGMOID, inner, t->part[RATE], rate); /* until its gradient takes the place */
     for (int h = 0; h < t->heads; h++) {
-        const float inverse = inverse_length(t->dim, t->k + (ptrdiff_t)h * t->dim);
+        const float inverse = inverse_length(t->dim, t->keys + (ptrdiff_t)h * t->dim);
         float along = 0.0f;
-        for (int i = h * t->dim; i < (h + 1) * t->dim; i++) { /* d->k holds the gradient of kappa for now */
-            d->k[i] = d->b[i] - rate[i] * d->a[i];
-            along += d->k[i] * t->b[i];
+        for (int i = h * t->dim; i < (h + 1) * t->dim; i++) { /* d->keys holds the gradient of kappa for now */
+            d->keys[i] = d->erase_read[i] - rate[i] * d->erase_write[i];
+            along += d->keys[i] * t->erase_read[i];
         }
         for (int i = h * t->dim; i < (h + 1) * t->dim; i++) {
-            const float w = expf(t->g[i]), a = rate[i], s = t->g[i] / -SLOPE;
-            d->k[i] = inverse * (d->k[i] - along * t->b[i]) + d->key[i] * (1.0f - w + a);
-            rate[i] = (d->key[i] * t->k[i] - d->a[i] * t->b[i]) * a * (1.0f - a);
-            decay[i] = (d->g[i] - d->key[i] * t->k[i] * w) * -SLOPE * s * (1.0f - s);
+            const float w = expf(t->log_decay[i]), a = rate[i], s = t->log_decay[i] / -SLOPE;
+            d->keys[i] = inverse * (d->keys[i] - along * t->erase_read[i]) + d->written[i] * (1.0f - w + a);
+            rate[i] = (d->written[i] * t->keys[i] - d->erase_write[i] * t->erase_read[i]) * a * (1.0f - a);
+            decay[i] = (d->log_decay[i] - d->written[i] * t->keys[i] * w) * -SLOPE * s * (1.0f - s);
         }
     }
 }
@@ -75,7 +76,7 @@ static const ha_recurrent frame = {
              [RATE] = {"a", "a_bias", .rank = RANK}},
     .has_output_gate = 1,
     .output = HA_ACT_NONE,
-    .has_key = 1,
+    .writes_own = 1,
     .init = init,
     .gates = gates,
     .gates_backward = gates_backward,

@@ -10,7 +10,8 @@ typedef struct {
     float *find_states, *read_states;
 } passes;
 
-static passes passes_of(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *saved)
+static passes passes_of(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                        float *saved)
 {
     const size_t rows = (size_t)batch->rows;
     passes x = {.find = {l->heads, l->dim, l->slots, HA_GATE_VALUE},
@@ -19,22 +20,22 @@ static passes passes_of(const ha_layout *l, const ha_batch *batch, const ha_oper
                 .raw = saved + rows * (size_t)l->gated};
     x.find_states = x.raw + rows * (size_t)l->inner;
     x.read_states = x.find_states + ha_recurrence_states(&x.find, batch);
-    x.found = (ha_recurrence_in){.queries = in->q,
-                                 .keys = in->k,
-                                 .values = in->key,
-                                 .log_decay = in->g,
+    x.found = (ha_recurrence_in){.queries = in->queries,
+                                 .keys = in->keys,
+                                 .values = in->written,
+                                 .log_decay = in->log_decay,
                                  .key_stride = l->inner,
                                  .value_stride = l->gated};
     x.summed = (ha_recurrence_in){.queries = x.p,
-                                  .keys = in->key,
-                                  .values = in->v,
-                                  .log_decay = in->g,
+                                  .keys = in->written,
+                                  .values = in->values,
+                                  .log_decay = in->log_decay,
                                   .key_stride = l->gated,
                                   .value_stride = l->inner};
     return x;
 }
 
-size_t ha_slots_saved(const ha_layout *l, const ha_batch *batch)
+size_t ha_slots_saved(const ha_recurrent_layout *l, const ha_batch *batch)
 {
     const ha_recurrence shape = {l->heads, l->dim, l->slots, HA_GATE_VALUE};
     return (size_t)batch->rows * (size_t)(l->gated + l->inner) + 2 * ha_recurrence_states(&shape, batch);
@@ -50,8 +51,8 @@ static void softmax(int n, float *x)
     kernel->scale_rows(1, n, x, n, &sum);
 }
 
-ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *const *state,
-                           float *o, float *saved, ha_arena *arena)
+ha_status ha_slots_forward(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                           float *const *state, float *o, float *saved, ha_arena *arena)
 {
     const size_t half = l->state / 2;
     const int keep = saved != NULL;
@@ -77,8 +78,8 @@ ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_o
     return HA_OK;
 }
 
-ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *saved,
-                            const float *d_o, const ha_operands *d, ha_arena *arena)
+ha_status ha_slots_backward(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                            float *saved, const float *d_o, const ha_recurrent_operands *d, ha_arena *arena)
 {
     const ha_kernels *kernel = ha_kernels_get();
     const int rows = batch->rows;
@@ -91,13 +92,13 @@ ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_
     HA_PUSH(dwrite, arena, gated);
     HA_PUSH(dg, arena, gated);
     const ha_recurrence_out dsummed = {.queries = dp,
-                                       .keys = d->key,
-                                       .values = d->v,
-                                       .log_decay = d->g,
+                                       .keys = d->written,
+                                       .values = d->values,
+                                       .log_decay = d->log_decay,
                                        .key_stride = l->gated,
                                        .value_stride = l->inner};
-    const ha_recurrence_out dfound = {.queries = d->q,
-                                      .keys = d->k,
+    const ha_recurrence_out dfound = {.queries = d->queries,
+                                      .keys = d->keys,
                                       .values = dwrite,
                                       .log_decay = dg,
                                       .key_stride = l->inner,
@@ -121,8 +122,8 @@ ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_
 #pragma omp parallel for schedule(static) num_threads(ha_threads())
     for (int r = 0; r < rows; r++)
         for (ptrdiff_t i = (ptrdiff_t)r * l->gated, end = i + l->gated; i < end; i++) {
-            d->key[i] += dwrite[i];
-            d->g[i] += dg[i];
+            d->written[i] += dwrite[i];
+            d->log_decay[i] += dg[i];
         }
     return HA_OK;
 }

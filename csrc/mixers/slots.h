@@ -5,14 +5,14 @@
 #ifndef HA_MIXERS_SLOTS_H
 #define HA_MIXERS_SLOTS_H
 
-#include "mixers/recurrent.h"
+#include "mixers/recurrent_parts.h"
 
-size_t ha_slots_saved(const ha_layout *l, const ha_batch *batch);
-/* in->key is `write`; state [n_seq], each updated or NULL; o [rows, inner]; saved as sized above, or NULL */
-ha_status ha_slots_forward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *const *state,
-                           float *o, float *saved, ha_arena *arena);
-/* Fills q, k, v, key and g of d. */
-ha_status ha_slots_backward(const ha_layout *l, const ha_batch *batch, const ha_operands *in, float *saved,
-                            const float *d_o, const ha_operands *d, ha_arena *arena);
+size_t ha_slots_saved(const ha_recurrent_layout *l, const ha_batch *batch);
+/* in->written is `write`; state [n_seq], each updated or NULL; o [rows, inner]; saved as sized above, or NULL */
+ha_status ha_slots_forward(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                           float *const *state, float *o, float *saved, ha_arena *arena);
+/* Fills queries, keys, values, written and log_decay of d. */
+ha_status ha_slots_backward(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                            float *saved, const float *d_o, const ha_recurrent_operands *d, ha_arena *arena);
 
 #endif

@@ -17,26 +17,31 @@
 #include "kernels/kernels.h"
 
 typedef struct {
-    float *qkv, *fq, *fk, *near, *far, *den, *lse, *max, *raw, *states; /* raw: what ha_project_in keeps */
+    float *qkv;                           /* [rows, width] */
+    float *query_features, *key_features; /* [rows, heads or kv_heads, feature] */
+    float *near, *log_sum, *largest;      /* of the window's softmax [rows, q], [rows, heads] */
+    float *far, *denominators;            /* of the linear part [rows, q], [rows, heads] */
+    float *before_norm;                   /* what ha_project_in keeps */
+    float *states;
     size_t floats;
-} saved_parts;
+} saved_arrays;
 
 /* Where they lie in `saved`; with NULL only `floats` is meant. */
-static saved_parts parts(const ha_mixer *mixer, const ha_window_layout *l, const ha_batch *batch, float *saved)
+static saved_arrays arrays_in(const ha_mixer *mixer, const ha_window_layout *l, const ha_batch *batch, float *saved)
 {
     const size_t n = (size_t)batch->rows;
     const ha_linear_attention rest = ha_window_rest(l, l->window);
     ha_slices slices = {saved, 0};
-    saved_parts p;
+    saved_arrays p;
     p.qkv = ha_slice(&slices, n * (size_t)l->width);
-    p.fq = ha_slice(&slices, n * (size_t)(l->heads * l->feature));
-    p.fk = ha_slice(&slices, n * (size_t)(l->kv_heads * l->feature));
+    p.query_features = ha_slice(&slices, n * (size_t)(l->heads * l->feature));
+    p.key_features = ha_slice(&slices, n * (size_t)(l->kv_heads * l->feature));
     p.near = ha_slice(&slices, n * (size_t)l->q);
     p.far = ha_slice(&slices, n * (size_t)l->q);
-    p.den = ha_slice(&slices, n * (size_t)l->heads);
-    p.lse = ha_slice(&slices, n * (size_t)l->heads);
-    p.max = ha_slice(&slices, n * (size_t)l->heads);
-    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.denominators = ha_slice(&slices, n * (size_t)l->heads);
+    p.log_sum = ha_slice(&slices, n * (size_t)l->heads);
+    p.largest = ha_slice(&slices, n * (size_t)l->heads);
+    p.before_norm = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
     p.states = ha_slice(&slices, ha_linear_attention_states(&rest, batch));
     p.floats = slices.used;
     return p;
@@ -45,7 +50,7 @@ static saved_parts parts(const ha_mixer *mixer, const ha_window_layout *l, const
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
     const ha_window_layout l = ha_window_layout_of(mixer);
-    return parts(mixer, &l, batch, NULL).floats;
+    return arrays_in(mixer, &l, batch, NULL).floats;
 }
 
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
@@ -75,13 +80,14 @@ static int is_sink(const ha_window_layout *l, const ha_batch *batch, int row)
 }
 
 /* lambda and 1 / (1 + lambda den) of one row and head */
-static void weights_of(float gate, float max, float lse, float den, float *lambda, float *share)
+static void weights_of(float gate, const saved_arrays *p, ptrdiff_t at, float *lambda, float *share)
 {
-    *lambda = expf(gate + max - lse);
-    *share = 1.0f / (1.0f + *lambda * den);
+    *lambda = expf(gate + p->largest[at] - p->log_sum[at]);
+    *share = 1.0f / (1.0f + *lambda * p->denominators[at]);
 }
 
-static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_parts *p, float *y)
+static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_arrays *p,
+                  float *y)
 {
     const float *gate = ha_weight(mixer, pass, SLOT_GATE);
 #pragma omp parallel for schedule(static) num_threads(ha_threads()) if (pass->batch->rows > 8)
@@ -90,38 +96,32 @@ static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_la
             ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
             const float *near = p->near + at * l->dim, *far = p->far + at * l->dim;
             float lambda, share;
-            weights_of(gate[h], p->max[at], p->lse[at], p->den[at], &lambda, &share);
+            weights_of(gate[h], p, at, &lambda, &share);
             for (int c = 0; c < l->dim; c++)
                 y[at * l->dim + c] = share * (near[c] + lambda * far[c]);
         }
 }
 
 static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const float *qkv,
-                          saved_parts *p)
+                          saved_arrays *p)
 {
     const ha_batch *batch = pass->batch;
-    HA_TRY(ha_features_forward(mixer, pass, l->map, SLOT_FEATURE_Q, qkv, p->fq, p->fk));
+    HA_TRY(ha_features_forward(mixer, pass, l->map, SLOT_FEATURE_Q, qkv, p->query_features, p->key_features));
     for (int r = 0; r < batch->rows; r++)
         if (is_sink(l, batch, r))
-            memset(p->fk + (ptrdiff_t)r * l->kv_heads * l->feature, 0,
-                   (size_t)(l->kv_heads * l->feature) * sizeof *p->fk);
+            memset(p->key_features + (ptrdiff_t)r * l->kv_heads * l->feature, 0,
+                   (size_t)(l->kv_heads * l->feature) * sizeof *p->key_features);
     return HA_OK;
 }
 
-/* What the far sums are taken over: features of queries and keys, and values where the projection left them. */
-static ha_status far_operands(const ha_window_layout *l, const ha_batch *batch, const saved_parts *p,
+/* What the far sums are taken over. */
+static ha_status far_operands(const ha_window_layout *l, const ha_batch *batch, const saved_arrays *p,
                               ha_linear_attention_in *operands, ha_arena *arena)
 {
-    const int key_width = l->kv_heads * l->feature;
-    ha_rows *keys, *values;
-    HA_PUSH(keys, arena, (size_t)batch->n_seq);
-    HA_PUSH(values, arena, (size_t)batch->n_seq);
-    for (int s = 0; s < batch->n_seq; s++) {
-        keys[s] = ha_rows_of(p->fk + (ptrdiff_t)batch->offset[s] * key_width, key_width);
-        values[s] = ha_rows_of(p->qkv + (ptrdiff_t)batch->offset[s] * l->width + l->q + l->kv, l->width);
-    }
-    *operands = (ha_linear_attention_in){ha_rows_of(p->fq, l->heads * l->feature), keys, values};
-    return HA_OK;
+    const ha_linear_attention rest = ha_window_rest(l, l->window);
+    const ha_features features = {p->query_features, p->key_features};
+    const ha_rows values = ha_rows_of(p->qkv + l->q + l->kv, l->width);
+    return ha_features_operands(&rest, batch, &features, values, operands, arena);
 }
 
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
@@ -133,22 +133,23 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(mixer, &l, batch, saved);
-    ha_project_in(mixer, pass, x, p.qkv, p.raw);
+    saved_arrays p = arrays_in(mixer, &l, batch, saved);
+    ha_project_in(mixer, pass, x, p.qkv, p.before_norm);
     if (!l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
     ha_rotate(mixer, pass, l.heads + l.kv_heads, 1.0f, p.qkv, l.width);
     if (l.rope_features)
         HA_TRY(features(mixer, pass, &l, p.qkv, &p));
     if (state) {
-        const ha_window_parts now = {p.qkv, p.fq, p.fk, p.near, p.far, p.den, p.lse, p.max};
+        const ha_window_parts now = {p.qkv, p.query_features, p.key_features, p.near,
+                                     p.far, p.denominators,   p.log_sum,      p.largest};
         HA_TRY(ha_window_continue(mixer, pass, &now, state));
     } else {
         const ha_attention near = ha_window_attention(&l);
         const ha_linear_attention rest = ha_window_rest(&l, l.window);
         ha_keys *keys;
         ha_linear_attention_in operands;
-        const ha_linear_attention_out far = {ha_rows_to(p.far, l.q), p.den};
+        const ha_linear_attention_out far = {ha_rows_to(p.far, l.q), p.denominators};
         HA_PUSH(keys, pass->arena, (size_t)batch->n_seq);
         for (int s = 0; s < batch->n_seq; s++) {
             ptrdiff_t row = batch->offset[s];
@@ -157,7 +158,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                 .k = k, .v = k + l.kv, .row = l.width, .head_stride = l.dim, .length = batch->offset[s + 1] - (int)row};
         }
         HA_TRY(far_operands(&l, batch, &p, &operands, pass->arena));
-        const ha_attention_out beside = {ha_rows_to(p.near, l.q), p.lse, p.max};
+        const ha_attention_out beside = {ha_rows_to(p.near, l.q), p.log_sum, p.largest};
         HA_TRY(ha_attention_forward(&near, batch, ha_rows_of(p.qkv, l.width), keys, &beside, pass->arena));
         HA_TRY(ha_linear_attention_forward(&rest, batch, &operands, NULL, &far, p.states, pass->arena));
     }
@@ -178,7 +179,7 @@ typedef struct {
 /* Gradients of merge, whose result was y:
  *     dnear = share dy,  dfar = lambda share dy,  dden = -lambda share <dy, y>,
  *     dlambda = share (<dy, far> - den <dy, y>),  and log lambda = gate + max - lse. */
-static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_parts *p,
+static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_arrays *p,
                            const float *y, const merge_gradient *to)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -189,9 +190,9 @@ static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
         for (int h = 0; h < l->heads; h++) {
             ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
             float *d = to->near + at * l->dim, lambda, share;
-            weights_of(gate[h], p->max[at], p->lse[at], p->den[at], &lambda, &share);
+            weights_of(gate[h], p, at, &lambda, &share);
             float along = kernel->dot(dim, d, y + at * l->dim);
-            float dlog = lambda * share * (kernel->dot(dim, d, p->far + at * l->dim) - p->den[at] * along);
+            float dlog = lambda * share * (kernel->dot(dim, d, p->far + at * l->dim) - p->denominators[at] * along);
             to->denominator[at] = -lambda * share * along;
             for (size_t c = 0; c < dim; c++) {
                 d[c] *= share;
@@ -217,7 +218,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const int rows = batch->rows, fq = l.heads * l.feature, fk = l.kv_heads * l.feature;
     const size_t n = (size_t)rows;
     size_t mark = ha_arena_mark(pass->arena);
-    saved_parts p = parts(mixer, &l, batch, saved);
+    saved_arrays p = arrays_in(mixer, &l, batch, saved);
     float *y, *dy;
     HA_PUSH(y, pass->arena, n * (size_t)l.q);
     HA_PUSH(dy, pass->arena, n * (size_t)l.q);
@@ -241,8 +242,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                                          .keys = ha_rows_of(p.qkv + l.q, l.width),
                                          .values = ha_rows_of(p.qkv + l.q + l.kv, l.width),
                                          .key_offset = batch->offset,
-                                         .log_sum = p.lse,
-                                         .largest = p.max};
+                                         .log_sum = p.log_sum,
+                                         .largest = p.largest};
         const ha_attention_upstream down = {ha_rows_of(merged.near, l.q), merged.delta, merged.largest};
         const ha_attention_gradient into = {ha_rows_to(dqkv, l.width), ha_rows_to(dqkv + l.q, l.width),
                                             ha_rows_to(dqkv + l.q + l.kv, l.width)};
@@ -268,11 +269,11 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
             ha_unrotate(mixer, pass, turned, p.qkv, l.width);
             ha_rotate(mixer, pass, turned, -1.0f, dqkv, l.width);
         }
-        const ha_features made = {p.fq, p.fk}, slopes = {dfq, dfk};
+        const ha_features made = {p.query_features, p.key_features}, slopes = {dfq, dfk};
         HA_TRY(ha_features_backward(mixer, pass, l.map, SLOT_FEATURE_Q, p.qkv, &made, &slopes, dqkv));
         if (l.rope_features && projections)
             ha_rotate(mixer, pass, turned, -1.0f, dqkv, l.width);
-        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.before_norm, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -67,11 +67,11 @@ static ha_status far_of_one(const ha_window_layout *l, const ha_pass *pass, cons
         }
     }
     for (int h = 0; h < l->heads; h++) {
-        const float *fq = p->fq + ((size_t)row * (size_t)l->heads + (size_t)h) * (size_t)F;
+        const float *fq = p->query_features + ((size_t)row * (size_t)l->heads + (size_t)h) * (size_t)F;
         const float *sums = all_sums + (size_t)(h / group) * (size_t)(F * (D + 1));
         kernel->gemm(ha_matmul_of(1, D, F, 0), ha_view_rows(ha_rows_of(fq, F)), ha_rows_of(sums, D),
                      ha_rows_to(p->far + (size_t)row * (size_t)l->q + h * D, D));
-        p->den[(size_t)row * (size_t)l->heads + (size_t)h] = kernel->dot((size_t)F, fq, sums + F * D);
+        p->denominators[(size_t)row * (size_t)l->heads + (size_t)h] = kernel->dot((size_t)F, fq, sums + F * D);
     }
     return HA_OK;
 }
@@ -97,7 +97,7 @@ static ha_status far_of_many(const ha_window_layout *l, const ha_pass *pass, con
             for (int h = 0; h < l->kv_heads; h++)
                 ha_state_fetch(state, l->kv_heads + h, ha_ring_slot(&near, position), value + (ptrdiff_t)h * l->dim);
         } else {
-            memcpy(key, p->fk + (size_t)(row + position - past) * fk_row, fk_row * sizeof *key);
+            memcpy(key, p->key_features + (size_t)(row + position - past) * fk_row, fk_row * sizeof *key);
             for (int h = 0; h < l->kv_heads; h++)
                 ha_state_round(state,
                                p->qkv + (size_t)(row + position - past) * (size_t)l->width + l->q + l->kv + h * l->dim,
@@ -109,9 +109,9 @@ static ha_status far_of_many(const ha_window_layout *l, const ha_pass *pass, con
     const ha_linear_attention rest = ha_window_rest(l, 0);
     const size_t at = (size_t)row * (size_t)l->heads;
     const ha_rows keys = ha_rows_of(far_keys, (ptrdiff_t)fk_row), values = ha_rows_of(far_values, l->kv);
-    const ha_rows queries = ha_rows_of(p->fq + at * (size_t)l->feature, l->heads * l->feature);
+    const ha_rows queries = ha_rows_of(p->query_features + at * (size_t)l->feature, l->heads * l->feature);
     const ha_linear_attention_in operands = {queries, &keys, &values};
-    const ha_linear_attention_out out = {ha_rows_to(p->far + (size_t)row * (size_t)l->q, l->q), p->den + at};
+    const ha_linear_attention_out out = {ha_rows_to(p->far + (size_t)row * (size_t)l->q, l->q), p->denominators + at};
     HA_TRY(ha_linear_attention_forward(&rest, &one, &operands, (float *const[]){sums_of(l, state)}, &out, NULL,
                                        pass->arena));
     ha_arena_release(pass->arena, mark);
@@ -129,12 +129,12 @@ ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const h
             HA_TRY(far_of_one(&l, pass, p, s, &state[s]));
         else if (n > 1)
             HA_TRY(far_of_many(&l, pass, p, s, &state[s]));
-        const ha_attention_out beside = {ha_rows_to(p->near, l.q), p->lse, p->max};
+        const ha_attention_out beside = {ha_rows_to(p->near, l.q), p->log_sum, p->largest};
         HA_TRY(ha_ring_attend(&near, pass, s, &state[s], p->qkv, &beside));
         for (int i = 0; i < n; i++)
             if (past + i >= l.sinks && i >= n - l.window)
-                memcpy(features_at(&l, &state[s], past + i), p->fk + (size_t)(row + i) * fk_row,
-                       fk_row * sizeof *p->fk);
+                memcpy(features_at(&l, &state[s], past + i), p->key_features + (size_t)(row + i) * fk_row,
+                       fk_row * sizeof *p->key_features);
     }
     return HA_OK;
 }

@@ -41,16 +41,16 @@ static inline ha_linear_attention ha_window_rest(const ha_window_layout *l, int 
 
 /* What a pass has computed before it needs the past: rows of the batch. */
 typedef struct {
-    const float *qkv; /* [rows, width], rotated */
-    const float *fq;  /* [rows, heads, feature] */
-    const float *fk;  /* [rows, kv_heads, feature], zero for sinks */
-    float *near;      /* [rows, q] softmax over window and sinks */
-    float *far, *den; /* [rows, q], [rows, heads] linear part over the rest */
-    float *lse, *max; /* [rows, heads] */
+    const float *qkv;            /* [rows, width], rotated */
+    const float *query_features; /* [rows, heads, feature] */
+    const float *key_features;   /* [rows, kv_heads, feature], zero for sinks */
+    float *near;                 /* [rows, q] softmax over window and sinks */
+    float *far, *denominators;   /* [rows, q], [rows, heads] linear part over the rest */
+    float *log_sum, *largest;    /* [rows, heads] of the softmax */
 } ha_window_parts;
 
 ha_state_shape ha_window_state(const ha_mixer *mixer);
-/* Fills near, far, den, lse, max from the state of each sequence and the batch's rows, and moves the state on. */
+/* Fills near, far, denominators, log_sum, largest from the state of each sequence and the batch's rows, and moves the state on. */
 ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const ha_window_parts *p, ha_state *state);
 
 #endif
