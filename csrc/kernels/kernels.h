@@ -32,18 +32,21 @@ typedef struct {
     int half, count, dim;
 } ha_cached_rows;
 
-/* The rows of one head's linear recurrence over n tokens, [n, ld] each and zero from channel dk on; ld a multiple of 16.
- *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [dk, columns]
+/* The rows of one head's linear recurrence over `count` tokens, [count, stride] each and zero from channel key_dim on; the
+ * stride is a multiple of 16. With queries q, keys k, decay w, erase_write a, erase_read b:
+ *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [key_dim, columns]
  * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u); otherwise z = v.
- * wv [n, ldwv], unless NULL, decays the columns in the place of w: S = S diag(wv) + k z^T, without a and b. */
+ * value_decay wv [count, value_decay_stride], unless NULL, decays the columns in the place of w: S = S diag(wv) + k z^T,
+ * without a and b. */
 typedef struct {
-    int n, dk;
-    ptrdiff_t ld;
-    const float *q, *k, *w, *a, *b, *wv;
-    ptrdiff_t ldwv;
+    int count, key_dim;
+    ptrdiff_t stride;
+    const float *queries, *keys, *decay, *erase_write, *erase_read, *value_decay;
+    ptrdiff_t value_decay_stride;
 } ha_recurrence_chunk;
 
-/* A block of columns: values, out and reads [n, columns], reads.at unless NULL; beta [n] or NULL; state [dk, columns]. */
+/* A block of columns: values, out and reads [count, columns], reads.at unless NULL; beta [count] or NULL; state [key_dim,
+ * columns]. */
 typedef struct {
     int columns;
     ha_rows values;
@@ -52,17 +55,18 @@ typedef struct {
     ha_rows_out state, out, reads;
 } ha_recurrence_block;
 
-/* What a block of columns needs in its backward pass, [n, ld] each: in z, u, dout, out dz, du and dwv. */
+/* What a block of columns needs in its backward pass, [count, stride] each: in, what was written (z) and what was read before
+ * (u), and the gradient of the output; out, the gradients of z and u and of the columns' decay. */
 enum { HA_REPLAY_COLUMNS = 8 };
 typedef struct {
-    ptrdiff_t ld;
-    const float *z, *u, *dout;
-    float *dz, *du, *dwv;
+    ptrdiff_t stride;
+    const float *writes, *reads, *dout;
+    float *dwrites, *dreads, *dvalue_decay;
 } ha_recurrence_columns;
 
 /* Gradients of the rows, added to; a and b as in the chunk. */
 typedef struct {
-    float *q, *k, *w, *a, *b;
+    float *queries, *keys, *decay, *erase_write, *erase_read;
 } ha_recurrence_gradient;
 
 /* What a step of AdamW (Loshchilov and Hutter 2019) multiplies with: gradients by `clip`, at first; bias1, bias2 are
@@ -161,12 +165,13 @@ typedef struct {
 
     /* linear recurrences --------------------------------------------------------------------------------------- */
     /* The state of a block over the chunk. Rows of the state are padded: up to the next multiple of 32 columns may be read
-     * and written, and rows of wv read up to one of 16. */
+     * and written, and rows of value_decay read up to one of 16. */
     void (*recurrence)(const ha_recurrence_chunk *c, const ha_recurrence_block *block);
-    /* history [n + 1, cols, ld]: the transposed state before each token and after the last, from the first on */
-    void (*recurrence_replay)(const ha_recurrence_chunk *c, int cols, const ha_recurrence_columns *x, float *history);
-    /* d [cols, ld]: the gradient of the state after the chunk becomes that of the state before it */
-    void (*recurrence_backward)(const ha_recurrence_chunk *c, int cols, const float *beta, const float *history,
+    /* history [count + 1, columns, stride]: the transposed state before each token and after the last, from the first on */
+    void (*recurrence_replay)(const ha_recurrence_chunk *c, int columns, const ha_recurrence_columns *x,
+                              float *history);
+    /* d [columns, stride]: the gradient of the state after the chunk becomes that of the state before it */
+    void (*recurrence_backward)(const ha_recurrence_chunk *c, int columns, const float *beta, const float *history,
                                 float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g);
 
     /* losses on one row of v logits ---------------------------------------------------------------------------- */

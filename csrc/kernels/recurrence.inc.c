@@ -7,22 +7,22 @@
 INLINE void forward_columns(const int reads, const int erases, const int values, const int nv,
                             const ha_recurrence_chunk *c, const ha_recurrence_block *block)
 {
-    const float *v = block->values.at, *restrict wv = c->wv, *restrict beta = block->beta;
+    const float *v = block->values.at, *restrict wv = c->value_decay, *restrict beta = block->beta;
     float *restrict s = block->state.at, *restrict o = block->out.at, *restrict u = block->reads.at;
     const ptrdiff_t ldv = block->values.stride, ldbeta = block->beta_stride, lds = block->state.stride,
                     ldo = block->out.stride, ldu = block->reads.stride;
     const int cols = block->columns;
-    const int dk = c->dk;
+    const int dk = c->key_dim;
     vf seen[2] = {v_set(0.0f), v_set(0.0f)};
     const size_t last = (size_t)(cols - (nv - 1) * W); /* columns in the last vector */
     for (int i = 0; reads && i < dk; i++)
         for (int x = 0; x < nv; x++)
-            seen[x] += v_set(c->b[i]) * v_load(s + i * lds + x * W);
-    for (int t = 0; t < c->n; t++, v += ldv, o += ldo) {
-        const ptrdiff_t at = t * c->ld;
-        const float *restrict q = c->q + at, *restrict k = c->k + at, *restrict w = values ? q : c->w + at;
-        const float *restrict a = erases ? c->a + at : NULL;
-        const float *restrict b = reads ? c->b + at + (t + 1 < c->n ? c->ld : 0) : NULL;
+            seen[x] += v_set(c->erase_read[i]) * v_load(s + i * lds + x * W);
+    for (int t = 0; t < c->count; t++, v += ldv, o += ldo) {
+        const ptrdiff_t at = t * c->stride;
+        const float *restrict q = c->queries + at, *restrict k = c->keys + at, *restrict w = values ? q : c->decay + at;
+        const float *restrict a = erases ? c->erase_write + at : NULL;
+        const float *restrict b = reads ? c->erase_read + at + (t + 1 < c->count ? c->stride : 0) : NULL;
         vf z[2], out[2], next[2], keep[2];
         for (int x = 0; x < nv; x++) {
             z[x] = x < nv - 1 || last == W ? v_load(v + x * W) : v_load_part(v + x * W, last, 0.0f);
@@ -34,7 +34,7 @@ INLINE void forward_columns(const int reads, const int erases, const int values,
                 v_store_part(u + t * ldu + x * W, seen[x], last);
             out[x] = next[x] = v_set(0.0f);
             if (values)
-                keep[x] = v_load(wv + t * c->ldwv + x * W);
+                keep[x] = v_load(wv + t * c->value_decay_stride + x * W);
         }
         for (int i = 0; i < dk; i++)
             for (int x = 0; x < nv; x++) {
@@ -65,16 +65,16 @@ static void k_recurrence(const ha_recurrence_chunk *chunk, const ha_recurrence_b
 #define FORWARD(READS, ERASES, VALUES)                                 \
     (b.columns > W ? forward_columns(READS, ERASES, VALUES, 2, &c, &b) \
                    : forward_columns(READS, ERASES, VALUES, 1, &c, &b))
-        if (c.a)
+        if (c.erase_write)
             FORWARD(1, 1, 0);
-        else if (c.b)
+        else if (c.erase_read)
             FORWARD(1, 0, 0);
-        else if (!c.wv)
+        else if (!c.value_decay)
             FORWARD(0, 0, 0);
         else
             FORWARD(0, 0, 1);
 #undef FORWARD
-        c.wv = c.wv ? c.wv + 2 * W : NULL;
+        c.value_decay = c.value_decay ? c.value_decay + 2 * W : NULL;
         b.values.at += 2 * W;
         b.state.at += 2 * W;
         b.out.at += 2 * W;
@@ -85,13 +85,13 @@ static void k_recurrence(const ha_recurrence_chunk *chunk, const ha_recurrence_b
 INLINE void replay_columns(const int erases, const int values, const ha_recurrence_chunk *c, int cols,
                            const ha_recurrence_columns *x, float *restrict history)
 {
-    const ptrdiff_t ld = c->ld, step = cols * ld;
-    for (int t = 0; t < c->n; t++) {
-        const float *restrict k = c->k + t * ld, *restrict w = values ? k : c->w + t * ld;
-        const float *restrict a = erases ? c->a + t * ld : NULL;
+    const ptrdiff_t ld = c->stride, step = cols * ld;
+    for (int t = 0; t < c->count; t++) {
+        const float *restrict k = c->keys + t * ld, *restrict w = values ? k : c->decay + t * ld;
+        const float *restrict a = erases ? c->erase_write + t * ld : NULL;
         for (int j = 0; j < cols; j++, history += ld) {
-            const vf zj = v_set(x->z[t * x->ld + j]), uj = erases ? v_set(x->u[t * x->ld + j]) : zj;
-            const vf keep = values ? v_set(c->wv[t * c->ldwv + j]) : zj;
+            const vf zj = v_set(x->writes[t * x->stride + j]), uj = erases ? v_set(x->reads[t * x->stride + j]) : zj;
+            const vf keep = values ? v_set(c->value_decay[t * c->value_decay_stride + j]) : zj;
             for (int i = 0; i < ld; i += W) {
                 vf y = (values ? keep : v_load(w + i)) * v_load(history + i) + v_load(k + i) * zj;
                 if (erases)
@@ -104,9 +104,9 @@ INLINE void replay_columns(const int erases, const int values, const ha_recurren
 
 static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const ha_recurrence_columns *x, float *history)
 {
-    if (c->a)
+    if (c->erase_write)
         replay_columns(1, 0, c, cols, x, history);
-    else if (c->wv)
+    else if (c->value_decay)
         replay_columns(0, 1, c, cols, x, history);
     else
         replay_columns(0, 0, c, cols, x, history);
@@ -152,21 +152,21 @@ INLINE void cross_group(const int nv, const crossing f, const backward_work *w, 
     const ha_recurrence_gradient *g = w->gradient;
     float *dk_sum = sums->dk, *da_sum = sums->da, *dw_sum = sums->dw;
     const int cols = w->count;
-    const ptrdiff_t ld = c->ld, now = t * ld + i, before = now - ld;
-    const float *restrict du = f.reads && f.leave ? x->du + t * x->ld : NULL;
-    const float *restrict dout = f.enter ? x->dout + (t - 1) * x->ld : NULL;
-    const float *restrict z = f.enter ? x->z + (t - 1) * x->ld : NULL;
-    const float *restrict u = f.erases && f.enter ? x->u + (t - 1) * x->ld : NULL;
-    const float *restrict keep = f.values && f.leave ? c->wv + t * c->ldwv : NULL;
+    const ptrdiff_t ld = c->stride, now = t * ld + i, before = now - ld;
+    const float *restrict du = f.reads && f.leave ? x->dreads + t * x->stride : NULL;
+    const float *restrict dout = f.enter ? x->dout + (t - 1) * x->stride : NULL;
+    const float *restrict z = f.enter ? x->writes + (t - 1) * x->stride : NULL;
+    const float *restrict u = f.erases && f.enter ? x->reads + (t - 1) * x->stride : NULL;
+    const float *restrict keep = f.values && f.leave ? c->value_decay + t * c->value_decay_stride : NULL;
     const int gated = f.leave && !f.values;
     const vf none = v_set(0.0f);
     vf dw[GROUP], db[GROUP], dq[GROUP], dk[GROUP], da[GROUP];
     for (int v = 0; v < nv; v++) {
-        dw[v] = gated ? v_load(g->w + now + v * W) : none;
-        db[v] = f.leave && f.reads ? v_load(g->b + now + v * W) : none;
-        dq[v] = f.enter ? v_load(g->q + before + v * W) : none;
-        dk[v] = f.enter ? v_load(g->k + before + v * W) : none;
-        da[v] = f.enter && f.erases ? v_load(g->a + before + v * W) : none;
+        dw[v] = gated ? v_load(g->decay + now + v * W) : none;
+        db[v] = f.leave && f.reads ? v_load(g->erase_read + now + v * W) : none;
+        dq[v] = f.enter ? v_load(g->queries + before + v * W) : none;
+        dk[v] = f.enter ? v_load(g->keys + before + v * W) : none;
+        da[v] = f.enter && f.erases ? v_load(g->erase_write + before + v * W) : none;
     }
     for (int j = 0; j < cols; j++, s += ld, d += ld) {
         const vf duj = f.leave && f.reads ? v_set(du[j]) : none, doj = f.enter ? v_set(dout[j]) : none;
@@ -183,20 +183,20 @@ INLINE void cross_group(const int nv, const crossing f, const backward_work *w, 
                     sum_w += y * state;
                 else
                     dw[v] += y * state;
-                y *= f.values ? v_set(keep[j]) : v_load(c->w + now + v * W);
+                y *= f.values ? v_set(keep[j]) : v_load(c->decay + now + v * W);
                 if (f.reads) {
                     db[v] += duj * state;
-                    y += duj * v_load(c->b + now + v * W);
+                    y += duj * v_load(c->erase_read + now + v * W);
                 }
             }
             if (f.enter) {
                 dq[v] += doj * state;
-                y += doj * v_load(c->q + before + v * W);
+                y += doj * v_load(c->queries + before + v * W);
                 dk[v] += zj * y;
-                sum_k += y * v_load(c->k + before + v * W);
+                sum_k += y * v_load(c->keys + before + v * W);
                 if (f.erases) {
                     da[v] += uj * y;
-                    sum_a += y * v_load(c->a + before + v * W);
+                    sum_a += y * v_load(c->erase_write + before + v * W);
                 }
             }
             v_store(d + v * W, y);
@@ -210,22 +210,22 @@ INLINE void cross_group(const int nv, const crossing f, const backward_work *w, 
     }
     for (int v = 0; v < nv; v++) {
         if (gated)
-            v_store(g->w + now + v * W, dw[v]);
+            v_store(g->decay + now + v * W, dw[v]);
         if (f.leave && f.reads)
-            v_store(g->b + now + v * W, db[v]);
+            v_store(g->erase_read + now + v * W, db[v]);
         if (f.enter) {
-            v_store(g->q + before + v * W, dq[v]);
-            v_store(g->k + before + v * W, dk[v]);
+            v_store(g->queries + before + v * W, dq[v]);
+            v_store(g->keys + before + v * W, dk[v]);
         }
         if (f.enter && f.erases)
-            v_store(g->a + before + v * W, da[v]);
+            v_store(g->erase_write + before + v * W, da[v]);
     }
 }
 
 /* All channels of the state before token t. */
 INLINE void cross(const crossing f, const backward_work *w, int t, channel_sums *sums)
 {
-    const ptrdiff_t ld = w->chunk->ld;
+    const ptrdiff_t ld = w->chunk->stride;
     const float *s = w->history + t * w->count * ld;
     int i = 0;
     for (; i + GROUP * W <= ld; i += GROUP * W)
@@ -251,18 +251,18 @@ INLINE void backward_columns(const int reads, const int erases, const int values
 {
     const ha_recurrence_columns *x = w->columns;
     channel_sums sums;
-    for (int t = w->chunk->n; t >= 0; t--) {
-        if (t == w->chunk->n)
+    for (int t = w->chunk->count; t >= 0; t--) {
+        if (t == w->chunk->count)
             cross((crossing){reads, erases, values, 0, 1}, w, t, &sums);
         else if (t > 0)
             cross((crossing){reads, erases, values, 1, 1}, w, t, &sums);
         else
             cross((crossing){reads, erases, values, 1, 0}, w, t, &sums);
-        if (values && t < w->chunk->n)
-            sum_vectors(w->count, sums.dw, x->dwv + t * x->ld);
+        if (values && t < w->chunk->count)
+            sum_vectors(w->count, sums.dw, x->dvalue_decay + t * x->stride);
         if (t == 0)
             break;
-        float *dz = x->dz + (t - 1) * x->ld, *du = reads ? x->du + (t - 1) * x->ld : NULL;
+        float *dz = x->dwrites + (t - 1) * x->stride, *du = reads ? x->dreads + (t - 1) * x->stride : NULL;
         sum_vectors(w->count, sums.dk, dz);
         if (erases)
             sum_vectors(w->count, sums.da, du);
@@ -276,11 +276,11 @@ static void k_recurrence_backward(const ha_recurrence_chunk *c, int cols, const 
                                   float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g)
 {
     const backward_work w = {c, cols, beta, history, d, x, g};
-    if (c->a)
+    if (c->erase_write)
         backward_columns(1, 1, 0, &w);
-    else if (c->b)
+    else if (c->erase_read)
         backward_columns(1, 0, 0, &w);
-    else if (c->wv)
+    else if (c->value_decay)
         backward_columns(0, 0, 1, &w);
     else
         backward_columns(0, 0, 0, &w);

@@ -54,7 +54,7 @@ static void run(const task *task, ptrdiff_t row, ptrdiff_t end, ha_rows_out stat
             saved += size;
         }
         ha_recurrence_chunk c = pack_chunk(r, in, row, n, h, rows);
-        c.wv = c.wv ? c.wv + task->column : NULL;
+        c.value_decay = c.value_decay ? c.value_decay + task->column : NULL;
         const ha_recurrence_block block = {
             .columns = task->columns,
             .values = ha_rows_of(in->values + row * in->value_stride + at, in->value_stride),

@@ -94,14 +94,14 @@ static void block_backward(const ha_recurrence *r, const packed_chunk *p, int co
 {
     const ha_recurrence_columns *all = &p->columns;
     ha_recurrence_chunk c = p->rows;
-    c.wv = c.wv ? c.wv + col : NULL;
-    const ha_recurrence_columns x = {all->ld,       all->z + col,  all->u + col,  all->dout + col,
-                                     all->dz + col, all->du + col, all->dwv + col};
+    c.value_decay = c.value_decay ? c.value_decay + col : NULL;
+    const ha_recurrence_columns x = {all->stride,        all->writes + col, all->reads + col,       all->dout + col,
+                                     all->dwrites + col, all->dreads + col, all->dvalue_decay + col};
     for (int j = 0; j < cols; j++)
-        memcpy(p->history + j * c.ld, p->state + (ptrdiff_t)(col + j) * r->key_dim,
+        memcpy(p->history + j * c.stride, p->state + (ptrdiff_t)(col + j) * r->key_dim,
                (size_t)r->key_dim * sizeof *p->state);
     ha_kernels_get()->recurrence_replay(&c, cols, &x, p->history);
-    ha_kernels_get()->recurrence_backward(&c, cols, p->beta, p->history, p->carried + col * c.ld, &x, &p->gradient);
+    ha_kernels_get()->recurrence_backward(&c, cols, p->beta, p->history, p->carried + col * c.stride, &x, &p->gradient);
 }
 
 /* dv, and the gradients of beta and of the columns' decay, which are sums over what the blocks left. */
@@ -110,20 +110,20 @@ static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, c
                            const ha_recurrence_out *d)
 {
     const int dv = r->value_dim;
-    for (int t = 0; t < c->n; t++) {
+    for (int t = 0; t < c->count; t++) {
         const ptrdiff_t at = (row + t) * r->heads + h;
-        const float *dz = x->dz + t * dv;
+        const float *dz = x->dwrites + t * dv;
         float *to = d->values + (row + t) * d->value_stride + (ptrdiff_t)h * dv;
         PREFETCH_ROW(d->values, d->value_stride, dv, row + t + AHEAD, h, 1);
         PREFETCH_ROW(d->queries, d->key_stride, r->key_dim, row + t, h, 1);
         PREFETCH_ROW(d->keys, d->key_stride, r->key_dim, row + t, h, 1);
         for (int j = 0; j < dv; j++)
             to[j] = beta[t] * dz[j];
-        float *dg = c->wv ? d->log_decay + at * dv : NULL;
+        float *dg = c->value_decay ? d->log_decay + at * dv : NULL;
         for (int j = 0; dg && j < dv; j++)
-            dg[j] = c->wv[t * c->ldwv + j] * x->dwv[t * dv + j];
+            dg[j] = c->value_decay[t * c->value_decay_stride + j] * x->dvalue_decay[t * dv + j];
         if (in->beta)
-            d->beta[at] = ha_kernels_get()->dot((size_t)dv, dz, x->dwv + t * dv);
+            d->beta[at] = ha_kernels_get()->dot((size_t)dv, dz, x->dvalue_decay + t * dv);
     }
 }
 
@@ -132,24 +132,24 @@ static void unpack_gradient(const ha_recurrence *r, const ha_recurrence_in *in, 
                             ptrdiff_t row, int h, const ha_recurrence_gradient *g, const ha_recurrence_out *d)
 {
     const int dk = r->key_dim;
-    const size_t bytes = (size_t)dk * sizeof(float), all = (size_t)c->n * (size_t)c->ld;
+    const size_t bytes = (size_t)dk * sizeof(float), all = (size_t)c->count * (size_t)c->stride;
     if (in->beta) {
-        ha_kernels_get()->mul_add(all, c->w, g->b, g->k);
-        ha_kernels_get()->mul_add(all, c->k, g->b, g->w);
+        ha_kernels_get()->mul_add(all, c->decay, g->erase_read, g->keys);
+        ha_kernels_get()->mul_add(all, c->keys, g->erase_read, g->decay);
     }
-    for (int t = 0; t < c->n; t++, row++) {
-        const ptrdiff_t to = row * d->key_stride + (ptrdiff_t)h * dk, at = t * c->ld;
-        memcpy(d->queries + to, g->q + at, bytes);
-        memcpy(d->keys + to, g->k + at, bytes);
+    for (int t = 0; t < c->count; t++, row++) {
+        const ptrdiff_t to = row * d->key_stride + (ptrdiff_t)h * dk, at = t * c->stride;
+        memcpy(d->queries + to, g->queries + at, bytes);
+        memcpy(d->keys + to, g->keys + at, bytes);
         if (in->erase_write) {
-            memcpy(d->erase_write + to, g->a + at, bytes);
-            memcpy(d->erase_read + to, g->b + at, bytes);
+            memcpy(d->erase_write + to, g->erase_write + at, bytes);
+            memcpy(d->erase_read + to, g->erase_read + at, bytes);
         }
         if (r->gate == HA_GATE_HEAD)
-            d->log_decay[row * r->heads + h] = ha_kernels_get()->dot((size_t)dk, c->w + at, g->w + at);
+            d->log_decay[row * r->heads + h] = ha_kernels_get()->dot((size_t)dk, c->decay + at, g->decay + at);
         float *dg = r->gate == HA_GATE_CHANNEL ? d->log_decay + (row * r->heads + h) * dk : NULL;
         for (int i = 0; dg && i < dk; i++)
-            dg[i] = c->w[at + i] * g->w[at + i];
+            dg[i] = c->decay[at + i] * g->decay[at + i];
     }
 }
 
