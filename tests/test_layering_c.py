@@ -1,6 +1,6 @@
-"""The arrows of the C code point down, and every outside dependency has one home.
+"""The arrows of the C code point down, every outside dependency has one home, and arguments are few.
 
-    kernels <- ops <- mixers <- model <- distill <- python; core serves all, ref serves tests
+    core < kernels < ops < mixers < model < distill < python; ref serves tests
 
 The rules are the tables below; the checks read text only, so they run without building anything. Each rule is
 also given a snippet that breaks it, to prove that it can fail.
@@ -9,19 +9,24 @@ also given a snippet that breaks it, to prove that it can fail.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_layering import circles
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 
-STACK = ["kernels", "ops", "mixers", "model", "distill", "python"]
-MAY_INCLUDE = {layer: {"core", *STACK[: i + 1]} for i, layer in enumerate(STACK)}
-MAY_INCLUDE |= {"core": {"core"}, "ref": {"core", "ref"}}
+# A file may include from its own room and from rooms before it in this list, never from behind.
+ROOMS = ["core", "kernels", "ops", "mixers", "model", "distill", "python"]
+MAY_INCLUDE = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)}
+MAY_INCLUDE["ref"] = {"core", "ref"}  # the naive twins stand apart
 # hybridattn.h, the public header, gathers the library for C programs; only what stands on top includes it
 MAY_INCLUDE["api"] = {"core", "ops", "mixers", "model", "distill"}
 MAY_INCLUDE["python"] |= {"api"}
+
+MOST_ARGUMENTS = 8
 
 # (pattern in the code, where it is allowed as a regular expression on the path, what to say)
 ONLY_IN = [
@@ -63,6 +68,13 @@ def layer_of(path: str) -> str:
     return path.split("/")[0] if "/" in path else "api"
 
 
+def included(path: str, text: str) -> Iterator[tuple[str, str]]:
+    """(the name in quotes, its path below csrc/) of every file of the project that `path` includes."""
+    for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', without_comments(text, strings=True), re.M):
+        beside = (Path(path).parent / name).as_posix()
+        yield name, beside if (CSRC / beside).is_file() else name
+
+
 def c_violations(path: str, text: str) -> list[str]:
     """What the file `path` (relative to csrc/) does against the rules, one line each."""
     found = []
@@ -70,9 +82,7 @@ def c_violations(path: str, text: str) -> list[str]:
     if layer not in MAY_INCLUDE:
         return [f"{path}: no such layer; known are {', '.join(sorted(MAY_INCLUDE))}"]
     code = without_comments(text, strings=True)
-    for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', code, re.M):
-        beside = (Path(path).parent / name).as_posix()
-        target = beside if (CSRC / beside).is_file() else name
+    for name, target in included(path, text):
         if layer_of(target) not in MAY_INCLUDE[layer] and not name.startswith(("ref/", "blis")):
             found.append(f"{path}: includes {name}, which is not below {layer}")
     bare = without_comments(text, strings=False)
@@ -82,6 +92,113 @@ def c_violations(path: str, text: str) -> list[str]:
         if hit and not re.match(where, path):
             found.append(f"{path}: {hit.group().strip()}: {message}")
     return found
+
+
+def stem(path: str) -> str:
+    """x.c, x.inc.c and x.h are one thing."""
+    return re.sub(r"(\.inc)?\.[ch]$", "", path)
+
+
+def c_circles(files: dict[str, str]) -> list[list[str]]:
+    """Files (path -> text) that include each other, a source and its header taken together."""
+    edges: dict[str, set[str]] = {stem(path): set() for path in files}
+    for path, text in files.items():
+        edges[stem(path)] |= {stem(target) for _, target in included(path, text)} & set(edges) - {stem(path)}
+    return circles(edges)
+
+
+def argument_lists(text: str) -> Iterator[tuple[str, list[str]]]:
+    """(name, parameters) of every function and function pointer that a C text declares or defines."""
+    code = without_comments(text, strings=False).replace("\\\n", "\n")
+    pointer = r"\(\s*\*\s*(\w+)(?:\[\w*\])?\s*\)"
+    # a parameter is a type and mostly a name; an argument of a call is an expression
+    kind = r"(const\s+)?(struct\s+|unsigned\s+)?\w+[\s*]+((const|restrict)[\s*]+)*"
+    parameter = kind + r"(\w+\s*(\[.*\])?|\(\*.*\).*)?"
+    for match in re.finditer(rf"(?:{pointer}\s*|\b(\w+)\s*(?!{pointer}))\(", code):
+        depth, parts = 1, [""]
+        for char in code[match.end() :]:
+            depth += (char in "([{") - (char in ")]}")
+            if depth == 0:
+                break
+            if char == "," and depth == 1:
+                parts.append("")
+            else:
+                parts[-1] += char
+        if all(re.fullmatch(parameter, part.strip(), re.S) for part in parts):
+            yield match[1] or match[2], [" ".join(part.split()) for part in parts]
+
+
+def long_argument_lists(text: str) -> list[str]:
+    """Functions with more than MOST_ARGUMENTS parameters: what belongs together wants a struct."""
+    found = {name: len(parameters) for name, parameters in argument_lists(text)}
+    return [f"{name} takes {count} arguments" for name, count in found.items() if count > MOST_ARGUMENTS]
+
+
+def test_c_files_go_in_one_direction():
+    assert c_circles({path: (CSRC / path).read_text() for path in c_files()}) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"ops/a.h": '#include "ops/b.h"', "ops/b.h": '#include "ops/a.h"'},
+        {"ops/a.c": '#include "ops/b.h"', "ops/a.h": "", "ops/b.h": "", "ops/b.c": '#include "ops/a.h"'},
+        {
+            "python/a.c": '#include "b.h"\n#include "python/b.h"',
+            "python/b.h": '#include "python/c.h"',
+            "python/c.inc.c": '#include "python/a.h"',
+            "python/a.h": "",
+        },
+    ],
+)
+def test_c_circles_are_found(files):
+    assert len(c_circles(files)) == 1
+
+
+def test_c_files_may_share_a_header():
+    assert c_circles({
+        "ops/a.c": '#include "ops/a.h"\n#include "ops/b.h"',
+        "ops/a.h": "",
+        "ops/b.c": '#include "ops/b.h"',
+        "ops/b.h": '/* #include "ops/a.h" */',
+    }) == []  # fmt: skip
+
+
+@pytest.mark.parametrize("path", c_files())
+def test_c_argument_lists_are_short(path):
+    assert long_argument_lists((CSRC / path).read_text()) == []
+
+
+NINE = "int a, int b, const float *c, float *d, size_t e, ha_rows f, const char *const *g, void *h, int i[4]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"void f({NINE})\n{{\n}}",
+        "ha_status f(  // why\n" + NINE.replace(", ", ",\n") + ");",
+        f"typedef struct {{\n    void (*kernel[HA_DTYPES])({NINE});\n}} table;",
+        f"#define MAKE(name) \\\n    static void name({NINE}) \\\n    {{ \\\n    }}",
+        f"static inline ptrdiff_t f({NINE.replace('void *h', 'int (*h)(int, int)')}) {{",
+    ],
+)
+def test_long_argument_lists_are_found(text):
+    assert len(long_argument_lists(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"void f({NINE.rpartition(',')[0]});",
+        "void f(void);",
+        "int x = f(a, b, c, d, e, 6, g + 1, &h, i[4], *j);",
+        'ha_fail(HA_BAD, "%d %d", a, b, c, d, e, f, g, h);',
+        f"/* void f({NINE}) */",
+        "static const int table[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};",
+    ],
+)
+def test_short_argument_lists_and_calls_pass(text):
+    assert long_argument_lists(text) == []
 
 
 @pytest.mark.parametrize("path", c_files())
