@@ -40,7 +40,7 @@ def curve(teacher, kind, train, held_out, tokens):
         point = {"tokens": int(stop) * SEQ_LEN, "loss": loss, "tokens_per_second": speed}
         for length, data in held_out.items():
             found = ha.evaluate.kl(probe.to_hybrid([]), teacher, data, teacher_hidden=hidden[length])
-            point[f"kl_{length}"], point[f"kl_{length}_stderr"] = found["mean"], found["stderr"]
+            point[f"kl_{length}"], point[f"kl_{length}_stderr"] = found.kl, found.kl_stderr
         points.append(point)
         print(kind, " ".join(f"{k}={v:.4g}" for k, v in point.items() if v is not None), flush=True)
     return points

@@ -21,7 +21,7 @@ def read(model, teacher, held_out, hidden):
     found = {}
     for length, data in held_out.items():
         kl = ha.evaluate.kl(model, teacher, data, teacher_hidden=hidden[length])
-        found[length] = {"mean": kl["mean"], "stderr": kl["stderr"]}
+        found[length] = {"mean": kl.kl, "stderr": kl.kl_stderr}
     return found
 
 

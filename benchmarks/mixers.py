@@ -49,7 +49,7 @@ def measure(teacher, spec, train, held_out, hidden, prompts, steps, keep):
     found = {"layers": list(kept.softmax_layers), "loss": float(probe.train_result.curve[-1])}
     for name, hybrid in (("all_linear", probe.to_hybrid([])), ("kept", probe.to_hybrid(kept))):
         kl = ha.evaluate.kl(hybrid, teacher, held_out, teacher_hidden=hidden)
-        found[f"kl_{name}"], found[f"kl_{name}_stderr"] = kl["mean"], kl["stderr"]
+        found[f"kl_{name}"], found[f"kl_{name}_stderr"] = kl.kl, kl.kl_stderr
         found[f"cache_bytes_{name}"] = ha.Cache(hybrid, 1).nbytes
     found["tokens_per_second"] = probe.train_result.tokens_per_second
     found["state_kib"] = found["cache_bytes_all_linear"] / len(probe.layers) / 1024

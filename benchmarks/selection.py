@@ -157,12 +157,14 @@ class Lab:
             data = self.heldout[length]
             kl = ha.evaluate.kl(model, self.teacher, data, teacher_hidden=self.hidden[length])
             found["lengths"][str(length)] = {
-                "kl": kl["mean"],
-                "ppl": kl["ppl"],
-                "per_sequence": kl["per_sequence"],
+                "kl": kl.kl,
+                "ppl": kl.perplexity,
+                "per_sequence": kl.per_sequence,
             }
         for task in self.args.tasks if trained else ():
-            found["recall"][task] = ha.evaluate.recall(model, task, n=self.args.recall_n, seq_len=SEQ_LEN)
+            found["recall"][task] = ha.evaluate.recall(
+                model, task, n=self.args.recall_n, seq_len=SEQ_LEN
+            ).to_dict()
         return found
 
     def distill(self, layers, seed: int):

@@ -56,7 +56,7 @@ def measure(args, probe, teacher, scores, held_out, hidden, done) -> list[dict]:
         layers = tuple(part.top(args.keep))
         if layers not in done:
             kl = ha.evaluate.kl(probe.to_hybrid(layers), teacher, held_out, teacher_hidden=hidden)
-            done[layers] = {"kl": kl["mean"], "stderr": kl["stderr"]}
+            done[layers] = {"kl": kl.kl, "stderr": kl.kl_stderr}
         firm = rankings.topk_stability(part, args.keep) if count > 1 else None
         rows.append({"sequences": count, "layers": list(layers), "stability": firm, **done[layers]})
     return rows

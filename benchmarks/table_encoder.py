@@ -105,7 +105,7 @@ class Lab:
         """Scores, with intervals of them and of the difference to the teacher; KL from the teacher."""
         scores, predictions = self.task.judge(model, self.held, teacher.get("predictions"))
         kl = ha.evaluate.kl(model, self.teacher, self.held.data)
-        return {"scores": scores, "kl": kl["mean"], "kl_stderr": kl["stderr"], "predictions": predictions}
+        return {"scores": scores, "kl": kl.kl, "kl_stderr": kl.kl_stderr, "predictions": predictions}
 
     def seconds(self, row: str, layers: list[int], length: int = 512) -> float:
         """Of one sequence as long as the positions, the median of 9."""

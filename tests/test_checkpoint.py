@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from safetensors import safe_open
+from tqdm import tqdm
 
 from hybridattn import checkpoint, elastic, radlads
 from hybridattn.errors import CheckpointError
@@ -27,7 +28,7 @@ def interrupt(monkeypatch, after, act=None):
 
     count = 0
 
-    class Bar(training.tqdm):
+    class Bar(tqdm):
         def set_postfix(self, *args, **kwargs):
             nonlocal count
             count += 1
@@ -37,7 +38,7 @@ def interrupt(monkeypatch, after, act=None):
                 act()
             super().set_postfix(*args, **kwargs)
 
-    monkeypatch.setattr(training, "tqdm", Bar)
+    monkeypatch.setattr(training, "make_bar", lambda *args, **options: Bar(disable=True))
 
 
 @pytest.fixture(scope="module")

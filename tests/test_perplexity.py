@@ -20,9 +20,9 @@ def test_a_model_that_knows_nothing():
     for options in ({}, {"seq_len": 8}, {"seq_len": 8, "stride": 3}):
         found = evaluate.perplexity(model, text, **options)
         assert found["nll"] == pytest.approx(math.log(257), rel=1e-6)
-        assert found["ppl"] == pytest.approx(257, rel=1e-5)
+        assert found.perplexity == pytest.approx(257, rel=1e-5)
         assert found["bits_per_byte"] == pytest.approx(math.log2(257), rel=1e-6)
-        assert found["word_ppl"] == pytest.approx(257 ** (size / words), rel=1e-4)
+        assert found.word_perplexity == pytest.approx(257 ** (size / words), rel=1e-4)
         assert found["stderr"] == pytest.approx(0.0, abs=1e-5) or math.isnan(found["stderr"])
     # the end-of-text token between documents is a token of the text, and no byte of it
     found = evaluate.perplexity(model, ["ab", "cd"])

@@ -73,15 +73,15 @@ def unequal():
 def test_windows_count_by_their_tokens(teacher, probe, unequal, method, tmp_path):
     scores = score(probe, unequal, method)
     linear = evaluate.kl(probe.to_hybrid([]), teacher, unequal)
-    assert scores.all_linear_kl == pytest.approx(linear["mean"], rel=1e-4)
+    assert scores.all_linear_kl == pytest.approx(linear.kl, rel=1e-4)
     if method in ("kl_replace", "kl_restore"):
         layers = [0] if method == "kl_restore" else [1, 2, 3]
-        one = evaluate.kl(probe.to_hybrid(layers), teacher, unequal)["mean"]
-        wanted = linear["mean"] - one if method == "kl_restore" else one
+        one = evaluate.kl(probe.to_hybrid(layers), teacher, unequal).kl
+        wanted = linear.kl - one if method == "kl_restore" else one
         assert scores.values[0] == pytest.approx(wanted, rel=1e-3)
         assert scores.values[0] != pytest.approx(scores.per_sequence[0].mean(), rel=1e-2)
     if method == "kl_greedy_add":
-        base = evaluate.kl(probe.to_hybrid(scores.top(1)), teacher, unequal)["mean"]
+        base = evaluate.kl(probe.to_hybrid(scores.top(1)), teacher, unequal).kl
         assert scores.base_kl == pytest.approx(base, rel=1e-4)
     scores.save(tmp_path / "scores.json")
     again = select.LayerScores.load(tmp_path / "scores.json")

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 import tiny
+from tqdm import tqdm
 
 from hybridattn import radlads, stop
 
@@ -56,13 +57,13 @@ def test_a_signal_in_a_callback_is_not_lost(run, monkeypatch, place, number):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler),
     )
 
-    class Bar(loop.tqdm):
+    class Bar(tqdm):
         def set_postfix(self, *args, **kwargs):
             steps.append(1)
             if len(steps) == 3:
                 place(lambda: os.kill(os.getpid(), number))
 
-    monkeypatch.setattr(loop, "tqdm", Bar)
+    monkeypatch.setattr(loop, "make_bar", lambda *args, **options: Bar(disable=True))
     try:
         with pytest.raises(KeyboardInterrupt), stop.on_signals():
             radlads.align(teacher, tiny.MIXERS[0], data, steps=40, batch_size=2, progress=False)

@@ -44,6 +44,9 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Help,
             allow_abbrev=False,
         )
+        messages = self.add_argument_group("messages")
+        messages.add_argument("--quiet", action="store_true", help="no progress")
+        messages.add_argument("--verbose", action="store_true", help="say on stderr what is done")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
@@ -97,7 +100,6 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--seed", type=natural, default=0, help="order of the text (default: %(default)s)")
         self.add_argument("--out", required=True, metavar="DIR", help="folder to save the model in")
         self.add_force()
-        self.add_argument("--quiet", action="store_true", help="no progress bar")
         self.add_compute()
         self.add_threads()
         self.add_json()
@@ -178,6 +180,25 @@ def apply_threads(args: argparse.Namespace) -> None:
         from .._core import set_num_threads
 
         set_num_threads(args.threads)
+
+
+def shows(args: argparse.Namespace) -> bool:
+    """Whether a command whose result is a table shows bars beside it: on a terminal."""
+    return sys.stderr.isatty() and not args.quiet
+
+
+def apply_messages(args: argparse.Namespace) -> None:
+    """--quiet and --verbose, for the whole process."""
+    if args.quiet:
+        from ..results.progress import quiet
+
+        quiet()
+    if args.verbose:
+        import logging
+
+        logging.basicConfig(
+            level=logging.INFO, stream=sys.stderr, format="%(relativeCreated)d ms: %(message)s"
+        )
 
 
 def refuse_overwrite(source: str, out: str) -> None:

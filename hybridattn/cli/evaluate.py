@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show
+from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
 
 EXAMPLE = """
 hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192
@@ -109,27 +109,28 @@ def _text(args: argparse.Namespace) -> None:
     texts = load_text(locate(args.text, "--text", heldout=True))
     tokenizer = tokenizer_of(model)
     found = evaluate.perplexity(
-        model, texts, seq_len=args.seq_len, stride=args.stride, max_tokens=args.tokens
+        model, texts, seq_len=args.seq_len, stride=args.stride, max_tokens=args.tokens, progress=shows(args)
     )
     result = {
         "model": args.model,
-        "tokens": int(found["tokens"]),
-        "seq_len": int(found["seq_len"]),
-        "nll": float(found["nll"]),
-        "perplexity": float(found["ppl"]),
+        "tokens": found.tokens,
+        "seq_len": found.seq_len,
+        "nll": found.nll,
+        "perplexity": found.perplexity,
     }
-    rows = [["tokens", numbers.count(result["tokens"])], ["perplexity", f"{result['perplexity']:.4f}"]]
-    if "bits_per_byte" in found:  # only of a whole text: how much of it --tokens are is not counted
-        result |= {"bits_per_byte": found["bits_per_byte"], "word_perplexity": found["word_ppl"]}
-        rows.append(["bits per byte", f"{found['bits_per_byte']:.4f}"])
-        rows.append(["perplexity per word", f"{found['word_ppl']:.4f}"])
+    rows = [["tokens", numbers.count(found.tokens)], ["perplexity", f"{found.perplexity:.4f}"]]
+    if found.bits_per_byte is not None and found.word_perplexity is not None:
+        # only of a whole text: how much of it --tokens are is not counted
+        result |= {"bits_per_byte": found.bits_per_byte, "word_perplexity": found.word_perplexity}
+        rows.append(["bits per byte", f"{found.bits_per_byte:.4f}"])
+        rows.append(["perplexity per word", f"{found.word_perplexity:.4f}"])
     if args.teacher:
-        data = TokenData.from_text(texts, tokenizer, found["seq_len"], args.tokens, keep_tail=True)
-        kl = evaluate.kl(model, Model.from_pretrained(args.teacher, compute=args.compute), data)
-        result |= {
-            "teacher": args.teacher,
-            "kl": float(kl["mean"]),
-            "kl_stderr": numbers.finite(kl["stderr"]),
-        }
-        rows.append(["KL from the teacher", numbers.kl(result["kl"], result["kl_stderr"])])
+        data = TokenData.from_text(texts, tokenizer, found.seq_len, args.tokens, keep_tail=True)
+        teacher = Model.from_pretrained(args.teacher, compute=args.compute)
+        kl = evaluate.kl(model, teacher, data, progress=shows(args))
+        top1 = evaluate.agreement(model, teacher, data, progress=shows(args))
+        result |= {"teacher": args.teacher, "kl": kl.kl, "kl_stderr": numbers.finite(kl.kl_stderr)}
+        result |= {"agreement": top1.agreement, "agreement_stderr": numbers.finite(top1.agreement_stderr)}
+        rows.append(["KL from the teacher", numbers.kl(kl.kl, result["kl_stderr"])])
+        rows.append(["same likeliest token as the teacher", f"{100 * top1.agreement:.1f}%"])
     show(args, result, (), rows)

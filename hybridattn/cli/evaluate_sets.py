@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import Parser, show
+from .common import Parser, show, shows
 
 if TYPE_CHECKING:
     from ..evaluate.glue import Split
@@ -55,7 +54,7 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         "seed": args.seed,
         "normalize": args.normalize,
         "batch_size": args.batch_size,
-        "progress": sys.stderr.isatty(),
+        "progress": shows(args),
     }
     prompt = tasks.PROMPTS[task.name]
     model = Model.from_pretrained(args.model, compute=args.compute)
@@ -100,7 +99,7 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
         "no_answer": data.has_no_answers,
         "shots": shots,
         "batch_size": args.batch_size,
-        "progress": sys.stderr.isatty(),
+        "progress": shows(args),
     }
     model = Model.from_pretrained(args.model, compute=args.compute)
     found = sets.answer(model, questions, **settings)

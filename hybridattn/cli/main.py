@@ -74,9 +74,12 @@ def _main(arguments: list[str]) -> int:
 
         print(f'error: unknown command "{name}"{nearest(name, COMMANDS)}', file=sys.stderr)
         return 2
+    from .common import apply_messages
+
     command = load(name)
     parser = command.parser()
     options = parser.parse_intermixed_args(rest)
+    apply_messages(options)
     with _stopped_as_by_ctrl_c():
         command.run(options)
     sys.stdout.flush()

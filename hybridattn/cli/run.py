@@ -59,7 +59,6 @@ def parser() -> Parser:
     )
     p.add_argument("--compute", choices=COMPUTES, help="arithmetic of products (compute)")
     p.add_force()
-    p.add_argument("--quiet", action="store_true", help="no progress")
     p.add_threads()
     p.add_argument(
         "--json", action="store_true", help="print the report's paths and headline numbers as JSON"

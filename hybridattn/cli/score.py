@@ -80,7 +80,6 @@ def parser() -> Parser:
     )
     p.add_argument("--wait", type=float, metavar="SECONDS", help="and so long for those of the other shards")
     p.add_argument("--out", metavar="FILE", help="save the scores as JSON, for hybridattn plan")
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
     p.add_compute()
     p.add_threads()
     p.add_json()

@@ -19,11 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from tqdm import tqdm
-
 from .. import stop
 from ..errors import HybridAttnError
 from ..files import atomic_open
+from ..results.progress import bar
 
 
 class Remote(NamedTuple):
@@ -66,7 +65,7 @@ def from_address(remote: Remote, folder: str | os.PathLike[str], mirror: str | N
     if mirror is not None:
         url = mirror.rstrip("/") + urllib.parse.urlsplit(url).path
     path = Path(folder) / Path(url).name
-    shown: Any = tqdm(total=remote.size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False)
+    shown: Any = bar(None, path.name, sys.stderr.isatty(), total=remote.size, unit="B", unit_scale=True)
     try:
         with urllib.request.urlopen(url, timeout=60) as source, shown:
             _copy(source, path, remote.sha256, remote.size, shown)

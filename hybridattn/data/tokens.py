@@ -19,6 +19,8 @@ import numpy.typing as npt
 from ..checks import LARGEST, refuse
 from ..errors import DataError
 from ..reading import POINTER, parse_json, stranger
+from ..results.equality import Comparable
+from ..results.markup import box, table
 from .prompts import Encoder as Encoder
 from .prompts import open_tokens
 
@@ -28,8 +30,8 @@ Windows = npt.NDArray[np.int64]
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
 
-@dataclass(frozen=True)
-class TokenData:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenData(Comparable):
     """A flat stream `tokens` int32 [n] and `windows` int64 [m, 2]: (start, stop) positions in it, half
     open. Whole numbers of any type that fit are taken; no other number is made one.
 
@@ -138,6 +140,23 @@ class TokenData:
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def __repr__(self) -> str:
+        return f"TokenData({self._said()})"
+
+    def _said(self) -> str:
+        more = "".join(f", {name}" for name in ("weights", "segments") if getattr(self, name) is not None)
+        return f"{self.label}: {len(self)} windows of up to {self.seq_len}, {self.num_tokens:,} tokens{more}"
+
+    def _repr_html_(self) -> str:
+        lengths = self.windows[:, 1] - self.windows[:, 0]
+        rows = [
+            ["windows", f"{len(self):,}"],
+            ["tokens in windows", f"{self.num_tokens:,}"],
+            ["length of a window", f"{lengths.min():,} to {lengths.max():,}"],
+            ["first tokens", " ".join(map(str, self.tokens[:8])) + " .."],
+        ]
+        return box(self._said(), table(rows))
 
     @property
     def seq_len(self) -> int:

@@ -4,17 +4,41 @@ from typing import TYPE_CHECKING
 
 from ..lazy import contents, face
 
-__all__ = ["final_hidden", "kl", "perplexity", "recall"]
+__all__ = [
+    "Agreement",
+    "Comparison",
+    "Divergence",
+    "Perplexity",
+    "Recall",
+    "agreement",
+    "compare",
+    "final_hidden",
+    "kl",
+    "perplexity",
+    "recall",
+]
 
 if TYPE_CHECKING:
     from ..radlads.teacher import final_hidden as final_hidden
+    from .results import Agreement as Agreement
+    from .results import Comparison as Comparison
+    from .results import Divergence as Divergence
+    from .results import Perplexity as Perplexity
+    from .results import Recall as Recall
+    from .side_by_side import agreement as agreement
+    from .side_by_side import compare as compare
     from .text import kl as kl
     from .text import perplexity as perplexity
     from .text import recall as recall
 else:
     __getattr__ = face(
         __name__,
-        {"final_hidden": ".radlads.teacher", "kl": "text", "perplexity": "text", "recall": "text"},
+        {
+            "final_hidden": ".radlads.teacher",
+            **dict.fromkeys(("agreement", "compare"), "side_by_side"),
+            **dict.fromkeys(("Agreement", "Comparison", "Divergence", "Perplexity", "Recall"), "results"),
+            **dict.fromkeys(("kl", "perplexity", "recall"), "text"),
+        },
     )
 
 __dir__ = contents(__name__)

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ..checks import check_int, refuse
 from ..data.prompts import beginning, encode_pair, open_tokens
@@ -23,6 +22,7 @@ from ..model.base import tokenizer_of
 from ..model.generate import generate_texts
 from ..model.likelihood import Scored, continuations, fit
 from ..model.model import Model
+from ..results.progress import bar
 from .lm_eval_options import asked
 from .lm_eval_options import batch_size as size_of
 
@@ -139,7 +139,7 @@ class HybridAttnLM(LM):
         the one before it; the last window begins earlier, so that it is as long as the others.
         """
         results = []
-        for request in tqdm(requests, desc="rolling", disable=not self.progress or disable_tqdm):
+        for request in bar(requests, "rolling", self.progress and not disable_tqdm):
             text = self.tokenizer.encode(request.args[0], add_special_tokens=False)
             tokens = np.array([*beginning(self.tokenizer), *text], np.int32)
             results.append(-sum(self._nll(tokens, *span) for span in rolling(len(text), self.max_length)))
@@ -180,7 +180,7 @@ class HybridAttnLM(LM):
             groups.setdefault((room, options.stops, options.sampling), []).append(i)
         out = [""] * len(requests)
         show = self.progress and not disable_tqdm
-        with tqdm(total=len(requests), desc="generate", disable=not show) as bar:
+        with bar(None, "generate", show, total=len(requests)) as moving:
             for (room, stops, sampling), group in groups.items():
                 order = sorted(group, key=lambda i: -len(prompts[i]))
                 for at in range(0, len(order), self.batch_size):
@@ -194,7 +194,7 @@ class HybridAttnLM(LM):
                     )
                     for i, text in zip(chosen, texts, strict=True):
                         out[i] = text
-                    bar.update(len(chosen))
+                    moving.update(len(chosen))
         self._remember("generate_until", requests, out)
         return out
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from .. import stats
 from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import TokenData, Windows, slices
 from ..model.base import tokenizer_of
+from ..results.progress import bar
 from ..signatures import renamed
+from .results import Divergence, Perplexity, Recall
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -35,7 +36,7 @@ def perplexity(
     max_tokens: int | None = None,
     batch_size: int = 4,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Perplexity:
     """Perplexity per token, exp of the mean negative log-likelihood in nats.
 
     Plain (stride None): the text is cut into windows of `seq_len`, each read on its own; the first token of a
@@ -44,10 +45,9 @@ def perplexity(
     before it. `text` as TokenData brings its own windows for the plain kind, and its stream for the sliding
     one. seq_len: by default the data's, else 512, at most the model's positions.
 
-    Returns ppl, nll, stderr (of nll over windows), tokens (predicted), windows, seq_len, stride; and for a
-    text also bits_per_byte and word_ppl, from the mean nll over all tokens of the text; words are counted as
-    lm-eval does, white space at an end making one more. Raises ConfigError,
-    DataError.
+    Returns a `Perplexity`; for a text with bits_per_byte and word_perplexity, from the mean nll over all
+    tokens of the text; words are counted as lm-eval does, white space at an end making one more. Raises
+    ConfigError, DataError.
     """
     if model.model_config.bidirectional:
         raise refuse("model", "bidirectional", "a causal model: a bidirectional one sees the next token")
@@ -75,20 +75,21 @@ def perplexity(
     sums, scored = _window_nll(model, data, windows, first, batch_size, progress)
     tokens = int(scored.sum())
     nll = float(sums.sum() / tokens)
-    result: dict[str, Any] = {
-        "ppl": math.exp(min(nll, 700.0)),
-        "nll": nll,
-        "stderr": stats.mean((sums / scored).tolist(), scored.tolist())[1],
-        "tokens": tokens,
-        "windows": len(windows),
-        "seq_len": length,
-        "stride": stride,
-    }
+    per_byte = per_word = None
     if counts is not None:
-        per_byte, per_word = (nll * len(data.tokens) / max(count, 1) for count in counts)
-        result["bits_per_byte"] = per_byte / math.log(2.0)
-        result["word_ppl"] = math.exp(min(per_word, 700.0))
-    return result
+        of_byte, of_word = (nll * len(data.tokens) / max(count, 1) for count in counts)
+        per_byte, per_word = of_byte / math.log(2.0), math.exp(min(of_word, 700.0))
+    return Perplexity(
+        perplexity=math.exp(min(nll, 700.0)),
+        nll=nll,
+        nll_stderr=stats.mean((sums / scored).tolist(), scored.tolist())[1],
+        tokens=tokens,
+        windows=len(windows),
+        seq_len=length,
+        stride=stride,
+        bits_per_byte=per_byte,
+        word_perplexity=per_word,
+    )
 
 
 def _check_length(seq_len: int, limit: int) -> None:
@@ -128,14 +129,8 @@ def _window_nll(
     """
     length = windows[:, 1] - windows[:, 0]
     sums = np.zeros(len(windows))
-    with tqdm(
-        total=int(length.sum()),
-        desc="perplexity",
-        unit="tok",
-        unit_scale=True,
-        disable=not progress,
-        leave=False,
-    ) as bar:
+    total = int(length.sum())
+    with bar(None, "perplexity", progress, total=total, unit="tok", unit_scale=True) as moving:
         for size in np.unique(length):
             same = np.flatnonzero(length == size)
             for at in range(0, len(same), batch_size):
@@ -144,7 +139,7 @@ def _window_nll(
                 # float64 sums: a long text has too many tokens for float32
                 nll = model.nll(batch).astype(np.float64)
                 sums[chosen] = [row[begin - 1 :].sum() for row, begin in zip(nll, first[chosen], strict=True)]
-                bar.update(int(size) * len(chosen))
+                moving.update(int(size) * len(chosen))
     return sums, length - first
 
 
@@ -155,16 +150,17 @@ def kl(
     *,
     teacher_hidden: npt.NDArray[np.float32] | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Divergence:
     """KL(teacher || student) in nats per token: the mean over the positions of each window, its last one too,
     so that students can be compared in pairs, and over all windows by their length; and the student's plain
     perplexity, from one pass.
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
-    pass of the teacher. Returns mean, stderr, per_sequence (a list, one mean per window), ppl, tokens,
-    measure. Of models without an LM head the numbers are what `KLScorer.measure` says; theirs and those of
-    masked language models come with no ppl and tokens, and count the tokens that `data.weights` says.
+    pass of the teacher. Returns a `Divergence`: kl, kl_stderr, per_sequence (a list, one mean per window),
+    perplexity, tokens, measure. Of models without an LM head the numbers are what `KLScorer.measure` says;
+    theirs and those of masked language models come with no perplexity and tokens, and count the tokens that
+    `data.weights` says.
     """
     for model in (student, teacher):
         if model is not None:
@@ -174,7 +170,7 @@ def kl(
         weights = data.weights if student.model_config.task is None else None
         return _distance(scorer, data, weights, teacher_hidden, progress)
     values, counts, sums = [], [], 0.0
-    for part in tqdm(slices(data.windows, SLICE_TOKENS), desc="kl", disable=not progress, leave=False):
+    for part in bar(slices(data.windows, SLICE_TOKENS), "kl", progress):
         divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments)
         count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
         values.append(divergence)
@@ -183,14 +179,14 @@ def kl(
     per_sequence, weights = np.concatenate(values), np.concatenate(counts)
     predicted = int(weights.sum())
     mean, stderr = stats.mean(per_sequence.tolist(), weights.tolist())
-    return {
-        "mean": mean,
-        "stderr": stderr,
-        "per_sequence": per_sequence.tolist(),
-        "ppl": math.exp(min(sums / predicted, 700.0)),
-        "tokens": predicted,
-        "measure": scorer.measure,
-    }
+    return Divergence(
+        kl=mean,
+        kl_stderr=stderr,
+        per_sequence=per_sequence.tolist(),
+        perplexity=math.exp(min(sums / predicted, 700.0)),
+        tokens=predicted,
+        measure=scorer.measure,
+    )
 
 
 def _distance(
@@ -199,13 +195,13 @@ def _distance(
     weights: npt.NDArray[np.float32] | None,
     teacher_hidden: npt.NDArray[np.float32] | None,
     progress: bool,
-) -> dict[str, Any]:
+) -> Divergence:
     """`kl` of models that predict no next token: every sequence counts alike."""
-    parts = tqdm(slices(data.windows, SLICE_TOKENS), desc=scorer.measure, disable=not progress, leave=False)
+    parts = bar(slices(data.windows, SLICE_TOKENS), scorer.measure, progress)
     found = [scorer.kl(data.tokens, part, None, teacher_hidden, weights, data.segments) for part in parts]
     per_sequence = np.concatenate(found).tolist()
     mean, stderr = stats.mean(per_sequence)
-    return {"mean": mean, "stderr": stderr, "per_sequence": per_sequence, "measure": scorer.measure}
+    return Divergence(kl=mean, kl_stderr=stderr, per_sequence=per_sequence, measure=scorer.measure)
 
 
 @renamed(task="kind")
@@ -218,33 +214,33 @@ def recall(
     seed: int = 0,
     batch_size: int = 8,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Recall:
     """Answers of a diagnostic (see `diagnostics`): greedy continuations that match token for token.
 
-    `n` examples of at most `seq_len` tokens. Returns accuracy, stderr, correct (a list of bools, paired
-    between models for equal kind, n, seq_len and seed), answer_nll (mean -log p of the answers' tokens,
-    nats), and the settings. Raises ConfigError, DataError.
+    `n` examples of at most `seq_len` tokens. Returns a `Recall`: accuracy, stderr, correct (a list of bools,
+    paired between models for equal kind, n, seq_len and seed), answer_nll (mean -log p of the answers'
+    tokens, nats), and the settings. Raises ConfigError, DataError.
     """
     from .. import diagnostics
 
     examples = diagnostics.make(kind, tokenizer_of(model), n, seq_len, seed)
     correct: list[bool] = []
-    for at in tqdm(range(0, n, batch_size), desc=f"recall {kind}", disable=not progress, leave=False):
+    for at in bar(range(0, n, batch_size), f"recall {kind}", progress):
         wanted = [answer.tolist() for answer in examples.answers[at : at + batch_size]]
         prompts = [prompt.tolist() for prompt in examples.prompts[at : at + batch_size]]
         made = model.generate(prompts, max_new_tokens=max(map(len, wanted)))
         correct += [tokens[: len(answer)] == answer for tokens, answer in zip(made, wanted, strict=True)]
     accuracy, stderr = stats.mean([float(hit) for hit in correct])
-    return {
-        "accuracy": accuracy,
-        "stderr": stderr,
-        "correct": correct,
-        "answer_nll": _answer_nll(model, examples.data),
-        "task": kind,
-        "n": n,
-        "seq_len": seq_len,
-        "seed": seed,
-    }
+    return Recall(
+        accuracy=accuracy,
+        stderr=stderr,
+        correct=correct,
+        answer_nll=_answer_nll(model, examples.data),
+        task=kind,
+        n=n,
+        seq_len=seq_len,
+        seed=seed,
+    )
 
 
 def _answer_nll(model: Model, data: TokenData) -> float:

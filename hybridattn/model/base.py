@@ -18,6 +18,8 @@ from ..compute import chosen as chosen_compute
 from ..data.tokenizer import Tokenizer
 from ..errors import ConfigError, DataError, PlanError
 from ..families.config import ModelConfig, TaskHead
+from ..results import markup
+from . import pickled
 from .plan import Plan
 from .reach import ReachModel
 from .result import TrainResult
@@ -299,3 +301,31 @@ class BaseModel(ReachModel):
         mix = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
         family = self.model_config.family
         return f"<hybridattn.Model {family}, {self.num_parameters:,} parameters, layers: {mix}>"
+
+    def _repr_html_(self) -> str:
+        """Squares, softmax ones filled, and a row for each run of alike layers."""
+        kinds = ["+".join(spec["kind"] for spec in specs) for specs in self.layers]
+        softmax = [i for i, kind in enumerate(kinds) if kind == "softmax"]
+        size = [0] * len(kinds)
+        stored = {name: data.nbytes for name, (_, data) in self.stored().items()}
+        floats = {name: tensor.nbytes for name, tensor in self.parameters(stored=False).items()}
+        for name, count in {**stored, **floats}.items():
+            if name.startswith("layers."):
+                size[int(name.split(".")[1])] += count
+        rows: list[list[str]] = []
+        for i, kind in enumerate(kinds):
+            if i and kind == kinds[i - 1]:
+                rows[-1][0] = f"{rows[-1][0].split(' to ')[0]} to {i}"
+                continue
+            rows.append([str(i), kind, f"{size[i] / 2**20:.2f}"])
+        size_of_all = f"{self.num_parameters:,} parameters, {self.nbytes / 2**20:,.1f} MiB"
+        title = f"{self.model_config.family}: {size_of_all}"
+        return markup.box(
+            title,
+            markup.squares(softmax, len(kinds), "softmax layers filled"),
+            markup.table(rows, ["layer", "mixer", "MiB a layer"]),
+        )
+
+    def __reduce__(self) -> Any:
+        """Pickle and deepcopy, see `pickled`."""
+        return pickled.reduced(self)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ..checks import check_int
 from ..data.prompts import encode_pair as encode_pair
 from ..errors import DataError
 from ..lazy import contents
+from ..results.progress import bar
 from .prefill import prefill
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def continuations(
     rest = sorted(set(range(len(prompts))) - set(full))
     batches = [part[at : at + batch_size] for part in (rest, full) for at in range(0, len(part), batch_size)]
     out: list[list[Scored]] = [[] for _ in prompts]
-    for batch in tqdm(batches, desc=label, disable=not progress, leave=False):
+    for batch in bar(batches, label, progress):
         rows = [prompts[i][shared:] for i in batch]
         cache = model.cache(len(rows)) if prefix is None else prefix.fork(len(rows))
         for i, scored in zip(batch, _batch(model, rows, [choices[i] for i in batch], cache), strict=True):

@@ -30,6 +30,7 @@ from ..formats.gguf_tokenizer import UnknownTokenizer
 from ..formats.loading import load_into, tensors_of
 from ..formats.safetensors import open_weights, save_safetensors
 from ..formats.source import WeightSource
+from ..results.progress import log
 from ..signatures import options_of
 from .base import BaseModel, chosen
 from .card import write_card
@@ -72,6 +73,7 @@ class Model(BaseModel):
         """
         dtype, compute = dtype_name(dtype, more=("auto",)), chosen_compute(compute)
         source = hub.resolve(path)
+        log.info("reading %s as %s", source, dtype)
         keep = dtype != "float32"
         model = cls._from_gguf(source, keep) if source.suffix == ".gguf" else cls._from_folder(source, keep)
         if dtype not in ("auto", "float32"):
@@ -189,6 +191,7 @@ class Model(BaseModel):
             atomic_write(target / GENERATION, text + "\n")
         if was_model:
             remove_others(target, self.tokenizer is not None, bool(self.model_config.generation))
+        log.info("wrote %s", target)
         write_card(target, self, "transformers" if config.get("model_type") != HYBRID_TYPE else "hybridattn")
         atomic_write(target / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from ..errors import PlanError
@@ -11,11 +12,12 @@ from ..families.config import MAX_LAYERS
 from ..files import write_sheet
 from ..reading import field as field_of
 from ..reading import read_json
+from ..results import markup
 
 FORMAT = "hybridattn-plan-1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The layers (0-based, ascending) that keep softmax attention; every other layer gets the linear
     `mixer`.
@@ -54,6 +56,23 @@ class Plan:
     def linear_layers(self) -> tuple[int, ...]:
         """The layers that become linear, ascending."""
         return tuple(i for i in range(self.num_layers) if i not in self.softmax_layers)
+
+    def __repr__(self) -> str:
+        return f"Plan({self._said()}: {list(self.softmax_layers)})"
+
+    def _said(self) -> str:
+        kind = self.mixer.get("kind", "linear")
+        return f"{self.k} of {self.num_layers} layers softmax by {self.method}, the others {kind}"
+
+    def _repr_html_(self) -> str:
+        """A row of squares, those that stay softmax filled."""
+        row = markup.squares(self.softmax_layers, self.num_layers, "softmax layers filled")
+        listed = ", ".join(map(str, self.softmax_layers)) or "none"
+        return markup.box(self._said(), row, f"Filled: softmax, {listed}.")
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the row of layers. Needs the extra `report`."""
+        return import_module("hybridattn.report.views").plan(self)  # which is drawn above this room
 
     def to_dict(self) -> dict[str, Any]:
         """What `save` writes and a hybrid's config.json carries."""

@@ -14,6 +14,7 @@ from ..checks import refuse
 from ..data.tokens import TokenData
 from ..errors import ConfigError
 from ..formats.dtypes import Bytes, bad_row, dtype_name
+from ..results.progress import bar
 from .base import BaseModel
 from .calibration import Factors, Matrix
 
@@ -51,7 +52,7 @@ def astype(model: AnyModel, dtype: str, calibration: TokenData | None = None) ->
         if wanted in _BLOCK_TYPES and name.startswith("layers.") and stored.get(name, ("",))[0] != wanted
     ]
     factors = Factors(model, calibration, rounded) if calibration is not None else None
-    for name, wanted in matrices.items():
+    for name, wanted in bar(matrices.items(), f"to {dtype}", total=len(matrices)):
         kept = stored.get(name)
         if kept and kept[0] == wanted:
             new.store(name, *kept)

@@ -64,7 +64,7 @@ def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
     for name in part.recall:
         found["recall"][name] = evaluate.recall(
             model, name, n=part.prompts, seq_len=part.seq_len, seed=seed, progress=job.progress
-        )
+        ).to_dict()
     result: dict[str, Any] = finite(found | {"average": average(list(found["glue"].values()))})
     return result
 

@@ -254,10 +254,10 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
         data = job.heldout_text(length)
         kl = evaluation.kl(model, job.teacher, data, teacher_hidden=job.teacher_hidden(data))
         rows[str(length)] = {
-            "kl": float(kl["mean"]),
-            "kl_stderr": finite(kl["stderr"]),
-            "per_sequence": finite_list(kl["per_sequence"]),
-            "perplexity": float(kl["ppl"]),
+            "kl": kl.kl,
+            "kl_stderr": finite(kl.kl_stderr),
+            "per_sequence": finite_list(kl.per_sequence),
+            "perplexity": kl.perplexity,
             "tokens": data.num_tokens,
         }
     if when == "after":

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from ..lazy import contents, face
 from ..model.result import TrainResult
 
-__all__ = ["Settings", "TrainResult", "align", "align_lr", "distill", "finetune"]
+__all__ = [
+    "Interrupted",
+    "Settings",
+    "TrainResult",
+    "align",
+    "align_lr",
+    "distill",
+    "finetune",
+    "interrupted",
+]
 
 if TYPE_CHECKING:
     from .loop import Settings as Settings
@@ -17,16 +26,20 @@ if TYPE_CHECKING:
     from .steps import align as align
     from .steps import distill as distill
     from .steps import finetune as finetune
+    from .stopped import Interrupted as Interrupted
+    from .stopped import interrupted as interrupted
 else:
     __getattr__ = face(
         __name__,
         {
+            "Interrupted": "stopped",
             "Settings": "loop",
             "TrainResult": "..model.result",
             "align": "steps",
             "align_lr": "schedules",
             "distill": "steps",
             "finetune": "steps",
+            "interrupted": "stopped",
         },
     )
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from ..checks import check_int, check_number, refuse
+from ..checks import check_choice, check_int, check_number, refuse
 from ..errors import CheckpointError, HybridAttnError
 from ..model.result import TrainResult
+from ..results.progress import bar as make_bar
+from ..results.progress import log
 from ..stop import on_signals
 from . import checkpoint
 from .schedules import Schedule
+from .stopped import Interrupted, forget
 
 if TYPE_CHECKING:
     from .._core import Distiller
@@ -41,7 +43,8 @@ class Settings:
     more forward pass. betas, eps, weight_decay: AdamW. clip: gradients are scaled down to this norm.
     checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
     steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
-    progress: show a bar with loss, tokens per second and time left.
+    progress: show a bar with loss, tokens per second and time left. interrupt: what Ctrl-C leads to, "raise"
+    an `Interrupted` with the model and its losses, or "return" both as if that had been the end.
     """
 
     seed: int = 0
@@ -57,10 +60,12 @@ class Settings:
     checkpoint_seconds: float = 300.0
     checkpoint_last: bool = True
     progress: bool = True
+    interrupt: str = "raise"
 
     def __post_init__(self) -> None:
         for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 0), ("checkpoint_steps", 1)):
             check_int(name, getattr(self, name), low)
+        check_choice("interrupt", self.interrupt, ("raise", "return"))
         for name, above in (
             ("eps", True),
             ("weight_decay", False),
@@ -93,6 +98,7 @@ class SettingKeywords(TypedDict, total=False):
     checkpoint_seconds: float
     checkpoint_last: bool
     progress: bool
+    interrupt: str
 
 
 Stage = Literal["align", "distill", "finetune"]
@@ -151,8 +157,10 @@ def run(training: TrainingRun, settings: Settings) -> TrainResult:
     """Train to the end, from the checkpoint if there is one. Raises CheckpointError, HybridAttnError when
     a loss is NaN.
 
-    KeyboardInterrupt leaves the model as it is after the last whole step, writes the checkpoint, and goes on.
+    KeyboardInterrupt leaves the model as it is after the last whole step, writes the checkpoint, and goes on
+    as `Interrupted`, or ends here, see `Settings.interrupt`.
     """
+    forget()
     with on_signals("SIGINT"):
         return _Trainer(training, settings).run()
 
@@ -176,13 +184,15 @@ class _Trainer:
         distiller = self._resume() or training.make(training.phases[0])
         total = int(training.step_tokens.sum())
         before = total * self.phase + int(training.step_tokens[: distiller.step].sum())
-        self.bar = tqdm(
+        self.bar = make_bar(
+            None,
+            training.label,
+            self.settings.progress,
             total=total * len(training.phases),
             initial=before,
-            desc=training.label,
             unit="tok",
             unit_scale=True,
-            disable=not self.settings.progress,
+            leave=True,
         )
         with self.bar:
             while True:
@@ -190,7 +200,7 @@ class _Trainer:
                     self._train(distiller)
                 except KeyboardInterrupt:
                     self._save(distiller)
-                    raise
+                    return self._stopped(distiller, started)
                 self._note(distiller)
                 if self.phase + 1 == len(training.phases):
                     break
@@ -201,6 +211,17 @@ class _Trainer:
             self._save(distiller)
         seconds = time.monotonic() - started
         return TrainResult(self.losses, self.tokens_done / seconds if seconds else 0.0, seconds)
+
+    def _stopped(self, distiller: Distiller, started: float) -> TrainResult:
+        """What there is after Ctrl-C; raised in an Interrupted, unless it shall be returned."""
+        whole = distiller.step if len(self.training.phases) == 1 else len(self.losses)
+        seconds = time.monotonic() - started
+        speed = self.tokens_done / seconds if seconds else 0.0
+        result = TrainResult(self.losses[:whole].copy(), speed, seconds, interrupted=True)
+        if self.settings.interrupt == "return":
+            return result
+        self.training.model.train_result = result
+        raise Interrupted(self.training.model, result, self.training.steps)
 
     def _train(self, distiller: Distiller) -> None:
         """The steps of one phase that are still to do."""
@@ -263,6 +284,8 @@ class _Trainer:
         if self.settings.checkpoint is None:
             return
         position = {"phase": self.phase, "step": distiller.step}
+        label, path = self.training.label, self.settings.checkpoint
+        log.info("%s: checkpoint of step %d to %s", label, distiller.step, path)
         checkpoint.save(self.settings.checkpoint, self.training.facts, position, self._arrays(distiller))
         self.saved_at = time.monotonic()
 
@@ -272,6 +295,7 @@ class _Trainer:
         found = checkpoint.load(path) if path is not None else None
         if found is None:
             return None
+        log.info("%s goes on from %s at %s", self.training.label, found.file, dict(found.position))
         position, start = found.position, found.run.get("start")
         saved = {**{name: value for name, value in checkpoint.BEFORE.items() if name in facts}, **found.run}
         checkpoint.refuse_other_run(found.file, saved, {**facts, "start": start})

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from .. import __version__
 from ..data.tokens import TokenData, Tokens, Windows, digest, overlap, slices
@@ -23,6 +22,7 @@ from ..errors import DataError
 from ..files import atomic_write, checksum
 from ..locks import beside, locked
 from ..reading import read_json
+from ..results.progress import bar
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -143,21 +143,16 @@ def _fill(
     """
     states = np.lib.format.open_memmap(target, mode="r+")
     sizes = [int((part[:, 1] - part[:, 0]).sum()) for part in parts]
-    with tqdm(
-        total=sum(sizes),
-        initial=sum(sizes[: len(sums)]),
-        desc="teacher",
-        unit="tok",
-        unit_scale=True,
-        disable=not progress,
-        leave=False,
-    ) as bar:
+    done = sum(sizes[: len(sums)])
+    with bar(
+        None, "teacher", progress, total=sum(sizes), initial=done, unit="tok", unit_scale=True
+    ) as moving:
         for part, size in zip(parts[len(sums) :], sizes[len(sums) :], strict=True):
             teacher.forward_windows(tokens, part, np.asarray(states), segments)
             states.flush()
             sums.append(_sum(states, part))
             _write_note(note, fingerprint, sums)
-            bar.update(size)
+            moving.update(size)
 
 
 def _sum(states: npt.NDArray[np.float32], part: Windows) -> str:

@@ -31,7 +31,7 @@ def gate(scoring: Scoring, *, alpha: float | Sequence[float] = 0.5) -> Result:
         raise refuse(
             "alpha", alpha, "0 up to, but not, 1 (there the KL is at its minimum and its slope is zero)"
         )
-    found = [scoring.gradient(np.full(scoring.layers, a, np.float32)) for a in scoring.bar(alphas)]
+    found = [scoring.gradient(np.full(scoring.layers, a, np.float32)) for a in alphas]
     at_zero = [kl for (kl, _), a in zip(found, alphas, strict=True) if a == 0.0]
     with scoring.as_reference():
         linear = at_zero[0] if at_zero else scoring.kl(np.zeros(scoring.layers, np.float32))

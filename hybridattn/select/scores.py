@@ -16,6 +16,8 @@ from ..families.config import MAX_LAYERS
 from ..files import write_sheet
 from ..reading import field as field_of
 from ..reading import read_json
+from ..results import markup
+from ..results.equality import Comparable
 from .patterns import permutation, smart, uniform
 
 Floats = npt.NDArray[np.float64]
@@ -23,8 +25,8 @@ FORMAT = "hybridattn-scores-1"
 _MOST = 1e100  # whose square is a number still
 
 
-@dataclass(frozen=True)
-class LayerScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerScores(Comparable):
     """One score per layer and the values it is the mean of.
 
     per_sequence float64 [num_layers, m]: the score on each of the m sequences (m = 0 for the baselines).
@@ -146,6 +148,40 @@ class LayerScores:
         if self.method == "random":
             return permutation(self.num_layers, int(self.options["seed"]))
         return np.array(self.options["order"], np.int64) if self.searched else None
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{self.numbers[i]}: {self.values[i]:.3g}" for i in self.order[:3])
+        more = ", .." if self.num_layers > 3 else ""
+        kind = f" of {self.mixer['kind']}" if "kind" in self.mixer else ""
+        return (
+            f"LayerScores({self.method}{kind}, {self.num_layers} layers, {self.num_sequences} sequences of "
+            f"{self.text}, best {{{best}{more}}})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Bars with errors; the best quarter of the layers, what `score` takes for k, in colour."""
+        k = max(1, round(self.num_layers / 4))
+        title = f"{self.method}: {self.num_layers} layers on {self.num_sequences} sequences of {self.text}"
+        values, errors = self.values.tolist(), self.stderr.tolist()
+        drawn = markup.bars(values, errors, self.top(k), f"scores of {self.method}", self.numbers)
+        note = f"In colour: the {k} layers to keep softmax first. Whiskers: one standard error."
+        return markup.box(title, drawn, note)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each layer: score, stderr, rank. ImportError without pandas."""
+        import pandas
+
+        columns = {"score": self.values, "stderr": self.stderr, "rank": self.rank}
+        return pandas.DataFrame(columns, index=pandas.Index(self.numbers, name="layer"))
+
+    def plot(self, k: int | None = None) -> Any:
+        """A matplotlib figure: a bar for each layer, the k that stay softmax in colour (default: a quarter).
+        Needs the extra `report`.
+        """
+        from importlib import import_module  # the report's look is drawn above this room
+
+        chosen = self.top(max(1, round(self.num_layers / 4)) if k is None else k)
+        return import_module("hybridattn.report.views").scores(self, chosen)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, every digit kept."""

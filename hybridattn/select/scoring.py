@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from .._core import KLScorer
 from ..checks import refuse
@@ -22,6 +21,7 @@ from ..data.tokens import slices
 from ..errors import DataError, HybridAttnError
 from ..model.base import gates_for, switchable, switched
 from ..radlads.teacher import final_hidden
+from ..results.progress import bar
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData
@@ -113,7 +113,7 @@ class Scoring:
 
     def bar(self, parts: Sequence[Any], what: str = "") -> Iterator[Any]:
         label = f"score {self.name}{' ' + what if what else ''}"
-        return iter(tqdm(parts, desc=label, disable=not self.progress, leave=False))
+        return iter(bar(parts, label, self.progress))
 
     def flip(self, gates: Gates, layers: Sequence[int], what: str = "") -> tuple[Floats, Floats]:
         """(KL [m] with these gates, KL [len(layers), m] with each of `layers` changed over)."""
@@ -150,7 +150,7 @@ class Scoring:
             self.scorer.kl(
                 data.tokens, part, self._own(gates), self.teacher_hidden, data.weights, data.segments
             )
-            for part in self.parts
+            for part in self.bar(self.parts)
         ]
         kl = np.concatenate(found)
         self._finite(kl[None], "these gates", [None])
@@ -163,7 +163,7 @@ class Scoring:
             self.scorer.gate_gradient(
                 data.tokens, part, self._own(gates), self.teacher_hidden, data.weights, data.segments
             )
-            for part in self.parts
+            for part in self.bar(self.parts)
         ]
         kl, slope = (
             np.concatenate([f[0] for f in found]),

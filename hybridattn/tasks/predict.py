@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ..data.tokens import TokenData, slices
+from ..results.progress import bar
 from .examples import Examples, flatten
 from .head import head_of, without_padding
 
@@ -36,7 +36,7 @@ def predict(
         data = TokenData(*flatten(sequences))
     windows = without_padding(model, data.windows, data.tokens)
     found: list[Floats] = []
-    for part in tqdm(slices(windows, SLICE_TOKENS), desc="predict", disable=not progress, leave=False):
+    for part in bar(slices(windows, SLICE_TOKENS), "predict", progress):
         logits = model.task_logits(data.tokens, part, data.segments)
         found += [logits[start:stop].copy() for start, stop in part] if span else [logits]
     return found if span else np.concatenate(found)

@@ -48,8 +48,8 @@ class HybridRegression:
     ) -> float:
         """The KL from the teacher, nats a token, see `evaluate.kl`; its mean is returned."""
         made = evaluate_kl(student, teacher, data)
-        self._add(name, figures.mean(made["mean"], made["stderr"], made["per_sequence"]), within)
-        return float(made["mean"])
+        self._add(name, figures.mean(made.kl, made.kl_stderr, made.per_sequence), within)
+        return made.kl
 
     def perplexity(
         self, model: Model, text: str | Sequence[str] | TokenData, name: str = "perplexity",
@@ -58,8 +58,8 @@ class HybridRegression:
         """The perplexity a token, see `evaluate.perplexity`; it is returned."""
         made = evaluate_perplexity(model, text)
         # the error of exp(nll) by the slope of exp
-        self._add(name, figures.mean(made["ppl"], made["ppl"] * made["stderr"], []), within)
-        return float(made["ppl"])
+        self._add(name, figures.mean(made.perplexity, made.perplexity * made.nll_stderr, []), within)
+        return made.perplexity
 
     def layers(self, scores: LayerScores, k: int, name: str = "layers", within: float = 0.0) -> list[int]:
         """The k layers that the scores keep softmax; they are returned."""

@@ -23,7 +23,7 @@ def test_distilled_candidates_are_distilled_hybrids(probe, data, train):
             for kept in ([], [layer]):
                 hybrid = probe.to_hybrid(kept)
                 radlads.distill(hybrid, teacher, train, 2, 1, lr_mixers=1e-2, progress=False)
-                found.append(np.array(evaluate.kl(hybrid, teacher, data)["per_sequence"]))
+                found.append(np.array(evaluate.kl(hybrid, teacher, data).per_sequence))
             assert scores.per_sequence[layer] == pytest.approx(found[0] - found[1], rel=1e-2, abs=1e-4)
 
 

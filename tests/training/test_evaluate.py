@@ -20,7 +20,7 @@ def test_plain_perplexity_is_the_mean_nll(data):
     by_hand = [model.nll(data.tokens[None, start:stop]).astype(float).sum() for start, stop in data.windows]
     assert found["tokens"] == data.num_tokens - len(data)
     assert found["nll"] == pytest.approx(sum(by_hand) / found["tokens"], rel=1e-5)
-    assert found["ppl"] == pytest.approx(math.exp(found["nll"]))
+    assert found.perplexity == pytest.approx(math.exp(found["nll"]))
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_sliding_perplexity_has_more_context(data):
         evaluate.perplexity(model, tiny.TEXT, seq_len=32, stride=stride) for stride in (None, 8)
     )
     assert sliding["tokens"] == len(model.tokenizer.encode(tiny.TEXT)) - 1
-    assert sliding["ppl"] < plain["ppl"]
+    assert sliding.perplexity < plain.perplexity
     bits = sliding["nll"] / math.log(2)
     assert sliding["bits_per_byte"] == pytest.approx(bits, rel=1e-3)  # one token is one byte here
-    assert sliding["word_ppl"] > sliding["ppl"]
+    assert sliding.word_perplexity > sliding.perplexity
 
 
 def test_evaluate_refuses_by_name(data):

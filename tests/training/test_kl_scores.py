@@ -15,14 +15,14 @@ def test_scores_agree_with_their_definitions(aligned, data):
     teacher = tiny.teacher()
     replace = select.score(aligned, some, "kl_replace", progress=False)
     restore = select.score(aligned, some, "kl_restore", progress=False)
-    linear = evaluate.kl(aligned.to_hybrid([]), teacher, some)["mean"]
+    linear = evaluate.kl(aligned.to_hybrid([]), teacher, some).kl
     assert restore.base_kl == pytest.approx(linear, rel=1e-3)
     assert replace.all_linear_kl == pytest.approx(linear, rel=1e-3)
     assert replace.base_kl == pytest.approx(0, abs=1e-6)
     for layer in range(3):
         alone = evaluate.kl(aligned.to_hybrid(set(range(3)) - {layer}), teacher, some)
         assert replace.per_sequence[layer] == pytest.approx(alone["per_sequence"], rel=1e-3, abs=1e-6)
-        kept = evaluate.kl(aligned.to_hybrid([layer]), teacher, some)["mean"]
+        kept = evaluate.kl(aligned.to_hybrid([layer]), teacher, some).kl
         assert restore.values[layer] == pytest.approx(linear - kept, rel=1e-2, abs=1e-5)
     assert replace.additivity_gap == pytest.approx(linear - replace.values.sum(), rel=1e-3)
 

@@ -96,7 +96,7 @@ def test_distillation_lowers_the_kl(aligned, data):
         lr_final=1e-4, progress=False,
     )  # fmt: skip
     assert result.losses.shape == (60, 1) and fell(result.curve, 0.9)
-    assert evaluate.kl(hybrid, teacher, heldout)["mean"] < before["mean"]
+    assert evaluate.kl(hybrid, teacher, heldout).kl < before.kl
     assert hybrid.train_result is result
 
 
@@ -107,4 +107,4 @@ def test_finetuning_lowers_the_perplexity(data):
         hybrid, data, steps=60, batch_size=4, lr_mixers=3e-3, lr_rest=3e-3, progress=False
     )
     assert fell(result.curve, 0.8)
-    assert evaluate.perplexity(hybrid, data)["ppl"] < 0.5 * before["ppl"]
+    assert evaluate.perplexity(hybrid, data).perplexity < 0.5 * before.perplexity

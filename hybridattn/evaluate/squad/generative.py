@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from ...checks import check_int
 from ...data.prompts import open_tokens
 from ...model.base import tokenizer_of
 from ...model.generate import generate_texts
 from ...model.likelihood import fit
+from ...results.progress import bar
 from .data import Question
 from .metrics import normalize
 
@@ -56,7 +55,7 @@ def answer(
     )
     out: dict[str, str] = {}
     steps = range(0, len(questions), batch_size)
-    for at in tqdm(steps, desc="answers", disable=not progress, leave=False):
+    for at in bar(steps, "answers", progress):
         batch = questions[at : at + batch_size]
         texts = [open_tokens(tokenizer, before + prompt(q, no_answer=no_answer)) for q in batch]
         prompts = [fit(model, text, max_new_tokens) for text in texts]
