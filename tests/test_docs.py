@@ -22,6 +22,7 @@ RUN = {  # page: what its code prints on the tiny model, among other things
     "README.md": ("nats from the teacher",),
     "docs/tutorial.md": ("softmax: ", "all linear", "after step 2", "bytes of cache a token"),
     "docs/how-to/own-text.md": ("windows, ",),
+    "docs/how-to/notebooks.md": ("LayerScores(kl_gate", "3 of 8 layers softmax", "all linear"),
     "docs/how-to/resume.md": (),
     "docs/how-to/threads.md": ("1",),
 }

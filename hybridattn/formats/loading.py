@@ -12,6 +12,7 @@ from ..errors import WeightError
 from ..families import cut_of, layout_of
 from ..families.config import ModelConfig
 from ..families.layout import Cut
+from ..results.progress import bar
 from .dtypes import Bytes, bad_row
 from .source import WeightSource
 
@@ -66,7 +67,7 @@ def load_into(
     for internal, cut in cuts.items():
         source.check_out(cut.name, np.broadcast_to(np.float32(0), cut.tensor_shape(params[internal].shape)))
     reader = _Reader(source)
-    for internal, cut in cuts.items():
+    for internal, cut in bar(cuts.items(), "load", total=len(cuts)):
         keep = (store or {}).get(internal)
         kept = source.stored(cut.name) if keep else None
         if keep and kept:

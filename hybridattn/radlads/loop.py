@@ -193,6 +193,7 @@ class _Trainer:
             unit="tok",
             unit_scale=True,
             leave=True,
+            delay=0.0,
         )
         with self.bar:
             while True:

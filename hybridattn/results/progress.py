@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -29,10 +30,12 @@ def is_quiet() -> bool:
     return _quiet
 
 
-def bar(parts: Iterable[Any] | None, what: str, progress: bool = True, **options: Any) -> Any:
+def bar(parts: Iterable[Any] | None, what: str, progress: bool | None = None, **options: Any) -> Any:
     """`parts` with a bar called `what`, see tqdm; None for a bar that is moved by hand. It appears after a
-    second of work and is gone at the end.
+    second of work and is gone at the end. progress None: where somebody watches, in a terminal or a notebook.
     """
+    if progress is None:
+        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
     with warnings.catch_warnings():  # that a notebook lacks ipywidgets: it then draws a bar of text
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm

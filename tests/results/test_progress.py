@@ -23,7 +23,8 @@ def as_it_was():
 
 def drawn(**options):
     out = io.StringIO()
-    list(progress.bar(range(3), "work", file=out, **{"delay": 0, "mininterval": 0, **options}))
+    settings = {"progress": True, "delay": 0, "mininterval": 0, **options}
+    list(progress.bar(range(3), "work", file=out, **settings))
     return out.getvalue()
 
 
