@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .base import BaseModel
 
 _KEPT = ("compute", "plan", "train_result", "softmax_order")
 
 
-def reduced(model: BaseModel) -> tuple[Callable[..., BaseModel], tuple[Any, ...]]:
-    """For `__reduce__`: a function and its arguments that make the model anew."""
+def reduced(model: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """For `BaseModel.__reduce__`: a function and its arguments that make the model anew."""
     stored = {name: (dtype, np.array(data)) for name, (dtype, data) in model.stored().items()}
     floats = {name: np.array(array) for name, array in model.arrays(stored=False).items()}
     parts = (type(model), model.model_config, model.layers, model.tokenizer)
@@ -28,9 +25,9 @@ def _made(
     floats: dict[str, np.ndarray],
     stored: dict[str, tuple[str, np.ndarray]],
     kept: dict[str, Any],
-) -> BaseModel:
+) -> Any:
     kind, config, layers, tokenizer = parts
-    model: BaseModel = kind(config, layers, tokenizer)
+    model = kind(config, layers, tokenizer)
     for name, (dtype, data) in stored.items():
         model.store(name, dtype, data)
     arrays = model.arrays(stored=False)
