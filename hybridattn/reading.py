@@ -81,6 +81,13 @@ def parse_json(
     return value
 
 
+def raised_by_library(error: BaseException) -> bool:
+    """Whether `error` may be an answer of the tokenizers library: it raises bare Exception, and a panic of
+    its Rust code, as for a template of a token that is not there, is not even that.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def one_line(error: BaseException) -> str:
     """The text of an error of a library, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from ..errors import DataError
-from ..reading import one_line, read_plain_text
+from ..reading import one_line, raised_by_library, read_plain_text
 from .tokenizer_classes import TokenizerClass, known_class
 from .tokenizer_json import read_object
 
@@ -44,7 +44,9 @@ def build(folder: Path, settings: Mapping[str, Any], name: str | None) -> tokeni
             return _byte_level(folder, kind, _names(kind, settings), settings)
     except DataError:
         raise
-    except Exception as error:  # of the library
+    except BaseException as error:
+        if not raised_by_library(error):
+            raise
         raise DataError(f"{folder / found[0]}: not a vocabulary: {one_line(error)}") from None
     raise DataError(
         f"{folder}: has no tokenizer.json, only {', '.join(found)} of {name or 'an unnamed class'}, which "

@@ -12,11 +12,11 @@ import tokenizers
 
 from ..errors import DataError
 from ..files import atomic_write
-from ..reading import one_line
+from ..reading import one_line, raised_by_library
 from .stream import StreamDecoder
 from .tokenizer_classes import PLAIN, SPECIAL
 from .tokenizer_folder import LEFTOVERS, TEMPLATES, read_folder
-from .tokenizer_json import raised_by_library, to_json
+from .tokenizer_json import to_json
 from .tokenizer_settings import content_of
 
 _FOREIGN = ("chat_template", "auto_map")  # what a Tokenizer has itself, and code that is not saved with it

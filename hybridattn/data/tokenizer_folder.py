@@ -10,10 +10,10 @@ from typing import Any
 import tokenizers
 
 from ..errors import DataError
-from ..reading import one_line, read_plain_text, stranger
+from ..reading import one_line, raised_by_library, read_plain_text, stranger
 from . import old_tokenizer_files
 from .tokenizer_classes import class_name, known_class
-from .tokenizer_json import raised_by_library, read_object, sparse_model
+from .tokenizer_json import read_object, sparse_model
 from .tokenizer_settings import add_tokens, apply_class, content_of
 
 TEMPLATES = "additional_chat_templates"

@@ -28,13 +28,6 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def raised_by_library(error: BaseException) -> bool:
-    """Whether `error` may be an answer of the tokenizers library: it raises bare Exception, and a panic of
-    its Rust code, as for a template of a token that is not there, is not even that.
-    """
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
 def sparse_model(core: tokenizers.Tokenizer, path: Path) -> dict[str, Any] | None:
     """The "model" of tokenizer.json, to write again, where its ids leave so much free that the library, which
     counts through all of them, would take gigabytes.

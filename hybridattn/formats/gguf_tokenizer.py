@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.pre_tokenizers import PreTokenizer
 
 from ..errors import DataError
+from ..reading import one_line, raised_by_library
 
 
 class UnknownTokenizer(DataError):
@@ -116,8 +117,10 @@ def _byte_level(metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     try:
         core = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=pre == "llama-bpe"))
-    except Exception as error:  # the library raises bare Exception
-        raise DataError(f"tokenizer.ggml.merges do not fit the tokens: {error}") from None
+    except BaseException as error:
+        if not raised_by_library(error):
+            raise
+        raise DataError(f"tokenizer.ggml.merges do not fit the tokens: {one_line(error)}") from None
     core.pre_tokenizer = PRE_TOKENIZERS[pre]()
     core.decoder = decoders.ByteLevel()
     if pre in ("qwen2", "qwen35"):

@@ -106,6 +106,9 @@ class Driver:
 
     def __exit__(self, *exc: object) -> None:
         faulthandler.cancel_dump_traceback_later()
+        for each in self.figures.counts.values():
+            each.pop("begun", None)  # this process has not crashed
+        self.figures.save()
         shutil.rmtree(self.folder)
 
     def run(self, seconds: float | None, inputs: int | None, least: int = 0) -> None:
@@ -158,7 +161,7 @@ class Driver:
         for _ in range(number + 1):
             try:
                 answer = "read" if attempt(rng) else "refused"
-            except Exception:
+            except BaseException:  # of a panic too
                 answer = traceback.format_exc()
         kept = Path(tempfile.mkdtemp(prefix="fuzz-")) / "input"
         if name in self.readers:
@@ -183,7 +186,7 @@ class Driver:
                     (each.folder / each.file).write_bytes(path.read_bytes())
                     try:
                         _read(self.readers[name], each)
-                    except Exception as error:
+                    except BaseException as error:
                         counts["faults"].append(f"corpus {path.name}: {described(error)}")
                     (each.folder / each.file).write_bytes(each.whole)
 
