@@ -1,9 +1,10 @@
 """Stop a whole job at random moments and go on: `python tests/crash/run.py MOMENTS [SEED] [FIGURES.json]`.
 
 A recipe of tiny stages is run once without interruption. Then it is started again and again in a new folder
-and stopped after a random time, every second stop by SIGKILL, the others by SIGTERM and SIGINT in turn, until
-it has ended; results and weights must equal those of the straight run to the bit. Exit code 1 where they do
-not, or where a process ends otherwise than by the signal or with code 0 or 130, or not within two minutes.
+and stopped at a random time of the work that is left, every second stop by SIGKILL, the others by SIGTERM and
+SIGINT in turn, until it has ended; results and weights must equal those of the straight run to the bit. Exit
+code 1 where they do not, or where a process ends otherwise than by the signal or with code 0 or 130, or not
+within two minutes.
 
 Calls with one FIGURES.json add up in it: stops by signal and by the stage they fell into, runs, faults.
 """
@@ -116,6 +117,33 @@ class Figures:
         file.write_text(json.dumps(sums, indent=1) + "\n")
 
 
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """Of the straight run: seconds until its first stage had ended, of every stage, and from the last to the
+    end of the process.
+    """
+
+    before: float
+    stages: dict[str, float]
+    after: float
+
+    @classmethod
+    def of(cls, out: Path, began: float) -> Timeline:
+        records = sorted(out.glob("stages/*.json"), key=lambda path: path.stat().st_mtime)
+        ends = [path.stat().st_mtime - began for path in records]
+        spent = [b - a for a, b in zip([ends[0], *ends], ends)]
+        return cls(ends[0], dict(zip([p.name for p in records], spent)), time.time() - began - ends[-1])
+
+    def moment(self, out: Path, rng: random.Random) -> float:
+        """When to stop a process that goes on in `out`: mostly within the stages that are left, else early,
+        while it starts, or late, while it writes its report.
+        """
+        left = sum(each for name, each in self.stages.items() if not (out / "stages" / name).exists())
+        if rng.random() < 0.1:
+            return rng.uniform(0.05, 1.0) * self.before
+        return rng.uniform(0.8, 1.0) * self.before + rng.random() * (left or self.after)
+
+
 def stopped(process: subprocess.Popen[bytes], number: int | None, seconds: float) -> tuple[bool, str]:
     """(whether it had to be stopped, its error text); it is given two minutes to end after the signal."""
     try:
@@ -139,19 +167,19 @@ def crash(moments: int, seed: int = 0) -> Figures:
         tiny.teacher(layers=3).save_pretrained(folder / "teacher")
         (folder / "text.txt").write_text("\n\n".join([tiny.TEXT] * 60), encoding="utf-8")
         (folder / "recipe.toml").write_text(RECIPE)
-        began = time.monotonic()
+        began = time.time()
         straight = start(folder, folder / "straight")
         error = straight.communicate()[1]
         if straight.returncode:
             return Figures(faults=[f"the straight run: {straight.returncode}: {error.decode()[-300:]}"])
-        seconds, want = time.monotonic() - began, outcome(folder / "straight")
+        timeline, want = Timeline.of(folder / "straight", began), outcome(folder / "straight")
         while stops < moments:
             out = folder / f"out-{figures.runs}"
             figures.runs += 1
             while True:
                 process = start(folder, out)
                 number = SIGNALS[stops % len(SIGNALS)] if stops < moments else None
-                was_stopped, said = stopped(process, number, rng.uniform(0.05, 1.0) * seconds)
+                was_stopped, said = stopped(process, number, timeline.moment(out, rng))
                 if was_stopped:
                     assert number is not None
                     stops += 1
