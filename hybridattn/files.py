@@ -48,6 +48,12 @@ def checksum(array: np.ndarray) -> str:
     return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):08x}"
 
 
+def sheet_checksum(content: Mapping[str, Any]) -> str:
+    """CRC-32 of what a JSON object says, "checksum" left out, however it is laid out."""
+    as_read = json.loads(json.dumps({key: content[key] for key in content if key != "checksum"}))
+    return f"{zlib.crc32(json.dumps(as_read, sort_keys=True).encode()):08x}"
+
+
 @contextmanager
 def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open `path` for writing bytes under a temporary name, which becomes `path` when the block ends well.
@@ -61,7 +67,10 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     _sweep(path.parent)
     temporary = path.with_name(f"{OURS}{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+    except OSError as error:
+        raise _of(error, path) from None
     try:
         with open(descriptor, "wb") as file:
             with suppress(OSError):  # a file system without locks: then age alone decides
@@ -72,10 +81,17 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(descriptor)
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise _of(error, path) from None
         raise
     sync_folder(path.parent)
+
+
+def _of(error: OSError, path: Path) -> OSError:
+    """The error with the name of the file that was to be written, not that of its temporary."""
+    return OSError(error.errno, os.strerror(error.errno or 0), str(path))
 
 
 def _sweep(folder: Path) -> None:

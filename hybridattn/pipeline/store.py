@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import DataError
-from ..files import OURS, atomic_write, file_digest, refuse_foreign
+from ..files import OURS, atomic_write, file_digest, refuse_foreign, sheet_checksum
 from ..radlads import checkpoint, teacher
 from ..reading import read_json
 
@@ -63,7 +62,7 @@ class Store:
             return None
         if not isinstance(record, dict) or record.get("fingerprint") != digest:
             return None
-        if record.pop("checksum", None) != _checksum(record):
+        if record.get("checksum") != sheet_checksum(record):
             return None
         wanted, found = record.get("files"), self.digests(files)
         if not isinstance(record.get("result"), dict) or not isinstance(record.get("seconds"), (int, float)):
@@ -109,8 +108,7 @@ class Store:
         """
         record = {"fingerprint": digest, "seconds": seconds, "result": result, "files": self.digests(files)}
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
-        as_read = json.loads(json.dumps(record))  # its keys are texts
-        written = {**record, "checksum": _checksum(as_read)}
+        written = {**record, "checksum": sheet_checksum(record)}
         atomic_write(self.path(name), json.dumps(written, indent=1) + "\n")
         self.drop_checkpoints(name)
         return record
@@ -160,11 +158,6 @@ class Store:
                 path.unlink(missing_ok=True)
             else:
                 checkpoint.remove(path)
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    """Of what a record says, however it is laid out."""
-    return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
 
 
 def _made_by_a_run(folder: Path) -> bool:

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, sheet_checksum
 from ..reading import field as field_of
 from ..reading import read_json
 from .scores import numbers
 
-FORMAT = "hybridattn-candidate-1"
+FORMAT = "hybridattn-candidate-2"
 
 
 class Candidates:
@@ -47,6 +47,8 @@ class Candidates:
             content = read_json(path, DataError)
             if not isinstance(content, dict) or content.get("format") != FORMAT:
                 raise DataError(f"{where}: allowed: an object of format {FORMAT!r}")
+            if content.get("checksum") != sheet_checksum(content):
+                raise DataError(f"{where}: it was changed or damaged since; delete it to have it made again")
             for name in ("seconds", "layer_passes"):
                 field_of(content, name, (int, float), where, DataError)
             content["per_sequence"] = numbers(content.get("per_sequence"), f"{where}: per_sequence").reshape(
@@ -83,4 +85,5 @@ class Candidates:
         if self.folder is not None:
             path = self.path(layer, steps)
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, json.dumps({**content, "per_sequence": per_sequence.tolist()}) + "\n")
+            written = {**content, "per_sequence": per_sequence.tolist()}
+            atomic_write(path, json.dumps({**written, "checksum": sheet_checksum(written)}) + "\n")
