@@ -19,7 +19,7 @@ from ..errors import ConfigError, DataError
 from ..lazy import contents
 from ..signatures import options_of
 from .base import switched, tokenizer_of
-from .generation_config import end_tokens
+from .generation_config import end_tokens, stop_texts, warn_of_ignored
 from .prefill import prefill
 from .row import Row
 
@@ -52,20 +52,20 @@ Prompt = str | Sequence[int]
 class Options:
     """How to continue a prompt. Every value is checked here; ConfigError names the field.
 
-    max_new_tokens: at most this many tokens. temperature: 0 takes the most likely token (greedy), else logits
-    are divided by it and a token is drawn. top_k: draw among the k most likely (0: all). top_p: draw among
-    the fewest tokens that hold this share of the probability. stop: texts and token ids that end the
-    continuation, beside the end-of-text tokens of config.json and generation_config.json (whose other
-    settings, such as temperature, are not applied); a stop text is not part of the result, and may hold
-    special tokens. seed: row
-    i of a batch draws from generator (seed, i). prefill_chunk: tokens of the prompt per forward pass; bounds
-    memory, does not change the result. softmax_layers: of a model with both mixers, how many layers (or
-    which) are softmax, or a policy (model, tokens) -> number such as `elastic.by_length`; tokens: those of
-    the longest prompt and max_new_tokens. cache: what has gone before the prompt; the continuation starts
-    from a copy, so that one prefix serves many prompts, and keeps its type and its softmax layers. A cache of
-    one sequence goes before every prompt of a list. cache_dtype: how the keys and values of a new cache are
-    stored, "f32" or "f16". beyond_positions: go on past the model's positions, where RoPE turns by angles
-    that training has not shown; an error otherwise.
+    max_new_tokens: at most this many tokens. temperature: 0 takes the most likely token (greedy), else
+    logits are divided by it and a token is drawn. top_k: draw among the k most likely (0: all). top_p: draw
+    among the fewest tokens that hold this share of the probability. stop: texts and token ids that end the
+    continuation, beside the end-of-text tokens of config.json and generation_config.json and the latter's
+    stop texts (its other settings, such as temperature, are not applied); a stop text is not part of the
+    result, and may hold special tokens. seed: row i of a batch draws from generator (seed, i).
+    prefill_chunk: tokens of the prompt per forward pass; bounds memory, does not change the result.
+    softmax_layers: of a model with both mixers, how many layers (or which) are softmax, or a policy (model,
+    tokens) -> number such as `elastic.by_length`; tokens: those of the longest prompt and max_new_tokens.
+    cache: what has gone before the prompt; the continuation starts from a copy, so that one prefix serves
+    many prompts, and keeps its type and its softmax layers. A cache of one sequence goes before every
+    prompt of a list. cache_dtype: how the keys and values of a new cache are stored, "f32" or "f16".
+    beyond_positions: go on past the model's positions, where RoPE turns by angles that training has not
+    shown; an error otherwise.
     """
 
     max_new_tokens: int = 128
@@ -163,6 +163,7 @@ def stream(model: BaseModel, prompt: Prompt, **options: Unpack[OptionKeywords]) 
     """
     settings = Options(**options)
     tokenizer_of(model)
+    warn_of_ignored(model.model_config.generation)
     row = _row(model, prompt, settings, 0)
 
     def pieces() -> Iterator[str]:
@@ -180,6 +181,7 @@ def stream(model: BaseModel, prompt: Prompt, **options: Unpack[OptionKeywords]) 
 
 def _run(model: BaseModel, prompts: Sequence[Prompt], options: Options) -> list[Row]:
     """The rows of all prompts, continued to their ends."""
+    warn_of_ignored(model.model_config.generation)
     rows = [_row(model, prompt, options, i) for i, prompt in enumerate(prompts)]
     for _ in _steps(model, rows, options):
         pass
@@ -200,7 +202,10 @@ def _row(model: BaseModel, prompt: Prompt, options: Options, index: int) -> Row:
         )
     if options.stop_texts and model.tokenizer is None:
         raise refuse("stop", options.stop_texts[0], "token ids, for a model without tokenizer")
-    return Row(model.tokenizer, tokens, options.stop_tokens | stop_tokens(model), options.stop_texts)
+    texts = options.stop_texts
+    if model.tokenizer is not None:
+        texts += stop_texts(config.generation)
+    return Row(model.tokenizer, tokens, options.stop_tokens | stop_tokens(model), texts)
 
 
 def stop_tokens(model: BaseModel) -> frozenset[int]:
