@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 from typing import Literal, cast
 
+from ._core import show_config
 from .checks import check_choice
 
 Compute = Literal["float32", "bfloat16"]
@@ -15,8 +16,6 @@ PORTABLE_FACTOR = 1.1  # of float32's time, benchmarks/bfloat16.py with HYBRIDAT
 
 def native() -> bool:
     """Whether this processor has instructions for bfloat16 that the core uses."""
-    from ._core import show_config  # not above: --help needs the names alone
-
     return bool(show_config()["bfloat16"] != "portable")
 
 

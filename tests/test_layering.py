@@ -9,6 +9,7 @@ is also given a snippet that breaks it, to prove that it can fail.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ ROOMS = [
 ]  # fmt: skip
 # known to every room: the C core, and the version in the package's table of contents
 EVERYWHERE = {"_core", "__version__"}
+# packages that may be absent: these, and what a comment `# slow: ...` or `# here: ...` gives a reason for, may
+# be imported inside a function; everything else stands at the top of its file
+OPTIONAL = {"datasets", "gguf", "huggingface_hub", "lm_eval", "matplotlib", "pandas", "scipy", "sklearn"}
 # outside packages with one home; torch is for benchmarks and tests
 HOMES = {
     "gguf": {"formats.gguf", "formats.gguf_header", "export"},
@@ -91,6 +95,22 @@ def imports(module: str, text: str, is_package: bool) -> Iterator[str]:
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
+def hidden_imports(text: str) -> Iterator[str]:
+    """Imports inside functions that neither keep an optional package out nor say why they are slow."""
+    lines = text.splitlines()
+    for function in ast.walk(ast.parse(text)):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                plain = isinstance(node, ast.Import)
+                names = [alias.name for alias in node.names] if plain else [node.module or ""]
+                outside = plain or not node.level
+                optional = outside and all(name.split(".")[0] in OPTIONAL for name in names)
+                if not optional and not re.search("# (slow|here): ", lines[node.lineno - 1]):
+                    yield ast.unparse(node)
+
+
 def at_home(module: str, package: str) -> bool:
     """Whether `module` may import the outside package."""
     return package not in HOMES or any(f"{module}.".startswith(f"{home}.") for home in HOMES[package])
@@ -133,6 +153,7 @@ def python_violations(modules: dict[str, str]) -> list[str]:
         if room not in ROOMS:
             found.append(f"{name}: no such room; known are {', '.join(ROOMS)}")
             continue
+        found += [f"{name}: imports inside a function: {line}" for line in hidden_imports(text)]
         is_package = any(other.startswith(name + ".") for other in modules)
         for target in imports(name, text, is_package):
             package, _, inside = target.partition(".")
@@ -161,7 +182,9 @@ def test_python_layers():
     "modules",
     [
         {"families.config": "from ..cli.main import main", "cli.main": ""},
-        {"select.plan": "def f():\n    from ..report import plots", "report": "", "report.plots": ""},
+        {"select.plan": "if True:\n    from ..report import plots", "report": "", "report.plots": ""},
+        {"report.html": "def f():\n    from .document import write", "report.document": ""},
+        {"model.base": "class A:\n    def f(self):\n        import numpy as np"},
         {"families.llama": "from typing import TYPE_CHECKING as T\nif T:\n    from ..model.base import Model",
          "model.base": ""},
         {"model.a": "from .b import x", "model.b": "from . import c", "model.c": "import hybridattn.model.a",
@@ -187,7 +210,9 @@ def test_python_rules_let_good_code_pass():
         "model.base": "from .plan import Plan",
         "model.plan": "from ..errors import PlanError",
         "errors": "",
-        "report.plots": "import matplotlib",
+        "report.plots": "def draw():\n    import matplotlib.pyplot",
+        "data.chat": "def f():\n    from .tokens import T  # slow: 0.2 s that few need",
+        "data.tokens": "",
     }) == []  # fmt: skip
 
 

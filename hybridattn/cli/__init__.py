@@ -1,6 +1,6 @@
 """One module per sub-command: `parser()` builds its argparse parser, `run(args)` does the work.
 
-Modules import nothing heavy at their top, so help is instant; `run` imports what it needs.
+A command's module is imported when it is the one asked for, so the list of commands is instant.
 """
 
 from __future__ import annotations

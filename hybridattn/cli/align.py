@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from .. import radlads
+from ..data.split import Texts, locate, note_aligned
+from ..model.base import tokenizer_of
+from ..model.model import Model
 from ..pipeline.recipe_parts import AlignPart
 from .common import Parser, apply_threads, mixer_spec, refuse_overwrite, show, training_summary, writing
 
@@ -47,11 +51,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Align, save the probe, say how it went."""
-    from .. import radlads
-    from ..data.split import Texts, locate, note_aligned
-    from ..model.base import tokenizer_of
-    from ..model.model import Model
-
     apply_threads(args)
     refuse_overwrite(args.teacher, args.out)
     with writing(args.out, args.force) as checkpoint:

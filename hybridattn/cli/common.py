@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 import textwrap
@@ -12,8 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .._core import set_num_threads
 from ..checks import LARGEST
 from ..compute import COMPUTES
+from ..errors import ConfigError
+from ..files import refuse_foreign
+from ..locks import beside, locked
+from ..model.saved import is_hybrid
+from ..radlads import checkpoint
+from ..report import numbers
+from ..results.progress import quiet
 
 COLUMNS = 100  # of a table in a terminal
 _LEAST = 24  # columns that a wrapped cell needs
@@ -160,8 +169,6 @@ def layer_list(text: str) -> list[int]:
 
 def mixer_spec(kind: str, options: Sequence[str]) -> dict[str, Any]:
     """{"kind": kind, "window": 64} from ["window=64"]; ConfigError for anything but NAME=NUMBER."""
-    from ..errors import ConfigError
-
     spec: dict[str, Any] = {"kind": kind}
     for option in options:
         name, equals, value = option.partition("=")
@@ -177,8 +184,6 @@ def mixer_spec(kind: str, options: Sequence[str]) -> dict[str, Any]:
 def apply_threads(args: argparse.Namespace) -> None:
     """Set the number of threads when the command line names one."""
     if args.threads:
-        from .._core import set_num_threads
-
         set_num_threads(args.threads)
 
 
@@ -190,12 +195,8 @@ def shows(args: argparse.Namespace) -> bool:
 def apply_messages(args: argparse.Namespace) -> None:
     """--quiet and --verbose, for the whole process."""
     if args.quiet:
-        from ..results.progress import quiet
-
         quiet()
     if args.verbose:
-        import logging
-
         logging.basicConfig(
             level=logging.INFO, stream=sys.stderr, format="%(relativeCreated)d ms: %(message)s"
         )
@@ -203,8 +204,6 @@ def apply_messages(args: argparse.Namespace) -> None:
 
 def refuse_overwrite(source: str, out: str) -> None:
     """ConfigError when the result would be written over the model that it is made from."""
-    from ..errors import ConfigError
-
     if Path(source).exists() and Path(source).resolve() == Path(out).resolve():
         raise ConfigError(f"--out {out!r} is the model to read; give another folder")
 
@@ -214,11 +213,6 @@ def writing(out: str, force: bool) -> Iterator[Path]:
     """Keep other runs out of an output folder; gives the folder of its checkpoint, which is taken away at the
     end. DataError when the folder holds what is no model of ours, unless `force`.
     """
-    from ..files import refuse_foreign
-    from ..locks import beside, locked
-    from ..model.saved import is_hybrid
-    from ..radlads import checkpoint
-
     refuse_foreign(out, is_hybrid, force)
     with locked(beside(out, "lock")):
         yield beside(out, "checkpoint")
@@ -251,8 +245,6 @@ def training_summary(
     losses: Any, tokens: int, seconds: float, out: str
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """(JSON data, table rows) that tell how a training step went."""
-    from ..report import numbers
-
     flat = losses.mean(axis=1) if losses.ndim > 1 else losses
     tail = flat[-max(1, len(flat) // 10) :]
     data: dict[str, Any] = {

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from .. import radlads
+from ..data.split import Texts, aligned_tokens, locate
+from ..model.base import tokenizer_of
+from ..model.model import Model
+from ..model.plan import Plan
 from ..pipeline.recipe_parts import DistillPart
 from ..radlads.schedules import SCHEDULES
 from .common import Parser, apply_threads, positive, refuse_overwrite, show, training_summary, writing
@@ -49,12 +54,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Distil, save the hybrid, say how it went."""
-    from .. import radlads
-    from ..data.split import Texts, aligned_tokens, locate
-    from ..model.base import tokenizer_of
-    from ..model.model import Model
-    from ..model.plan import Plan
-
     apply_threads(args)
     refuse_overwrite(args.probe, args.out)
     plan, per_step = Plan.load(args.plan), args.seq_len * args.batch_size

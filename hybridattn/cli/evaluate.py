@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .. import evaluate
+from ..data.split import locate
+from ..data.tokens import TokenData, load_text
+from ..model.base import tokenizer_of
+from ..model.model import Model
+from ..report import numbers
+from . import evaluate_sets
 from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
 
 EXAMPLE = """
@@ -92,19 +99,10 @@ def run(args: argparse.Namespace) -> None:
     if kind == "text":
         _text(args)
     else:
-        from . import evaluate_sets
-
         (evaluate_sets.glue if kind == "glue" else evaluate_sets.squad)(args, parser())
 
 
 def _text(args: argparse.Namespace) -> None:
-    from .. import evaluate
-    from ..data.split import locate
-    from ..data.tokens import TokenData, load_text
-    from ..model.base import tokenizer_of
-    from ..model.model import Model
-    from ..report import numbers
-
     model = Model.from_pretrained(args.model, compute=args.compute)
     texts = load_text(locate(args.text, "--text", heldout=True))
     tokenizer = tokenizer_of(model)

@@ -6,38 +6,37 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..errors import ConfigError
+from ..evaluate import glue as glue_sets
+from ..evaluate import squad as squad_sets
+from ..evaluate.choices import classify, draw_some
+from ..evaluate.glue import Split
+from ..model.model import Model
+from ..report import numbers
 from .common import Parser, show, shows
-
-if TYPE_CHECKING:
-    from ..evaluate.glue import Split
 
 
 def glue(args: argparse.Namespace, parser: Parser) -> None:
     """A GLUE or GLUE-style task by the likelihood of its labels' names."""
-    from ..errors import ConfigError
-    from ..evaluate import glue as tasks
-    from ..evaluate.choices import classify
-    from ..model.model import Model
-
     try:
-        task = tasks.BUILTIN.get(args.glue) or tasks.task_named(args.glue)
+        task = glue_sets.BUILTIN.get(args.glue) or glue_sets.task_named(args.glue)
     except ConfigError:
-        known = ", ".join([*tasks.TASKS, *tasks.BUILTIN])
+        known = ", ".join([*glue_sets.TASKS, *glue_sets.BUILTIN])
         parser.error(f"--glue is {args.glue!r}; allowed: {known}")
-    if task.name not in tasks.BUILTIN and not args.data:
+    if task.name not in glue_sets.BUILTIN and not args.data:
         parser.error(f"--data is needed for {task.name}: a folder of GLUE's files")
-    if task.name in tasks.BUILTIN and args.data:
+    if task.name in glue_sets.BUILTIN and args.data:
         parser.error(f"--data does not go with {task.name}, which is built in")
     if args.split not in task.files:
         parser.error(f"--split is {args.split!r}; allowed: {', '.join(task.files)}")
     scored = args.split != "test"  # whose labels are secret
     if scored:
-        tasks.check_metrics(task)
+        glue_sets.check_metrics(task)
 
     def read(name: str) -> Split:
-        return tasks.read(task, args.data, name) if args.data else tasks.builtin(task.name, name)
+        return glue_sets.read(task, args.data, name) if args.data else glue_sets.builtin(task.name, name)
 
     whole = read(args.split)
     split = whole.take(args.limit)
@@ -56,7 +55,7 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         "batch_size": args.batch_size,
         "progress": shows(args),
     }
-    prompt = tasks.PROMPTS[task.name]
+    prompt = glue_sets.PROMPTS[task.name]
     model = Model.from_pretrained(args.model, compute=args.compute)
     found = classify(model, split, prompt, **settings)
     teacher = None
@@ -72,10 +71,11 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
     }
     try:
         if scored:
-            scores = tasks.evaluate(task, found.predictions, split.labels, against=teacher, seed=args.seed)
+            got, right = found.predictions, split.labels
+            scores = glue_sets.evaluate(task, got, right, against=teacher, seed=args.seed)
     finally:  # predictions took long: they are kept whatever becomes of their scores
         if args.predictions:
-            paths = tasks.write_predictions(
+            paths = glue_sets.write_predictions(
                 args.predictions, split, found.predictions, scores, result, found.scores.tolist()
             )
             result["predictions"] = [str(path) for path in paths]
@@ -84,13 +84,9 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
 
 def squad(args: argparse.Namespace, parser: Parser) -> None:
     """Written answers to the questions of a SQuAD or SQuAD-style set."""
-    from ..evaluate import squad as sets
-    from ..evaluate.choices import draw_some
-    from ..model.model import Model
-
-    data = sets.builtin(args.squad) if args.squad in sets.BUILTIN else sets.read(args.squad)
+    data = squad_sets.builtin(args.squad) if args.squad in squad_sets.BUILTIN else squad_sets.read(args.squad)
     questions = data.questions[: args.limit]
-    shots: list[sets.Question] = []
+    shots: list[squad_sets.Question] = []
     if args.shots:
         rest = data.questions[len(questions) :]
         _enough(args, len(rest), parser)
@@ -102,19 +98,19 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
         "progress": shows(args),
     }
     model = Model.from_pretrained(args.model, compute=args.compute)
-    found = sets.answer(model, questions, **settings)
+    found = squad_sets.answer(model, questions, **settings)
     teacher = None
     if args.teacher:
         model = Model.from_pretrained(args.teacher, compute=args.compute)
-        teacher = sets.answer(model, questions, **settings)
+        teacher = squad_sets.answer(model, questions, **settings)
     scores: dict[str, Any] = {}
-    name = args.squad if args.squad in sets.BUILTIN else Path(args.squad).stem
+    name = args.squad if args.squad in squad_sets.BUILTIN else Path(args.squad).stem
     result = _result(args, name, len(questions)) | ({"skipped": data.skipped} if data.skipped else {})
     try:
-        scores = sets.evaluate(questions, found, against=teacher, seed=args.seed)
+        scores = squad_sets.evaluate(questions, found, against=teacher, seed=args.seed)
     finally:
         if args.predictions:
-            paths = sets.write_predictions(args.predictions, name, questions, found, scores, result)
+            paths = squad_sets.write_predictions(args.predictions, name, questions, found, scores, result)
             result["predictions"] = [str(path) for path in paths]
     _show(args, result, scores, 1.0)
 
@@ -133,8 +129,6 @@ def _result(args: argparse.Namespace, name: str, count: int) -> dict[str, Any]:
 def _show(
     args: argparse.Namespace, result: dict[str, Any], scores: Mapping[str, Any], percent: float
 ) -> None:
-    from ..report import numbers
-
     rows = [[name, str(result[name])] for name in ("examples", "skipped", "truncated") if result.get(name)]
     clean: dict[str, Any] = {}
     metrics = [name for name in scores if not name.endswith(("_interval", "_difference"))]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..data.tokens import load_text
+from ..errors import ConfigError
+from ..export import fits, layout_of, layouts
+from ..export.registry import grouped
+from ..model import card
+from ..model.model import Model
 from .common import Parser, apply_threads, show
-
-if TYPE_CHECKING:
-    from ..model.model import Model
 
 EXAMPLE = """\
 hybridattn export hybrid --list
@@ -48,12 +51,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """List the layouts or write one."""
-    from ..data.tokens import load_text
-    from ..errors import ConfigError
-    from ..export import layout_of
-    from ..model import card
-    from ..model.model import Model
-
     if not args.list and not (args.to and args.out):
         raise ConfigError("--to and --out are not both given; allowed: both, or --list")
     if args.to:
@@ -80,9 +77,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace, model: Model) -> None:
-    from ..export import fits, layouts
-    from ..export.registry import grouped
-
     found = {name: grouped(misfits) for name, misfits in fits(model).items()}
     known = layouts()
     facts = {

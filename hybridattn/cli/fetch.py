@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..evaluate import fetch
 from .common import Parser
 
 EXAMPLE = """
@@ -29,8 +30,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Download and print the paths."""
-    from ..evaluate import fetch
-
     if args.name == "squad":
         if args.tasks:
             parser().error("--tasks is for glue")

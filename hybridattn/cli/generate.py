@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 
+from ..errors import DataError
+from ..model.model import Model
 from .common import Parser, apply_threads, natural, positive
 
 EXAMPLE = """\
@@ -51,9 +53,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Stream the continuation to standard output."""
-    from ..errors import DataError
-    from ..model.model import Model
-
     prompt = sys.stdin.read() if args.prompt is None else args.prompt
     if not prompt.strip():
         raise DataError("the prompt is empty; give some text to continue")

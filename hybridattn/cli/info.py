@@ -6,6 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .._core import Cache, show_config
+from ..errors import PlanError
+from ..model.model import Model
+from ..model.plan import Plan
+from ..reading import read_json
+from ..select import FORMAT, SELECTORS, LayerScores
 from .common import Parser, show
 
 EXAMPLE = """\
@@ -32,9 +38,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _build() -> dict[str, Any]:
-    from .._core import show_config
-    from ..select import SELECTORS
-
     return {**show_config(), **{f"score method {name}": line for name, line in SELECTORS.items()}}
 
 
@@ -42,11 +45,6 @@ def _file(path: Path) -> dict[str, Any] | None:
     """A plan or scores; None for anything that is not a JSON file of its own."""
     if path.suffix != ".json" or not path.is_file():
         return None
-    from ..errors import PlanError
-    from ..model.plan import Plan
-    from ..reading import read_json
-    from ..select import FORMAT, LayerScores
-
     content = read_json(path, PlanError)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         scores = LayerScores.load(path)
@@ -69,9 +67,6 @@ def _file(path: Path) -> dict[str, Any] | None:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from .._core import Cache
-    from ..model.model import Model
-
     model = Model.from_pretrained(name)
     config = model.model_config
     kinds = ["+".join(spec["kind"] for spec in specs) for specs in model.layers]

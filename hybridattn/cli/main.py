@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
+from ..checks import nearest
+from ..errors import HybridAttnError
 from . import COMMANDS, load
 
 USAGE = """\
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stopped_as_by_ctrl_c() -> AbstractContextManager[None]:
     """SIGTERM and SIGHUP end a command as Ctrl-C does, unless something else is made of them (by nohup)."""
-    from ..stop import on_signals
+    from ..stop import on_signals  # slow: loads the core, as above
 
     return on_signals("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -65,16 +67,14 @@ def _main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name in ("-V", "--version"):
-        from .. import __version__
+        from .. import __version__  # slow: loads the core, 0.1 s that no command's help needs
 
         print(f"hybridattn {__version__}")
         return 0
     if name not in COMMANDS:
-        from ..checks import nearest
-
         print(f'error: unknown command "{name}"{nearest(name, COMMANDS)}', file=sys.stderr)
         return 2
-    from .common import apply_messages
+    from .common import apply_messages  # slow: loads the core, as above
 
     command = load(name)
     parser = command.parser()
@@ -88,8 +88,6 @@ def _main(arguments: list[str]) -> int:
 
 def _expected(error: Exception) -> bool:
     """Errors that say what is wrong with what the user gave; anything else is a bug, with a traceback."""
-    from ..errors import HybridAttnError
-
     # the core says in plain ValueErrors what it was given and what is allowed
     return isinstance(error, (HybridAttnError, OSError, MemoryError)) or type(error) is ValueError
 

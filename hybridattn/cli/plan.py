@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .._core import get_num_threads
+from ..evaluate import latency as measure
+from ..model.model import Model
+from ..model.plan import Plan
+from ..select import LayerScores
+from ..select import plan as plans
 from .common import Parser, fraction, layer_list, natural, positive, show
 
 EXAMPLE = """\
@@ -48,11 +54,6 @@ def parser() -> Parser:
 
 def _costs(args: argparse.Namespace, complain: Callable[[str], NoReturn]) -> dict[str, Any]:
     """Measured now, or those of an earlier plan, which have to be of this machine, threads and context."""
-    from .._core import get_num_threads
-    from ..evaluate import latency as measure
-    from ..model.model import Model
-    from ..model.plan import Plan
-
     if args.costs:
         costs = Plan.load(args.costs).how.get("costs") or {}
         here = {"machine": measure.processor(), "threads": get_num_threads(), "context": args.context}
@@ -67,9 +68,6 @@ def _costs(args: argparse.Namespace, complain: Callable[[str], NoReturn]) -> dic
 
 def run(args: argparse.Namespace) -> None:
     """Make the plan, save it, show it."""
-    from ..select import LayerScores
-    from ..select import plan as plans
-
     baseline = args.uniform or args.random is not None or args.softmax is not None
     complain = parser().error
     if not args.scores and not baseline:

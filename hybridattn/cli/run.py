@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..compute import COMPUTES
+from ..errors import ConfigError
+from ..pipeline.execute import run as run_recipe
+from ..pipeline.recipe import Recipe
+from ..pipeline.recipe_parts import DEMO
+from ..pipeline.recipe_toml import merge, parse_setting
 from .common import Parser, apply_threads, positive
-
-if TYPE_CHECKING:
-    from ..pipeline.recipe import Recipe
 
 EXAMPLE = """\
 hybridattn run --demo --out demo
@@ -68,10 +71,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Run the recipe and print where the report is, with its first paragraph."""
-    from ..pipeline.recipe import Recipe
-    from ..pipeline.recipe_parts import DEMO
-    from ..pipeline.recipe_toml import merge
-
     complain = parser().error
     settings = overrides(args)
     if not (args.recipe or args.demo or settings or args.show_recipe):
@@ -88,7 +87,6 @@ def run(args: argparse.Namespace) -> None:
         complain("--out is needed: the folder for results and report")
     refuse_overwrite(args.recipe, args.out, recipe)
     apply_threads(args)
-    from ..pipeline.execute import run as run_recipe
 
     def log(line: str) -> None:
         if not args.quiet:
@@ -119,8 +117,6 @@ def refuse_overwrite(source: str | None, out: str, recipe: Recipe) -> None:
     """ConfigError when the recipe that is read would be replaced by another one, or by one without comments;
     the one that an earlier run wrote into its folder says the same still.
     """
-    from ..errors import ConfigError
-
     written = Path(out) / "recipe.toml"
     same = source is not None and written.exists() and written.samefile(source)
     if same and written.read_text(encoding="utf-8") != recipe.to_toml():
@@ -129,8 +125,6 @@ def refuse_overwrite(source: str | None, out: str, recipe: Recipe) -> None:
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     """The command line's flags as recipe tables."""
-    from ..pipeline.recipe_toml import merge, parse_setting
-
     settings: dict[str, Any] = {}
     flags = (
         ("teacher", "model", args.teacher),
@@ -152,6 +146,4 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def plain(text: str) -> str:
     """A paragraph of the report for a terminal: no marks, lines of 88."""
-    import textwrap
-
     return textwrap.fill(text.replace("**", "").replace("`", ""), 88)

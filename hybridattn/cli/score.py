@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from .. import select
+from ..data.split import Texts, aligned_tokens, locate
+from ..data.tokens import TokenData
+from ..diagnostics import SCORING_TEXTS, scoring_text
+from ..model.base import tokenizer_of
+from ..model.model import Model
 from ..pipeline.recipe_parts import ScorePart
+from ..report import numbers
 from .common import Parser, apply_threads, natural, positive, show
-
-if TYPE_CHECKING:
-    from ..data.tokens import TokenData
-    from ..model.model import Model
 
 UNFINISHED = 75  # exit status: a shard is done, others are not (EX_TEMPFAIL of sysexits.h)
 EXAMPLE = """\
@@ -97,11 +99,6 @@ def shard(text: str) -> tuple[int, int]:
 
 def scoring_data(args: argparse.Namespace, probe: Model) -> TokenData:
     """The windows of --text, as many of each of its parts."""
-    from ..data.split import Texts, locate
-    from ..data.tokens import TokenData
-    from ..diagnostics import SCORING_TEXTS, scoring_text
-    from ..model.base import tokenizer_of
-
     sources = [args.text] if Path(args.text).exists() else args.text.split("+")
     count = max(1, args.tokens // (args.seq_len * len(sources)))
     parts = []
@@ -117,12 +114,6 @@ def scoring_data(args: argparse.Namespace, probe: Model) -> TokenData:
 
 def run(args: argparse.Namespace) -> None:
     """Score, save, print one row per layer from the highest score to the lowest."""
-    from .. import select
-    from ..data.split import Texts, aligned_tokens, locate
-    from ..model.base import tokenizer_of
-    from ..model.model import Model
-    from ..report import numbers
-
     apply_threads(args)
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)

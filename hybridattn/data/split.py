@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..files import atomic_write, file_digest
 from ..reading import read_json
 from .hub import TEXTS, fetch_text
+from .tokens import TokenData, cut, load_text
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -54,8 +55,6 @@ class Texts:
     @cached_property
     def regions(self) -> dict[str, list[str]]:
         """Documents for "training", "scoring" and "held-out"; the same whatever the token budgets are."""
-        from .tokens import load_text
-
         pieces = cut_documents(load_text(self.train))
         aside = max(2, round(ASIDE * len(pieces)))
         if len(pieces) <= aside:
@@ -70,8 +69,6 @@ class Texts:
 
     def read(self, region: str, tokenizer: Tokenizer, wanted: int, seq_len: int) -> TokenData:
         """Windows of `seq_len` of the first `wanted` tokens; DataError when there are too few for one."""
-        from .tokens import TokenData
-
         data = TokenData.from_text(self.regions[region], tokenizer, seq_len, wanted, label=self.train.name)
         if len(data.tokens) < seq_len:
             raise DataError(
@@ -82,8 +79,6 @@ class Texts:
 
     def training(self, tokenizer: Tokenizer, tokens: int, seq_len: int, skip: int = 0) -> TokenData:
         """Windows for training. An earlier step's `skip` tokens are left out when enough text follows."""
-        from .tokens import TokenData, cut
-
         data = self.read("training", tokenizer, skip + tokens, seq_len)
         rest = data.tokens[skip:]
         if len(rest) < max(tokens, seq_len):

@@ -17,6 +17,7 @@ from ..checks import refuse
 from ..lazy import contents
 from ..model.base import switchable, switched
 from ..model.prefill import prefill
+from ..select import linear_mixer
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -96,8 +97,6 @@ def layer_costs(
     Returns all_softmax and all_linear, each {ms_per_token, cache_bytes}; context, num_layers, mixer, machine,
     threads.
     """
-    from ..select import linear_mixer
-
     found: dict[str, Any] = {}
     for name, layers in (("all_softmax", switchable(probe)), ("all_linear", [])):
         with switched(probe, layers):

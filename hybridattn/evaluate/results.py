@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 from ..results.evaluation import Evaluation
+from ..results.markup import box, figure, table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,8 +95,6 @@ class Comparison(Evaluation):
 
     def plot(self) -> Any:
         """A matplotlib figure: KL from the teacher with its error, or perplexity, a row for each model."""
-        from importlib import import_module  # the report's look is drawn above this room
-
         return import_module("hybridattn.report.views").comparison(self.models)
 
     def __repr__(self) -> str:
@@ -107,14 +107,10 @@ class Comparison(Evaluation):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        from ..results.markup import box, table
-
         head = ["", *(name.replace("_", " ") for name in self.columns)]
         return box("Comparison", table(self._rows(), head))
 
     def _rows(self) -> list[list[str]]:
-        from ..results.markup import figure
-
         def cell(value: Any) -> str:
             return "–" if value is None else figure(value, 4) if isinstance(value, float) else f"{value:,}"
 

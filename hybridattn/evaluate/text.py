@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .. import stats
+from .. import diagnostics, stats
 from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import TokenData, Windows, slices
@@ -221,8 +221,6 @@ def recall(
     paired between models for equal kind, n, seq_len and seed), answer_nll (mean -log p of the answers'
     tokens, nats), and the settings. Raises ConfigError, DataError.
     """
-    from .. import diagnostics
-
     examples = diagnostics.make(kind, tokenizer_of(model), n, seq_len, seed)
     correct: list[bool] = []
     for at in bar(range(0, n, batch_size), f"recall {kind}", progress):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 from importlib.resources import files as resources
 
+from .. import __version__
+
 CONFIGURATION, MODELLING = "configuration_hybridattn", "modelling_hybridattn"
 AUTO_MAP = {
     "AutoConfig": f"{CONFIGURATION}.HybridAttnConfig",
@@ -48,8 +50,6 @@ def _read(part: str) -> str:
 
 def _joined() -> str:
     """The parts as one module: their outside imports at the top, each part's docstring as a comment."""
-    from .. import __version__
-
     wanted: set[str] = set()
     bodies = []
     for part in _PARTS:

@@ -6,22 +6,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .. import evaluate
+from ..diagnostics import KINDS
 from ..errors import ConfigError, DataError
+from ..evaluate import glue, squad
+from ..evaluate.choices import classify
 from ..files import finite
-
-if TYPE_CHECKING:
-    from .job import Job
+from .job import Job
 
 PRIVATE = ("predictions", "answers", "correct")  # of each example; the report holds scores
 
 
 def check(job: Job) -> None:
     """Refuse at the start what would fail at the end: names, files, metrics that are not installed."""
-    from ..diagnostics import KINDS
-    from ..evaluate import glue
-
     part = job.recipe.tasks
     for name in part.recall:
         if name not in KINDS:
@@ -41,10 +40,6 @@ def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
     """Scores of every set and diagnostic, with differences to the teacher in pairs; predictions go to
     tasks/ID/.
     """
-    from .. import evaluate
-    from ..evaluate import glue, squad
-    from ..evaluate.choices import classify
-
     part, seed, model = job.recipe.tasks, job.recipe.seed, job.model(model_id, when)
     teacher = job.results.get("tasks/teacher")
     folder, facts = job.out / "tasks" / model_id, {"model": model_id, "when": when, "seed": seed}

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .. import report
 from .._core import mixers
 from ..files import OURS, atomic_write
 from ..locks import locked
@@ -23,6 +24,7 @@ from . import estimate, work
 from .job import Job
 from .lengths import fitted
 from .recipe import Recipe
+from .results import assemble
 from .stages import Stage, build
 from .store import Store, fingerprint
 
@@ -138,9 +140,6 @@ def _announce(job: Job, stages: list[Stage], done: set[str]) -> None:
 
 
 def _report(job: Job, started: float) -> dict[str, Path]:
-    from .. import report
-    from .results import assemble
-
     paths = report.write(assemble(job), job.out)
     job.store.clean()
     job.log(f"report: {paths['html']} ({numbers.seconds(time.perf_counter() - started)} this time)")

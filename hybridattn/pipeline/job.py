@@ -6,22 +6,22 @@ import gc
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..compute import Compute, chosen
 from ..data.split import Texts
+from ..data.tokens import TokenData
+from ..diagnostics import scoring_text
 from ..model.base import tokenizer_of
+from ..model.model import Model
+from ..model.plan import Plan
+from ..radlads.teacher import final_hidden
+from .question_sets import QuestionSets, read
 from .recipe import Recipe
 from .store import Store, fingerprint
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from ..data.tokens import TokenData
-    from ..model.model import Model
-    from ..model.plan import Plan
-    from .question_sets import QuestionSets
 
 
 class Job:
@@ -99,8 +99,6 @@ class Job:
 
     def _plan(self, model_id: str) -> Plan | list[int]:
         """The plan a saved hybrid carries in its config."""
-        from ..model.plan import Plan
-
         path = self.out / "plans" / f"{model_id}.json"
         return Plan.load(path) if path.exists() else self.layers(model_id)
 
@@ -117,8 +115,6 @@ class Job:
         return self.out / "models" / model_id
 
     def _load(self, path: str | Path) -> Model:
-        from ..model.model import Model
-
         return Model.from_pretrained(path, compute=self.compute)
 
     # ---- text
@@ -135,8 +131,6 @@ class Job:
 
     def scoring_text(self) -> TokenData:
         """What layer scores are read on: recall prompts, plain text, half and half, or a diagnostic."""
-        from ..diagnostics import scoring_text
-
         part = self.recipe.score
         count = max(1, part.tokens // part.seq_len)
         tokenizer, wanted = tokenizer_of(self.teacher), count * part.seq_len
@@ -148,8 +142,6 @@ class Job:
     @cached_property
     def question_sets(self) -> QuestionSets:
         """The examples and questions that the recipe's [tasks] names."""
-        from .question_sets import read
-
         return read(self.recipe)
 
     def heldout_text(self, length: int) -> TokenData:
@@ -158,8 +150,6 @@ class Job:
 
     def teacher_hidden(self, data: TokenData) -> npt.NDArray[np.float32]:
         """The teacher's final hidden states on evaluation text: one pass for all models that are compared."""
-        from ..radlads.teacher import final_hidden
-
         key = data.fingerprint()
         if key not in self._hidden:
             self._hidden[key] = final_hidden(self.teacher, data)

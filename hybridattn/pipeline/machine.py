@@ -7,11 +7,12 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from .._core import show_config
+from ..evaluate.latency import processor
+
 
 def versions() -> dict[str, str]:
     """Versions of this package and of what its numbers depend on."""
-    from .._core import show_config
-
     found = {"python": platform.python_version(), "hybridattn": str(show_config()["version"])}
     for package in ("numpy", "tokenizers"):
         try:
@@ -23,9 +24,6 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """The processor, its cores, and how the C core uses it."""
-    from .._core import show_config
-    from ..evaluate.latency import processor
-
     found: dict[str, Any] = {
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..evaluate import glue, squad
+from ..evaluate.choices import draw_some
+from ..evaluate.glue import Split
+from ..evaluate.squad import SquadData
 from .recipe import Recipe
 from .store import fingerprint
-
-if TYPE_CHECKING:
-    from ..evaluate.glue import Split
-    from ..evaluate.squad import SquadData
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,6 @@ def read(recipe: Recipe) -> QuestionSets:
     """The sets of a recipe, fetched when need be, each cut to its number of examples. Raises ConfigError,
     DataError.
     """
-    from ..evaluate import squad
-    from ..evaluate.choices import draw_some
-
     part = recipe.tasks
     splits: dict[str, Split] = {}
     questions: dict[str, SquadData] = {}
@@ -64,8 +60,6 @@ def _new(key: str, entry: str, name: str, known: Container[str]) -> None:
 
 def _split(entry: str, folder: str) -> Split:
     """A GLUE or GLUE-style set by its name, "SST-2" or "SST-2/train"; validation where no split is named."""
-    from ..evaluate import glue
-
     name, _, split = entry.partition("/")
     split = split or "validation"
     if split == "test":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..report.numbers import finite
+from ..select import LayerScores, reads_text, topk_stability
+from ..select.rankings import agreement
 from .answers import public
 from .ids import distilled_ids, model_ids, score_methods, shown_ids
 from .job import Job
@@ -57,16 +59,11 @@ def assemble(job: Job) -> dict[str, Any]:
 
 def _text(scored: dict[str, Any]) -> str | None:
     """What a method was read on; None for fixed patterns."""
-    from ..select import reads_text
-
     return scored["text"] if reads_text(scored["method"]) else None
 
 
 def _scores(job: Job, method: str, decided: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
     """A method's row: what it would choose for as many layers, how firmly, and how far it agrees."""
-    from ..select import LayerScores, topk_stability
-    from ..select.rankings import agreement
-
     found, k = job.results[f"score/{method}"], len(chosen)
     scores, chosen_by = (
         LayerScores.load(job.out / "scores" / f"{name}.json") for name in (method, decided["method"])

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..model.saved import complete
+from ..select import SELECTORS, expected_forwards, takes
 from . import answers, work
 from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
@@ -89,8 +90,6 @@ def _model_files(job: Job, folder: str) -> list[str]:
 
 
 def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
-    from ..select import SELECTORS, expected_forwards, takes
-
     def inputs(job: Job) -> Any:
         part = {k: v for k, v in asdict(recipe.score).items() if k != "methods"}
         known = method in SELECTORS

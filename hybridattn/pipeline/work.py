@@ -6,28 +6,37 @@ import gc
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from .. import evaluate as evaluation
+from .. import radlads, select
+from .._core import Cache
+from .._core import Model as CoreModel
 from ..checks import refuse
+from ..data import hub
 from ..data.split import locate, note_aligned, same_text
+from ..diagnostics import KINDS
 from ..errors import ConfigError, DataError
+from ..evaluate import latency as measurement
 from ..files import file_digest
+from ..formats.dtypes import dtype_name
 from ..model.base import tokenizer_of
 from ..model.card import add_measured, evaluation_rows
+from ..model.model import Model
 from ..report.numbers import finite, finite_list
+from ..select import SELECTORS, LayerScores
+from ..select import plan as plans
+from . import answers
 from .job import Job
 from .recipe import Recipe
-
-if TYPE_CHECKING:
-    from ..model.model import Model
 
 TIMED_TOKENS = 512
 
 
 def forward_speed(model: Model) -> float:
     """Tokens per second of a forward pass over a few hundred tokens, after a short one to warm up."""
-    import numpy as np
-
     length = min(TIMED_TOKENS, model.model_config.max_positions)
     tokens = np.arange(length, dtype=np.int32).reshape(1, -1) % model.model_config.vocab_size
     model.nll(np.ascontiguousarray(tokens[:, : max(2, length // 8)]))
@@ -41,8 +50,6 @@ TEACHER_CACHE_BYTES = 1 << 30
 
 def fetch(job: Job) -> dict[str, Any]:
     """Local paths of teacher and text, downloaded when need be. It runs every time: files change."""
-    from ..data import hub
-
     teacher_part, text = job.recipe.teacher, job.recipe.text
     teacher = hub.resolve(teacher_part.model)
     train, heldout = locate(text.train, "text.train"), ""
@@ -94,8 +101,6 @@ def teacher(job: Job) -> dict[str, Any]:
 
 def check(job: Job) -> None:
     """Refuse at the start what would fail later: lengths, mixer options, text that is too short."""
-    from ..formats.dtypes import dtype_name
-
     recipe, limit = job.recipe, int(job.results["teacher"]["max_positions"])
     lengths = {
         "align.seq_len": recipe.align.seq_len,
@@ -113,10 +118,6 @@ def check(job: Job) -> None:
         _tiny_probe(recipe.mixer)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"recipe: mixer: {error}") from None
-    from ..diagnostics import KINDS
-    from ..select import SELECTORS
-    from . import answers
-
     for method in recipe.score.methods:
         if method not in SELECTORS:
             raise ConfigError(f"recipe: score.methods holds {method!r}; allowed: {', '.join(SELECTORS)}")
@@ -132,9 +133,7 @@ def check(job: Job) -> None:
 
 def _tiny_probe(mixer: dict[str, Any]) -> None:
     """Let the core judge a mixer spec on a model of one small layer."""
-    from .._core import Model
-
-    Model(
+    CoreModel(
         {
             "vocab_size": 8,
             "hidden_size": 16,
@@ -159,8 +158,6 @@ def _tiny_probe(mixer: dict[str, Any]) -> None:
 
 def align(job: Job) -> dict[str, Any]:
     """Step 1; saves the probe to probe/."""
-    from .. import radlads
-
     part = job.recipe.align
     data = job.training_text(part.tokens, part.seq_len)
     steps = max(1, part.tokens // (part.seq_len * part.batch_size))
@@ -189,15 +186,11 @@ def align(job: Job) -> dict[str, Any]:
 
 def align_lr(recipe: Recipe) -> float:
     """The learning rate of step 1: the recipe's, or the mixer's own."""
-    from .. import radlads
-
     return recipe.align.lr or radlads.align_lr(recipe.mixer["kind"])
 
 
 def score(job: Job, method: str) -> dict[str, Any]:
     """Layer scores by one method; the full record goes to scores/METHOD.json."""
-    from .. import select
-
     k = job.recipe.softmax_layers(job.num_layers)
     (job.out / "scores").mkdir(exist_ok=True)
     options: dict[str, Any] = {}
@@ -227,9 +220,6 @@ def score(job: Job, method: str) -> dict[str, Any]:
 
 def plan(job: Job) -> dict[str, Any]:
     """The chosen set, the uniform one and the random ones; each saved to plans/ID.json."""
-    from ..select import LayerScores
-    from ..select import plan as plans
-
     part, k = job.recipe.plan, job.recipe.softmax_layers(job.num_layers)
     scores = LayerScores.load(job.out / "scores" / f"{job.recipe.method}.json")
     sets = {"chosen": plans.make(scores, k=k), "uniform": plans.uniform(job.num_layers, k, scores.mixer)}
@@ -246,8 +236,6 @@ def plan(job: Job) -> dict[str, Any]:
 
 def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
     """Held-out KL and perplexity at every length."""
-    from .. import evaluate as evaluation
-
     model = job.model(model_id, when)
     rows: dict[str, Any] = {}
     for length in job.recipe.evaluate.lengths:
@@ -267,8 +255,6 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
 
 def distill(job: Job, model_id: str) -> dict[str, Any]:
     """Step 2, and step 3 when the recipe has tokens for it; saves the hybrid to models/ID/."""
-    from .. import radlads
-
     part, name = job.recipe.distill, f"distill/{model_id}"
     hybrid = job.model(model_id, "before")
     job.forget("hybrid")
@@ -314,9 +300,6 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
 
 def measure(job: Job, model_id: str) -> dict[str, Any]:
     """Prefill and decode time at every length, the size of the cache and of the model."""
-    from .._core import Cache
-    from ..evaluate import latency as measurement
-
     part = job.recipe.measure
     model = job.model(model_id, "before")
     stored = model if part.dtype == "float32" else model.astype(part.dtype)

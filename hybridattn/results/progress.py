@@ -38,7 +38,7 @@ def bar(parts: Iterable[Any] | None, what: str, progress: bool | None = None, **
         progress = sys.stderr.isatty() or "ipykernel" in sys.modules
     with warnings.catch_warnings():  # that a notebook lacks ipywidgets: it then draws a bar of text
         warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # here: its warning is the one that is caught
 
     settings = {"delay": _DELAY, "leave": False, "desc": what, **options}
     return tqdm(parts, disable=_quiet or not progress, **settings)

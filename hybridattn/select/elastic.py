@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from .._core import Cache
 from ..checks import check_int, refuse
 from ..lazy import contents
 from ..model.base import BaseModel, chosen, gates_for, switched
@@ -89,8 +90,6 @@ def cache_bytes(
     """Bytes of decode state of one sequence of `tokens` tokens, keys and values of `cache_dtype`, "f32" or
     "f16", with the room that a cache makes for it at once.
     """
-    from .._core import Cache
-
     with switched(model, softmax_layers):
         cache = Cache(model, dtype=cache_dtype)
     return int(cache.nbytes + cache.bytes_per_token * -(-tokens // ROOM) * ROOM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -178,8 +179,6 @@ class LayerScores(Comparable):
         """A matplotlib figure: a bar for each layer, the k that stay softmax in colour (default: a quarter).
         Needs the extra `report`.
         """
-        from importlib import import_module  # the report's look is drawn above this room
-
         chosen = self.top(max(1, round(self.num_layers / 4)) if k is None else k)
         return import_module("hybridattn.report.views").scores(self, chosen)
 

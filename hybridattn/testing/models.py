@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from ..checks import check_choice, check_int
 from ..data.tokenizer import Tokenizer
@@ -73,9 +75,6 @@ _LAYERS = {"gpt2": "n_layer", "distilbert": "n_layers"}
 
 def byte_tokenizer() -> Tokenizer:
     """One token per byte, and an end-of-text token `<eos>`."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

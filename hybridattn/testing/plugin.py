@@ -35,7 +35,7 @@ def hybrid_regression(request: pytest.FixtureRequest) -> HybridRegression:
     """Pins figures of a test in pinned/MODULE/TEST.json beside it: `kl`, `perplexity`, `layers`, `text`,
     `losses`, `number`. See `hybridattn.testing.regression.HybridRegression`.
     """
-    from .regression import HybridRegression
+    from .regression import HybridRegression  # slow: 0.3 s, otherwise of every pytest session
 
     test = re.sub(r"[^\w.=-]+", "_", request.node.name).strip("_")
     path = Path(request.node.path)
