@@ -55,7 +55,7 @@ HOMES = {
     "matplotlib": {"report.plots", "report.figure"},
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
-    "jinja2": {"data.chat"},
+    "jinja2": {"data.chat", "report.html"},
     "pytest": {"testing.plugin"},
     "tokenizers": {
         "data.tokenizer",
