@@ -33,10 +33,9 @@ def _template() -> Any:
         keep_trailing_newline=True,
         loader=jinja2.PackageLoader("hybridattn", "report"),
     )
-    marked = jinja2.utils.markupsafe.Markup
     environment.filters["kind"] = lambda block: type(block).__name__
-    environment.filters["inline"] = lambda text: marked(_inline(text))
-    environment.filters["cell"] = lambda text: marked(_cell(text))
+    environment.filters["inline"] = _inline
+    environment.filters["cell"] = _cell
     return environment.get_template("page.html.jinja")
 
 
