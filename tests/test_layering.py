@@ -43,8 +43,8 @@ ROOMS = [
 ]  # fmt: skip
 # known to every room: the C core, and the version in the package's table of contents
 EVERYWHERE = {"_core", "__version__"}
-# packages that may be absent: these, and what a comment `# slow: ...` or `# here: ...` gives a reason for, may
-# be imported inside a function; everything else stands at the top of its file
+# Inside a function only these, which may be absent, are imported, and what a comment `# slow: ...` or
+# `# here: ...` on the line gives a reason for; everything else stands at the top of its file.
 OPTIONAL = {"datasets", "gguf", "huggingface_hub", "lm_eval", "matplotlib", "pandas", "scipy", "sklearn"}
 # outside packages with one home; torch is for benchmarks and tests
 HOMES = {
