@@ -22,7 +22,7 @@ except (ImportError, OSError, RuntimeError):
 needs_llama = pytest.mark.skipif(llama_cpp is None, reason="llama-cpp-python is not installed")
 
 TOKENS = np.random.default_rng(1).integers(1, 256, 60).astype(np.int32)
-GATED = [name for name in HYBRIDS if not name.startswith("mamba2")]
+BACK = list(HYBRIDS)
 FAMILY = {
     "shared keys": {},
     "as many keys": {"linear_num_key_heads": 4, "tie_word_embeddings": False},
@@ -54,7 +54,7 @@ def family(name) -> Model:
     return model
 
 
-@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("name", BACK)
 def test_a_hybrid_comes_back(name, tmp_path):
     mixer, teacher = HYBRIDS[name]
     model = model_of((1, 2), mixer, **teacher)

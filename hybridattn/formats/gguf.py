@@ -16,12 +16,12 @@ import numpy as np
 from ..errors import ConfigError, WeightError
 from ..families import config_from_hf
 from ..families.config import ModelConfig
+from . import gguf_bamba, gguf_qwen35
 from .dtypes import Bytes
 from .exported import as_exported
 from .gguf_config import ROPE_FACTORS, hf_config
 from .gguf_header import GGUFHeader, GGUFTensor, gguf_library, open_header
 from .gguf_names import to_hf
-from .gguf_qwen35 import ARCHITECTURE, Qwen35Tensors
 from .mapped import MappedFile
 from .source import WeightSource
 
@@ -56,14 +56,15 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFModel:
     header = open_header(path)
     try:
         hf = hf_config(header)
-        config = config_from_hf(hf)
-        source = GGUFSource(header, config)
-        if header.metadata["general.architecture"] != ARCHITECTURE:
-            return GGUFModel(config, source, header.metadata)
-        theirs = Qwen35Tensors(source, hf)
+        source, architecture = GGUFSource(header, hf["head_dim"]), header.metadata["general.architecture"]
+        theirs: WeightSource = source
+        if architecture == gguf_qwen35.ARCHITECTURE:
+            theirs = gguf_qwen35.Qwen35Tensors(source, hf)
+        elif architecture == gguf_bamba.ARCHITECTURE:
+            theirs = gguf_bamba.BambaTensors(source)
         ours = as_exported(theirs, hf)
         if ours is None:
-            return GGUFModel(config, theirs, header.metadata)
+            return GGUFModel(config_from_hf(hf), theirs, header.metadata)
         return GGUFModel(config_from_hf(ours.hf), ours, header.metadata, ours.layers)
     except ConfigError as error:
         header.mapped.close()
@@ -73,10 +74,10 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFModel:
 class GGUFSource(WeightSource):
     """The tensors of a GGUF file, under Hugging Face names and in Hugging Face row order."""
 
-    def __init__(self, header: GGUFHeader, config: ModelConfig) -> None:
+    def __init__(self, header: GGUFHeader, head_dim: int) -> None:
         self.path = header.mapped.path
         self._mapped = header.mapped
-        self._config = config
+        self._head_dim = head_dim
         self._architecture = str(header.metadata.get("general.architecture"))
         names = (name for name in header.tensors if name != ROPE_FACTORS)
         self._names = {to_hf(name, self._architecture): name for name in names}
@@ -136,16 +137,16 @@ class GGUFSource(WeightSource):
         return self._tensors[self._names[name]]
 
     def _row_order(self, name: str, rows: int) -> np.ndarray | None:
-        """For q and k of `llama`: the Hugging Face row of each stored row.
+        """For q and k of `llama` and Bamba: the Hugging Face row of each stored row.
 
         llama.cpp turns neighbouring pairs there, so its files interleave the two halves of a head: stored row
         2j+s of a head is row s*head_dim/2 + j of that head. Its Qwen graphs turn halves.
         """
-        if self._architecture != "llama":
+        if self._architecture not in ("llama", gguf_bamba.ARCHITECTURE):
             return None
         if ".self_attn.q_proj." not in name and ".self_attn.k_proj." not in name:
             return None
-        half = self._config.head_dim // 2
+        half = self._head_dim // 2
         if rows % (2 * half):
             raise WeightError(
                 f"{self.path}: weight {name!r} has {rows} rows, not a multiple of head_dim ({2 * half})"

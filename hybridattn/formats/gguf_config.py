@@ -12,7 +12,7 @@ import numpy as np
 from ..checks import refuse
 from ..errors import ConfigError
 from ..families.rope import rope_frequencies
-from . import gguf_qwen35
+from . import gguf_bamba, gguf_qwen35
 from .gguf_header import GGUFHeader
 from .gguf_keys import check_keys, refuse_parts
 
@@ -22,6 +22,7 @@ _FAMILIES = {
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    gguf_bamba.ARCHITECTURE: ("bamba", "BambaForCausalLM"),
     gguf_qwen35.ARCHITECTURE: ("qwen3_5_text", "Qwen3_5ForCausalLM"),
 }
 
@@ -47,6 +48,9 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
 
     heads = _one_number(get("attention.head_count"), refused, "attention.head_count")
     kv_heads = get("attention.head_count_kv", heads)
+    bamba = architecture == gguf_bamba.ARCHITECTURE
+    if bamba and isinstance(kv_heads, list):  # 0 in recurrent layers
+        kv_heads = [count for count in kv_heads if count] or [heads]
     kv_heads = _one_number(kv_heads, refused, "attention.head_count_kv")
     inner = _one_number(get("feed_forward_length"), refused, "feed_forward_length")
     head_dim = get("attention.key_length", get("rope.dimension_count"))
@@ -79,22 +83,26 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
         "bos_token_id": meta.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": _eos(meta),
     }
-    if hybrid:
-        hf |= gguf_qwen35.hf_keys(header, head_dim, get("rope.dimension_count", head_dim))
-        softmax = hf["layer_types"].index("full_attention") if "full_attention" in hf["layer_types"] else 0
-        hf["attention_bias"] = f"blk.{softmax}.attn_q.bias" in tensors
+    if hybrid or bamba:
+        hf |= gguf_bamba.hf_keys(header) if bamba else _qwen35_keys(header, head_dim)
+        hf["attention_bias"] = any(f"blk.{i}.attn_q.bias" in tensors for i in range(len(tensors)))
     elif architecture != "qwen2":  # which always has them
         hf["attention_bias"] = "blk.0.attn_q.bias" in tensors
-    if architecture == "llama":
+    if architecture in ("llama", gguf_bamba.ARCHITECTURE):
         hf["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     scaling = _rope_scaling(header, hf, f"{architecture}.rope.")
-    if hybrid:  # one dictionary, as these configs have it
+    if hybrid or bamba:  # one dictionary, as these configs have it
         parts = ("rope_theta", "partial_rotary_factor", "mrope_section")
         rope = {key: hf.pop(key) for key in parts if key in hf}
         hf["rope_parameters"] = {"rope_type": "default", **rope, **(scaling or {})}
     elif scaling:
         hf["rope_scaling"] = scaling
     return hf
+
+
+def _qwen35_keys(header: GGUFHeader, head_dim: Any) -> dict[str, Any]:
+    turns = header.metadata.get(f"{gguf_qwen35.ARCHITECTURE}.rope.dimension_count", head_dim)
+    return gguf_qwen35.hf_keys(header, head_dim, turns)
 
 
 def _one_number(value: Any, refused: Any, key: str) -> Any:

@@ -38,7 +38,7 @@ _QWEN35 = {
 }
 # Whole names, since they end in neither .weight nor .bias or in another one.
 _QWEN35_WHOLE = {"ssm_a": "linear_attn.A_log", "ssm_dt.bias": "linear_attn.dt_bias"}
-# Bamba, which is written only.
+# Bamba.
 _BAMBA = {
     "ffn_norm": "pre_ff_layernorm",
     "ffn_gate": "feed_forward.gate_proj",
@@ -51,16 +51,21 @@ _BAMBA = {
 }
 _BAMBA_WHOLE = {"ssm_a": "mamba.A_log", "ssm_d": "mamba.D", "ssm_dt.bias": "mamba.dt_bias"}
 _BAMBA_TOP = {"output_norm.weight": "model.final_layernorm.weight"}
+# architecture: names at the top, in a layer, and whole ones, beside those that all have
+_OWN: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {
+    "qwen35": ({}, _QWEN35, _QWEN35_WHOLE),
+    "granitehybrid": (_BAMBA_TOP, _BAMBA, _BAMBA_WHOLE),
+}
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 
 
 def to_hf(name: str, architecture: str = "llama") -> str:
     """The Hugging Face name. An unknown tensor keeps its own, so that loading refuses it by that name."""
     match = _LAYER.fullmatch(name)
+    top, own, whole_names = _OWN.get(architecture, ({}, {}, {}))
     if match is None:
-        return _TOP.get(name, name)
-    parts = {**_PART, **_QWEN35} if architecture == "qwen35" else _PART
-    whole = _QWEN35_WHOLE.get(match[2]) if architecture == "qwen35" else None
+        return {**_TOP, **top}.get(name, name)
+    parts, whole = {**_PART, **own}, whole_names.get(match[2])
     stem, _, end = match[2].rpartition(".")
     if whole is None and (stem not in parts or end not in ("weight", "bias")):
         return name
@@ -69,19 +74,17 @@ def to_hf(name: str, architecture: str = "llama") -> str:
 
 def from_hf(name: str, architecture: str = "llama") -> str:
     """The GGUF name of a tensor that `to_hf` gives. KeyError for any other."""
-    bamba = architecture == "granitehybrid"
-    for theirs, ours in {**_TOP, **(_BAMBA_TOP if bamba else {})}.items():
+    top, own, whole = _OWN.get(architecture, ({}, {}, {}))
+    for theirs, ours in {**_TOP, **top}.items():
         if ours == name:
             return theirs
     match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
     if match is None:
         raise KeyError(name)
     parts = {ours: theirs for theirs, ours in _PART.items()}
-    more, whole = (_BAMBA, _BAMBA_WHOLE) if bamba else (_QWEN35, _QWEN35_WHOLE)
-    if bamba or architecture == "qwen35":
-        parts |= {ours: theirs for theirs, ours in more.items()}
-        for theirs, ours in whole.items():
-            if ours == match[2]:
-                return f"blk.{match[1]}.{theirs}"
+    parts |= {ours: theirs for theirs, ours in own.items()}
+    for theirs, ours in whole.items():
+        if ours == match[2]:
+            return f"blk.{match[1]}.{theirs}"
     stem, _, end = match[2].rpartition(".")
     return f"blk.{match[1]}.{parts[stem]}.{end}"
