@@ -124,8 +124,8 @@ def test_the_order_of_heads_goes_both_ways():
     np.testing.assert_array_equal(linear_order(name, there, (6, 2, 2), back=True), values)
 
 
-def damaged(path, changes):
-    """The file with other values of keys, None to leave one out."""
+def damaged(path, changes, more=()):
+    """The file with other values of keys, None to leave one out, and more tensors of zeros."""
     header = open_header(path)
     writer = gguf.GGUFWriter(str(path.with_name("wrong.gguf")), "qwen35")
     kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
@@ -134,6 +134,8 @@ def damaged(path, changes):
             (writer.add_array if isinstance(value, list) else kinds[type(value)])(key, value)
     for tensor in gguf.GGUFReader(path).tensors:
         writer.add_tensor(tensor.name, tensor.data)
+    for name in more:
+        writer.add_tensor(name, np.zeros((4, 4), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -147,7 +149,7 @@ WRONG = {
     "attention.recurrent_layers": ([True], "recurrent_layers"),
     "rope.dimension_count": (99, "rope.dimension_count"),
     "ssm.group_count": (3, "linear_num_key_heads"),
-    "nextn_predict_layers": (1, "nextn_predict_layers"),
+    "nextn_predict_layers": (5, "nextn_predict_layers"),
 }
 
 
@@ -158,3 +160,33 @@ def test_what_is_wrong_is_named(key, tmp_path):
     path = damaged(tmp_path / "out" / "model.gguf", {f"qwen35.{key}": value})
     with pytest.raises(errors.ConfigError, match=message):
         Model.from_pretrained(path)
+
+
+def test_blocks_that_guess_ahead_are_left_aside(tmp_path):
+    """As llama.cpp's converter writes them, behind the model's own layers."""
+    model = family("shared keys")
+    model.export(tmp_path / "out", "gguf")
+    keys = {"block_count": 6, "nextn_predict_layers": 1, "full_attention_interval": 4}
+    keys["attention.recurrent_layers"] = [specs[0]["kind"] != "softmax" for specs in model.layers] + [False]
+    path = damaged(
+        tmp_path / "out" / "model.gguf",
+        {f"qwen35.{key}": value for key, value in keys.items()},
+        ("blk.5.nextn.eh_proj.weight", "blk.5.attn_q.weight"),
+    )
+    back = Model.from_pretrained(path)
+    assert back.layers == model.layers
+    near(back.logits(TOKENS[None]), model.logits(TOKENS[None]))
+
+
+def test_every_fourth_layer_is_softmax_where_the_file_says_how_many(tmp_path):
+    kinds = ["linear_attention"] * 3 + ["full_attention"]
+    model = Model(config_from_hf({**HF, "num_hidden_layers": 4, "layer_types": kinds}))
+    tiny.randomize(model, 3)
+    model.export(tmp_path / "out", "gguf")
+    changes = {"qwen35.attention.recurrent_layers": None, "qwen35.full_attention_interval": 4}
+    path = damaged(tmp_path / "out" / "model.gguf", changes)
+    assert Model.from_pretrained(path).layers == model.layers
+    with pytest.raises(errors.ConfigError, match="full_attention_interval is 0"):
+        Model.from_pretrained(
+            damaged(path.with_name("model.gguf"), {**changes, "qwen35.full_attention_interval": 0})
+        )

@@ -18,6 +18,9 @@ from .gguf_header import GGUFHeader
 from .source import WeightSource
 
 ARCHITECTURE = "granitehybrid"
+KEYS = frozenset(
+    f"ssm.{key}" for key in ("conv_kernel", "group_count", "inner_size", "state_size", "time_step_rank")
+)
 _BIAS = ".mamba.conv1d.bias"
 
 

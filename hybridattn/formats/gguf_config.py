@@ -26,6 +26,8 @@ _FAMILIES = {
     gguf_qwen35.ARCHITECTURE: ("qwen3_5_text", "Qwen3_5ForCausalLM"),
 }
 
+_KEYS = {gguf_bamba.ARCHITECTURE: gguf_bamba.KEYS, gguf_qwen35.ARCHITECTURE: gguf_qwen35.KEYS}
+
 
 def hf_config(header: GGUFHeader) -> dict[str, Any]:
     """The config, with the class and the keys of transformers. Raises ConfigError for an architecture or a
@@ -36,9 +38,7 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
     architecture = meta.get("general.architecture")
     if architecture not in _FAMILIES:
         raise refuse("general.architecture", architecture, ", ".join(_FAMILIES))
-    check_keys(
-        meta, architecture, gguf_qwen35.KEYS if architecture == gguf_qwen35.ARCHITECTURE else frozenset()
-    )
+    check_keys(meta, architecture, _KEYS.get(architecture, frozenset()))
 
     def get(key: str, default: Any = None) -> Any:
         return meta.get(f"{architecture}.{key}", default)

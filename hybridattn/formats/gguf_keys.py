@@ -52,7 +52,7 @@ _HARMLESS = frozenset([
 
 def check_keys(meta: dict[str, Any], architecture: str, more: frozenset[str]) -> None:
     """ConfigError for a key that would change what is computed; a warning for keys that are not known. more:
-    keys that are read of this architecture alone.
+    keys that are read of this architecture alone, whatever their values.
     """
     kind = meta.get("general.type", "model")
     if kind != "model":
@@ -64,7 +64,7 @@ def check_keys(meta: dict[str, Any], architecture: str, more: frozenset[str]) ->
             continue
         key = name.removeprefix(before)
         neutral = _NEUTRAL.get(key)
-        if neutral is not None and value not in neutral:
+        if neutral is not None and key not in more and value not in neutral:
             raise refuse(name, value, " or ".join(str(each).lower() for each in neutral))
         if neutral is None and key not in _READ | _HARMLESS | more and not key.startswith("rope.scaling."):
             unknown.append(name)

@@ -1,8 +1,9 @@
 """GGUF files of architecture `qwen35`: how they differ from Qwen3.5 text checkpoints, both ways.
 
-`ssm_a` is -exp(A_log), norms hold the weight itself, a convolution has two dimensions. Where heads share key
-heads, what belongs to the heads of a linear layer is in another order: the first head of every key head, then
-the second of every one, as llama.cpp's converter puts it, whose code and graph are the source.
+Blocks that guess tokens ahead, behind the others, are left aside. `ssm_a` is -exp(A_log), norms hold the
+weight itself, a convolution has two dimensions. Where heads share key heads, what belongs to the heads of a
+linear layer is in another order: the first head of every key head, then the second of every one, as
+llama.cpp's converter puts it, whose code and graph are the source.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ ARCHITECTURE = "qwen35"
 KEYS = frozenset([
     "ssm.conv_kernel", "ssm.group_count", "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank",
     "attention.recurrent_layers", "full_attention_interval", "rope.dimension_sections",
+    "nextn_predict_layers",
 ])  # fmt: skip
+_BLOCK = re.compile(r"(?:model\.layers|blk)\.(\d+)\.")
 _ZERO_CENTRED = re.compile(r"model\.(norm|layers\.\d+\.(\w+_layernorm|self_attn\.[qk]_norm))\.weight")
-_PER_HEAD = ("A_log", "dt_bias", "in_proj_a.weight", "in_proj_b.weight")
 
 
 def zero_centred(name: str) -> bool:
@@ -69,14 +71,18 @@ def hf_keys(header: GGUFHeader, head_dim: Any, turns: Any) -> dict[str, Any]:
             raise refuse(f"{ARCHITECTURE}.{key}", value, "an integer of at least 1")
         return value
 
-    layers, state, heads = number("block_count"), number("ssm.state_size"), number("ssm.time_step_rank")
+    state, heads = number("ssm.state_size"), number("ssm.time_step_rank")
+    blocks, ahead = number("block_count"), meta.get(f"{ARCHITECTURE}.nextn_predict_layers", 0)
+    if type(ahead) is not int or not 0 <= ahead < blocks:
+        raise refuse(f"{ARCHITECTURE}.nextn_predict_layers", ahead, f"0 to {blocks - 1}, of {blocks} blocks")
+    layers = blocks - ahead
     kinds = meta.get(f"{ARCHITECTURE}.attention.recurrent_layers")
     if kinds is None:
-        every = meta.get(f"{ARCHITECTURE}.full_attention_interval", 4)
-        kinds = [(i + 1) % every != 0 for i in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers:
+        every = number("full_attention_interval") if f"{ARCHITECTURE}.full_attention_interval" in meta else 4
+        kinds = [(i + 1) % every != 0 for i in range(blocks)]
+    if not isinstance(kinds, list) or len(kinds) != blocks:
         raise refuse(
-            f"{ARCHITECTURE}.attention.recurrent_layers", kinds, f"a truth value for {layers} layers"
+            f"{ARCHITECTURE}.attention.recurrent_layers", kinds, f"a truth value for {blocks} blocks"
         )
     if number("ssm.inner_size") != heads * state:
         raise refuse(
@@ -86,7 +92,8 @@ def hf_keys(header: GGUFHeader, head_dim: Any, turns: Any) -> dict[str, Any]:
         )
     sections = meta.get(f"{ARCHITECTURE}.rope.dimension_sections")
     return {
-        "layer_types": ["linear_attention" if kind else "full_attention" for kind in kinds],
+        "num_hidden_layers": layers,
+        "layer_types": ["linear_attention" if kind else "full_attention" for kind in kinds[:layers]],
         "linear_conv_kernel_dim": number("ssm.conv_kernel"),
         "linear_key_head_dim": state,
         "linear_value_head_dim": state,
@@ -113,9 +120,12 @@ class Qwen35Tensors(WeightSource):
         keys = ("num_value_heads", "num_key_heads", "value_head_dim")
         heads, key_heads, dim = (int(hf[f"linear_{key}"]) for key in keys)
         self._linear = heads, key_heads, dim
+        self._layers = int(hf["num_hidden_layers"])
 
     def names(self) -> list[str]:
-        return self._inner.names()
+        """All but those of the last blocks, which guess tokens ahead and are not read."""
+        found = ((name, _BLOCK.match(name)) for name in self._inner.names())
+        return [name for name, block in found if block is None or int(block[1]) < self._layers]
 
     def file(self, name: str) -> Any:
         return self._inner.file(name)
