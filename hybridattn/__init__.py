@@ -47,6 +47,7 @@ _HOME = {
     "WeightError": "errors",
     "latency": "evaluate.latency",
     "perplexity": "evaluate.text",
+    "Chat": "model.chat",
     "Model": "model.model",
     "Plan": "model.plan",
     "TrainResult": "model.result",
@@ -134,6 +135,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from .families.config import ModelConfig as ModelConfig
     from .model import generate as generate
     from .model import likelihood as likelihood
+    from .model.chat import Chat as Chat
     from .model.model import Model as Model
     from .model.plan import Plan as Plan
     from .model.result import TrainResult as TrainResult

@@ -15,9 +15,15 @@ COMMANDS = {
     "plan": "choose which layers stay softmax",
     "distill": "steps 2 and 3: train the hybrid on the teacher's predictions, then on text",
     "generate": "continue a text",
+    "chat": "a conversation of many turns",
     "evaluate": "perplexity of a text, GLUE, SQuAD and the like, and KL divergence from a teacher",
+    "recall": "how often a model looks up right what stands in its prompt",
+    "bench": "time reading and writing, over several rounds and models",
+    "quantize": "store a model in 16, 8 or 4 bits",
+    "elastic": "one folder for any number of softmax layers",
     "export": "write a model as other programs read it: transformers, vLLM, llama.cpp",
     "fetch": "download GLUE or SQuAD from their official addresses",
+    "completion": "what a shell needs to complete these commands",
     "info": "what a model, plan or score file holds; how the C core was built",
 }
 

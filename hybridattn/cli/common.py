@@ -76,6 +76,55 @@ class Parser(argparse.ArgumentParser):
             "(default: %(default)s)",
         )
 
+    def add_storage(self) -> None:
+        """--dtype and --calibration."""
+        self.add_argument(
+            "--dtype", metavar="TYPE", default="float32",
+            help="how weights are held: float32, auto (as in the files), bfloat16, float16, q8_0, q4_0, q4_1 "
+            "(default: %(default)s)",
+        )  # fmt: skip
+        self.add_argument(
+            "--calibration", metavar="FILE", help="text by which blocks of 8 or 4 bits are rounded"
+        )
+
+    def add_sampling(self, max_tokens: int) -> None:
+        """How a text is continued."""
+        self.add_argument(
+            "--max-tokens",
+            type=positive,
+            default=max_tokens,
+            help="tokens to write at most (default: %(default)s)",
+        )
+        self.add_argument(
+            "--temperature",
+            type=float,
+            default=0.0,
+            help="0 takes the likeliest token (default: %(default)s)",
+        )
+        self.add_argument(
+            "--top-k", type=int, default=0, help="draw among the k likeliest, 0: all (default: %(default)s)"
+        )
+        self.add_argument(
+            "--top-p",
+            type=float,
+            default=1.0,
+            help="draw among this share of probability (default: %(default)s)",
+        )
+        self.add_argument(
+            "--stop",
+            action="append",
+            default=[],
+            metavar="TEXT",
+            help="end before this text; may be repeated",
+        )
+        self.add_argument("--seed", type=natural, default=0, help="of the draws (default: %(default)s)")
+        self.add_argument(
+            "--cache-dtype",
+            choices=("f32", "f16"),
+            default="f32",
+            help="how keys and values are kept, f16: in half the memory (default: %(default)s)",
+        )
+
     def add_json(self) -> None:
         """--json."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -13,6 +13,7 @@ from ..model.model import Model
 from ..report import numbers
 from . import evaluate_sets
 from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
+from .models import load_model
 
 EXAMPLE = """
 hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192
@@ -78,6 +79,7 @@ def parser() -> Parser:
     both.add_argument("--limit", type=positive, help="the first so many examples (default: all)")
     both.add_argument("--batch-size", type=positive, help="prompts of one pass (default: 8)")
     both.add_argument("--predictions", metavar="DIR", help="write predictions and scores there")
+    p.add_storage()
     p.add_compute()
     p.add_threads()
     p.add_json()
@@ -103,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _text(args: argparse.Namespace) -> None:
-    model = Model.from_pretrained(args.model, compute=args.compute)
+    model = load_model(args, args.model)
     texts = load_text(locate(args.text, "--text", heldout=True))
     tokenizer = tokenizer_of(model)
     found = evaluate.perplexity(

@@ -6,11 +6,13 @@ from ..lazy import contents, face
 
 __all__ = [
     "Agreement",
+    "Bench",
     "Comparison",
     "Divergence",
     "Perplexity",
     "Recall",
     "agreement",
+    "bench",
     "compare",
     "final_hidden",
     "kl",
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from .text import kl as kl
     from .text import perplexity as perplexity
     from .text import recall as recall
+    from .timing import Bench as Bench
+    from .timing import bench as bench
 else:
     __getattr__ = face(
         __name__,
         {
             "final_hidden": ".radlads.teacher",
+            **dict.fromkeys(("Bench", "bench"), "timing"),
             **dict.fromkeys(("agreement", "compare"), "side_by_side"),
             **dict.fromkeys(("Agreement", "Comparison", "Divergence", "Perplexity", "Recall"), "results"),
             **dict.fromkeys(("kl", "perplexity", "recall"), "text"),

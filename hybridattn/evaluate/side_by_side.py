@@ -56,9 +56,7 @@ def compare(
     return Comparison(rows)
 
 
-def agreement(
-    student: Model, teacher: Model | None, data: TokenData, *, progress: bool = False
-) -> Agreement:
+def agreement(student: Model, teacher: Model | None, data: TokenData, *, progress: bool = False) -> Agreement:
     """The share of tokens after which both models hold the same token likeliest, over the positions that
     `kl` means over. teacher None: `student` is a probe and its own softmax mixers are the teacher.
     """

@@ -32,6 +32,7 @@ __all__ = [
     "Policy",
     "Prompt",
     "check_prompt",
+    "check_room",
     "generate",
     "generate_texts",
     "pick",
@@ -190,22 +191,25 @@ def _run(model: BaseModel, prompts: Sequence[Prompt], options: Options) -> list[
 
 def _row(model: BaseModel, prompt: Prompt, options: Options, index: int) -> Row:
     """A row that has room for its continuation."""
-    config = model.model_config
     tokens = _encode(model, prompt)
     held = [0] if options.cache is None else options.cache.lengths
-    before = len(tokens) + int(held[index if index < len(held) else 0])  # one serves all
-    if before + options.max_new_tokens > config.max_positions and not options.beyond_positions:
-        raise ConfigError(
-            f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
-            f"{max(0, config.max_positions - before)}, as the model has {config.max_positions} positions, or "
-            "beyond_positions=True"
-        )
+    check_room(model, len(tokens) + int(held[index if index < len(held) else 0]), options)  # one serves all
     if options.stop_texts and model.tokenizer is None:
         raise refuse("stop", options.stop_texts[0], "token ids, for a model without tokenizer")
     texts = options.stop_texts
     if model.tokenizer is not None:
         texts += stop_texts(config.generation)
     return Row(model.tokenizer, tokens, options.stop_tokens | stop_tokens(model), texts)
+
+
+def check_room(model: BaseModel, before: int, options: Options) -> None:
+    """ConfigError for a continuation beyond the model's positions after `before` tokens, unless asked for."""
+    limit = model.model_config.max_positions
+    if before + options.max_new_tokens > limit and not options.beyond_positions:
+        raise ConfigError(
+            f"max_new_tokens is {options.max_new_tokens} after {before} tokens; allowed: "
+            f"{max(0, limit - before)}, as the model has {limit} positions, or beyond_positions=True"
+        )
 
 
 def stop_tokens(model: BaseModel) -> frozenset[int]:

@@ -1,0 +1,44 @@
+"""How commands load a model, and how they continue a text with it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..data.split import locate
+from ..data.tokens import TokenData, load_text
+from ..model.base import tokenizer_of
+from ..model.model import Model
+
+CALIBRATION_TOKENS = 16_384
+
+
+def load_model(args: argparse.Namespace, source: str) -> Model:
+    """The model as --dtype, --calibration and --compute say."""
+    found = {} if args.calibration is not None else {"dtype": args.dtype}
+    if hasattr(args, "compute"):
+        found["compute"] = args.compute
+    return stored_as(Model.from_pretrained(source, **found), args)
+
+
+def stored_as(model: Model, args: argparse.Namespace) -> Model:
+    """The model in --dtype, rounded by --calibration; itself without."""
+    if args.calibration is None:
+        return model
+    seq_len = min(512, model.model_config.max_positions)
+    texts = load_text(locate(args.calibration, "--calibration"))
+    data = TokenData.from_text(texts, tokenizer_of(model), seq_len, CALIBRATION_TOKENS)
+    return model.astype(args.dtype, calibration=data)
+
+
+def sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `generate` that a command line names."""
+    return {
+        "max_new_tokens": args.max_tokens,
+        "temperature": args.temperature,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "stop": args.stop,
+        "seed": args.seed,
+        "cache_dtype": args.cache_dtype,
+    }
