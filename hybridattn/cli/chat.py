@@ -13,7 +13,7 @@ from .models import load_model, sampling
 
 EXAMPLE = """\
 hybridattn chat smollm2-135m --system "You answer in one sentence."
-printf 'Hello\\nAnd again\\n' | hybridattn chat hybrid --json"""
+hybridattn chat hybrid --temperature 0.7 --seed 1"""
 HELP = "/new begins anew, /quit or the end of input ends; Ctrl-C ends an answer"
 
 

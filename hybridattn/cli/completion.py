@@ -8,16 +8,15 @@ from ..errors import ConfigError
 from . import COMMANDS, load
 from .common import Parser
 
-EXAMPLE = """\
-hybridattn completion bash > ~/.local/share/bash-completion/completions/hybridattn
-hybridattn completion zsh > ~/.zfunc/_hybridattn"""
+EXAMPLE = "hybridattn completion bash"
 
 
 def parser() -> Parser:
     """Its command line."""
     p = Parser(
         "completion",
-        "Print the completion of all commands and options for a shell. Needs shtab: pip install shtab",
+        "Print the completion of all commands and options for a shell; put it where the shell looks, such as "
+        "~/.local/share/bash-completion/completions/hybridattn. Needs shtab: pip install shtab",
         EXAMPLE,
     )
     p.add_argument("shell", choices=("bash", "zsh", "tcsh"))

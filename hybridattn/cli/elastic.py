@@ -8,9 +8,7 @@ from ..model.model import Model
 from ..select import LayerScores, elastic
 from .common import Parser, apply_threads, refuse_overwrite, show, writing
 
-EXAMPLE = """\
-hybridattn elastic probe --scores scores.json --out elastic
-hybridattn distill elastic --help"""
+EXAMPLE = "hybridattn elastic probe --scores scores.json --out elastic"
 
 
 def parser() -> Parser:

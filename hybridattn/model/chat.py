@@ -59,7 +59,7 @@ class Chat:
         check_room(self.model, len(ids), settings)
         cache = self._cache_of(ids[:-1], settings)
         pieces: list[str] = []
-        made = stream(self.model, ids[-1:], **{**chosen, "cache": cache})  # type: ignore[typeddict-item]
+        made = stream(self.model, ids[-1:], **{**chosen, "cache": cache})
 
         def answer() -> Iterator[str]:
             try:
