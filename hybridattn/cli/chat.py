@@ -38,8 +38,6 @@ def parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Read turns to the end."""
-    from ..model.chat import Chat
-
     apply_threads(args)
     model, options = load_model(args, args.model), sampling(args)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .._core import get_num_threads
 from ..checks import check_int, refuse
 from ..results.evaluation import Evaluation
+from ..results.markup import box, table
 from ..results.progress import bar
 from .latency import latency, processor
 
@@ -68,8 +69,6 @@ class Bench(Evaluation):
         ]  # fmt: skip
 
     def _repr_html_(self) -> str:
-        from ..results.markup import box, table
-
         title = f"{self.rounds} rounds on {self.machine}, {self.threads} threads"
         return box(title, table(self.rows(), self.HEADER), self.warning or "")
 

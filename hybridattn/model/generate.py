@@ -198,7 +198,7 @@ def _row(model: BaseModel, prompt: Prompt, options: Options, index: int) -> Row:
         raise refuse("stop", options.stop_texts[0], "token ids, for a model without tokenizer")
     texts = options.stop_texts
     if model.tokenizer is not None:
-        texts += stop_texts(config.generation)
+        texts += stop_texts(model.model_config.generation)
     return Row(model.tokenizer, tokens, options.stop_tokens | stop_tokens(model), texts)
 
 
