@@ -34,7 +34,7 @@ _HOME = {
     "ModelConfig": "families.config",
     "TokenData": "data.tokens",
     "Tokenizer": "data.tokenizer",
-    "load_text": "data.tokens",
+    "load_text": "data.text_files",
     "recall_prompts": "diagnostics",
     "scoring_text": "diagnostics",
     "CheckpointError": "errors",
@@ -112,9 +112,9 @@ if TYPE_CHECKING:  # the same for type checkers
     from ._core import set_num_threads as set_num_threads
     from ._core import show_config as show_config
     from .data import hub as hub
+    from .data.text_files import load_text as load_text
     from .data.tokenizer import Tokenizer as Tokenizer
     from .data.tokens import TokenData as TokenData
-    from .data.tokens import load_text as load_text
     from .diagnostics import recall_prompts as recall_prompts
     from .diagnostics import scoring_text as scoring_text
     from .errors import CheckpointError as CheckpointError

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from hybridattn.data.tokens import TokenData, cut, digest, json_lines, load_text, slices
+from hybridattn.data.text_files import json_lines, load_text
+from hybridattn.data.tokens import TokenData, cut, digest, slices
 from hybridattn.diagnostics import recall_prompts, scoring_text
 from hybridattn.errors import DataError
 

@@ -21,7 +21,7 @@ FENCE = re.compile(r"^(`{3,})(\S*)[^\n]*\n(.*?)^\1`*[ \t]*$", re.MULTILINE | re.
 RUN = {  # page: what its code prints on the tiny model, among other things
     "README.md": ("nats from the teacher",),
     "docs/tutorial.md": ("softmax: ", "all linear", "after step 2", "bytes of cache a token"),
-    "docs/how-to/own-text.md": ("windows, ",),
+    "docs/how-to/own-text.md": ("windows, ", "% of the tokens count"),
     "docs/how-to/notebooks.md": ("LayerScores(kl_gate", "3 of 8 layers softmax", "all linear"),
     "docs/how-to/resume.md": (),
     "docs/how-to/threads.md": ("1",),
@@ -108,6 +108,8 @@ def tiny_machine(tmp_path, monkeypatch):
     """A folder in which `smollm2-135m` is a tiny model of as many layers, and the texts are short."""
     smaller = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
     teacher = tiny.teacher(layers=30, max_position_embeddings=1024, **smaller)
+    marks = "{% for m in messages %}{{ '[' + m.role + ']' + m.content + '<eos>' }}{% endfor %}"
+    teacher.tokenizer.chat_template = marks + "{% if add_generation_prompt %}[assistant]{% endif %}"
     teacher.save_pretrained(tmp_path / "smollm2-135m")
     (tmp_path / "wikipedia").mkdir()
     for name in ("wikipedia", "wikipedia-heldout"):

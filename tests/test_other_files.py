@@ -7,8 +7,8 @@ import pytest
 import tiny
 
 from hybridattn import Model
+from hybridattn.data.text_files import load_text
 from hybridattn.data.tokenizer import Tokenizer
-from hybridattn.data.tokens import load_text
 from hybridattn.errors import DataError, HybridAttnError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "4d" * 32 + "\nsize 12345\n"

@@ -9,7 +9,7 @@ import tiny
 from hybridattn import Model
 from hybridattn import plan as plans
 from hybridattn.checks import check_number
-from hybridattn.data.tokens import json_lines, load_text
+from hybridattn.data.text_files import json_lines, load_text
 from hybridattn.errors import ConfigError, DataError, HybridAttnError, PlanError
 from hybridattn.families import config_from_hf
 from hybridattn.model.plan import Plan

@@ -28,7 +28,7 @@ COLUMNS = 100  # of a table in a terminal
 _LEAST = 24  # columns that a wrapped cell needs
 _FIGURE = re.compile(r"[-+<>~]?[.\d]|-?$|nan|inf")  # how a figure begins; an empty cell is one
 
-TEXT_HELP = ".txt, .txt.gz or .jsonl file, a folder of them, or wikipedia or articles (built in)"
+TEXT_HELP = ".txt, .txt.gz, .jsonl or .parquet file, a folder of them, or wikipedia or articles (built in)"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -7,7 +7,8 @@ from typing import Any
 
 from .. import evaluate
 from ..data.split import locate
-from ..data.tokens import TokenData, load_text
+from ..data.text_files import load_text
+from ..data.tokens import TokenData
 from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..report import numbers
@@ -106,8 +107,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _text(args: argparse.Namespace) -> None:
     model = load_model(args, args.model)
-    texts = load_text(locate(args.text, "--text", heldout=True))
     tokenizer = tokenizer_of(model)
+    texts = load_text(locate(args.text, "--text", heldout=True), tokenizer)
     found = evaluate.perplexity(
         model, texts, seq_len=args.seq_len, stride=args.stride, max_tokens=args.tokens, progress=shows(args)
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..data.tokens import load_text
+from ..data.text_files import load_text
 from ..errors import ConfigError
 from ..export import fits, layout_of, layouts
 from ..export.registry import grouped

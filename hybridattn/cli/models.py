@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from ..data.split import locate
-from ..data.tokens import TokenData, load_text
+from ..data.text_files import load_text
+from ..data.tokens import TokenData
 from ..model.base import tokenizer_of
 from ..model.model import Model
 
@@ -26,8 +27,9 @@ def stored_as(model: Model, args: argparse.Namespace) -> Model:
     if args.calibration is None:
         return model
     seq_len = min(512, model.model_config.max_positions)
-    texts = load_text(locate(args.calibration, "--calibration"))
-    data = TokenData.from_text(texts, tokenizer_of(model), seq_len, CALIBRATION_TOKENS)
+    tokenizer = tokenizer_of(model)
+    texts = load_text(locate(args.calibration, "--calibration"), tokenizer)
+    data = TokenData.from_text(texts, tokenizer, seq_len, CALIBRATION_TOKENS)
     return model.astype(args.dtype, calibration=data)
 
 

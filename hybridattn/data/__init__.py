@@ -7,10 +7,10 @@ from ..lazy import contents, face
 __all__ = ["TokenData", "Tokenizer", "load_text"]
 
 if TYPE_CHECKING:
+    from .text_files import load_text as load_text
     from .tokenizer import Tokenizer as Tokenizer
     from .tokens import TokenData as TokenData
-    from .tokens import load_text as load_text
 else:
-    __getattr__ = face(__name__, {"TokenData": "tokens", "Tokenizer": "tokenizer", "load_text": "tokens"})
+    __getattr__ = face(__name__, {"TokenData": "tokens", "Tokenizer": "tokenizer", "load_text": "text_files"})
 
 __dir__ = contents(__name__)

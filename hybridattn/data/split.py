@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ from ..errors import DataError
 from ..files import atomic_write, file_digest
 from ..reading import read_json
 from .hub import TEXTS, fetch_text
-from .tokens import TokenData, cut, load_text
+from .text_files import load_text
+from .tokens import TokenData, cut
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -39,8 +39,8 @@ def locate(source: str, key: str, heldout: bool = False) -> Path:
         return fetch_text(source)[1 if heldout else 0]
     if not path.exists():
         raise DataError(
-            f"{key} {source!r} does not exist; give a .txt, .txt.gz or .jsonl file, or a folder of them, or "
-            + " or ".join(f'"{name}"' for name in TEXTS)
+            f"{key} {source!r} does not exist; give a .txt, .txt.gz, .jsonl or .parquet file, or a folder "
+            "of them, or " + " or ".join(f'"{name}"' for name in TEXTS)
         )
     return path
 
@@ -52,10 +52,24 @@ class Texts:
     train: Path
     heldout: Path | None = None
 
-    @cached_property
+    _kept: dict[bool, dict[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
     def regions(self) -> dict[str, list[str]]:
-        """Documents for "training", "scoring" and "held-out"; the same whatever the token budgets are."""
-        pieces = cut_documents(load_text(self.train))
+        """`regions_of` texts that hold no messages."""
+        return self.regions_of(None)
+
+    def regions_of(self, tokenizer: Tokenizer | None) -> dict[str, list[str]]:
+        """Documents for "training", "scoring" and "held-out"; the same whatever the token budgets are. The
+        tokenizer's chat template writes rows of messages.
+        """
+        key = tokenizer is not None
+        if key not in self._kept:
+            self._kept[key] = self._parts(tokenizer)
+        return self._kept[key]
+
+    def _parts(self, tokenizer: Tokenizer | None) -> dict[str, list[str]]:
+        pieces = cut_documents(load_text(self.train, tokenizer))
         aside = max(2, round(ASIDE * len(pieces)))
         if len(pieces) <= aside:
             raise DataError(
@@ -64,12 +78,14 @@ class Texts:
             )
         scoring = max(1, aside // 3)
         # a text of its own is read whole, document by document, for long windows
-        heldout = load_text(self.heldout) if self.heldout else pieces[scoring:aside]
+        heldout = load_text(self.heldout, tokenizer) if self.heldout else pieces[scoring:aside]
         return {"scoring": pieces[:scoring], "held-out": heldout, "training": pieces[aside:]}
 
     def read(self, region: str, tokenizer: Tokenizer, wanted: int, seq_len: int) -> TokenData:
         """Windows of `seq_len` of the first `wanted` tokens; DataError when there are too few for one."""
-        data = TokenData.from_text(self.regions[region], tokenizer, seq_len, wanted, label=self.train.name)
+        data = TokenData.from_text(
+            self.regions_of(tokenizer)[region], tokenizer, seq_len, wanted, label=self.train.name
+        )
         if len(data.tokens) < seq_len:
             raise DataError(
                 f"the {region} text has {len(data.tokens)} tokens, too few for one sequence of {seq_len}; "

@@ -4,30 +4,28 @@ and evaluated on.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checks import LARGEST, refuse
 from ..errors import DataError
-from ..reading import POINTER, parse_json, stranger
 from ..results.equality import Comparable
 from ..results.markup import box, table
 from .prompts import Encoder as Encoder
 from .prompts import open_tokens
+from .rows import encode_row
+from .text_files import log_empty
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
 
 Tokens = npt.NDArray[np.int32]
 Windows = npt.NDArray[np.int64]
-
-TEXT_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,10 +89,7 @@ class TokenData(Comparable):
         Stops reading at `max_tokens`. A last window shorter than seq_len is kept when `keep_tail` says so or
         when it is the only one. Raises DataError for an empty document, or when fewer than 2 tokens come out.
         """
-        if seq_len < 2:
-            raise DataError(f"seq_len is {seq_len}; allowed: 2 or more")
-        if max_tokens is not None and max_tokens < 2:
-            raise DataError(f"max_tokens is {max_tokens}; allowed: 2 or more")
+        _check_sizes(seq_len, max_tokens)
         eos = tokenizer.eos_token_id
         pieces: list[Tokens] = []
         total = 0
@@ -117,6 +112,56 @@ class TokenData(Comparable):
         if len(tokens) < 2:
             raise DataError(f"the text has {len(tokens)} tokens; allowed: 2 or more")
         return cls(tokens, cut(len(tokens), seq_len, keep_tail), label)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Any],
+        tokenizer: Tokenizer,
+        seq_len: int,
+        max_tokens: int | None = None,
+        *,
+        answers_only: bool = False,
+        keep_tail: bool = False,
+        label: str = "rows",
+    ) -> TokenData:
+        """Tokens of rows that are read as they come, until there are `max_tokens`: texts, or objects with
+        "text" or "messages", such as those of `datasets`, of `text_files.rows`, or your own.
+
+        Messages go through the tokenizer's chat template. Empty rows are left out, and their number is
+        logged. answers_only: `weights` are 1 on what assistants say and 0 elsewhere, for step 2 and scores;
+        windows without an answer are left out, and rows have to be of messages. The rest is as in
+        `from_text`. Raises DataError naming the row.
+        """
+        _check_sizes(seq_len, max_tokens)
+        eos = tokenizer.eos_token_id
+        ids: list[int] = []
+        counts: list[npt.NDArray[np.float32]] = []
+        empty = 0
+        for i, row in enumerate(rows):
+            made, weights = encode_row(tokenizer, row, f"row {i}", answers_only)
+            if not made:
+                empty += 1
+                continue
+            if ids and eos is not None and ids[-1] != eos:
+                ids.append(eos)
+                counts.append(np.zeros(1, np.float32))
+            ids += made
+            counts.append(weights)
+            if max_tokens is not None and len(ids) >= max_tokens:
+                break
+        log_empty(label, empty)
+        tokens = np.array(ids[:max_tokens], np.int32)
+        if len(tokens) < 2:
+            raise DataError(f"the rows have {len(tokens)} tokens; allowed: 2 or more")
+        windows = cut(len(tokens), seq_len, keep_tail)
+        if not answers_only:
+            return cls(tokens, windows, label)
+        loss = np.concatenate(counts)[: len(tokens)]
+        windows = windows[[bool(loss[start + 1 : stop].any()) for start, stop in windows]]
+        if not len(windows):
+            raise DataError(f"no window of {seq_len} tokens holds an answer; allowed: longer ones, more rows")
+        return cls(tokens, windows, label, loss)
 
     @classmethod
     def concat(cls, parts: Sequence[TokenData], label: str) -> TokenData:
@@ -232,6 +277,13 @@ class TokenData(Comparable):
         return digest(self.tokens, self.windows, *more)
 
 
+def _check_sizes(seq_len: int, max_tokens: int | None) -> None:
+    if seq_len < 2:
+        raise DataError(f"seq_len is {seq_len}; allowed: 2 or more")
+    if max_tokens is not None and max_tokens < 2:
+        raise DataError(f"max_tokens is {max_tokens}; allowed: 2 or more")
+
+
 def whole(name: str, values: Any, high: int | None = None) -> npt.NDArray[np.generic]:
     """`values` as an array of whole numbers from 0 to `high` (None: of any), or DataError: no conversion that
     changes a number."""
@@ -287,64 +339,3 @@ def digest(*arrays: npt.NDArray[np.generic]) -> str:
         state.update(f"{array.dtype.str}{array.shape}".encode())
         state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return state.hexdigest()
-
-
-def load_text(path: str | os.PathLike[str]) -> list[str]:
-    """The documents of a .txt, .txt.gz or .jsonl (field "text") file, or of a folder of them in the order
-    of their names.
-
-    A .txt file is one document. Raises DataError naming the file (and line) for anything that is not such
-    text, or empty.
-    """
-    source = Path(path)
-    if source.is_dir():
-        files = sorted(f for f in source.iterdir() if f.name.endswith(TEXT_SUFFIXES))
-        if not files:
-            raise DataError(f"{source}: holds no {', '.join(TEXT_SUFFIXES)} file")
-        return [text for file in files for text in load_text(file)]
-    if not source.is_file():
-        raise DataError(f"{source}: no such file or folder")
-    if not source.name.endswith(TEXT_SUFFIXES):
-        raise DataError(
-            f"{source}: suffix is {source.suffix!r}; allowed: {', '.join(TEXT_SUFFIXES)}, or a folder"
-        )
-    try:
-        raw = source.read_bytes()
-        if raw.startswith(POINTER):
-            raise DataError(f"{source}: {stranger(raw[:100])}")
-        raw = gzip.decompress(raw) if source.name.endswith(".gz") else raw
-        content = raw.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source}: not readable as gzip: {error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: byte {error.start} is not UTF-8 text") from None
-    texts = [content]
-    if ".jsonl" in source.suffixes:
-        lines = [(f"{source}:{i}", line) for i, line in enumerate(content.split("\n"), 1) if line.strip()]
-        texts = [_json_object(where, line, ("text",))["text"] for where, line in lines]
-    if not any(text.strip() for text in texts):
-        raise DataError(f"{source}: holds no text")
-    return [text for text in texts if text.strip()]
-
-
-def json_lines(path: str | os.PathLike[str], fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number of the line, its object) of a file of JSON lines, each with a string in all of `fields`.
-
-    Raises DataError naming file and line.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield number, _json_object(f"{os.fspath(path)}:{number}", line, fields)
-    except UnicodeDecodeError:
-        raise DataError(f"{os.fspath(path)}: not UTF-8 text") from None
-
-
-def _json_object(where: str, line: str, fields: Sequence[str]) -> dict[str, Any]:
-    row = parse_json(line, where, DataError)
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: holds a {type(row).__name__}; allowed: an object")
-    for field in fields:
-        if not isinstance(row.get(field), str):
-            raise DataError(f'{where}: no string in field "{field}"; allowed: an object with one')
-    return row

@@ -12,7 +12,7 @@ import tiny
 
 from fuzz.reader import Reader, Source, source, value, values
 from hybridattn.data.split import Texts, aligned_tokens, note_aligned
-from hybridattn.data.tokens import json_lines, load_text
+from hybridattn.data.text_files import json_lines, load_text
 from hybridattn.evaluate import glue, squad
 from hybridattn.evaluate.lm_eval_options import asked
 from hybridattn.model.plan import Plan

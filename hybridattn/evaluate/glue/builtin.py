@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...checks import check_choice
 from ...data import hub
-from ...data.tokens import json_lines
+from ...data.text_files import json_lines
 from ...errors import DataError
 from .tasks import Example, Split, Task
 

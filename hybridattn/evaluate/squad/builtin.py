@@ -16,7 +16,7 @@ import re
 
 from ...checks import check_choice
 from ...data import hub
-from ...data.tokens import json_lines
+from ...data.text_files import json_lines
 from ...errors import DataError
 from .data import Question, SquadData
 
