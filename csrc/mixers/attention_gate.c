@@ -68,8 +68,8 @@ ha_status ha_gate_forward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const int inner = ha_inner(mixer), d = mixer->config->hidden_size;
     if (mixer->config->attention_gate) {
         ha_observe(pass, mixer->at[SLOT_GATE], d, x);
-        const ha_linear gate = ha_linear_of(d, inner, ha_projection(mixer, pass, SLOT_GATE),
-                                            ha_weight(mixer, pass, SLOT_GATE_BIAS));
+        const ha_linear gate =
+            ha_linear_of(d, inner, ha_projection(mixer, pass, SLOT_GATE), ha_weight(mixer, pass, SLOT_GATE_BIAS));
         ha_linear_forward(&gate, pass->batch->rows, ha_rows_of(x, d), 0, ha_rows_to(logits, inner));
     }
     return ha_gate_again(mixer, pass, y, logits, gated);

@@ -35,7 +35,7 @@ typedef struct {
     int bidirectional;          /* an encoder: every token sees its whole sequence */
     int attention_bias, output_bias, mlp_bias;
     int attention_gate; /* softmax layers multiply their output by a sigmoid of x */
-    int qk_norm; /* RMSNorm of each head of q and k, before RoPE */
+    int qk_norm;        /* RMSNorm of each head of q and k, before RoPE */
     ha_norm_kind norm;
     ha_block_form block;
     int mlp_plain; /* down(act(up(x))) instead of SwiGLU */

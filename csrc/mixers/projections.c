@@ -15,9 +15,8 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     const struct {
         const char *weight, *bias;
         int rows;
-    } main[] = {{"q_proj.weight", "q_proj.bias", q},
-                {"k_proj.weight", "k_proj.bias", k},
-                {"v_proj.weight", "v_proj.bias", v}};
+    } main[] = {
+        {"q_proj.weight", "q_proj.bias", q}, {"k_proj.weight", "k_proj.bias", k}, {"v_proj.weight", "v_proj.bias", v}};
     size_t behind; /* the place of what is joined to the one before it */
     mixer->projections_align = aligns;
     for (int i = 0; i < HA_MAX_SLOTS; i++)

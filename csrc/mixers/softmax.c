@@ -10,9 +10,9 @@ extern const ha_mixer_kind ha_window_mixer;
 enum { OPTION_WINDOW, OPTION_SINKS };
 
 typedef struct {
-    float *qkv; /* [rows, heads + 2 kv_heads, dim], q and k rotated */
-    float *y;   /* [rows, heads, dim] */
-    float *lse; /* [rows, heads] */
+    float *qkv;  /* [rows, heads + 2 kv_heads, dim], q and k rotated */
+    float *y;    /* [rows, heads, dim] */
+    float *lse;  /* [rows, heads] */
     float *raw;  /* what ha_project_in keeps */
     float *gate; /* what ha_gate_forward keeps */
     size_t floats;
