@@ -12,6 +12,7 @@ import tiny
 from golden import recipe
 
 from hybridattn import _core, errors, radlads, select
+from hybridattn.cli.main import main
 from hybridattn.families import config_from_hf
 from hybridattn.model.base import linear_mixer, switchable
 from hybridattn.model.model import Model
@@ -114,6 +115,30 @@ def test_distilled_saved_and_exported(teacher, probe, tmp_path):
     ours = hybrid.logits(TOKENS)
     np.testing.assert_allclose(back.logits(TOKENS), ours, rtol=0, atol=1e-5 * np.abs(ours).max())
     assert back.model_config.native_layers[1]["kind"] == "gated_delta"
+
+
+def test_step_by_step_on_the_command_line(teacher, tmp_path, capsys):
+    def run(*words):
+        main([str(word) for word in words])
+        return capsys.readouterr().out
+
+    folder = {name: tmp_path / name for name in ("teacher", "probe", "scores.json", "plan.json", "hybrid")}
+    teacher.save_pretrained(folder["teacher"])
+    (tmp_path / "your.txt").write_text(tiny.TEXT, encoding="utf-8")
+    text = ("--text", tmp_path / "your.txt", "--seq-len", 32, "--quiet")
+    run(
+        "align", folder["teacher"], "--mixer", "gated_delta", *text, "--tokens", 128, "--out", folder["probe"]
+    )
+    shown = run("score", folder["probe"], *text, "--tokens", 64, "--out", folder["scores.json"])
+    assert {line.split()[0] for line in shown.splitlines() if line[:1].isdigit()} == {"1", "3", "4"}
+    shown = run("plan", folder["scores.json"], "--layers", 1, "--out", folder["plan.json"])
+    assert shown.count("■") == 1 and shown.count("·") == 4
+    more = ("--plan", folder["plan.json"], "--tokens", 128, "--out", folder["hybrid"])
+    run("distill", folder["probe"], *text, *more)
+    run("export", folder["hybrid"], "--to", "qwen3_5", "--out", tmp_path / "out")
+    kept = Plan.load(folder["plan.json"]).softmax_layers
+    kinds = json.loads((tmp_path / "out" / "config.json").read_text())["layer_types"]
+    assert tuple(i for i, kind in enumerate(kinds) if kind == SOFTMAX) == kept and set(kept) <= {1, 3, 4}
 
 
 def test_what_it_cannot_be(teacher, probe, tmp_path):
