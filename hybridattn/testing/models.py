@@ -42,6 +42,18 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": _LLAMA | {"architectures": ["MistralForCausalLM"], "sliding_window": 24},
     "qwen2": _LLAMA | {"architectures": ["Qwen2ForCausalLM"]},
     "qwen3": _LLAMA | {"architectures": ["Qwen3ForCausalLM"], "head_dim": 8},
+    "qwen3_5": _LLAMA
+    | {
+        "model_type": "qwen3_5_text",
+        "architectures": ["Qwen3_5ForCausalLM"],
+        "head_dim": 8,
+        "full_attention_interval": 2,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    },
     "gpt2": {
         "architectures": ["GPT2LMHeadModel"],
         "vocab_size": EOS + 1,

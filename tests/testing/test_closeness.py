@@ -26,9 +26,14 @@ def test_every_family(family, tmp_path):
     model.save_pretrained(tmp_path)
     testing.assert_models_close(type(model).from_pretrained(tmp_path), model, "bits")
     mixer = {"kind": "window", "window": 8}
-    hybrid = testing.tiny_model(family, layers=2, mixer=mixer, softmax_layers=[1])
-    assert [specs[0]["kind"] for specs in hybrid.layers] == ["window", "softmax"]
-    assert len(testing.tiny_model(family, layers=2, mixer=mixer).layers[0]) == 2
+    # every second layer of a Qwen3.5 is linear from the start
+    kinds = (
+        ["gated_delta", "window", "gated_delta", "softmax"] if family == "qwen3_5" else ["window", "softmax"]
+    )
+    count = len(kinds)
+    hybrid = testing.tiny_model(family, layers=count, mixer=mixer, softmax_layers=[count - 1])
+    assert [specs[0]["kind"] for specs in hybrid.layers] == kinds
+    assert len(testing.tiny_model(family, layers=count, mixer=mixer).layers[-1]) == 2
 
 
 def test_changes_and_mistakes():
