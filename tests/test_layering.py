@@ -45,8 +45,18 @@ ROOMS = [
 EVERYWHERE = {"_core", "__version__"}
 # Inside a function only these, which may be absent, are imported, and what a comment `# slow: ...` or
 # `# here: ...` on the line gives a reason for; everything else stands at the top of its file.
-OPTIONAL = {"datasets", "gguf", "huggingface_hub", "lm_eval", "matplotlib", "pandas", "pyarrow", "scipy",
-            "shtab", "sklearn"}
+OPTIONAL = {
+    "datasets",
+    "gguf",
+    "huggingface_hub",
+    "lm_eval",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "shtab",
+    "sklearn",
+}
 # outside packages with one home; torch is for benchmarks and tests
 HOMES = {
     "gguf": {"formats.gguf", "formats.gguf_header", "export"},

@@ -69,11 +69,19 @@ INLINE block load_rest(const ha_dtype type, const uint8_t *p, int n)
     return load_step(type, padded);
 }
 
-/* mr rows of x against nr rows of W over one step; `left` < STEP numbers at the end of a row are met with zeros. */
+/* Rows of x that meet a step of W once it is decoded, and rows of W beside them: as many as registers hold. */
+#if defined HA_ISA_AVX512
+enum { TOGETHER = 4, BESIDE = 4 };
+#else
+enum { TOGETHER = 4, BESIDE = 2 };
+#endif
+
+/* mr rows of x against nr rows of W over one step; `left` < STEP numbers at the end of a row are met with zeros. A row's sum is
+ * the same whatever rows are beside it. */
 INLINE void step(const ha_dtype type, const int mr, const int nr, int left, ha_rows x, ha_stored_rows w, vf acc[][4])
 {
     const int whole = left == STEP; /* a constant where this is called */
-    vf part[2][PARTS], sum[2];
+    vf part[TOGETHER][PARTS], sum[TOGETHER];
     for (int i = 0; i < mr; i++) {
         float padded[STEP] = {0};
         const float *row = x.at + i * x.stride;
@@ -102,7 +110,7 @@ INLINE void stored_dots(const ha_dtype type, const int mr, const int nr, ha_matm
                         ha_rows_out y)
 {
     int depth = (int)p.depth;
-    vf acc[2][4];
+    vf acc[TOGETHER][4];
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < nr; j++)
             acc[i][j] = v_set(0.0f);
@@ -127,6 +135,11 @@ INLINE void stored_gemv(const ha_dtype type, ha_matmul p, ha_rows x, ha_stored_r
     int j = 0;
     for (; j + 4 <= columns; j += 4, w.at += 4 * w.stride) {
         int i = 0;
+        for (; i + TOGETHER <= rows; i += TOGETHER)
+            for (int beside = 0; beside < 4; beside += BESIDE) {
+                const ha_stored_rows from = {w.at + (size_t)beside * w.stride, w.stride};
+                stored_dots(type, TOGETHER, BESIDE, p, ha_rows_from(x, i, 0), from, ha_rows_out_from(y, i, j + beside));
+            }
         for (; i + 2 <= rows; i += 2)
             stored_dots(type, 2, 4, p, ha_rows_from(x, i, 0), w, ha_rows_out_from(y, i, j));
         if (i < rows)

@@ -23,6 +23,7 @@ typedef struct {
     const float *weights; /* the parameter arena */
     float *grads;         /* its gradients, or NULL when only inputs need them */
     int aligning;         /* step 1: only parameters that align want gradients */
+    int trailing;         /* states that have a trail leave one state a token in it (trail.h) */
     float **moments;      /* [params->count] or NULL: X^T X [in,in] of the rows X that a matrix meets, where wanted */
     ha_arena *arena;
     const ha_interrupt *check;
@@ -43,6 +44,7 @@ typedef struct {
     void *rows; /* [planes, capacity, row] of `type` */
     float *data;
     int capacity, length;
+    int slots, slot; /* of its trail, and the one that rows and data lie in; 0 slots: there is none */
 } ha_state;
 
 typedef struct {
@@ -81,6 +83,7 @@ typedef struct {
     /* Forward FLOP for one token when `context` tokens are in sight. */
     double (*flops)(const ha_mixer *mixer, double context);
     ha_masks masks;
+    int trails;        /* forward leaves a trail itself; else it is called token by token where one is wanted */
     const void *frame; /* the description that kinds with shared functions are told apart by */
 } ha_mixer_kind;
 

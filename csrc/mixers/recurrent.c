@@ -214,39 +214,45 @@ static ha_status directed(const ha_recurrent_layout *l, const ha_batch *batch, h
     return l->directions == 2 ? ha_mirror_batch(batch, arena, run) : HA_OK;
 }
 
+ha_status ha_recurrent_run(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                           float *const *state, float *o, const ha_recurrence_saved *kept, ha_arena *arena)
+{
+    const ha_recurrence shape = shape_of(l);
+    const ha_recurrence_in operands = recurrence_operands(l, in);
+    if (l->slots)
+        return ha_slots_forward(l, batch, in, state, o, kept->states, arena);
+    return ha_recurrence_forward(&shape, batch, &operands, state, state, ha_rows_to(o, l->inner), kept, arena);
+}
+
 ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                                float *saved, ha_state *state)
 {
     const ha_batch *batch = pass->batch;
     const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
-    const ha_recurrence shape = shape_of(&l);
     const size_t mark = ha_arena_mark(pass->arena);
-    const int keep = saved != NULL;
+    const int keep = saved != NULL, trail = pass->trailing && state && state->slots;
     if (!saved)
         HA_PUSH(saved, pass->arena, arrays_in(&l, batch, 0, NULL).floats);
     const saved_arrays p = arrays_in(&l, batch, keep, saved);
     ha_recurrent_operands in;
-    ha_batch run;
+    ha_batch both;
     float **states, **past, *y, *o = p.output;
     project(mixer, pass, &l, x, p.projected);
-    HA_TRY(directed(&l, batch, pass->arena, &run));
-    HA_PUSH(states, pass->arena, (size_t)run.n_seq);
-    HA_PUSH(past, pass->arena, (size_t)run.n_seq);
-    for (int s = 0; s < run.n_seq; s++) {
+    HA_TRY(directed(&l, batch, pass->arena, &both));
+    HA_PUSH(states, pass->arena, (size_t)both.n_seq);
+    HA_PUSH(past, pass->arena, (size_t)batch->n_seq);
+    for (int s = 0; s < both.n_seq; s++)
         states[s] = state ? state[s].data : NULL;
-        past[s] = state ? state[s].data + l.state : NULL;
-    }
+    HA_TRY(ha_recurrent_pasts(&l, pass, state, past));
     HA_TRY(ha_recurrent_operands_make(mixer, pass, &l, p.projected, past, &in));
-    const ha_recurrence_in operands = recurrence_operands(&l, &in);
     const ha_recurrence_saved kept = {p.reads, p.states};
     each_operand(&l, batch->rows, &in, mirror);
     if (l.directions == 2)
-        HA_PUSH(o, pass->arena, (size_t)run.rows * (size_t)l.inner);
-    if (l.slots)
-        HA_TRY(ha_slots_forward(&l, &run, &in, states, o, p.states, pass->arena));
+        HA_PUSH(o, pass->arena, (size_t)both.rows * (size_t)l.inner);
+    if (trail)
+        HA_TRY(ha_recurrent_run_trail(&l, batch, &in, p.projected, state, o, pass->arena));
     else
-        HA_TRY(
-            ha_recurrence_forward(&shape, &run, &operands, states, states, ha_rows_to(o, l.inner), &kept, pass->arena));
+        HA_TRY(ha_recurrent_run(&l, &both, &in, states, o, &kept, pass->arena));
     if (l.directions == 2)
         ha_fold(batch->rows, l.inner, o, p.output, l.inner);
     HA_PUSH(y, pass->arena, (size_t)batch->rows * (size_t)l.inner);

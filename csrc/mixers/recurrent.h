@@ -13,7 +13,7 @@
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
 
-#include "mixers/recurrent_kind.h"
+#include "mixers/recurrent_parts.h"
 
 /* The functions of ha_mixer_kind, the same for every such kind. */
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
@@ -29,6 +29,19 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context);
 #define HA_RECURRENT(description)                                                                         \
     .declare = ha_recurrent_declare, .init_from_softmax = ha_recurrent_init, .saved = ha_recurrent_saved, \
     .state = ha_recurrent_state, .forward = ha_recurrent_forward, .backward = ha_recurrent_backward,      \
-    .flops = ha_recurrent_flops, .masks = HA_BOTH_MASKS, .frame = &(description)
+    .flops = ha_recurrent_flops, .masks = HA_BOTH_MASKS, .trails = 1, .frame = &(description)
+
+/* o [rows, inner]: what the recurrence or the slots make of the operands; state [n_seq], each updated or NULL */
+ha_status ha_recurrent_run(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                           float *const *state, float *o, const ha_recurrence_saved *kept, ha_arena *arena);
+
+/* --- recurrent_trail.c --- */
+
+/* The same token by token, each with a state of its own; projected [rows, width]: what the convolution reads. */
+ha_status ha_recurrent_run_trail(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
+                                 const float *projected, ha_state *state, float *o, ha_arena *arena);
+/* past [n_seq]: what the convolution read last, to be updated; copies where a trail is left, which gets every token's by
+ * itself */
+ha_status ha_recurrent_pasts(const ha_recurrent_layout *l, const ha_pass *pass, const ha_state *state, float **past);
 
 #endif

@@ -9,6 +9,7 @@
 #include "core/slices.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
+#include "mixers/trail.h"
 #include "model/parts.h"
 
 typedef struct {
@@ -105,11 +106,11 @@ ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_
     ha_layer_input(m, l, pass, x, h);
     HA_TRY(parallel_input(m, layer, pass, x, &beside));
     if (ha_runs_softmax(layer, run))
-        HA_TRY(layer->softmax.kind->forward(&layer->softmax, pass, h, run.gate, x, saved ? p.softmax : NULL,
-                                            cache ? ha_cache_state(cache, l, 0) : NULL));
+        HA_TRY(ha_trail_forward(&layer->softmax, pass, h, run.gate, x, saved ? p.softmax : NULL,
+                                cache ? ha_cache_state(cache, l, 0) : NULL));
     if (ha_runs_linear(layer, run))
-        HA_TRY(layer->linear.kind->forward(&layer->linear, pass, h, 1.0f - run.gate, x, saved ? p.linear : NULL,
-                                           cache ? ha_cache_state(cache, l, 1) : NULL));
+        HA_TRY(ha_trail_forward(&layer->linear, pass, h, 1.0f - run.gate, x, saved ? p.linear : NULL,
+                                cache ? ha_cache_state(cache, l, 1) : NULL));
     HA_TRY(finish(m, layer, pass, x, beside ? beside : h, &p, saved != NULL));
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mixers/state.h"
+#include "mixers/trail.h"
 #include "model/model.h"
 
 struct ha_cache {
@@ -10,6 +10,8 @@ struct ha_cache {
     ha_dtype type;
     int n_seq;
     int *length;     /* [n_seq] */
+    int trail;       /* tokens whose states are kept */
+    int *behind;     /* [n_seq] tokens that can be taken back now */
     float *gates;    /* [num_layers] as they were at creation */
     ha_state *state; /* [num_layers][2][n_seq] */
 };
@@ -33,9 +35,10 @@ static ha_status fill(ha_cache *c, const float *gates)
 {
     int layers = c->model->config.num_layers;
     c->length = calloc((size_t)c->n_seq, sizeof *c->length);
+    c->behind = calloc((size_t)c->n_seq, sizeof *c->behind);
     c->gates = malloc((size_t)layers * sizeof *c->gates);
     c->state = calloc((size_t)states_of(c), sizeof *c->state);
-    if (!c->length || !c->gates || !c->state)
+    if (!c->length || !c->behind || !c->gates || !c->state)
         return ha_fail(HA_NO_MEMORY, "out of memory for a cache of %d sequences", c->n_seq);
     HA_TRY(ha_gates_of(c->model, gates, c->gates));
     for (int i = 0; i < states_of(c); i++) {
@@ -114,14 +117,12 @@ void ha_cache_free(ha_cache *c)
 {
     if (!c)
         return;
-    for (int i = 0; c->state && i < states_of(c); i++) {
-        ha_state *state = &c->state[i];
-        ha_block_free(state->rows, ha_state_rows_bytes(&state->shape, state->type, state->capacity));
-        free(state->data);
-    }
+    for (int i = 0; c->state && i < states_of(c); i++)
+        ha_trail_free(&c->state[i]);
     free(c->state);
     free(c->gates);
     free(c->length);
+    free(c->behind);
     free(c);
 }
 
@@ -157,6 +158,7 @@ int ha_cache_length(const ha_cache *c, int seq)
 void ha_cache_set_length(ha_cache *c, int seq, int length)
 {
     c->length[seq] = length;
+    c->behind[seq] = 0;
     for (int i = seq; i < states_of(c); i += c->n_seq)
         c->state[i].length = length;
 }
@@ -187,8 +189,52 @@ ha_status ha_cache_reserve(ha_cache *c, const int *extra)
 
 void ha_cache_advance(ha_cache *c, const ha_batch *batch)
 {
+    const int trails = ha_cache_trails(c, batch);
+    for (int s = 0; s < c->n_seq; s++) {
+        const int n = batch->offset[s + 1] - batch->offset[s], behind = trails ? c->behind[s] + n : 0;
+        ha_cache_set_length(c, s, c->length[s] + n);
+        c->behind[s] = behind < c->trail ? behind : c->trail;
+    }
+}
+
+ha_status ha_cache_trail(ha_cache *c, int tokens)
+{
+    ha_status status = HA_OK;
+    int i = 0;
+    for (; i < states_of(c) && status == HA_OK; i++)
+        status = ha_trail_resize(&c->state[i], tokens ? tokens + 1 : 0);
+    if (status != HA_OK)
+        tokens = 0;
+    while (status != HA_OK && i-- > 0)
+        if (ha_trail_resize(&c->state[i], 0) != HA_OK) /* it stays, unused */
+            continue;
+    c->trail = tokens;
+    memset(c->behind, 0, (size_t)c->n_seq * sizeof *c->behind);
+    return status;
+}
+
+int ha_cache_trails(const ha_cache *c, const ha_batch *batch)
+{
+    int most = 0;
+    for (int s = 0; s < batch->n_seq; s++)
+        if (batch->offset[s + 1] - batch->offset[s] > most)
+            most = batch->offset[s + 1] - batch->offset[s];
+    return c->trail && most <= c->trail;
+}
+
+ha_status ha_cache_rewind(ha_cache *c, const int *tokens)
+{
     for (int s = 0; s < c->n_seq; s++)
-        ha_cache_set_length(c, s, c->length[s] + batch->offset[s + 1] - batch->offset[s]);
+        if (tokens[s] > c->behind[s])
+            return ha_fail(HA_BAD_VALUE, "tokens[%d] is %d, allowed are 0 to %d", s, tokens[s], c->behind[s]);
+    for (int i = 0; i < states_of(c); i++)
+        ha_trail_back(&c->state[i], tokens[i % c->n_seq]);
+    for (int s = 0; s < c->n_seq; s++) {
+        const int behind = c->behind[s] - tokens[s];
+        ha_cache_set_length(c, s, c->length[s] - tokens[s]);
+        c->behind[s] = behind;
+    }
+    return HA_OK;
 }
 
 size_t ha_cache_bytes(const ha_cache *c)
@@ -196,8 +242,9 @@ size_t ha_cache_bytes(const ha_cache *c)
     size_t bytes = 0;
     for (int i = 0; i < states_of(c); i++) {
         const ha_state *state = &c->state[i];
-        bytes += ha_state_rows_bytes(&state->shape, state->type, state->capacity) +
-                 state->shape.floats * sizeof *state->data;
+        const size_t own = ha_state_rows_bytes(&state->shape, state->type, state->capacity) +
+                           state->shape.floats * sizeof *state->data;
+        bytes += state->slots ? (size_t)state->slots * own : own;
     }
     return bytes;
 }

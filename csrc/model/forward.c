@@ -80,6 +80,7 @@ ha_status ha_model_hidden(const ha_model *m, const float *gates, const ha_batch 
     float *own;
     ha_status status = begin(m, cache ? ha_cache_gates(cache) : gates, batch, arena, check, &own, &pass);
     if (status == HA_OK) {
+        pass.trailing = cache && ha_cache_trails(cache, batch);
         status = all_layers(m, own, &pass, cache, hidden);
         if (cache && status == HA_OK)
             ha_cache_advance(cache, batch);

@@ -173,6 +173,12 @@ ha_state *ha_cache_state(const ha_cache *cache, int l, int linear);
 /* Room for `extra[s]` more tokens of each sequence; nothing changes on failure. */
 ha_status ha_cache_reserve(ha_cache *cache, const int *extra);
 void ha_cache_advance(ha_cache *cache, const ha_batch *batch);
+/* From now on the state after each of the last `tokens` tokens is kept; 0: no more, and none on failure. */
+ha_status ha_cache_trail(ha_cache *cache, int tokens);
+/* Whether a pass over the batch leaves its states one by one: a longer one cannot be taken back. */
+int ha_cache_trails(const ha_cache *cache, const ha_batch *batch);
+/* Takes back the last tokens[s] of each sequence; refused, before anything changes, where fewer can be. */
+ha_status ha_cache_rewind(ha_cache *cache, const int *tokens);
 /* Bytes in use now, and bytes that one more token adds to each sequence. */
 size_t ha_cache_bytes(const ha_cache *cache);
 size_t ha_cache_bytes_per_token(const ha_cache *cache);

@@ -92,10 +92,12 @@ static ha_status widen(const ha_attention *a, int n_seq, const ha_keys **keys, h
 ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
                                const ha_attention_out *out, ha_arena *work)
 {
-    int single = 1;
-    for (int s = 0; s < batch->n_seq; s++)
-        single &= batch->offset[s + 1] - batch->offset[s] == 1;
-    if (single)
+    int few = 1; /* one query, or some that go on behind stored keys */
+    for (int s = 0; s < batch->n_seq; s++) {
+        const int n = batch->offset[s + 1] - batch->offset[s];
+        few &= n == 1 || (a->causal && keys[s].past > 0 && n <= HA_FEW_QUERIES);
+    }
+    if (few)
         return ha_attention_decode(a, batch, queries, keys, out, work);
     const int threads = ha_threads();
     size_t mark = ha_arena_mark(work);

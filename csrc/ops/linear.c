@@ -4,7 +4,7 @@
 #include "ops/ops.h"
 #include "ops/product.h"
 
-enum { FEW_ROWS = 4, FEW_STORED_ROWS = 16, FEW_BF16_ROWS = 16, BLOCK = 64 };
+enum { FEW_ROWS = 16, BLOCK = 64 };
 
 static int min(int a, int b)
 {
@@ -17,7 +17,8 @@ static int blocks_of(int n)
 }
 
 /* y [rows, columns] = x [rows, depth] W^T for few rows: BLIS would pack a matrix that is used once, so stream it in fixed
- * blocks over our own threads; all parts of W are one parallel region. */
+ * blocks over our own threads; all parts of W are one parallel region. A row's bits do not depend on how many are
+ * beside it: several tokens at once give what one after the other does. */
 static void few_rows(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -56,7 +57,7 @@ static void add_bias(const ha_linear *linear, int rows, ha_rows_out y)
 /* Few rows stay in float32: reading the weight takes their time, whatever it is multiplied in. */
 static int in_bf16(const ha_linear *linear, int rows)
 {
-    return linear->weight.compute == HA_COMPUTE_BF16 && rows > FEW_BF16_ROWS;
+    return linear->weight.compute == HA_COMPUTE_BF16 && rows > FEW_ROWS;
 }
 
 /* A part of a float32 weight: `rows` rows of `in` numbers. */
@@ -80,8 +81,6 @@ void ha_linear_forward(const ha_linear *linear, int rows, ha_rows x, int accumul
                 ha_product_bf16(p, ha_view_rows(x), (ha_stored_view){part->dtype, part->data, 1, in}, to);
             else if (part->dtype == HA_F32)
                 ha_product(p, ha_view_rows(x), ha_view_transposed(weight_rows(part, in)), to);
-            else if (rows <= FEW_STORED_ROWS)
-                few_rows(p, x, part, to);
             else
                 ha_stored_forward(p, x, part, to);
         }

@@ -1,12 +1,14 @@
 /* class Cache: decode state of some sequences.
  *     lengths, dtype, nbytes, bytes_per_token, fork, reserve, reset
  *     state, load_state                         see cache_state.c
+ *     trail, rewind                             see cache_trail.c
  */
 #include "python/cache.h"
 
 #include "python/cache_counts.h"
 #include "python/cache_object.h"
 #include "python/cache_state.h"
+#include "python/cache_trail.h"
 #include "python/model_lock.h"
 #include "python/raise.h"
 
@@ -158,6 +160,14 @@ static PyMethodDef methods[] = {
     {"load_state", (PyCFunction)ha_cache_load_state, METH_O,
      "load_state($self, state, /)\n--\n\nRestores what state() gave, of a cache of the same shape; on an error the "
      "cache is empty."},
+    {"trail", (PyCFunction)ha_cache_trail_method, METH_O,
+     "trail($self, tokens, /)\n--\n\nFrom now on keeps what it takes to take back the last `tokens` tokens; 0: no "
+     "more. "
+     "Linear layers then hold\nthat many more states."},
+    {"rewind", (PyCFunction)ha_cache_rewind_method, METH_O,
+     "rewind($self, tokens, /)\n--\n\nTakes back the last tokens [batch] of each sequence, as if they had not been "
+     "fed. "
+     "Allowed are those fed since\ntrail() in passes of at most as many tokens, the last so many of them."},
     {0},
 };
 

@@ -124,6 +124,19 @@ class Parser(argparse.ArgumentParser):
             default="f32",
             help="how keys and values are kept, f16: in half the memory (default: %(default)s)",
         )
+        self.add_argument(
+            "--speculative",
+            type=natural,
+            default=0,
+            metavar="TOKENS",
+            help="guess so many tokens ahead, check them in one pass; the text stays the same (0: none)",
+        )
+        self.add_argument(
+            "--draft",
+            metavar="WHAT",
+            help="what guesses: lookup (what followed the same tokens before, the default), linear (the model "
+            "with all layers linear), or another model of the same vocabulary",
+        )
 
     def add_json(self) -> None:
         """--json."""

@@ -43,4 +43,8 @@ def sampling(args: argparse.Namespace) -> dict[str, Any]:
         "stop": args.stop,
         "seed": args.seed,
         "cache_dtype": args.cache_dtype,
+        "speculative": args.speculative,
+        "draft": args.draft
+        if args.draft in (None, "lookup", "linear")
+        else Model.from_pretrained(args.draft),
     }

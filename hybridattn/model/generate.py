@@ -4,10 +4,8 @@ streamed, batched.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +16,14 @@ from ..data.prompts import open_tokens
 from ..errors import ConfigError, DataError
 from ..lazy import contents
 from ..signatures import options_of
-from .base import switched, tokenizer_of
+from .base import BaseModel, switched, tokenizer_of
+from .choice import Foresight, pick
+from .drafts import Draft, LookupDraft, ModelDraft
+from .generate_options import OptionKeywords, Options, Policy
 from .generation_config import end_tokens, stop_texts, warn_of_ignored
 from .prefill import prefill
 from .row import Row
-
-if TYPE_CHECKING:
-    from .base import BaseModel
+from .speculative import Speculation, room
 
 __all__ = [
     "OptionKeywords",
@@ -43,87 +42,7 @@ __all__ = [
 __dir__ = contents(__name__)
 
 
-Policy = Callable[["BaseModel", int], int]  # (model, tokens that the sequence will have) -> softmax layers
-
-
 Prompt = str | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to continue a prompt. Every value is checked here; ConfigError names the field.
-
-    max_new_tokens: at most this many tokens. temperature: 0 takes the most likely token (greedy), else
-    logits are divided by it and a token is drawn. top_k: draw among the k most likely (0: all). top_p: draw
-    among the fewest tokens that hold this share of the probability. stop: texts and token ids that end the
-    continuation, beside the end-of-text tokens of config.json and generation_config.json and the latter's
-    stop texts (its other settings, such as temperature, are not applied); a stop text is not part of the
-    result, and may hold special tokens. seed: row i of a batch draws from generator (seed, i).
-    prefill_chunk: tokens of the prompt per forward pass; bounds memory, does not change the result.
-    softmax_layers: of a model with both mixers, how many layers (or which) are softmax, or a policy (model,
-    tokens) -> number such as `elastic.by_length`; tokens: those of the longest prompt and max_new_tokens.
-    cache: what has gone before the prompt; the continuation starts from a copy, so that one prefix serves
-    many prompts, and keeps its type and its softmax layers. A cache of one sequence goes before every
-    prompt of a list. cache_dtype: how the keys and values of a new cache are stored, "f32" or "f16".
-    beyond_positions: go on past the model's positions, where RoPE turns by angles that training has not
-    shown; an error otherwise.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    stop: str | int | Sequence[str | int] = ()
-    seed: int = 0
-    prefill_chunk: int = 2048
-    softmax_layers: int | Sequence[int] | Policy | None = None
-    cache: Cache | None = None
-    cache_dtype: str = "f32"
-    beyond_positions: bool = False
-
-    def __post_init__(self) -> None:
-        for name, low in (("max_new_tokens", 1), ("top_k", 0), ("seed", 0), ("prefill_chunk", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-                raise refuse(name, value, f"a whole number of at least {low}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
-            raise refuse("temperature", self.temperature, "a finite number of at least 0 (0 is greedy)")
-        if not 0.0 < self.top_p <= 1.0:
-            raise refuse("top_p", self.top_p, "above 0 and at most 1")
-        if self.cache_dtype not in ("f32", "f16"):
-            raise refuse("cache_dtype", self.cache_dtype, "f32, f16")
-        if self.cache is not None and self.softmax_layers is not None:
-            raise refuse("softmax_layers", self.softmax_layers, "None beside a cache, which has its own")
-        single = isinstance(self.stop, (str, int, np.integer))
-        stops: tuple[str | int, ...] = (self.stop,) if single else tuple(self.stop)  # type: ignore[arg-type,assignment]
-        object.__setattr__(self, "stop", stops)
-        for item in stops:
-            if item == "" or isinstance(item, bool) or not isinstance(item, (str, int, np.integer)):
-                raise refuse("stop", item, "texts that are not empty, and token ids")
-
-    @property
-    def stop_texts(self) -> tuple[str, ...]:
-        return tuple(item for item in self.stop if isinstance(item, str))  # type: ignore[union-attr]
-
-    @property
-    def stop_tokens(self) -> frozenset[int]:
-        return frozenset(int(item) for item in self.stop if not isinstance(item, str))  # type: ignore[union-attr]
-
-
-class OptionKeywords(TypedDict, total=False):
-    """The fields of `Options` as keywords, for type checkers."""
-
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    stop: str | int | Sequence[str | int]
-    seed: int
-    prefill_chunk: int
-    softmax_layers: int | Sequence[int] | Policy | None
-    cache: Cache | None
-    cache_dtype: str
-    beyond_positions: bool
 
 
 @options_of(Options)
@@ -251,17 +170,40 @@ def _steps(model: BaseModel, rows: list[Row], options: Options) -> Iterator[None
     rngs = [np.random.default_rng([options.seed, i]) for i in range(len(rows))]
     cache = _start(model, rows, options)
     logits = prefill(model, [row.prompt for row in rows], cache, options.prefill_chunk)
+
+    def choose(at: npt.NDArray[np.float32], i: int) -> int:
+        return pick(at, options.temperature, options.top_k, options.top_p, rngs[i])
+
+    most = room(options.speculative, len(rows))
+    if most:
+        draft = _draft(model, rows, options, most)
+        yield from Speculation(model, rows, cache, most, choose).steps(logits, draft, options.max_new_tokens)
+        return
     for count in range(1, options.max_new_tokens + 1):
         chosen = np.zeros((len(rows), 1), np.int32)
         for i, row in enumerate(rows):
             if not row.done:
-                chosen[i, 0] = pick(logits[i], options.temperature, options.top_k, options.top_p, rngs[i])
+                chosen[i, 0] = choose(logits[i], i)
                 row.put(int(chosen[i, 0]))
         yield
         if count == options.max_new_tokens or all(row.done for row in rows):
             return
         # a row that has stopped goes on with token 0; nothing of it is read
         logits = model.logits(chosen, cache=cache, last=True)
+
+
+def _draft(model: BaseModel, rows: list[Row], options: Options, most: int) -> Draft:
+    """What guesses; it has read the prompts."""
+    draft: Draft = LookupDraft()
+    if options.draft not in (None, "lookup"):
+        other = options.draft if isinstance(options.draft, BaseModel) else model
+        size, wanted = other.config["vocab_size"], model.config["vocab_size"]
+        if size != wanted:
+            raise refuse("draft", f"a model of {size} tokens", f"one of {wanted}, as the model has")
+        ahead = Foresight(options.seed, len(rows), options.temperature, options.top_k, options.top_p)
+        draft = ModelDraft(other, options.draft == "linear", most, ahead)
+    draft.start([row.prompt for row in rows], options.prefill_chunk)
+    return draft
 
 
 def _start(model: BaseModel, rows: list[Row], options: Options) -> Cache:
@@ -289,27 +231,3 @@ def _continued(cache: Cache, count: int) -> Cache:
     if held not in (1, count):
         raise refuse("cache", f"one of {held} sequences", f"1 or {count} sequences, as there are prompts")
     return cache.fork(count)
-
-
-def pick(
-    logits: npt.NDArray[np.float32], temperature: float, top_k: int, top_p: float, rng: np.random.Generator
-) -> int:
-    """One token of logits [V]: the most likely one at temperature 0, else one drawn within top_k and
-    top_p.
-    """
-    if temperature == 0.0:
-        return int(logits.argmax())
-    # divided after the largest is taken away: any temperature above 0 will do
-    with np.errstate(over="ignore"):
-        scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
-    ids = np.arange(len(scaled))
-    if 0 < top_k < len(scaled):
-        ids = np.argpartition(-scaled, top_k - 1)[:top_k]
-    ids = ids[np.argsort(-scaled[ids], kind="stable")]
-    weights = np.exp(scaled[ids] - scaled[ids[0]])
-    total = np.cumsum(weights)
-    if top_p < 1.0:
-        kept = int(np.searchsorted(total, top_p * total[-1])) + 1
-        ids, total = ids[:kept], total[:kept]
-    at = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
-    return int(ids[min(at, len(ids) - 1)])  # the product can round up to the total

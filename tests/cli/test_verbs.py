@@ -46,6 +46,9 @@ def test_the_verbs_in_turn(capsys, folder):
     assert code == 0 and json.loads(out)["prompt"] == "The mill"
     whole = call(capsys, "generate", hybrid, "The mill", "--max-tokens", 5)[1]
     assert whole == "The mill" + json.loads(out)["text"] + "\n"
+    for more in ([], ["--draft", "lookup"], ["--draft", folder / "teacher"]):
+        guessed = call(capsys, "generate", hybrid, "The mill", "--max-tokens", 5, "--speculative", 3, *more)
+        assert guessed[:2] == (0, whole)
     code, out, _ = call(capsys, "info", hybrid)
     assert code == 0 and "window_linear layers" in out
     assert not list(folder.glob("*.checkpoint"))

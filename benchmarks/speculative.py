@@ -1,0 +1,111 @@
+"""What do guesses bring to decoding a hybrid?
+
+    python benchmarks/speculative.py --model FOLDER [--train] [--new 512] [--context 2048] [--json FILE]
+
+--train makes FOLDER: SmolLM2-135M with gated_delta beside softmax in every layer, aligned on 32,768 tokens
+and distilled on 16,384 for 8 and for no softmax layers at once. Then, with weights of 8 bits and 8 softmax
+layers: seconds of greedy text of --new tokens after --context of held-out Wikipedia, plain and with each
+draft, in turn; passes, and the share of guesses that stayed. Texts are compared with the plain one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from unittest import mock
+
+import machine
+from protocol import median
+
+import hybridattn as ha
+from hybridattn import elastic, hub
+from hybridattn.model import generate as generating
+from hybridattn.model.speculative import Speculation
+
+SOFTMAX_LAYERS = 8
+WAYS = [("plain", 0, None), ("lookup", 3, "lookup"), ("lookup", 7, "lookup"), ("lookup", 15, "lookup")]
+WAYS += [("linear", 1, "linear"), ("linear", 3, "linear")]
+
+
+def train(folder: str) -> None:
+    teacher = ha.Model.from_pretrained("smollm2-135m")
+    text = ha.load_text(hub.fetch_text()[0])
+    data = ha.TokenData.from_text(text, teacher.tokenizer, 512, 49_152)
+    probe = ha.align(teacher, {"kind": "gated_delta"}, data, 16, 4)
+    model = elastic.make(probe, ha.score(probe, ha.recall_prompts(teacher.tokenizer, 4, 512), "kl_gate"))
+    ha.distill(model, teacher, data, 32, 1, elastic=(0, SOFTMAX_LAYERS))
+    model.save_pretrained(folder)
+
+
+def text_of(model, prompt: list[int], new: int, most: int, draft: str | None):
+    """(seconds of all new tokens but the first, tokens, counts) of greedy text; the prompt is not timed."""
+    kept, started = [], [0.0]
+
+    class Kept(Speculation):
+        def __init__(self, *args):
+            super().__init__(*args)
+            kept.append(self)
+
+    options = generating.Options(
+        max_new_tokens=new, softmax_layers=SOFTMAX_LAYERS, speculative=most, draft=draft
+    )
+    row = generating.Row(None, prompt, frozenset(), ())
+    with mock.patch.object(generating, "Speculation", Kept):
+        for _ in generating._steps(model, [row], options):
+            started[0] = started[0] or time.perf_counter()
+    return time.perf_counter() - started[0], row.tokens, kept[0].counts if kept else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="folder of an elastic model, made by --train")
+    parser.add_argument("--train", action="store_true", help="make the folder, and measure nothing")
+    parser.add_argument("--new", type=int, default=512)
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--texts", type=int, default=2, help="prompts")
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if args.train:
+        train(args.model)
+        return
+    machine.warn_if_busy()
+    model = ha.Model.from_pretrained(args.model).astype("q8_0")
+    text = ha.load_text(hub.fetch_text()[1])
+    data = ha.TokenData.from_text(text, model.tokenizer, args.context, args.context * args.texts)
+    prompts = [data.tokens[start:stop].tolist() for start, stop in data.windows[: args.texts]]
+    rows = []
+    for number, prompt in enumerate(prompts):
+        seconds: dict[int, list[float]] = {i: [] for i in range(len(WAYS))}
+        found = {}
+        for _ in range(args.repeat):
+            for i, (_, most, draft) in enumerate(WAYS):
+                took, tokens, counts = text_of(model, prompt, args.new, most, draft)
+                seconds[i].append(took)
+                found[i] = tokens, counts
+        for i, (name, most, _) in enumerate(WAYS):
+            tokens, counts = found[i]
+            row = {
+                "text": number,
+                "draft": name,
+                "speculative": most,
+                "seconds": seconds[i],
+                "gain": median(seconds[0]) / median(seconds[i]),
+                "same_text": tokens == found[0][0],
+                **(vars(counts) if counts else {"passes": args.new - 1, "guessed": 0, "accepted": 0}),
+            }
+            rows.append(row)
+            share = row["accepted"] / max(1, row["guessed"])
+            print(
+                f"text {number}  {name:>6} {most:2d}  {median(seconds[i]):6.2f} s  gain {row['gain']:.2f}  "
+                f"passes {row['passes']:3d}  guesses kept {share:.2f}  same text: {row['same_text']}",
+                flush=True,
+            )
+    if args.json:
+        settings = {k: v for k, v in vars(args).items() if k not in ("json", "model")}
+        machine.write_json(args.json, {"machine": machine.facts(), "settings": settings, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
