@@ -134,8 +134,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--draft",
             metavar="WHAT",
-            help="what guesses: lookup (what followed the same tokens before, the default), linear (the model "
-            "with all layers linear), or another model of the same vocabulary",
+            help="what guesses: lookup (what followed the same tokens before, the default), linear (the "
+            "model with all layers linear), or another model of the same vocabulary",
         )
 
     def add_json(self) -> None:

@@ -37,10 +37,10 @@ class Options:
     shown; an error otherwise.
 
     speculative: guess up to this many tokens ahead and read them in one pass; the text stays the same,
-    greedy or sampled, whatever the guesses. 0: one token a pass. Of a batch, at most 16 tokens are read in a pass, so
-    from 9 prompts on nothing is guessed. draft: what guesses: "lookup", the default, what followed the same
-    tokens before in the text; "linear", this model with all its layers linear; or another model of the same
-    vocabulary.
+    greedy or sampled, whatever the guesses. 0: one token a pass. Of a batch, at most 16 tokens are read in
+    a pass, so from 9 prompts on nothing is guessed. draft: what guesses: "lookup", the default, what
+    followed the same tokens before in the text; "linear", this model with all its layers linear; or another
+    model of the same vocabulary.
     """
 
     max_new_tokens: int = 128
