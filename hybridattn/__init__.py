@@ -64,6 +64,7 @@ _MODULES = {
     "choices": "evaluate.choices",
     "data": "data",
     "diagnostics": "diagnostics",
+    "distributed": "distributed",
     "elastic": "select.elastic",
     "errors": "errors",
     "evaluate": "evaluate",
@@ -91,6 +92,7 @@ __all__ = ["__version__", *_MODULES, *_HOME]
 if TYPE_CHECKING:  # the same for type checkers
     from . import data as data
     from . import diagnostics as diagnostics
+    from . import distributed as distributed
     from . import errors as errors
     from . import evaluate as evaluate
     from . import export as export

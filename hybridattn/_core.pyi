@@ -219,5 +219,33 @@ class Distiller:
         segments: _I32 | None = None,
         losses: _F64 | None = None,
     ) -> _F64: ...
+    def arena(self, name: Literal["weights", "m", "v"], /) -> Tensor: ...
+    def blocks(self) -> _I64: ...
+    def gradients(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        first: int,
+        stop: int,
+        grads: _F32,
+        teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
+        labels: npt.NDArray[Any] | None = None,
+        segments: _I32 | None = None,
+    ) -> float: ...
+    def fold(self, sum: _F32, more: _F32, /) -> None: ...
+    def squares(self, grads: _F32, first: int, stop: int, /) -> _F64: ...
+    def update(self, grads: _F32, first: int, stop: int, norm: float, lr: tuple[float, float], /) -> None: ...
+    def align_part(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        lr: _F32,
+        first: int,
+        stop: int,
+        incoming: _F32 | None,
+        outgoing: _F32 | None,
+        segments: _I32 | None = None,
+    ) -> _F64: ...
     def moments(self) -> dict[str, dict[str, Tensor]]: ...
     def trainable(self) -> list[str]: ...

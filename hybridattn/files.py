@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -26,7 +26,21 @@ from .errors import DataError
 
 OURS = ".hybridattn-"  # the beginning of every name that we give to what is not a result
 _STALE_SECONDS = 3600.0  # a temporary that nobody holds is swept away after this time
+# worlds of ranks that calls are made in, innermost last; None: this process's own work, see `distributed`
+worlds: list[_World | None] = []
 _swept: set[str] = set()  # folders that this process has looked through
+
+
+class _World(Protocol):
+    rank: int
+
+
+def is_writer() -> bool:
+    """Whether this process writes files and shows progress: every one does, but for ranks of a world other
+    than 0.
+    """
+    world = worlds[-1] if worlds else None
+    return world is None or world.rank == 0
 
 
 def file_digest(path: Path) -> str:
@@ -61,8 +75,12 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     The temporary has a random name, is made new and never through a symbolic link, so that neither another
     process nor a planted link can share it; it takes over the permissions of a file that it replaces. The
     data is on the disk before the name changes (fsync). After an error nothing is left behind; what a killed
-    process left is swept away by a later one.
+    process left is swept away by a later one. On ranks other than 0 of a world nothing is written.
     """
+    if not is_writer():
+        with open(os.devnull, "wb") as nowhere:
+            yield nowhere
+        return
     path = Path(path)
     _sweep(path.parent)
     temporary = path.with_name(f"{OURS}{secrets.token_hex(8)}.tmp")

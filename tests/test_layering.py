@@ -24,7 +24,8 @@ MOST_CASES = 600  # lines of one of those
 # The rooms of the Python package, in order: a file may import from its own room and from rooms above it in
 # this list, never from below. Imports for types and inside functions count.
 ROOMS = [
-    "lazy", "errors", "checks", "reading", "signatures", "files", "locks", "stop", "stats", "compute",
+    "lazy", "errors", "checks", "reading", "signatures", "stop", "files", "locks", "stats", "compute",
+    "distributed",  # ranks over MPI
     "results",  # what results of all rooms share
     "families",  # what a checkpoint of a family is
     "formats",  # bytes on disk
@@ -51,6 +52,7 @@ OPTIONAL = {
     "huggingface_hub",
     "lm_eval",
     "matplotlib",
+    "mpi4py",
     "pandas",
     "pyarrow",
     "scipy",
@@ -67,6 +69,7 @@ HOMES = {
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},
     "jinja2": {"data.chat", "report.html"},
+    "mpi4py": {"distributed"},
     "pytest": {"testing.plugin"},
     "tokenizers": {
         "data.tokenizer",

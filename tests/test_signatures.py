@@ -8,7 +8,7 @@ import tiny
 
 import hybridattn as ha
 from hybridattn.model.generate import OptionKeywords, Options, generate, stream
-from hybridattn.radlads.loop import SettingKeywords, Settings
+from hybridattn.radlads.settings import SettingKeywords, Settings
 from hybridattn.select import registry
 from hybridattn.tasks import finetune
 from hybridattn.tasks.train import BERT_BETAS

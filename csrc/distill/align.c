@@ -27,8 +27,8 @@ static ha_status align_layer(const ha_model *m, int l, ha_pass *pass, const floa
     return HA_OK;
 }
 
-ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch *batch, float scale, ha_arena *arena,
-                         const ha_interrupt *check, double *loss)
+ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_align_part *part, const ha_batch *batch,
+                         float scale, ha_arena *arena, const ha_interrupt *check, double *loss)
 {
     const size_t wide = (size_t)batch->rows * (size_t)m->config.hidden_size;
     size_t mark = ha_arena_mark(arena);
@@ -39,11 +39,14 @@ ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch
     HA_PUSH(x, arena, wide);
     HA_PUSH(h, arena, wide);
     HA_PUSH(target, arena, wide);
-    HA_TRY(ha_model_embed(m, &pass, x));
-    int last = 0;
-    for (int l = 0; l < m->config.num_layers; l++)
-        last = train_layer[l] ? l : last;
-    for (int l = 0; l <= last; l++) {
+    if (part->in)
+        memcpy(x, part->in, wide * sizeof *x);
+    else
+        HA_TRY(ha_model_embed(m, &pass, x));
+    int last = part->first - 1; /* nobody reads what comes out behind it */
+    for (int l = part->first; l < part->stop; l++)
+        last = train_layer[l] || part->out ? l : last;
+    for (int l = part->first; l <= last; l++) {
         const ha_layer *layer = &m->layer[l];
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
@@ -55,9 +58,11 @@ ha_status ha_align_batch(ha_model *m, const uint8_t *train_layer, const ha_batch
         memset(target, 0, wide * sizeof *target);
         HA_TRY(layer->softmax.kind->forward(&layer->softmax, &pass, h, 1.0f, target, NULL, NULL));
         HA_TRY(align_layer(m, l, &pass, h, target, scale, &loss[l]));
-        if (l < last)
+        if (l < last || part->out)
             HA_TRY(ha_layer_finish(m, l, &pass, target, x));
     }
+    if (part->out)
+        memcpy(part->out, x, wide * sizeof *x);
     ha_arena_release(arena, mark);
     return HA_OK;
 }

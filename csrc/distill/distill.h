@@ -160,9 +160,44 @@ void ha_trainer_set_steps(ha_trainer *trainer, int64_t steps);
 float *ha_trainer_moment(const ha_trainer *trainer, int second);
 int ha_trainer_trains(const ha_trainer *trainer, int param);
 
+/* Some layers of step 1 and the teacher's stream in front of them and behind them, float32 [tokens of the windows,
+ * hidden_size]. */
+typedef struct {
+    int first, stop; /* layers [first, stop) */
+    const float *in; /* NULL: `first` is 0, and the tokens are embedded */
+    float *out;      /* NULL: not wanted */
+} ha_align_part;
+
 /* align.c: forward and backward of step 1 for one batch; loss [num_layers] += sum over tokens of the distance.
  * Gradients of scale * loss. */
-ha_status ha_align_batch(ha_model *model, const uint8_t *train_layer, const ha_batch *batch, float scale,
-                         ha_arena *arena, const ha_interrupt *check, double *loss);
+ha_status ha_align_batch(ha_model *model, const uint8_t *train_layer, const ha_align_part *part, const ha_batch *batch,
+                         float scale, ha_arena *arena, const ha_interrupt *check, double *loss);
+
+/* trainer_parts.c: the parts of a step, for callers that share one out among processes. Windows [first, stop) of a step: */
+typedef struct {
+    const ha_windows *windows;
+    int first, stop;
+} ha_share;
+
+/* grads [params.total] += the share's part of the gradients of the step's mean loss; loss [1]: its part of the loss. Not
+ * for HA_STAGE_ALIGN. On a failure grads is of no use. */
+ha_status ha_trainer_gradients(ha_trainer *trainer, const ha_share *share, const ha_train_data *given, float *grads,
+                               ha_arena *arena, const ha_interrupt *check, double *loss);
+/* Trained parameters in blocks that depend on nothing but the model: how many, where block i starts in the arena and, for
+ * i = their number, where the last one ends. */
+int ha_trainer_blocks(const ha_trainer *trainer);
+size_t ha_trainer_block(const ha_trainer *trainer, int i);
+/* sum += more, and more = 0, on the trained parameters */
+ha_status ha_trainer_fold(const ha_trainer *trainer, float *sum, float *more, ha_arena *arena);
+/* squares [stop - first] of the blocks' gradients */
+ha_status ha_trainer_squares(const ha_trainer *trainer, const float *grads, int first, int stop, double *squares,
+                             ha_arena *arena);
+/* AdamW on blocks [first, stop) by gradients whose norm, of all blocks, is known; they become zero. The count of steps is
+ * the caller's. */
+ha_status ha_trainer_update(ha_trainer *trainer, float *grads, int first, int stop, double norm, const float lr[2],
+                            ha_arena *arena);
+/* One step of HA_STAGE_ALIGN on some layers, as ha_trainer_step. */
+ha_status ha_trainer_align(ha_trainer *trainer, const ha_windows *w, const ha_align_part *part, const float lr[2],
+                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm);
 
 #endif

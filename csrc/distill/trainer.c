@@ -3,22 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "distill/distill.h"
+#include "distill/trainer.h"
 
 enum { MICRO_ROWS = 512 }; /* a matrix product of fewer rows is far from the machine's speed */
-
-struct ha_trainer {
-    ha_model *student;
-    const ha_model *teacher;
-    ha_train_options options;
-    uint8_t *train_layer; /* [num_layers] */
-    uint8_t *trains;      /* [params] */
-    ha_segment *segment;  /* the trained parameters, in table order */
-    int *segment_param;
-    int segments;
-    float *m, *v;
-    int64_t steps;
-};
 
 static ha_status need_float32(const ha_params *params, int i)
 {
@@ -205,26 +192,38 @@ static double terms_of(const ha_trainer *t, const ha_windows *w, const float *we
     return terms;
 }
 
-/* Gradients of the mean loss over all windows, micro-batch after micro-batch; loss [1 or num_layers] is that mean. */
-static ha_status accumulate(ha_trainer *t, const ha_windows *w, const ha_train_data *given, ha_arena *arena,
-                            const ha_interrupt *check, double *loss)
+/* The first rows of a stream that belong to windows after those of a batch. */
+static ha_align_part next_rows(const ha_align_part *part, const ha_batch *batch, size_t d)
 {
-    const int align = t->options.stage == HA_STAGE_ALIGN, n_losses = align ? t->student->config.num_layers : 1;
+    const size_t used = (size_t)batch->rows * d;
+    return (ha_align_part){part->first, part->stop, part->in ? part->in + used : NULL,
+                           part->out ? part->out + used : NULL};
+}
+
+ha_status ha_trainer_accumulate(ha_trainer *t, const ha_share *share, const ha_train_data *given,
+                                const ha_align_part *part, ha_arena *arena, const ha_interrupt *check, double *loss)
+{
+    const int align = t->options.stage == HA_STAGE_ALIGN, layers = t->student->config.num_layers;
+    const int n_losses = align ? layers : 1;
     const ha_train_data data = given ? *given : (ha_train_data){0};
-    const double terms = terms_of(t, w, data.weight);
-    const work s = {w, data, 1.0f / (float)terms, arena, check};
+    const double terms = terms_of(t, share->windows, data.weight);
+    ha_align_part rest = part ? *part : (ha_align_part){0, layers, NULL, NULL};
+    ha_windows w = *share->windows;
+    w.count = share->stop;
+    const work s = {&w, data, 1.0f / (float)terms, arena, check};
     for (int i = 0; i < n_losses; i++)
         loss[i] = 0.0;
-    for (int from = 0, to; from < w->count; from = to) {
+    for (int from = share->first, to; from < w.count; from = to) {
         const int micro = t->options.micro_batch;
         size_t mark = ha_arena_mark(arena);
-        to = micro == 0 ? ha_windows_group(w, from, MICRO_ROWS) : micro < w->count - from ? from + micro : w->count;
+        to = micro == 0 ? ha_windows_group(&w, from, MICRO_ROWS) : micro < w.count - from ? from + micro : w.count;
         ha_batch batch;
-        HA_TRY(ha_windows_batch(w, from, to, 1, arena, &batch));
+        HA_TRY(ha_windows_batch(&w, from, to, 1, arena, &batch));
         if (align)
-            HA_TRY(ha_align_batch(t->student, t->train_layer, &batch, s.scale, arena, check, loss));
+            HA_TRY(ha_align_batch(t->student, t->train_layer, &rest, &batch, s.scale, arena, check, loss));
         else
             HA_TRY(outputs_batch(t, &s, from, to, &batch, loss));
+        rest = next_rows(&rest, &batch, (size_t)t->student->config.hidden_size);
         ha_arena_release(arena, mark);
     }
     for (int i = 0; i < n_losses; i++) {
@@ -237,7 +236,7 @@ static ha_status accumulate(ha_trainer *t, const ha_windows *w, const ha_train_d
     return HA_OK;
 }
 
-static float clip_factor(const ha_trainer *t, double norm)
+float ha_trainer_clip(const ha_trainer *t, double norm)
 {
     double clip = (double)t->options.clip;
     return clip > 0.0 && norm > clip ? (float)(clip / (norm + 1e-6)) : 1.0f;
@@ -254,8 +253,16 @@ static int group_end(const ha_trainer *t, int from)
     return to;
 }
 
+/* Whether segment i is of a layer that somebody else aligns. */
+static int elsewhere(const ha_trainer *t, const ha_align_part *part, int i)
+{
+    const int layer = t->student->params.list[t->segment_param[i]].layer;
+    return part && (layer < part->first || layer >= part->stop);
+}
+
 /* All norms are known to be finite before the first weight changes. */
-static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, double *grad_norm)
+ha_status ha_trainer_finish(ha_trainer *t, const ha_align_part *part, const float lr[2], ha_arena *arena,
+                            double *grad_norm)
 {
     ha_model *m = t->student;
     const ha_train_options *o = &t->options;
@@ -263,6 +270,8 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
     HA_PUSH(norm, arena, (size_t)t->segments);
     for (int from = 0; from < t->segments; from = group_end(t, from)) {
         double squares;
+        if (elsewhere(t, part, from))
+            continue;
         HA_TRY(ha_sum_squares(group_end(t, from) - from, t->segment + from, m->grads, &squares, arena));
         if (!isfinite(squares))
             return ha_fail(HA_BAD_VALUE, "the gradient at step %lld is not finite: lower the learning rate",
@@ -274,8 +283,9 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
         t->segment[i].lr = lr[m->params.list[t->segment_param[i]].group];
     const ha_adamw_arenas at = {m->weights, m->grads, t->m, t->v};
     for (int from = 0; from < t->segments; from = group_end(t, from)) {
-        const ha_adamw_options step = {clip_factor(t, norm[from]), o->beta1, o->beta2, o->eps, t->steps + 1};
-        HA_TRY(ha_adamw(&step, group_end(t, from) - from, t->segment + from, &at, arena));
+        const ha_adamw_options step = {ha_trainer_clip(t, norm[from]), o->beta1, o->beta2, o->eps, t->steps + 1};
+        if (!elsewhere(t, part, from))
+            HA_TRY(ha_adamw(&step, group_end(t, from) - from, t->segment + from, &at, arena));
     }
     *grad_norm = sqrt(total);
     t->steps++;
@@ -285,21 +295,33 @@ static ha_status update(ha_trainer *t, const float lr[2], ha_arena *arena, doubl
 static ha_status step(ha_trainer *t, const ha_windows *w, const float lr[2], const ha_train_data *given,
                       ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm)
 {
-    HA_TRY(accumulate(t, w, given, arena, check, loss));
-    return update(t, lr, arena, grad_norm);
+    const ha_share all = {w, 0, w->count};
+    HA_TRY(ha_trainer_accumulate(t, &all, given, NULL, arena, check, loss));
+    return ha_trainer_finish(t, NULL, lr, arena, grad_norm);
+}
+
+ha_status ha_trainer_check(const ha_trainer *t)
+{
+    for (int i = 0; i < t->segments; i++) /* a matrix may have been stored since the trainer was made */
+        HA_TRY(need_float32(&t->student->params, t->segment_param[i]));
+    return HA_OK;
+}
+
+void ha_trainer_drop(ha_trainer *t)
+{
+    for (int i = 0; i < t->segments; i++)
+        memset(t->student->grads + t->segment[i].offset, 0, t->segment[i].count * sizeof(float));
 }
 
 ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2], const ha_train_data *given,
                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm)
 {
-    for (int i = 0; i < t->segments; i++) /* a matrix may have been stored since the trainer was made */
-        HA_TRY(need_float32(&t->student->params, t->segment_param[i]));
+    HA_TRY(ha_trainer_check(t));
     size_t mark = ha_arena_mark(arena);
     ha_status status = step(t, w, lr, given, arena, check, loss, grad_norm);
     ha_arena_release(arena, mark);
     if (status != HA_OK)
-        for (int i = 0; i < t->segments; i++)
-            memset(t->student->grads + t->segment[i].offset, 0, t->segment[i].count * sizeof(float));
+        ha_trainer_drop(t);
     return status;
 }
 

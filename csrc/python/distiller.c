@@ -1,12 +1,14 @@
 /* class Distiller: the training loop of one RADLADS step.
  *     __init__(student, teacher, stage, ...)    see distiller_options.c
  *     run                                       see distiller_run.c
+ *     arena, blocks, gradients, ..              the parts of a step, see distiller_parts.c
  *     step, moments, trainable
  */
 #include "python/distiller.h"
 
 #include "python/distiller_object.h"
 #include "python/distiller_options.h"
+#include "python/distiller_parts.h"
 #include "python/distiller_run.h"
 #include "python/raise.h"
 #include "python/tensor_memory.h"
@@ -167,6 +169,37 @@ static PyMethodDef methods[] = {
      "segments: int32 [n], token types of models that have them; None: all 0.\n"
      "losses: an array to return them in, of whole steps also when the run is interrupted.\n"
      "Ctrl-C is honoured inside a step and leaves model and `step` as after the last whole one."},
+    {"arena", (PyCFunction)ha_distiller_arena, METH_O,
+     "arena($self, name, /)\n--\n\nTensor float32 [n], a view: 'weights' of the student, or AdamW's moments 'm' and "
+     "'v', "
+     "one after the other as they are in memory."},
+    {"blocks", (PyCFunction)ha_distiller_blocks, METH_NOARGS,
+     "blocks($self)\n--\n\nint64 [blocks + 1]: where each block of trained parameters starts in the arena, and where "
+     "the last one ends. They depend on the model and the trained layers alone."},
+    {"gradients", (PyCFunction)(void (*)(void))ha_distiller_gradients, METH_VARARGS | METH_KEYWORDS,
+     "gradients($self, tokens, windows, first, stop, grads, teacher_hidden=None, weights=None, labels=None, "
+     "segments=None)\n--\n\n"
+     "Add to grads, float32 [n] like the arena, the part that windows first .. stop - 1 have in the gradient of a "
+     "step's mean loss; returns their part of the loss. windows: int64 [1, batch, 2]; the others as for run. Not for "
+     "stage align. After an error grads is of no use."},
+    {"fold", (PyCFunction)ha_distiller_fold, METH_VARARGS,
+     "fold($self, sum, more, /)\n--\n\nsum += more, and more = 0, where parameters are trained; both like the arena."},
+    {"squares", (PyCFunction)ha_distiller_squares, METH_VARARGS,
+     "squares($self, grads, first, stop, /)\n--\n\nfloat64 [stop - first]: sums of squares of those blocks. Their sum "
+     "over all blocks, in order, is the squared norm that run clips by."},
+    {"update", (PyCFunction)ha_distiller_update, METH_VARARGS,
+     "update($self, grads, first, stop, norm, lr, /)\n--\n\nAdamW's step number `step` + 1 on those blocks, clipped by "
+     "the norm of all; lr: rates of mixers and of the rest. Their gradients become 0. `step` is the caller's to "
+     "raise."},
+    {"align_part", (PyCFunction)(void (*)(void))ha_distiller_align_part, METH_VARARGS | METH_KEYWORDS,
+     "align_part($self, tokens, windows, lr, first, stop, incoming, outgoing, segments=None)\n--\n\n"
+     "One optimizer step of stage align that goes through layers first .. stop - 1 only; returns losses, float64 "
+     "[num_layers].\n\n"
+     "windows: int64 [1, batch, 2]; lr: float32 [1, 2]. incoming: float32 [tokens, hidden_size], the teacher's stream "
+     "in "
+     "front of layer `first`, None for layer 0; outgoing: an array for that behind layer stop - 1, or None. `layers` "
+     "of "
+     "the Distiller that lie outside do not change."},
     {"moments", (PyCFunction)moments, METH_NOARGS,
      "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, "
      "writable views."},

@@ -154,7 +154,7 @@ int ha_run_data_parse(const distiller_object *self, const run_arguments *given, 
     }
     const npy_intp lr_shape[2] = {PyArray_DIM(data->windows.windows, 0), 2};
     const npy_intp hidden_shape[2] = {PyArray_DIM(data->windows.tokens, 0), config->hidden_size};
-    if (!(data->lr = lr_of(given->lr, lr_shape)))
+    if (given->lr && !(data->lr = lr_of(given->lr, lr_shape)))
         return -1;
     if (given->teacher_hidden != Py_None &&
         !(data->teacher_hidden = ha_array_arg(given->teacher_hidden, "teacher_hidden", NPY_FLOAT32, 2, hidden_shape)))

@@ -9,13 +9,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .._core import set_num_threads
 from ..checks import LARGEST
 from ..compute import COMPUTES
+from ..distributed import by_first, current, is_writer
 from ..errors import ConfigError
 from ..files import refuse_foreign
 from ..locks import beside, locked
@@ -142,6 +143,19 @@ class Parser(argparse.ArgumentParser):
         """--json."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
+    def add_ranks(self) -> None:
+        """--reduce and --leaves."""
+        self.add_argument(
+            "--reduce",
+            choices=("tree", "fast"),
+            help="with mpiexec: add gradients for the same bits on any number of ranks (default), or fast",
+        )
+        self.add_argument(
+            "--leaves",
+            type=positive,
+            help="with mpiexec: parts of a step, added as a tree (default: 8); ranks beyond them idle",
+        )
+
     def add_force(self) -> None:
         """--force."""
         self.add_argument(
@@ -247,6 +261,8 @@ def apply_threads(args: argparse.Namespace) -> None:
     """Set the number of threads when the command line names one."""
     if args.threads:
         set_num_threads(args.threads)
+        if (world := current()) is not None:
+            world.check_threads()
 
 
 def shows(args: argparse.Namespace) -> bool:
@@ -275,10 +291,11 @@ def writing(out: str, force: bool) -> Iterator[Path]:
     """Keep other runs out of an output folder; gives the folder of its checkpoint, which is taken away at the
     end. DataError when the folder holds what is no model of ours, unless `force`.
     """
-    refuse_foreign(out, is_hybrid, force)
-    with locked(beside(out, "lock")):
+    by_first(lambda: refuse_foreign(out, is_hybrid, force))
+    with locked(beside(out, "lock")) if is_writer() else nullcontext():
         yield beside(out, "checkpoint")
-        checkpoint.remove(beside(out, "checkpoint"))
+        if is_writer():
+            checkpoint.remove(beside(out, "checkpoint"))
 
 
 def show(args: argparse.Namespace, data: Any, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -48,6 +48,7 @@ def parser() -> Parser:
     p.add_argument(
         "--cache-teacher", metavar="FILE.npy", help="keep the teacher's outputs here and reuse them"
     )
+    p.add_ranks()
     p.add_training(DistillPart.tokens, DistillPart.batch_size)
     return p
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 
 from ..checks import nearest
 from ..errors import HybridAttnError
-from . import COMMANDS, load
+from . import COMMANDS, load, ranks
 
 USAGE = """\
 usage: hybridattn COMMAND [OPTIONS]
@@ -76,12 +76,13 @@ def _main(arguments: list[str]) -> int:
         return 2
     from .common import apply_messages  # slow: loads the core, as above
 
+    ranks.first_speaks()
     command = load(name)
     parser = command.parser()
     options = parser.parse_intermixed_args(rest)
     apply_messages(options)
     with _stopped_as_by_ctrl_c():
-        command.run(options)
+        ranks.run(name, command.run, options)
     sys.stdout.flush()
     return 0
 

@@ -16,6 +16,7 @@ from .. import diagnostics, stats
 from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import TokenData, Windows, slices
+from ..distributed.pieces import spread
 from ..model.base import tokenizer_of
 from ..results.progress import bar
 from ..signatures import renamed
@@ -131,15 +132,22 @@ def _window_nll(
     sums = np.zeros(len(windows))
     total = int(length.sum())
     with bar(None, "perplexity", progress, total=total, unit="tok", unit_scale=True) as moving:
-        for size in np.unique(length):
-            same = np.flatnonzero(length == size)
-            for at in range(0, len(same), batch_size):
-                chosen = same[at : at + batch_size]
-                batch = np.stack([data.tokens[start:stop] for start, stop in windows[chosen]])
-                # float64 sums: a long text has too many tokens for float32
-                nll = model.nll(batch).astype(np.float64)
-                sums[chosen] = [row[begin - 1 :].sum() for row, begin in zip(nll, first[chosen], strict=True)]
-                moving.update(int(size) * len(chosen))
+
+        def work(chosen: npt.NDArray[np.int64]) -> list[float]:
+            batch = np.stack([data.tokens[start:stop] for start, stop in windows[chosen]])
+            # float64 sums: a long text has too many tokens for float32
+            nll = model.nll(batch).astype(np.float64)
+            moving.update(int(length[chosen].sum()))
+            return [row[begin - 1 :].sum() for row, begin in zip(nll, first[chosen], strict=True)]
+
+        batches = [
+            same[at : at + batch_size]
+            for size in np.unique(length)
+            for same in [np.flatnonzero(length == size)]
+            for at in range(0, len(same), batch_size)
+        ]
+        for chosen, found in zip(batches, spread(batches, work, what="batches of windows"), strict=True):
+            sums[chosen] = found
     return sums, length - first
 
 
@@ -170,8 +178,14 @@ def kl(
         weights = data.weights if student.model_config.task is None else None
         return _distance(scorer, data, weights, teacher_hidden, progress)
     values, counts, sums = [], [], 0.0
-    for part in bar(slices(data.windows, SLICE_TOKENS), "kl", progress):
-        divergence, nll = scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments)
+    parts = slices(data.windows, SLICE_TOKENS)
+    found = spread(
+        parts,
+        lambda part: scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments),
+        lambda mine: bar(mine, "kl", progress),
+        "parts of the text",
+    )
+    for part, (divergence, nll) in zip(parts, found, strict=True):
         count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
         values.append(divergence)
         counts.append(count)
@@ -197,8 +211,12 @@ def _distance(
     progress: bool,
 ) -> Divergence:
     """`kl` of models that predict no next token: every sequence counts alike."""
-    parts = bar(slices(data.windows, SLICE_TOKENS), scorer.measure, progress)
-    found = [scorer.kl(data.tokens, part, None, teacher_hidden, weights, data.segments) for part in parts]
+    found = spread(
+        slices(data.windows, SLICE_TOKENS),
+        lambda part: scorer.kl(data.tokens, part, None, teacher_hidden, weights, data.segments),
+        lambda mine: bar(mine, scorer.measure, progress),
+        "parts of the text",
+    )
     per_sequence = np.concatenate(found).tolist()
     mean, stderr = stats.mean(per_sequence)
     return Divergence(kl=mean, kl_stderr=stderr, per_sequence=per_sequence, measure=scorer.measure)
@@ -222,12 +240,18 @@ def recall(
     tokens, nats), and the settings. Raises ConfigError, DataError.
     """
     examples = diagnostics.make(kind, tokenizer_of(model), n, seq_len, seed)
-    correct: list[bool] = []
-    for at in bar(range(0, n, batch_size), f"recall {kind}", progress):
+
+    def work(at: int) -> list[bool]:
         wanted = [answer.tolist() for answer in examples.answers[at : at + batch_size]]
         prompts = [prompt.tolist() for prompt in examples.prompts[at : at + batch_size]]
         made = model.generate(prompts, max_new_tokens=max(map(len, wanted)))
-        correct += [tokens[: len(answer)] == answer for tokens, answer in zip(made, wanted, strict=True)]
+        return [tokens[: len(answer)] == answer for tokens, answer in zip(made, wanted, strict=True)]
+
+    steps = range(0, n, batch_size)
+    correct = sum(
+        spread(steps, work, lambda mine: bar(mine, f"recall {kind}", progress), "batches of prompts"),
+        list[bool](),
+    )
     accuracy, stderr = stats.mean([float(hit) for hit in correct])
     return Recall(
         accuracy=accuracy,
@@ -244,9 +268,12 @@ def recall(
 def _answer_nll(model: Model, data: TokenData) -> float:
     """Mean over examples of the mean -log p of the answer's tokens."""
     assert data.weights is not None
-    found = []
-    for start, stop in data.windows:
-        nll = model.nll(data.tokens[None, start:stop])[0].astype(np.float64)
-        weights = data.weights[start + 1 : stop].astype(np.float64)
-        found.append(float(nll @ weights / weights.sum()))
-    return float(np.mean(found))
+    tokens, counts = data.tokens, data.weights
+
+    def work(window: list[int]) -> float:
+        start, stop = window
+        nll = model.nll(tokens[None, start:stop])[0].astype(np.float64)
+        weights = counts[start + 1 : stop].astype(np.float64)
+        return float(nll @ weights / weights.sum())
+
+    return float(np.mean(spread(data.windows.tolist(), work, what="prompts")))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..checks import check_int
 from ..data.prompts import encode_pair as encode_pair
+from ..distributed.pieces import spread
 from ..errors import DataError
 from ..lazy import contents
 from ..results.progress import bar
@@ -60,11 +61,16 @@ def continuations(
     rest = sorted(set(range(len(prompts))) - set(full))
     batches = [part[at : at + batch_size] for part in (rest, full) for at in range(0, len(part), batch_size)]
     out: list[list[Scored]] = [[] for _ in prompts]
-    for batch in bar(batches, label, progress):
+
+    def work(batch: list[int]) -> list[list[Scored]]:
         rows = [prompts[i][shared:] for i in batch]
         cache = model.cache(len(rows)) if prefix is None else prefix.fork(len(rows))
-        for i, scored in zip(batch, _batch(model, rows, [choices[i] for i in batch], cache), strict=True):
-            out[i] = scored
+        return _batch(model, rows, [choices[i] for i in batch], cache)
+
+    found = spread(batches, work, lambda mine: bar(mine, label, progress), "batches of prompts")
+    for batch, scored in zip(batches, found, strict=True):
+        for i, row in zip(batch, scored, strict=True):
+            out[i] = row
     return out
 
 

@@ -20,6 +20,7 @@ from ..data import hub
 from ..data.old_tokenizer_files import present
 from ..data.tokenizer import Tokenizer
 from ..data.tokens import TokenData
+from ..distributed.state import is_writer
 from ..errors import ConfigError, DataError
 from ..families import as_in_file, config_from_hf
 from ..files import atomic_write
@@ -163,6 +164,8 @@ class Model(BaseModel):
         dtype: of all weights, "float32", "bfloat16" or "float16". None keeps the type of every weight, which
         safetensors cannot for block types: ConfigError.
         """
+        if not is_writer():  # rank 0 of a world writes
+            return
         if dtype is None:
             block = next((name for name, _ in self.stored().values() if name not in SAVE_DTYPES), None)
             if block:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from .. import report
 from .._core import mixers
+from ..distributed.pieces import agree, by_first, together
+from ..distributed.state import current, is_writer
 from ..files import OURS, atomic_write
 from ..locks import locked
 from ..report import numbers
@@ -47,9 +49,14 @@ def run(
     and OSError; KeyboardInterrupt leaves a folder that the same call goes on from.
     """
     recipe.check()
-    Store(Path(out)).claim(force)
-    with locked(Path(out) / f"{OURS}lock"):
-        return _run(recipe, Path(out), log, progress)
+    agree("recipe", {"text": recipe.to_toml()})
+    by_first(lambda: Store(Path(out)).claim(force))
+    with locked(Path(out) / f"{OURS}lock") if is_writer() else nullcontext():
+        return _run(recipe, Path(out), log if is_writer() else _silent, progress and is_writer())
+
+
+def _silent(_line: str) -> None:
+    """The log of ranks other than 0."""
 
 
 def _run(recipe: Recipe, out: Path, log: Callable[[str], None], progress: bool) -> dict[str, Path]:
@@ -57,24 +64,35 @@ def _run(recipe: Recipe, out: Path, log: Callable[[str], None], progress: bool) 
     job = Job(recipe, out, log, progress)
     started = time.perf_counter()
     log("fetching teacher and text")
-    job.results["fetch"] = work.fetch(job)
+    job.results["fetch"] = _fetch(job)
     job.seconds["fetch"] = time.perf_counter() - started
     _execute(job, Stage("teacher", work.teacher, lambda j: j.results["fetch"]["digests"]["teacher"]))
     job.recipe = fitted(recipe, int(job.results["teacher"]["max_positions"]), log)
     stages = build(job.recipe, job.num_layers)
-    done = _survey(job, stages)
-    _announce(job, stages, done)
+    done = by_first(lambda: _survey(job, stages))
+    by_first(lambda: _announce(job, stages, done))
     if len(done) < len(stages):
-        work.check(job)
+        by_first(lambda: work.check(job))
     for number, stage in enumerate(stages, 1):
         _execute(job, stage, f"[{number}/{len(stages)}] ")
-    return _report(job, started)
+    return by_first(lambda: _report(job, started))
+
+
+def _fetch(job: Job) -> dict[str, Any]:
+    """Teacher and text: rank 0 downloads what is missing, then every rank looks for the same files."""
+    found = by_first(lambda: work.fetch(job))
+    world = current()
+    if world is not None:
+        own = together(world, lambda: work.fetch(job) if world.rank else found)[world.rank]
+        agree("files", own["digests"])
+        return own
+    return found
 
 
 def _execute(job: Job, stage: Stage, label: str = "") -> None:
     """Take the stage's result from the folder when it is still good, else do the work and keep the result."""
     digest = job.digests[stage.name] = _digest(job, stage)
-    record = _record(job, stage, digest)
+    record = by_first(lambda: _record(job, stage, digest))
     if record is None:
         expected = estimate.seconds([stage], job.results)
         if label and expected >= 10:
@@ -82,12 +100,13 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
         job.store.drop(stage.name)
         start = time.perf_counter() - job.store.spent(stage.name, digest)
         try:
-            result = stage.run(job)
+            result = stage.run(job) if stage.shared else by_first(lambda: stage.run(job))
         except BaseException:
             with suppress(OSError):  # a full disk must not hide why the stage ended
                 job.store.interrupted(stage.name, digest, time.perf_counter() - start)
             raise
-        record = job.store.save(stage.name, digest, time.perf_counter() - start, result, stage.files(job))
+        seconds = time.perf_counter() - start
+        record = by_first(lambda: job.store.save(stage.name, digest, seconds, result, stage.files(job)))
         if label:
             job.log(f"{label}{stage.name}: done in {numbers.seconds(record['seconds'])}")
     job.results[stage.name] = record["result"]

@@ -15,6 +15,7 @@ from ..compute import Compute, chosen
 from ..data.split import Texts
 from ..data.tokens import TokenData
 from ..diagnostics import scoring_text
+from ..distributed.state import current
 from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..model.plan import Plan
@@ -27,7 +28,8 @@ from .store import Store, fingerprint
 class Job:
     """One run of a recipe into the folder `out`.
 
-    `results` holds what finished stages returned and `digests` what they were made from, by stage name.
+    `results` holds what finished stages returned and `digests` what they were made from, by stage name;
+    `on_ranks`: whether a world does the run, be it of one rank.
     Models load when a stage asks for them, so a run that skips everything loads none. One hybrid is kept.
     """
 
@@ -36,6 +38,7 @@ class Job:
         self.out = out
         self.log = log
         self.progress = progress
+        self.on_ranks = current() is not None
         self.store = Store(out)
         self.results: dict[str, dict[str, Any]] = {}
         self.digests: dict[str, str] = {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..diagnostics.texts import TEXT_KINDS
+from ..distributed.state import REDUCE
 from ..errors import ConfigError
 from ..radlads.schedules import SCHEDULES
 from .recipe_keys import filled, key, lengths, not_negative, one_of, positive, share
@@ -103,6 +104,10 @@ class DistillPart:
     lr_rest: float = key(1e-5, "learning rate of everything else", not_negative)
     schedule: str = key("constant", "how the learning rates go on", one_of(SCHEDULES))
     finetune_tokens: int = key(0, "text of step 3; 0: none", not_negative)
+    reduce: str = key(
+        "tree", 'with mpiexec: "tree" for the same bits on any number of ranks, or "fast"', one_of(REDUCE)
+    )
+    leaves: int = key(8, "with mpiexec: parts of a step that are added as a tree", positive)
     # the distillation of "all-linear" costs as much again, and says what softmax layers are worth
     models: tuple[str, ...] = key(
         ("chosen", "uniform", "random", "diagnostic"),

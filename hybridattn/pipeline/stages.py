@@ -22,7 +22,8 @@ class Stage:
 
     inputs(job): all that the result depends on, as JSON data; called when the stages before are done.
     forwards: estimated work, in tokens of a forward pass of the teacher. tokens: tokens trained on or read.
-    files(job): what must still be in the output folder for the result to be of use.
+    files(job): what must still be in the output folder for the result to be of use. shared: whether the
+    ranks of a world do it together; the rest is rank 0's.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage:
     forwards: float = 0.0
     tokens: int | None = None
     files: Callable[[Job], list[str]] = lambda job: []
+    shared: bool = False
 
 
 def build(recipe: Recipe, num_layers: int) -> list[Stage]:
@@ -74,6 +76,7 @@ def _align(recipe: Recipe) -> Stage:
         ALIGN * recipe.align.tokens,
         _whole(recipe.align.tokens, recipe.align),
         lambda job: _model_files(job, "probe"),
+        shared=True,
     )
 
 
@@ -114,6 +117,7 @@ def _score(recipe: Recipe, method: str, num_layers: int) -> Stage:
         cost * recipe.score.tokens,
         recipe.score.tokens,
         lambda job: [f"scores/{method}.json"],
+        shared=True,
     )
 
 
@@ -143,14 +147,17 @@ def _evaluate(recipe: Recipe, model_id: str, when: str) -> Stage:
 
     tokens = recipe.evaluate.tokens * len(recipe.evaluate.lengths)
     cost = 1.0 if model_id == "teacher" else EVALUATE
-    return Stage(name, lambda job: work.evaluate(job, model_id, when), inputs, cost * tokens, tokens)
+    return Stage(
+        name, lambda job: work.evaluate(job, model_id, when), inputs, cost * tokens, tokens, shared=True
+    )
 
 
 def _distill(recipe: Recipe, model_id: str) -> Stage:
     part = recipe.distill
 
     def inputs(job: Job) -> Any:
-        settings = {k: v for k, v in asdict(part).items() if k not in ("models", "random_seeds")}
+        others = ("models", "random_seeds", *(("reduce", "leaves") if not job.on_ranks else ()))
+        settings = {k: v for k, v in asdict(part).items() if k not in others}
         return {"model": job.model_digest(model_id, "before"), "distill": settings, "seed": recipe.seed}
 
     return Stage(
@@ -160,6 +167,7 @@ def _distill(recipe: Recipe, model_id: str) -> Stage:
         DISTILL * part.tokens + FINETUNE * part.finetune_tokens,
         _whole(part.tokens, part) + _whole(part.finetune_tokens, part),
         lambda job: _model_files(job, f"models/{model_id}"),
+        shared=True,
     )
 
 
@@ -195,6 +203,7 @@ def _answers(recipe: Recipe, model_id: str) -> Stage:
         inputs,
         SET_EXAMPLE * part.examples * len(part.glue)
         + SET_ANSWER * (part.questions * len(part.squad) + part.prompts * len(part.recall)),
+        shared=True,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..distributed.state import is_writer
 from ..errors import DataError
 from ..files import OURS, atomic_write, file_digest, refuse_foreign, sheet_checksum
 from ..radlads import checkpoint, teacher
@@ -98,7 +99,8 @@ class Store:
 
     def drop(self, name: str) -> None:
         """Forget the record of a stage, before the files it speaks of are overwritten."""
-        self.path(name).unlink(missing_ok=True)
+        if is_writer():
+            self.path(name).unlink(missing_ok=True)
 
     def save(
         self, name: str, digest: str, seconds: float, result: dict[str, Any], files: Iterable[str] = ()
@@ -151,6 +153,8 @@ class Store:
         self._drop(f"{name.replace('/', '-')}.*", keep.name if keep else "")
 
     def _drop(self, pattern: str, keep: str = "") -> None:
+        if not is_writer():
+            return
         for path in (self.out / PROGRESS).glob(pattern):
             if keep and path.name.startswith(keep):
                 continue

@@ -18,6 +18,7 @@ from ..checks import refuse
 from ..data import hub
 from ..data.split import locate, note_aligned, same_text
 from ..diagnostics import KINDS
+from ..distributed.state import current
 from ..errors import ConfigError, DataError
 from ..evaluate import latency as measurement
 from ..files import file_digest
@@ -256,6 +257,8 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
 def distill(job: Job, model_id: str) -> dict[str, Any]:
     """Step 2, and step 3 when the recipe has tokens for it; saves the hybrid to models/ID/."""
     part, name = job.recipe.distill, f"distill/{model_id}"
+    if (world := current()) is not None:
+        world.reduce, world.leaves = part.reduce, part.leaves
     hybrid = job.model(model_id, "before")
     job.forget("hybrid")
     job.forget("probe")  # it is read again for the next hybrid; training needs the memory

@@ -21,8 +21,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .loop import Settings as Settings
     from .schedules import align_lr as align_lr
+    from .settings import Settings as Settings
     from .steps import align as align
     from .steps import distill as distill
     from .steps import finetune as finetune
@@ -33,7 +33,7 @@ else:
         __name__,
         {
             "Interrupted": "stopped",
-            "Settings": "loop",
+            "Settings": "settings",
             "TrainResult": "..model.result",
             "align": "steps",
             "align_lr": "schedules",

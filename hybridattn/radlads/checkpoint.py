@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,9 +192,13 @@ def refuse_other_run(path: str | os.PathLike[str], saved: Mapping[str, Any], run
         )
 
 
-def fill(path: str | os.PathLike[str], wanted: Mapping[str, np.ndarray]) -> None:
+def fill(
+    path: str | os.PathLike[str],
+    wanted: Mapping[str, np.ndarray],
+    parts: Mapping[str, slice] = MappingProxyType({}),
+) -> None:
     """Copy the checkpoint's tensors into `wanted`, all of them and no others. Raises CheckpointError on a
-    misfit.
+    misfit. parts: of these tensors only some of their numbers, in row-major order.
 
     Everything is checked before anything is written.
     """
@@ -211,7 +216,10 @@ def fill(path: str | os.PathLike[str], wanted: Mapping[str, np.ndarray]) -> None
                     f"this run needs {out.dtype} {list(out.shape)}"
                 )
         for name, out in wanted.items():
-            out[...] = file.get_tensor(name)
+            if name in parts:
+                out.reshape(-1)[parts[name]] = file.get_tensor(name).reshape(-1)[parts[name]]
+            else:
+                out[...] = file.get_tensor(name)
 
 
 def holds(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> bool:

@@ -5,16 +5,16 @@ clean Ctrl-C.
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import check_choice, check_int, check_number, refuse
+from ..distributed.pieces import Stopped
+from ..distributed.state import current, is_writer
 from ..errors import CheckpointError, HybridAttnError
 from ..model.result import TrainResult
 from ..results.progress import bar as make_bar
@@ -22,99 +22,15 @@ from ..results.progress import log
 from ..stop import on_signals
 from . import checkpoint
 from .schedules import Schedule
+from .settings import Settings
+from .share_out import ShareOut
+from .share_out import moments as moments_of
 from .stopped import Interrupted, forget
 
 if TYPE_CHECKING:
     from .._core import Distiller
     from ..data.tokens import Tokens, Windows
     from ..model.model import Model
-
-_SLICE_SECONDS = 1.0  # of work handed to the C trainer at once
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the three training steps share; all are keywords of `align`, `distill` and `finetune`.
-
-    seed: order of the windows and start of the linear mixers. warmup_steps: steps over which both rates ramp
-    up from 0. micro_batch: windows per forward and backward pass, 0: as many as make up 512 tokens; memory
-    grows with it, the gradient is that of the whole batch. recompute: in steps 2 and 3 keep only each layer's
-    input and run the layer again in the backward pass: the same gradients, a seventh of the activations, one
-    more forward pass. betas, eps, weight_decay: AdamW. clip: gradients are scaled down to this norm.
-    checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
-    steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
-    progress: show a bar with loss, tokens per second and time left. interrupt: what Ctrl-C leads to, "raise"
-    an `Interrupted` with the model and its losses, or "return" both as if that had been the end.
-    """
-
-    seed: int = 0
-    warmup_steps: int = 0
-    micro_batch: int = 0
-    recompute: bool = False
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    checkpoint: str | os.PathLike[str] | None = None
-    checkpoint_steps: int = 100
-    checkpoint_seconds: float = 300.0
-    checkpoint_last: bool = True
-    progress: bool = True
-    interrupt: str = "raise"
-
-    def __post_init__(self) -> None:
-        for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 0), ("checkpoint_steps", 1)):
-            check_int(name, getattr(self, name), low)
-        check_choice("interrupt", self.interrupt, ("raise", "return"))
-        for name, above in (
-            ("eps", True),
-            ("weight_decay", False),
-            ("clip", True),
-            ("checkpoint_seconds", True),
-        ):
-            check_number(name, getattr(self, name), above=above)
-        if [0.0 <= beta < 1.0 for beta in self.betas] != [True, True]:
-            raise refuse("betas", self.betas, "two numbers from 0 up to, but not, 1")
-
-    def facts(self) -> dict[str, Any]:
-        """The settings that decide the result."""
-        names = ("seed", "warmup_steps", "micro_batch", "betas", "eps", "weight_decay", "clip")
-        return {name: value for name, value in asdict(self).items() if name in names}
-
-
-class SettingKeywords(TypedDict, total=False):
-    """The fields of `Settings` as keywords, for type checkers."""
-
-    seed: int
-    warmup_steps: int
-    micro_batch: int
-    recompute: bool
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    clip: float
-    checkpoint: str | os.PathLike[str] | None
-    checkpoint_steps: int
-    checkpoint_seconds: float
-    checkpoint_last: bool
-    progress: bool
-    interrupt: str
-
-
-Stage = Literal["align", "distill", "finetune"]
-
-
-@dataclass(frozen=True)
-class StageSettings:
-    """All that a stage is asked for: its length, its rates under the names that the caller gave them, and
-    what all stages share.
-    """
-
-    name: Stage
-    steps: int
-    batch_size: int  # windows per step
-    rates: Mapping[str, Any]
-    shared: Settings
 
 
 @dataclass
@@ -177,10 +93,14 @@ class _Trainer:
         self.trained: list[str] = []  # parameters of the phases before this one
         self.saved_at = time.monotonic()
         self.tokens_done = 0
+        self.sharing = ShareOut(training, align=training.label == "align")
 
     def run(self) -> TrainResult:
         training = self.training
         started = time.monotonic()
+        if current() is not None:
+            training.facts |= self.sharing.facts()
+            self.sharing.check(training.label, training.facts)
         distiller = self._resume() or training.make(training.phases[0])
         total = int(training.step_tokens.sum())
         before = total * self.phase + int(training.step_tokens[: distiller.step].sum())
@@ -199,10 +119,13 @@ class _Trainer:
             while True:
                 try:
                     self._train(distiller)
-                except KeyboardInterrupt:
+                except KeyboardInterrupt as stop:
+                    if current() is not None and not isinstance(stop, Stopped):
+                        raise  # of this rank alone: the others are elsewhere
                     self._save(distiller)
                     return self._stopped(distiller, started)
                 self._note(distiller)
+                self.sharing.finish(distiller)
                 if self.phase + 1 == len(training.phases):
                     break
                 self.trained += distiller.trainable()
@@ -238,11 +161,11 @@ class _Trainer:
                 left = min(left, self.training.before_steps - first % self.training.before_steps)
             self._slice(distiller, first, first + min(size, left))
             per_step = (time.monotonic() - started) / (distiller.step - first)
-            size = max(1, int(_SLICE_SECONDS / max(per_step, 1e-6)))
+            size = self.sharing.decide(max(1, int(self.sharing.slice_seconds / max(per_step, 1e-6))))
             if distiller.step == self.training.steps and self.phase + 1 == len(self.training.phases):
                 break  # the end is saved, or not, by `run`
             due = distiller.step - last_save >= settings.checkpoint_steps
-            if due or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
+            if self.sharing.decide(due or time.monotonic() - self.saved_at >= settings.checkpoint_seconds):
                 self._save(distiller)
                 last_save = distiller.step
 
@@ -256,6 +179,9 @@ class _Trainer:
             self.bar.update(int(training.step_tokens[step]))
 
         try:
+            if self.sharing.how is not None:
+                self.sharing.how.run(distiller, start, stop, after_step, self.seen[start:stop])
+                return
             distiller.run(
                 training.tokens,
                 training.windows,
@@ -285,15 +211,18 @@ class _Trainer:
         if self.settings.checkpoint is None:
             return
         position = {"phase": self.phase, "step": distiller.step}
+        arrays = self._arrays(distiller, self.sharing.whole(distiller))
         label, path = self.training.label, self.settings.checkpoint
-        log.info("%s: checkpoint of step %d to %s", label, distiller.step, path)
-        checkpoint.save(self.settings.checkpoint, self.training.facts, position, self._arrays(distiller))
+        if is_writer():
+            log.info("%s: checkpoint of step %d to %s", label, distiller.step, path)
+            checkpoint.save(self.settings.checkpoint, self.training.facts, position, arrays)
         self.saved_at = time.monotonic()
 
     def _resume(self) -> Distiller | None:
         """The trainer as the checkpoint left it; None when there is no checkpoint."""
         path, facts = self.settings.checkpoint, self.training.facts
         found = checkpoint.load(path) if path is not None else None
+        self.sharing.check(f"checkpoint {path}", {"position": found and found.position})
         if found is None:
             return None
         log.info("%s goes on from %s at %s", self.training.label, found.file, dict(found.position))
@@ -315,21 +244,19 @@ class _Trainer:
         for layers in self.training.phases[: self.phase]:
             self.trained += self.training.make(layers).trainable()
         distiller = self.training.make(self.training.phases[self.phase])
-        checkpoint.fill(found.file, self._arrays(distiller))
+        checkpoint.fill(
+            found.file, self._arrays(distiller, moments_of(distiller)), self.sharing.parts(distiller)
+        )
         self.seen[...] = self.losses
         distiller.step = position["step"]
         return distiller
 
-    def _arrays(self, distiller: Distiller) -> dict[str, np.ndarray]:
-        """Everything a checkpoint holds, as views that can be read and written."""
-        parameters, moments = self.training.model.arrays(stored=False), distiller.moments()
+    def _arrays(self, distiller: Distiller, moments: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Everything a checkpoint holds: views that can be read and written, and these moments."""
+        parameters = self.training.model.arrays(stored=False)
         names = [*self.trained, *distiller.trainable()]
         return {
             **{f"param.{name}": parameters[name] for name in names},
-            **{
-                f"{kind}.{name}": tensor.numpy()
-                for kind in ("m", "v")
-                for name, tensor in moments[kind].items()
-            },
+            **moments,
             "losses": self.losses,
         }

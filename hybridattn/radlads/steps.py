@@ -16,12 +16,14 @@ from .. import __version__
 from .._core import Distiller
 from ..checks import refuse
 from ..data.tokens import digest
+from ..distributed.state import current
 from ..model.base import gates_for, switchable
 from ..model.result import TrainResult
 from ..signatures import options_of
 from . import schedules
-from .loop import SettingKeywords, Settings, StageSettings, TrainingRun, run
+from .loop import TrainingRun, run
 from .schedules import align_lr
+from .settings import SettingKeywords, Settings, StageSettings
 from .teacher import open_cache, weights_fingerprint
 
 if TYPE_CHECKING:
@@ -72,6 +74,11 @@ def align(
     Raises ConfigError, DataError, CheckpointError.
     """
     options = Settings(**settings)
+    world = current()
+    if layerwise and world is not None and world.size > 1:
+        raise refuse(
+            "layerwise", True, "False with ranks: each has the training memory of its own layers alone"
+        )
     data.within(teacher.model_config.max_positions)
     probe = teacher.to_probe(mixer, seed=options.seed)
     if lr is None:
@@ -93,7 +100,7 @@ def align(
         make=lambda chosen: make_distiller(probe, None, stage, chosen),
         phases=[[i] for i in switchable(probe)] if layerwise else [None],
     )
-    if options.checkpoint is not None:
+    if options.compares:
         training.facts = run_facts(training, stage, layerwise=layerwise, teacher=weights_fingerprint(teacher))
     probe.train_result = run(training, options)
     return probe
@@ -140,7 +147,7 @@ def distill(
     training = _whole_model(
         StageSettings("distill", steps, batch_size, rates, options), hybrid, teacher, data
     )
-    if options.checkpoint is not None:
+    if options.compares:
         training.facts |= {"teacher_compute": teacher.compute, "teacher": weights_fingerprint(teacher)}
     if cache_teacher is not None:
         training.teacher_hidden = open_cache(
@@ -210,7 +217,7 @@ def _whole_model(stage: StageSettings, hybrid: Model, teacher: Model | None, dat
         columns=1,
         make=lambda _: make_distiller(hybrid, teacher, stage),
     )
-    if stage.shared.checkpoint is not None:
+    if stage.shared.compares:
         training.facts = run_facts(training, stage)
     return training
 

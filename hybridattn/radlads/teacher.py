@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ import numpy.typing as npt
 
 from .. import __version__
 from ..data.tokens import TokenData, Tokens, Windows, digest, overlap, slices
+from ..distributed.pieces import spread, together
+from ..distributed.state import current, is_writer
 from ..errors import DataError
 from ..files import atomic_write, checksum
 from ..locks import beside, locked
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 FORMAT = "hybridattn-teacher-cache-2"
 SLICE_TOKENS = 8192  # tokens between two notes of progress
+CORE_ROWS = 2048  # tokens that ha_windows_hidden takes together
+ROWS = 2  # tag of messages
 
 
 def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
@@ -40,9 +45,32 @@ def final_hidden(model: Model, data: TokenData) -> npt.NDArray[np.float32]:
     if (both := overlap(data.windows)) is not None:
         raise DataError(f"windows {both[0]} and {both[1]} overlap; allowed: windows that do not")
     out = np.zeros((len(data.tokens), model.config["hidden_size"]), np.float32)
-    for part in slices(data.windows, SLICE_TOKENS):
+
+    def work(part: Windows) -> list[npt.NDArray[np.float32]]:
         model.forward_windows(data.tokens, part, out, data.segments)
+        return [out[start:stop] for start, stop in part.tolist()]
+
+    parts = batches_alike(data.windows)
+    for part, rows in zip(parts, spread(parts, work, what="parts of the text"), strict=True):
+        for (start, stop), states in zip(part.tolist(), rows, strict=True):
+            out[start:stop] = states
     return out
+
+
+def batches_alike(windows: Windows) -> list[Windows]:
+    """Windows in the groups in which the core takes slices of them, whose states have the same last digits by
+    themselves: slices of SLICE_TOKENS, each from its start in groups of up to CORE_ROWS tokens.
+    """
+    found = []
+    for part in slices(windows, SLICE_TOKENS):
+        first, used = 0, 0
+        for at, length in enumerate((part[:, 1] - part[:, 0]).tolist()):
+            if at > first and used + length > CORE_ROWS:
+                found.append(part[first:at])
+                first, used = at, 0
+            used += length
+        found.append(part[first:])
+    return found
 
 
 def weights_fingerprint(model: Model) -> str:
@@ -88,18 +116,26 @@ def open_cache(
     made_by = f"{__version__} {weights_fingerprint(teacher)}"
     more = [] if segments is None else [segments]
     fingerprint = digest(np.frombuffer(made_by.encode(), np.uint8), tokens, unique, *more)
-    parts = slices(unique, SLICE_TOKENS)
-    with locked(beside(target, "lock"), wait=True):  # two runs fill one cache once
-        sums = _read_note(target, note, fingerprint, shape, parts)
-        if sums is None:
+    parts, world = slices(unique, SLICE_TOKENS), current()
+    # two runs fill one cache once; of the ranks of a world the first one writes it
+    with locked(beside(target, "lock"), wait=True) if is_writer() else nullcontext():
+        sums: list[str] | None = []
+        if is_writer():
+            sums = _read_note(target, note, fingerprint, shape, parts)
+        if is_writer() and sums is None:
             note.unlink(missing_ok=True)
             target.unlink(missing_ok=True)  # a run that still maps the old file keeps it
             sums = []
             _write_note(note, fingerprint, sums)  # first: an array without a note is taken for another's
             _reserve(target, shape)
+        if world is not None:
+            sums = world.share(sums)
+        assert sums is not None
         if len(sums) < len(parts):
             _fill(target, note, fingerprint, teacher, tokens, parts, sums, progress, segments)
-        return np.asarray(np.lib.format.open_memmap(target, mode="r"))
+    if world is not None:
+        world.barrier()
+    return np.asarray(np.lib.format.open_memmap(target, mode="r"))
 
 
 def remove_cache(path: Path) -> None:
@@ -141,18 +177,54 @@ def _fill(
     """Fill the slices of windows from `len(sums)` on. They are the same with and without an interruption: the
     last digits depend on them.
     """
-    states = np.lib.format.open_memmap(target, mode="r+")
+    world = current()
+    states: Any = np.lib.format.open_memmap(target, mode="r+") if is_writer() else _room(tokens, teacher)
     sizes = [int((part[:, 1] - part[:, 0]).sum()) for part in parts]
     done = sum(sizes[: len(sums)])
     with bar(
         None, "teacher", progress, total=sum(sizes), initial=done, unit="tok", unit_scale=True
     ) as moving:
-        for part, size in zip(parts[len(sums) :], sizes[len(sums) :], strict=True):
-            teacher.forward_windows(tokens, part, np.asarray(states), segments)
-            states.flush()
-            sums.append(_sum(states, part))
+        while len(sums) < len(parts):
+            first = len(sums)
+            group = parts[first : first + (1 if world is None else world.size)]
+            _compute(teacher, tokens, group, np.asarray(states), segments)
+            if is_writer():
+                states.flush()
+            sums += [_sum(states, part) if is_writer() else "" for part in group]
             _write_note(note, fingerprint, sums)
-            moving.update(size)
+            moving.update(sum(sizes[first : len(sums)]))
+
+
+def _room(tokens: Tokens, teacher: Model) -> npt.NDArray[np.float32]:
+    """Memory for states on a rank that does not write them; what is not used takes none."""
+    return np.zeros((len(tokens), int(teacher.config["hidden_size"])), np.float32)
+
+
+def _compute(
+    teacher: Model,
+    tokens: Tokens,
+    group: list[Windows],
+    states: npt.NDArray[np.float32],
+    segments: npt.NDArray[np.int32] | None,
+) -> None:
+    """States of a part of windows a rank, into rank 0's `states`."""
+    world = current()
+    rank = 0 if world is None else world.rank
+
+    def work() -> None:
+        if rank < len(group):
+            teacher.forward_windows(tokens, group[rank], states, segments)
+
+    if world is None:
+        work()
+        return
+    together(world, work)
+    for source, part in enumerate(group[1:], 1):
+        for start, stop in part.tolist():
+            if rank == 0:
+                world.receive(states[start:stop], source, ROWS)
+            elif rank == source:
+                world.send(states[start:stop], 0, ROWS)
 
 
 def _sum(states: npt.NDArray[np.float32], part: Windows) -> str:

@@ -1,7 +1,8 @@
 """Bars of long calls: by `tqdm.auto`, so that a notebook draws its own, and quiet with one switch.
 
-HYBRIDATTN_PROGRESS=0 in the environment, or `quiet()`, silences all of them, whatever `progress=` says. What
-is no progress goes through `logging`, under the name "hybridattn".
+HYBRIDATTN_PROGRESS=0 in the environment, or `quiet()`, silences all of them, whatever `progress=` says; of
+the ranks of a world the first one shows them. What is no progress goes through `logging`, under the name
+"hybridattn".
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any
+
+from ..distributed.state import is_writer
 
 log = logging.getLogger("hybridattn")
 log.addHandler(logging.NullHandler())
@@ -41,4 +44,4 @@ def bar(parts: Iterable[Any] | None, what: str, progress: bool | None = None, **
         from tqdm.auto import tqdm  # here: its warning is the one that is caught
 
     settings = {"delay": _DELAY, "leave": False, "desc": what, **options}
-    return tqdm(parts, disable=_quiet or not progress, **settings)
+    return tqdm(parts, disable=_quiet or not progress or not is_writer(), **settings)

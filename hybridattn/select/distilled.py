@@ -27,6 +27,8 @@ from .. import __version__, radlads, stats
 from .._core import KLScorer
 from ..checks import refuse
 from ..data.tokens import digest
+from ..distributed.pieces import together
+from ..distributed.state import alone, current
 from ..errors import DataError
 from ..radlads.teacher import weights_fingerprint
 from .candidates import Candidates
@@ -34,6 +36,7 @@ from .scoring import Floats, Result, Scoring
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData
+    from ..distributed.group import World
 
 NONE = -1
 CLEARLY = 2.0  # standard errors of a paired difference
@@ -87,7 +90,9 @@ def score(
             np.array(settings, np.float64),
         )
         place = Path(folder) if folder is not None else None
-        cache = (place or Path(scratch)) / f"teacher-{index}-{count}.npy"
+        world = current()
+        own = f"-{world.rank}" if world is not None and world.size > 1 else ""  # ranks train by themselves
+        cache = (place or Path(scratch)) / f"teacher-{index}-{count}{own}.npy"
         run = _Run(scoring, train.apart(), Candidates(place, facts), (index, count), cache, settings, wait)
         return _search(run, k, rungs)
 
@@ -107,6 +112,7 @@ class _Run:
     ) -> None:
         self.scoring, self.train, self.results, self.shard, self.cache = scoring, train, results, shard, cache
         self.wait = wait
+        self.rungs = 0
         self.seed, self.batch_size, self.lr_mixers, self.lr_rest = settings
 
     def rung(self, layers: list[int], steps: int) -> dict[int, Floats]:
@@ -114,8 +120,12 @@ class _Run:
         index, count = self.shard
         missing = [layer for layer in layers if self.results.get(layer, steps) is None]
         mine = [layer for i, layer in enumerate(layers) if i % count == index and layer in missing]
-        for layer in self.scoring.bar(mine, f"{steps} steps"):
-            self._candidate(layer, steps)
+        world = current()
+        if world is None or world.size == 1:
+            for layer in self.scoring.bar(mine, f"{steps} steps"):
+                self._candidate(layer, steps)
+        else:
+            self._on_ranks(world, mine, steps)
         found = {layer: self.results.get(layer, steps) for layer in layers}
         waiting = [layer for layer, result in found.items() if result is None]
         until = time.monotonic() + self.wait
@@ -129,6 +139,26 @@ class _Run:
                 "still with the other shards: run this again when they are done"
             )
         return {layer: result["per_sequence"] for layer, result in found.items() if result is not None}
+
+    def _on_ranks(self, world: World, layers: list[int], steps: int) -> None:
+        """Candidates go to whichever rank is free, each whole to one; then all ranks have all results."""
+        layers = world.share(layers)  # those that rank 0 finds missing
+        world.note_idle(len(layers), "candidates")
+        self.scoring.teacher_hidden  # noqa: B018  shared out while all ranks are here
+        self.rungs += 1
+        counter = f"candidates {self.rungs}"
+
+        def work() -> dict[int, dict[str, Any]]:
+            done = []
+            with alone():
+                while (number := world.next(counter)) < len(layers):
+                    self._candidate(layers[number], steps)
+                    done.append(layers[number])
+            return {layer: self.results.seen[layer, steps] for layer in done}
+
+        for part in together(world, work):
+            for layer, result in part.items():
+                self.results.seen[layer, steps] = result
 
     def _candidate(self, layer: int, steps: int) -> None:
         scoring = self.scoring

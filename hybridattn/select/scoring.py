@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .._core import KLScorer
 from ..checks import refuse
-from ..data.tokens import slices
+from ..data.tokens import Windows, slices
+from ..distributed.pieces import agree, spread
+from ..distributed.state import current
 from ..errors import DataError, HybridAttnError
 from ..model.base import gates_for, switchable, switched
-from ..radlads.teacher import final_hidden
+from ..radlads.teacher import final_hidden, weights_fingerprint
 from ..results.progress import bar
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Gates = npt.NDArray[np.float32]
+Found = TypeVar("Found")
 SLICE_TOKENS = 2048  # scored at a time: what the core takes as one batch
 
 
@@ -52,6 +55,11 @@ class Scoring:
 
     def __init__(self, probe: Model, data: TokenData, name: str, progress: bool) -> None:
         self.probe, self.name, self.progress = probe, name, progress
+        if current() is not None:
+            agree(
+                f"score {name}",
+                {"weights of the probe": weights_fingerprint(probe), "text": data.fingerprint()},
+            )
         self.data = data.within(probe.model_config.max_positions).apart()
         _check_weights(self.data, 0 if probe.model_config.bidirectional else 1)
         self.candidates = switchable(probe)
@@ -115,6 +123,16 @@ class Scoring:
         label = f"score {self.name}{' ' + what if what else ''}"
         return iter(bar(parts, label, self.progress))
 
+    def _each(self, work: Callable[[Windows], Found], what: str = "") -> list[Found]:
+        """`work` on every part of the text, with a bar, shared out over ranks."""
+        before = self.scorer.layer_passes
+        found = spread(self.parts, work, lambda parts: self.bar(parts, what), "parts of the text")
+        world = current()
+        if world is not None and world.size > 1:  # what the other ranks did counts too
+            own = self.scorer.layer_passes - before
+            self.extra += sum(world.allgather(own)) - own
+        return found
+
     def flip(self, gates: Gates, layers: Sequence[int], what: str = "") -> tuple[Floats, Floats]:
         """(KL [m] with these gates, KL [len(layers), m] with each of `layers` changed over)."""
         return self._flip(gates, layers, self.teacher_hidden, False, what)
@@ -134,10 +152,12 @@ class Scoring:
         what: str,
     ) -> tuple[Floats, Floats]:
         data, own, numbers = self.data, self._own(gates), [self.candidates[i] for i in layers]
-        found = [
-            self.scorer.flip(data.tokens, part, own, numbers, teacher, data.weights, nll, data.segments)
-            for part in self.bar(self.parts, what)
-        ]
+        found = self._each(
+            lambda part: self.scorer.flip(
+                data.tokens, part, own, numbers, teacher, data.weights, nll, data.segments
+            ),
+            what,
+        )
         base, rows = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found], axis=1)
         self._finite(base[None], "these gates", [None])
         self._finite(rows, "layer {} changed over", layers)
@@ -146,25 +166,24 @@ class Scoring:
     def kl(self, gates: Gates) -> Floats:
         """KL [m] with these gates."""
         data = self.data
-        found = [
-            self.scorer.kl(
-                data.tokens, part, self._own(gates), self.teacher_hidden, data.weights, data.segments
+        own, teacher = self._own(gates), self.teacher_hidden
+        kl = np.concatenate(
+            self._each(
+                lambda part: self.scorer.kl(data.tokens, part, own, teacher, data.weights, data.segments)
             )
-            for part in self.bar(self.parts)
-        ]
-        kl = np.concatenate(found)
+        )
         self._finite(kl[None], "these gates", [None])
         return kl
 
     def gradient(self, gates: Gates) -> tuple[Floats, Floats]:
         """(KL [m], its slope by every gate [num_layers, m])."""
         data = self.data
-        found = [
-            self.scorer.gate_gradient(
-                data.tokens, part, self._own(gates), self.teacher_hidden, data.weights, data.segments
+        own, teacher = self._own(gates), self.teacher_hidden
+        found = self._each(
+            lambda part: self.scorer.gate_gradient(
+                data.tokens, part, own, teacher, data.weights, data.segments
             )
-            for part in self.bar(self.parts)
-        ]
+        )
         kl, slope = (
             np.concatenate([f[0] for f in found]),
             np.concatenate([f[1] for f in found]).T[self.candidates],
@@ -176,7 +195,7 @@ class Scoring:
     def alignment(self) -> tuple[Floats, Floats]:
         """What step 1 left in each layer and what it began with, [num_layers, m] each."""
         data = self.data
-        found = [self.scorer.alignment(data.tokens, part, data.segments) for part in self.bar(self.parts)]
+        found = self._each(lambda part: self.scorer.alignment(data.tokens, part, data.segments))
         error, zero = (np.concatenate([f[i] for f in found], axis=1)[self.candidates] for i in (0, 1))
         self._finite(error, "layer {}", range(self.layers))
         return error, zero

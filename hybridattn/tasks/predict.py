@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..data.tokens import TokenData, slices
+from ..data.tokens import TokenData, Windows, slices
+from ..distributed.pieces import spread
 from ..results.progress import bar
 from .examples import Examples, flatten
 from .head import head_of, without_padding
@@ -35,8 +36,16 @@ def predict(
     else:
         data = TokenData(*flatten(sequences))
     windows = without_padding(model, data.windows, data.tokens)
-    found: list[Floats] = []
-    for part in bar(slices(windows, SLICE_TOKENS), "predict", progress):
+
+    def work(part: Windows) -> list[Floats]:
         logits = model.task_logits(data.tokens, part, data.segments)
-        found += [logits[start:stop].copy() for start, stop in part] if span else [logits]
+        return [logits[start:stop].copy() for start, stop in part] if span else [logits]
+
+    parts = spread(
+        slices(windows, SLICE_TOKENS),
+        work,
+        lambda mine: bar(mine, "predict", progress),
+        "parts of the sequences",
+    )
+    found = [logits for part in parts for logits in part]
     return found if span else np.concatenate(found)

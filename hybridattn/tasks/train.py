@@ -12,7 +12,8 @@ from ..checks import check_int, check_number, refuse
 from ..data.tokens import digest
 from ..model.result import TrainResult
 from ..radlads import schedules
-from ..radlads.loop import SettingKeywords, Settings, StageSettings, TrainingRun, run
+from ..radlads.loop import TrainingRun, run
+from ..radlads.settings import SettingKeywords, Settings, StageSettings
 from ..radlads.steps import make_distiller, run_facts
 from ..signatures import options_of
 from .examples import Examples
@@ -90,7 +91,7 @@ def finetune(
                 callback(step, model)
 
         training.before = between
-    if options.checkpoint is not None:
+    if options.compares:
         training.facts = run_facts(training, stage, labels=digest(labels))
     model.train_result = run(training, options)
     if callback is not None:

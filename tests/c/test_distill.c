@@ -86,13 +86,14 @@ static void moments_add_up(const ha_model *m)
 static void alignment_is_the_loss_of_step_one(ha_model *m)
 {
     const uint8_t every[LAYERS] = {1, 1, 1};
+    const ha_align_part whole = {0, LAYERS, NULL, NULL};
     double error[LAYERS][2], zero[LAYERS][2], loss[LAYERS] = {0};
     const ha_scorer scorer = {.model = m, .arena = &arena};
     ha_batch batch;
     CHECK_INT(ha_score_align(&scorer, &longer, error[0], zero[0]), HA_OK);
     CHECK_INT(ha_model_need_grads(m), HA_OK);
     CHECK_INT(ha_windows_batch(&longer, 0, 2, 1, &arena, &batch), HA_OK);
-    CHECK_INT(ha_align_batch(m, every, &batch, 1.0f, &arena, NULL, loss), HA_OK);
+    CHECK_INT(ha_align_batch(m, every, &whole, &batch, 1.0f, &arena, NULL, loss), HA_OK);
     for (int l = 0; l < LAYERS; l++) {
         CHECK_CLOSE(65.0 * error[l][0] + 33.0 * error[l][1], loss[l], 1e-4);
         CHECK(zero[l][0] > 0.0 && error[l][0] != zero[l][0]);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...checks import check_int
 from ...data.prompts import open_tokens
+from ...distributed.pieces import spread
 from ...model.base import tokenizer_of
 from ...model.generate import generate_texts
 from ...model.likelihood import fit
@@ -54,13 +55,19 @@ def answer(
         for shot in shots
     )
     out: dict[str, str] = {}
-    steps = range(0, len(questions), batch_size)
-    for at in bar(steps, "answers", progress):
+
+    def work(at: int) -> dict[str, str]:
         batch = questions[at : at + batch_size]
         texts = [open_tokens(tokenizer, before + prompt(q, no_answer=no_answer)) for q in batch]
         prompts = [fit(model, text, max_new_tokens) for text in texts]
         made = generate_texts(model, prompts, max_new_tokens=max_new_tokens, stop="\n")
-        for question, text in zip(batch, made, strict=True):
-            line = text.strip()
-            out[question.id] = "" if no_answer and normalize(line) == NO_ANSWER else line
+        lines = [text.strip() for text in made]
+        return {
+            question.id: "" if no_answer and normalize(line) == NO_ANSWER else line
+            for question, line in zip(batch, lines, strict=True)
+        }
+
+    steps = range(0, len(questions), batch_size)
+    for answers in spread(steps, work, lambda mine: bar(mine, "answers", progress), "batches of questions"):
+        out |= answers
     return out

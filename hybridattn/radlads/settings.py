@@ -1,0 +1,101 @@
+"""What a training step is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypedDict
+
+from ..checks import check_choice, check_int, check_number, refuse
+from ..distributed.state import current
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the three training steps share; all are keywords of `align`, `distill` and `finetune`.
+
+    seed: order of the windows and start of the linear mixers. warmup_steps: steps over which both rates ramp
+    up from 0. micro_batch: windows per forward and backward pass, 0: as many as make up 512 tokens; memory
+    grows with it, the gradient is that of the whole batch. recompute: in steps 2 and 3 keep only each layer's
+    input and run the layer again in the backward pass: the same gradients, a seventh of the activations, one
+    more forward pass. betas, eps, weight_decay: AdamW. clip: gradients are scaled down to this norm.
+    checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
+    steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
+    progress: show a bar with loss, tokens per second and time left. interrupt: what Ctrl-C leads to, "raise"
+    an `Interrupted` with the model and its losses, or "return" both as if that had been the end.
+    """
+
+    seed: int = 0
+    warmup_steps: int = 0
+    micro_batch: int = 0
+    recompute: bool = False
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_steps: int = 100
+    checkpoint_seconds: float = 300.0
+    checkpoint_last: bool = True
+    progress: bool = True
+    interrupt: str = "raise"
+
+    def __post_init__(self) -> None:
+        for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 0), ("checkpoint_steps", 1)):
+            check_int(name, getattr(self, name), low)
+        check_choice("interrupt", self.interrupt, ("raise", "return"))
+        for name, above in (
+            ("eps", True),
+            ("weight_decay", False),
+            ("clip", True),
+            ("checkpoint_seconds", True),
+        ):
+            check_number(name, getattr(self, name), above=above)
+        if [0.0 <= beta < 1.0 for beta in self.betas] != [True, True]:
+            raise refuse("betas", self.betas, "two numbers from 0 up to, but not, 1")
+
+    @property
+    def compares(self) -> bool:
+        """Whether a run is told from others, by its checkpoint or between ranks."""
+        return self.checkpoint is not None or current() is not None
+
+    def facts(self) -> dict[str, Any]:
+        """The settings that decide the result."""
+        names = ("seed", "warmup_steps", "micro_batch", "betas", "eps", "weight_decay", "clip")
+        return {name: value for name, value in asdict(self).items() if name in names}
+
+
+class SettingKeywords(TypedDict, total=False):
+    """The fields of `Settings` as keywords, for type checkers."""
+
+    seed: int
+    warmup_steps: int
+    micro_batch: int
+    recompute: bool
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    clip: float
+    checkpoint: str | os.PathLike[str] | None
+    checkpoint_steps: int
+    checkpoint_seconds: float
+    checkpoint_last: bool
+    progress: bool
+    interrupt: str
+
+
+Stage = Literal["align", "distill", "finetune"]
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """All that a stage is asked for: its length, its rates under the names that the caller gave them, and
+    what all stages share.
+    """
+
+    name: Stage
+    steps: int
+    batch_size: int  # windows per step
+    rates: Mapping[str, Any]
+    shared: Settings
