@@ -6,11 +6,11 @@ BIN := .venv/bin
 SETUP := pyproject.toml setup.py tests/setup.sh find_blis.py
 CORE := setup.py $(shell find csrc -name '*.[ch]')
 
-.PHONY: help demo test fuzz crash ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
+.PHONY: help demo test fuzz fuzz-asan crash ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/.core ## the whole job on SmolLM2-135M: align, score, plan, distill, report
 	$(BIN)/hybridattn run --demo --out build/demo
@@ -45,6 +45,9 @@ format: .venv/.with-dev ## clang-format and ruff's safe fixes, in place
 
 fuzz: .venv/.core ## damaged input for every reader and call, INPUTS (default 10 million) or SECONDS of it
 	$(BIN)/python tests/fuzz/run.py $(if $(SECONDS),--seconds $(SECONDS),--inputs $(or $(INPUTS),10000000) --least 100000) --figures build/fuzz.json
+
+fuzz-asan: .venv/.with-test .venv/.sanitizers ## the fuzzer for SECONDS (default 60) on a core under ASan and UBSan
+	tests/fuzz/sanitized.sh $(BIN)/python --seconds $(or $(SECONDS),60)
 
 crash: .venv/.core ## stop a whole job at MOMENTS random moments (default 400, half of them kills)
 	$(BIN)/python tests/crash/run.py $(or $(MOMENTS),400) 0 build/crash.json

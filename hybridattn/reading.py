@@ -52,7 +52,11 @@ def read_json(path: str | os.PathLike[str], error: type[HybridAttnError], limit:
     """
     target = Path(path)
     with open(target, "rb") as file:
-        data = file.read(limit + 1)
+        # a read of N bytes takes memory for N at once: no more than the file has
+        size = min(limit, max(os.fstat(file.fileno()).st_size, 1 << 16)) + 1
+        data = b""
+        while len(data) <= limit and (block := file.read(size)):
+            data += block
     if len(data) > limit:
         raise error(f"{target}: has more than {limit} bytes; allowed for JSON here: up to that")
     return parse_json(data, str(target), error)

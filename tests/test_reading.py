@@ -1,6 +1,7 @@
 """JSON from outside: what is odd is refused by name, and readers check the types of what they use."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hybridattn.errors import ConfigError, DataError, HybridAttnError, PlanError
 from hybridattn.families import config_from_hf
 from hybridattn.model.plan import Plan
 from hybridattn.pipeline.recipe import Recipe
-from hybridattn.reading import field, parse_json
+from hybridattn.reading import field, parse_json, read_json
 from hybridattn.select import LayerScores
 from hybridattn.select.plan import affordable
 
@@ -159,3 +160,23 @@ def test_odd_recipes(tmp_path, text):
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(ConfigError, match="recipe"):
         Recipe.load(tmp_path / "r.toml")
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    """Under a limit of address space a reader may not ask for what the largest file would need."""
+    (tmp_path / "x.json").write_text("[1]")
+    tracemalloc.start()
+    try:
+        assert read_json(tmp_path / "x.json", DataError) == [1]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [3, 1 << 16, (1 << 16) + 1, 300_000])
+def test_files_up_to_the_limit_are_read_whole(tmp_path, size):
+    text = '"' + "a" * (size - 2) + '"'
+    (tmp_path / "x.json").write_text(text)
+    assert read_json(tmp_path / "x.json", DataError, size) == text[1:-1]
+    with pytest.raises(DataError, match=f"has more than {size - 1} bytes"):
+        read_json(tmp_path / "x.json", DataError, size - 1)

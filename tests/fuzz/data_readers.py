@@ -117,7 +117,7 @@ def _read_scores(path: Path) -> None:
 
 def _candidates(folder: Path) -> list[Source]:
     Candidates(_made(folder), "facts").put(1, 2, np.ones(3), 1.0, 2.0)
-    return [source(folder, "steps-000002/layer-001.json")]
+    return [source(folder, "steps-000002/layer-001.json", checked=True)]
 
 
 def _texts(folder: Path) -> list[Source]:
@@ -196,7 +196,7 @@ def _cache(folder: Path) -> dict[str, Reader]:
 def _record(folder: Path) -> list[Source]:
     (_made(folder) / "a").write_text("made by the stage")
     Store(folder).save("x", "digest", 1.0, {"kl": 0.5, "values": [1, 2]}, ["a"])
-    return [source(folder, "stages/x.json")]
+    return [source(folder, "stages/x.json", checked=True)]
 
 
 def _aligned(folder: Path) -> dict[str, Reader]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from fuzz.mutate import Damage, of_bytes, of_json, of_lines, of_safetensors, of_toml
 from hybridattn.errors import HybridAttnError
+from hybridattn.files import sheet_checksum
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Reader:
     answers: tuple[type[BaseException], ...] = (HybridAttnError, OSError)
 
 
-def source(folder: Path, file: str, head: int | None = None) -> Source:
-    """A file that is there, damaged as its kind is. head: bytes at the beginning that matter most."""
+def source(folder: Path, file: str, head: int | None = None, checked: bool = False) -> Source:
+    """A file that is there, damaged as its kind is. head: bytes at the beginning that matter most. checked:
+    it holds a checksum, which half of the damaged forms have right, so that they are looked into.
+    """
     whole = (folder / file).read_bytes()
     kind = file.rpartition(".")[2]
     if kind == "json" and len(whole) < 200_000:
@@ -45,7 +49,22 @@ def source(folder: Path, file: str, head: int | None = None) -> Source:
         damage = of_safetensors(whole)
     else:
         damage = of_bytes(whole, head)
-    return Source(folder, file, whole, damage)
+    return Source(folder, file, whole, _with_checksum(damage) if checked else damage)
+
+
+def _with_checksum(damage: Damage) -> Damage:
+    def checked(rng: random.Random) -> bytes:
+        data = damage(rng)
+        if rng.random() < 0.5:
+            return data
+        try:
+            content = json.loads(data)
+            content["checksum"] = sheet_checksum(content)
+            return json.dumps(content).encode()
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return data
+
+    return checked
 
 
 def values(folder: Path, *contents: Any) -> list[Source]:
