@@ -1,6 +1,9 @@
 """The one way in for JSON from outside: bounded in size, depth and digits, text that can be written again.
 
-What comes out is plain data whose types nobody has promised: the reader of a file checks every field.
+What comes out is plain data whose types nobody has promised: the reader of a file checks every field. By
+hand, with `field`: msgspec is as strict on types, but lets whole numbers of any length through, refuses the
+Infinity that transformers writes, and would be one more required dependency; what decides here are relations
+between fields, such as a plan's layers and its length, which a schema does not say either.
 """
 
 from __future__ import annotations
