@@ -33,6 +33,9 @@ def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[
     White space at the end of the context goes to the continuation, where tokenizers expect it. An empty
     context is the beginning-of-text token, or else the end-of-text one.
     """
+    for name, text in (("context", context), ("continuation", continuation)):
+        if not isinstance(text, str):
+            raise DataError(f"{name} is {text!r:.80}; allowed: a text")
     bare = context.rstrip()
     context, continuation = bare, context[len(bare) :] + continuation
     if not context:

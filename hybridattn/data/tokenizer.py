@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -152,7 +153,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ids. Bytes that are no character become U+FFFD, ids past the vocabulary nothing."""
-        numbers = [int(i) for i in ids]
+        try:
+            numbers = [operator.index(i) for i in ids]
+        except TypeError:
+            raise DataError(f"ids is {ids!r:.80}; allowed: token ids") from None
         if any(not 0 <= number < 1 << 32 for number in numbers):
             raise DataError(
                 f"token ids go from {min(numbers)} to {max(numbers)}; allowed: 0 to {self.vocab_size - 1}"

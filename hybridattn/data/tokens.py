@@ -93,6 +93,8 @@ class TokenData(Comparable):
         eos = tokenizer.eos_token_id
         pieces: list[Tokens] = []
         total = 0
+        if not isinstance(texts, Iterable):
+            raise DataError(f"texts is {texts!r:.80}; allowed: a text, or texts")
         for i, text in enumerate([texts] if isinstance(texts, str) else texts):
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {text!r:.80}; allowed: a text")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,7 +43,8 @@ def build(name: str, make: Maker, tokenizer: Encoder, n: int, seq_len: int, seed
     """`n` examples of at most `seq_len` tokens, each as large as fits. Example i depends on seed and i
     alone. Raises DataError when not even the smallest fits.
     """
-    if n < 1:
+    given: Any = n
+    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
         raise DataError(f"n is {n}; allowed: 1 or more examples")
     prompts, answers = [], []
     for i in range(n):

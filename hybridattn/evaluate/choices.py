@@ -53,7 +53,11 @@ class Prompt:
             raise refuse("template", self.template, "text with {text_a} and {text_b}") from None
 
     def ask(self, example: Example) -> str:
-        """The prompt of one example, without an answer."""
+        """The prompt of one example, without an answer. DataError for an example without a text."""
+        for name in ("text_a", "text_b"):
+            text = getattr(example, name)
+            if not isinstance(text, str) and f"{{{name}" in self.template:
+                raise DataError(f"{name} of example {example.id} is {text!r:.80}; allowed: a text")
         return self.template.format(text_a=example.text_a, text_b=example.text_b or "")
 
     def answered(self, example: Example) -> str:

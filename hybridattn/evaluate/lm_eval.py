@@ -167,7 +167,7 @@ class HybridAttnLM(LM):
         prompts: list[list[int]] = []
         for i, request in enumerate(requests):
             context, given = request.args
-            options = asked(dict(given), self.max_gen_toks)
+            options = asked(dict(given or {}), self.max_gen_toks)
             room = min(options.room, self.max_length - 1)
             prompts.append(self._prompt(context, room))
             if options.max_length is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -68,6 +69,9 @@ class Options:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
                 raise refuse(name, value, f"a whole number of at least {low}")
+        for name in ("temperature", "top_p"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, numbers.Real):
+                raise refuse(name, value, "a number")
         if not (math.isfinite(self.temperature) and self.temperature >= 0.0):
             raise refuse("temperature", self.temperature, "a finite number of at least 0 (0 is greedy)")
         if not 0.0 < self.top_p <= 1.0:
@@ -82,8 +86,13 @@ class Options:
             raise refuse("draft", self.draft, "lookup, linear, or a model")
         if self.draft is not None and not self.speculative:
             raise refuse("speculative", 0, "1 or more beside a draft")
-        single = isinstance(self.stop, (str, int, np.integer))
-        stops: tuple[str | int, ...] = (self.stop,) if single else tuple(self.stop)  # type: ignore[arg-type,assignment]
+        given: Any = self.stop
+        if given is None:
+            given = ()
+        single = isinstance(given, (str, int, np.integer))
+        if not single and not isinstance(given, Iterable):
+            raise refuse("stop", given, "a text, a token id, or several")
+        stops: tuple[str | int, ...] = (given,) if single else tuple(given)
         object.__setattr__(self, "stop", stops)
         for item in stops:
             if item == "" or isinstance(item, bool) or not isinstance(item, (str, int, np.integer)):

@@ -24,6 +24,13 @@ class Question:
     answers: tuple[str, ...]
     starts: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, text in (("context", self.context), ("question", self.question)):
+            if not isinstance(text, str):
+                raise DataError(f"{name} of question {self.id!r} is {text!r:.80}; allowed: a text")
+        if not all(isinstance(text, str) for text in self.answers):
+            raise DataError(f"answers of question {self.id!r} is {self.answers!r:.80}; allowed: texts")
+
     @property
     def answerable(self) -> bool:
         """The context holds an answer."""

@@ -81,6 +81,8 @@ def evaluate(
         raise DataError("questions is empty; allowed: 1 or more")
     known = {question.id for question in questions}
     for name, answers in (("predictions", predictions), ("against", against or {})):
+        if not isinstance(answers, Mapping):
+            raise DataError(f"{name} is {answers!r:.80}; allowed: texts by the questions' ids")
         for key, answer in answers.items():
             if key not in known:
                 raise DataError(f"{name} answer the question {key!r}; allowed: ids of the questions")
