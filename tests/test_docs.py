@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import textwrap
 from functools import cache
 from pathlib import Path
 
@@ -85,6 +86,31 @@ def test_the_readme_is_short():
     assert [line for line in lines if len(line) > 100] == []
     tables = [line for line in lines if line.startswith("|")]
     assert len(tables) - 2 <= 6  # rows of one table
+
+
+def long_paragraphs(text: str) -> list[str]:
+    """The beginnings of paragraphs and list items above five lines of 130 characters; tables, headings and
+    code do not count.
+    """
+    found = []
+    for paragraph in re.split(r"\n[ \t]*\n", FENCE.sub("", text)):
+        for item in re.split(r"\n(?=\s*(?:[-*]|\d+\.) )", paragraph.strip("\n")):
+            code = item.startswith("    ")
+            if item.strip() and not code and not item.lstrip().startswith(("|", "#", ":::")):
+                lines = textwrap.wrap(" ".join(item.split()), 130, break_long_words=False)
+                found += [lines[0]] if len(lines) > 5 else []
+    return found
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_paragraphs_are_at_most_five_lines(page):
+    assert long_paragraphs(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_long_paragraph_is_found():
+    short, long = "A word. " * 80, "A word. " * 90
+    assert long_paragraphs(f"{short}\n\n- {short}\n- {short}\n\n| {long} |\n\n    {long}") == []
+    assert len(long_paragraphs(f"{long}\n\n- {short}\n- {long}\n")) == 2
 
 
 def test_ci_runs_the_commands_of_the_readme():
