@@ -86,3 +86,39 @@ def test_a_tokenizer_whose_parts_do_not_fit_is_refused_at_load(folder):
     (folder / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"tokenizer\.json"):
         Tokenizer.from_folder(folder)
+
+
+@pytest.mark.parametrize("largest", [2**31 - 1, 2_000_000])
+def test_old_files_with_a_gap_of_ids_are_refused(tmp_path, largest):
+    """The library's writer would count through all of them."""
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": largest}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(DataError, match=f"token id {largest} of"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def tokenizer_with(folder, **changes):
+    content = json.loads((folder / "tokenizer.json").read_text()) | changes
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return Tokenizer.from_folder(folder)
+
+
+@pytest.mark.parametrize("kind", ["LlamaTokenizerFast", "PreTrainedTokenizerFast", "GPT2Tokenizer"])
+def test_a_length_to_pad_to_takes_no_memory(folder, kind):
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    more = {"tokenizer_class": kind, "add_prefix_space": False, "bos_token": "<eos>", "add_bos_token": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | more))
+    padding = {
+        "strategy": {"Fixed": 2**31 - 1}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "a",
+    }  # fmt: skip
+    assert tokenizer_with(folder, padding=padding).encode("a") == Tokenizer.from_folder(folder).encode("a")
+
+
+def test_an_id_beyond_the_tokens_is_refused_at_load(folder):
+    single = [{"SpecialToken": {"id": "<b>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    known = {"<b>": {"id": "<b>", "ids": [2**31 - 1], "tokens": ["<b>"]}}
+    template = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": known}
+    with pytest.raises(DataError, match=r"tokenizer\.json: puts token id 2147483647 around a text"):
+        tokenizer_with(folder, post_processor=template)

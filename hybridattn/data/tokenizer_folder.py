@@ -55,8 +55,11 @@ def read_folder(folder: Path) -> Contents:
     core = _core(path) if path.is_file() else old_tokenizer_files.build(folder, settings, name)
     templates = _templates(folder, settings.pop("chat_template", None))
     try:
-        if core.padding and "pad_token" not in known_class(name).special:  # as in transformers
-            settings.setdefault("pad_token", core.padding["pad_token"])
+        padding = core.padding
+        core.no_padding()  # before a first text is encoded: a length of some training script takes memory
+        core.no_truncation()
+        if padding and "pad_token" not in known_class(name).special:  # as in transformers
+            settings.setdefault("pad_token", padding["pad_token"])
         usual = known_class(name).special.items()
         there = {key: text for key, text in usual if core.token_to_id(text) is not None}
         add_tokens(core, {**there, **settings}, added)
@@ -91,13 +94,18 @@ def _core(path: Path) -> tokenizers.Tokenizer:
 def _try_out(core: tokenizers.Tokenizer, path: Path) -> None:
     """DataError for a tokenizer whose parts do not fit each other, found when a first text is encoded."""
     try:
-        core.encode("a")
+        ids = core.encode("a").ids
     except Exception:  # one without an unknown token may still have other texts
         return
     except BaseException as error:
         if not raised_by_library(error):
             raise
         raise DataError(f"{path}: its parts do not fit: {one_line(error)}") from None
+    largest = max(core.get_vocab(with_added_tokens=True).values(), default=-1)
+    if ids and max(ids) > largest:
+        raise DataError(
+            f"{path}: puts token id {max(ids)} around a text; allowed: 0 to {largest}, as its tokens"
+        )
 
 
 def _special(

@@ -35,6 +35,10 @@ def sparse_model(core: tokenizers.Tokenizer, path: Path) -> dict[str, Any] | Non
     ids = core.get_vocab(with_added_tokens=True).values()
     if max(ids, default=0) - len(ids) < _SPARSE:
         return None
+    if not path.is_file():  # built from older files
+        raise DataError(
+            f"{path.parent}: holds token id {max(ids)} of {len(ids)} tokens; allowed: no such gap"
+        )
     model = read_object(path).get("model")
     return model if isinstance(model, dict) else None
 

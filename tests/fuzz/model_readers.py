@@ -218,6 +218,7 @@ def _tokenizers(folder: Path, names: tuple[str, ...]) -> list[Source]:
 def _tokenizer(path: Path) -> None:
     tokenizer = Tokenizer.from_folder(path)
     tokenizer.decode(tokenizer.encode("the moon")[:4])
+    tokenizer.save(path / "again")
 
 
 def _chats(folder: Path) -> list[Source]:
