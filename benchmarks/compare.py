@@ -10,11 +10,13 @@ by round (above 1: we are faster). difference.py compares two of the files that 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import machine
@@ -31,17 +33,23 @@ class Sides:
 
     def __init__(self, options: argparse.Namespace):
         self.python = {"ours": sys.executable, "torch": options.peer_python, "llama": options.llama_python}
+        self.base = options.base
+        self.python["base"] = None if options.base is None else sys.executable
         self.threads, self.running, self.versions = options.threads, {}, {}
 
-    def of(self, side: table.Side, label: str) -> Process | None:
-        """One process for each script and label, so that several can hold a case at once."""
-        key, python = (side.script, label), self.python[side.environment]
+    def of(self, side: table.Side, label: str, times: int = 1) -> Process | None:
+        """One process for each script, label and number of threads, so that several can hold a case at once.
+        `base` is ours from another folder.
+        """
+        key, python = (side.script, label, times), self.python[side.environment]
         if key not in self.running:
             try:
                 if python is None:
                     raise SideMissing(f"{side.script}: no --{side.environment}-python given")
                 env = MALLOC if side.environment == "torch" else None
-                self.running[key] = Process(side.script, python, self.threads, env)
+                if side.environment == "base":
+                    env = {"HYBRIDATTN_BENCH_ROOT": str(self.base)}
+                self.running[key] = Process(side.script, python, times * self.threads, env)
                 self.versions[label] = self.running[key].versions
             except (SideMissing, FileNotFoundError) as error:
                 print(f"skipped: {error}", file=sys.stderr)
@@ -56,11 +64,25 @@ class Sides:
                 del self.running[key]
 
 
+@contextlib.contextmanager
+def other_work(busy: bool) -> Iterator[None]:
+    """One process at 100% of a core, or nothing."""
+    if not busy:
+        yield
+        return
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
 def measure(row: table.Row, sides: Sides, repeat: int) -> dict:
     """{label: {way: seconds of each round}, peak and check}; the round before the first warms up."""
     ready, found = {}, {}
     for label, side in row.sides.items():
-        process = sides.of(side, label)
+        process = sides.of(side, label, row.threads)
         if process is None:
             continue
         try:
@@ -72,12 +94,13 @@ def measure(row: table.Row, sides: Sides, repeat: int) -> dict:
             ready[label] = process
             ways = {part: [] for part in answer["parts"] if part in (side.parts or answer["parts"])}
             found[label] = {"ways": ways, "check": answer["check"]}
-    for number in range(repeat + 1):
-        for label, process in ready.items():
-            for part, seconds in found[label]["ways"].items():
-                answer = process.ask("run", part=part)
-                seconds += answer["seconds"] * (number > 0)
-                found[label]["peak_bytes"] = answer["peak"]
+    with other_work(row.busy):
+        for number in range(repeat + 1):
+            for label, process in ready.items():
+                for part, seconds in found[label]["ways"].items():
+                    answer = process.ask("run", part=part)
+                    seconds += answer["seconds"] * (number > 0)
+                    found[label]["peak_bytes"] = answer["peak"]
     for process in ready.values():
         process.ask("close")
     return found
@@ -136,15 +159,21 @@ def lines(record: dict) -> list[str]:
 
 
 def disagreements(row: table.Row, record: dict) -> list[str]:
-    """What sides in float32 find against our first; checks of 8-bit and F16 weights differ by nature."""
+    """What sides in float32 or bfloat16 find against our first; checks of 8-bit and F16 weights differ by
+    nature.
+    """
     exact = {n: s["check"] for n, s in record["sides"].items() if not n.endswith(("q8_0", "Q8_0", "F16"))}
     first = next(iter(exact), None)
     return [
         f"{row.name}: {first} gives {a:.6g} and {label} {b:.6g}; the ratio means nothing"
         for label, check in exact.items()
         for a, b in zip(exact[first], check)
-        if abs(a - b) > 5e-3 * abs(a) + 1e-9
+        if abs(a - b) > (2e-2 if "bfloat16" in label or "autocast" in label else 5e-3) * abs(a) + 1e-9
     ]
+
+
+def named(row: table.Row, text: str) -> bool:
+    return row.name == text[1:] if text.startswith("=") else text in row.name
 
 
 def prepare(options: argparse.Namespace) -> tuple[Path, Path]:
@@ -174,11 +203,16 @@ def arguments() -> argparse.Namespace:
         help="the interpreter whose environment has llama-cpp-python",
     )
     parser.add_argument(
-        "--rows", default="", help="only rows whose name contains one of these texts, by comma"
+        "--rows",
+        default="",
+        help="only rows whose name contains one of these texts, by comma; =NAME: that row alone",
     )
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
     parser.add_argument(
         "--quick", action="store_true", help="one round on short sequences: does every row work?"
+    )
+    parser.add_argument(
+        "--base", type=Path, help="the built folder of another commit: one more side in steps and prefill"
     )
     parser.add_argument("--micro-batch", type=int, default=1, help="ours in steps 1 and 2")
     parser.add_argument(
@@ -200,8 +234,11 @@ def main() -> int:
         table.op_rows(options.quick),
         table.inference_rows(folder, gguf, options.quick),
     ]
+    groups.append(table.crowded([row for group in groups for row in group]))
+    if options.base is not None:
+        table.add_base(groups)
     wanted = options.rows.split(",")
-    groups = [[row for row in group if any(text in row.name for text in wanted)] for group in groups]
+    groups = [[row for row in group if any(named(row, text) for text in wanted)] for group in groups]
     if options.list:
         print("\n".join(row.name for group in groups for row in group))
         return 0

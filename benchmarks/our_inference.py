@@ -14,7 +14,9 @@ from our_steps import norm
 def load(case):
     from hybridattn.model.model import Model
 
-    return Model.from_pretrained(case["model"], dtype=case["weights"])
+    compute = case.get("compute", "float32")
+    more = {} if compute == "float32" else {"compute": compute}  # an older build knows no other
+    return Model.from_pretrained(case["model"], dtype=case["weights"], **more)
 
 
 def prefill(case, inputs):

@@ -59,12 +59,18 @@ def distiller(case, inputs, student, teacher, stage, cached=False):
     return {"step": step, "check": lambda: [float(step().mean())]}
 
 
+def load(case, name):
+    """A model of the case, in its arithmetic. An older build, beside which ours may run, knows float32."""
+    compute = case.get("compute", "float32")
+    return Model.from_pretrained(case[name], **({} if compute == "float32" else {"compute": compute}))
+
+
 def align(case, inputs):
-    return distiller(case, inputs, Model.from_pretrained(case["probe"]), None, "align")
+    return distiller(case, inputs, load(case, "probe"), None, "align")
 
 
 def distill(case, inputs, cached=False):
-    student, teacher = Model.from_pretrained(case["hybrid"]), Model.from_pretrained(case["teacher"])
+    student, teacher = load(case, "hybrid"), load(case, "teacher")
     return distiller(case, inputs, student, teacher, "distill", cached)
 
 
@@ -73,7 +79,7 @@ def distill_cached(case, inputs):
 
 
 def forward(case, inputs):
-    model, tokens = Model.from_pretrained(case["hybrid"]), inputs["tokens"]
+    model, tokens = load(case, "hybrid"), inputs["tokens"]
 
     def check():
         return [norm(model.hidden(tokens))]

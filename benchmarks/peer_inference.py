@@ -10,9 +10,10 @@ from peer_steps import begin as begin_torch
 
 
 def begin(threads: int) -> dict:
-    global torch, F, peer_model
+    global torch, F, P, peer_model
     versions = begin_torch(threads)
     import peer_model
+    import peers_torch as P
     import torch
     import torch.nn.functional as F
     import transformers
@@ -76,7 +77,8 @@ def prefill(case, inputs):
 
     def run():
         side.start()
-        return side.put(tokens)
+        with P.arithmetic(case):
+            return side.put(tokens)
 
     return {"run": run, "check": lambda: [norm(run())]}
 

@@ -36,10 +36,10 @@ class State:
     length: int = 0
 
     def append(self, k, v):
-        """Stores new keys and values in place; gives all so far."""
+        """Stores new keys and values in place; gives all so far, in their type."""
         start, self.length = self.length, self.length + k.shape[2]
         self.k[:, :, start : self.length], self.v[:, :, start : self.length] = k, v
-        return self.k[:, :, : self.length], self.v[:, :, : self.length]
+        return self.k[:, :, : self.length].to(k.dtype), self.v[:, :, : self.length].to(v.dtype)
 
     def fork(self):
         """A copy that can go its own way."""
@@ -87,13 +87,15 @@ class GatedDelta(nn.Module):
             f(x).unflatten(-1, (-1, self.hd)) for f in (self.q_proj, self.k_proj, self.v_proj, self.g_proj)
         )
         q, k, v = (F.silu(y).transpose(1, 2) for y in (q, k, v))
-        q, k = (y * torch.rsqrt(y.square().sum(-1, keepdim=True) + 1e-6) for y in (q, k))
+        q, k = (y.float() * torch.rsqrt(y.float().square().sum(-1, keepdim=True) + 1e-6) for y in (q, k))
         beta = self.b_proj(x).sigmoid().transpose(1, 2)
         g = (-self.A_log.exp() * F.softplus(self.a_proj(x) + self.dt_bias)).transpose(1, 2)
         if state is None:
-            state = State(x.new_zeros(x.shape[0], q.shape[1], self.hd, self.hd))
+            state = State(torch.zeros(x.shape[0], q.shape[1], self.hd, self.hd))
         rule = P.gated_delta_step if q.shape[2] == 1 else P.gated_delta
-        o, state.s = rule(q * self.hd**-0.5, k, v, g, beta, state.s)
+        with torch.autocast("cpu", enabled=False):  # the recurrence stays float32
+            q, k, v, g, beta = (y.float() for y in (q * self.hd**-0.5, k, v, g, beta))
+            o, state.s = rule(q, k, v, g, beta, state.s)
         return self.o_proj((self.norm(o.transpose(1, 2)) * F.silu(gate)).flatten(2))
 
 

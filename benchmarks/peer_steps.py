@@ -61,8 +61,9 @@ def align(case, inputs):
             x, (cos, sin) = model.embed(tokens), model.rope_table(tokens.shape[1])
             for i, block in enumerate(model.blocks):
                 normed = block.mixer_norm(x)
-                target = block.mixers["softmax"](normed, cos, sin)
-                student = block.mixers["gated_delta"](normed, cos, sin)
+                with P.arithmetic(case):
+                    target = block.mixers["softmax"](normed, cos, sin).float()
+                    student = block.mixers["gated_delta"](normed, cos, sin).float()
                 loss = (
                     (target - student).norm(dim=-1).mean()
                     * x.shape[-1] ** -0.5
@@ -73,7 +74,8 @@ def align(case, inputs):
                 out[i] += loss.detach()
                 if i + 1 < count:
                     x = x + target
-                    x = x + block.mlp(block.mlp_norm(x))
+                    with P.arithmetic(case):
+                        x = x + block.mlp(block.mlp_norm(x))
         return out
 
     def step():
@@ -101,14 +103,15 @@ def distill(case, inputs, cached=False):
     head, fixed = student.embed.weight, teacher.embed.weight
 
     def states(tokens):
-        with torch.no_grad():
+        with torch.no_grad(), P.arithmetic(case):
             return teacher(tokens).flatten(0, 1)
 
     known = {id(tokens): states(tokens) for tokens in parts} if cached else {}
 
     def loss(tokens):
         target = known[id(tokens)] if cached else states(tokens)
-        return P.LMHeadKL.apply(student(tokens).flatten(0, 1), head, target, fixed)
+        with P.arithmetic(case):
+            return P.LMHeadKL.apply(student(tokens).flatten(0, 1), head, target, fixed)
 
     def step():
         for tokens in parts:
@@ -131,7 +134,7 @@ def forward(case, inputs):
     model, tokens = peer_model.load(case["hybrid"], case.get("layers")), batches(inputs, case["batch"])[0]
 
     def run():
-        with torch.no_grad():
+        with torch.no_grad(), P.arithmetic(case):
             return model(tokens)
 
     return {"step": run, "check": lambda: [float(run().double().square().sum().sqrt())]}

@@ -23,6 +23,11 @@ def prepare(threads: int) -> dict[str, str]:
     }
 
 
+def arithmetic(case):
+    """The context of a case: bfloat16 autocast where it asks for it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=case.get("compute") == "bfloat16")
+
+
 def linear(x, weight):
     return F.linear(x, weight)
 
@@ -169,10 +174,13 @@ class LMHeadKL(torch.autograd.Function):
     """Mean over rows of KL(softmax(teacher W_t^T) || softmax(student W_s^T)), with its gradient.
 
     No [N, V] tensor exists; two buffers of `rows` rows are reused, and the elementwise passes work in place.
+    Under autocast the products are of bfloat16, the rest is float32.
     """
 
     @staticmethod
     def forward(ctx, student, weight, teacher, teacher_weight, rows=256):
+        if torch.is_autocast_enabled("cpu"):
+            return LMHeadKL.forward_bfloat16(ctx, student, weight, teacher, teacher_weight, rows)
         n = student.shape[0]
         d_student, d_weight = torch.empty_like(student), torch.zeros_like(weight)
         t_buffer, s_buffer = (torch.empty(rows, weight.shape[0]) for _ in range(2))
@@ -188,6 +196,25 @@ class LMHeadKL(torch.autograd.Function):
             s.exp_().sub_(p).mul_(1.0 / n)
             torch.mm(s, weight, out=d_student[i : i + m])
             d_weight.addmm_(s.t(), student[i : i + m])
+        ctx.save_for_backward(d_student, d_weight)
+        return loss.float() / n
+
+    @staticmethod
+    def forward_bfloat16(ctx, student, weight, teacher, teacher_weight, rows):
+        n, low = student.shape[0], torch.bfloat16
+        d_student, d_weight, loss = torch.empty(student.shape), torch.zeros(weight.shape), 0.0
+        student, weight, teacher, teacher_weight = (
+            x.to(low) for x in (student, weight, teacher, teacher_weight)
+        )
+        for i in range(0, n, rows):
+            piece = student[i : i + rows]
+            t = torch.log_softmax((teacher[i : i + rows] @ teacher_weight.t()).float(), -1)
+            s = torch.log_softmax((piece @ weight.t()).float(), -1)
+            p = t.exp()
+            loss += torch.dot(p.view(-1), t.sub_(s).view(-1)).double()
+            s = s.exp_().sub_(p).mul_(1.0 / n).to(low)
+            d_student[i : i + rows] = s @ weight
+            d_weight += s.t() @ piece
         ctx.save_for_backward(d_student, d_weight)
         return loss.float() / n
 

@@ -36,7 +36,8 @@ class Side:
         env = dict(
             os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), **(extra_env or {})
         )
-        env["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), env.get("PYTHONPATH", "")])
+        root = env.get("HYBRIDATTN_BENCH_ROOT", str(HERE.parent))  # the package to measure
+        env["PYTHONPATH"] = os.pathsep.join([root, env.get("PYTHONPATH", "")])
         self.name = Path(script).stem
         self.process = subprocess.Popen(
             [python, str(HERE / script), "--serve", str(threads)],

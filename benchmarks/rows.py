@@ -6,7 +6,7 @@ ways (its parts): its best counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cases
@@ -36,6 +36,8 @@ class Row:
     bytes: float  # read and written, float32; keys and values apart
     sides: dict[str, Side] = field(default_factory=dict)
     keys: float = 0.0  # bytes of keys and values that are read, as float32
+    busy: bool = False  # beside one other process at 100% of a core
+    threads: int = 1  # times those of the other rows
 
 
 def op_rows(quick: bool) -> list[Row]:
@@ -75,9 +77,13 @@ def step_rows(folder: Path, quick: bool, micro: int, peer_micro: list[int]) -> l
         case = shape | {"op": op}
         sides = {f"ours, micro-batch {micro}": Side("our_steps.py", "ours", case | {"micro_batch": micro})}
         rival = next(iter(sides))
+        low = {"compute": "bfloat16"}
+        best = f"ours bfloat16, micro-batch {micro}"
+        sides[best] = Side("our_steps.py", "ours", case | low | {"micro_batch": micro})
         for size in peer_micro:
             one = case | {"micro_batch": min(size, batch)}
             sides[f"torch, micro-batch {size}"] = Side("peer_steps.py", "torch", one, rival)
+            sides[f"torch autocast, micro-batch {size}"] = Side("peer_steps.py", "torch", one | low, best)
         rows.append(Row(f"{name} {batch} x {length}", batch * length, flops, 0.0, sides))
     return rows
 
@@ -112,6 +118,11 @@ def inference_rows(folder: Path, gguf: Path, quick: bool) -> list[Row]:
                 sides = {"ours": Side("our_inference.py", "ours", local | {"weights": "float32"})}
                 sides["ours q8_0"] = Side("our_inference.py", "ours", local | {"weights": "q8_0"})
                 sides["torch"] = Side("peer_inference.py", "torch", local | {"peer": "eager"})
+                if op == "prefill":
+                    low, best = local | {"compute": "bfloat16"}, "ours bfloat16"
+                    eager = low | {"peer": "eager"}
+                    sides[best] = Side("our_inference.py", "ours", low | {"weights": "float32"})
+                    sides["torch autocast"] = Side("peer_inference.py", "torch", eager, best)
                 if model == "teacher":
                     sides["transformers"] = Side(
                         "peer_inference.py", "torch", local | {"peer": "transformers"}
@@ -125,6 +136,26 @@ def inference_rows(folder: Path, gguf: Path, quick: bool) -> list[Row]:
     return rows
 
 
+def add_base(groups: list[list[Row]]) -> None:
+    """Beside each side of ours in float32 the same of another commit."""
+    for row in (row for group in groups for row in group):
+        for label, side in list(row.sides.items()):
+            if side.script in ("our_steps.py", "our_inference.py") and "compute" not in side.case:
+                row.sides[label.replace("ours", "base", 1)] = replace(side, environment="base", rival=label)
+
+
+def crowded(rows: list[Row]) -> list[Row]:
+    """Step 2 and prefill of 2048 tokens again, where other work or too many threads share the cores."""
+    chosen = [row for row in rows if row.name.startswith(("step 2 ", "prefill teacher 2048"))]
+    kept = ("ours", "torch")
+    again = []
+    for row in chosen:
+        sides = {label: side for label, side in row.sides.items() if label.startswith(kept)}
+        again.append(replace(row, name=f"{row.name}, one other busy process", sides=sides, busy=True))
+        again.append(replace(row, name=f"{row.name}, threads = 2 x cores", sides=sides, threads=2))
+    return again
+
+
 def share_of_roofline(row: Row, label: str, way: str, seconds: float, limits: dict) -> float | None:
     """The time that FMA peak or read bandwidth, whichever is slower, would take, over `seconds`. llama.cpp
     keeps keys and values in 16 bits, we in what `way` says.
@@ -135,4 +166,6 @@ def share_of_roofline(row: Row, label: str, way: str, seconds: float, limits: di
     key = 2.0 if label.startswith("llama.cpp") or way.startswith("f16") else 4.0
     size = row.bytes * weight / 4 + row.keys * key / 4
     bandwidth = limits["triad_gbs"] if "adamw" in row.name else limits["read_gbs"]
-    return max(row.flops / limits["fma_gflops"], size / bandwidth) * 1e-9 / seconds
+    low = "bfloat16" in label or "autocast" in label
+    peak = limits.get("bfloat16_gflops" if low else "fma_gflops", limits["fma_gflops"])
+    return max(row.flops / peak, size / bandwidth) * 1e-9 / seconds
