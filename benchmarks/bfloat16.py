@@ -56,9 +56,9 @@ def distance(options: argparse.Namespace) -> dict:
     found = {name: evaluate.kl(model, exact, data) for name, model in (("f", exact), ("b", rounded))}
     return {
         "tokens": data.num_tokens,
-        "kl": float(found["b"]["mean"]),
-        "kl_stderr": float(found["b"]["stderr"]),
-        "perplexity": {"float32": float(found["f"]["ppl"]), "bfloat16": float(found["b"]["ppl"])},
+        "kl": found["b"].kl,
+        "kl_stderr": found["b"].kl_stderr,
+        "perplexity": {"float32": found["f"].perplexity, "bfloat16": found["b"].perplexity},
     }
 
 
@@ -84,7 +84,7 @@ def trained(options: argparse.Namespace, compute: str) -> dict:
     data = TokenData.from_text(heldout, teacher.tokenizer, options.length, options.tokens)
     teacher.compute = hybrid.compute = "float32"
     kl = evaluate.kl(hybrid, teacher, data)
-    return {"kl": float(kl["mean"]), "kl_stderr": float(kl["stderr"]), "seconds": seconds}
+    return {"kl": kl.kl, "kl_stderr": kl.kl_stderr, "seconds": seconds}
 
 
 def main() -> None:

@@ -151,8 +151,8 @@ def crowded(rows: list[Row]) -> list[Row]:
     again = []
     for row in chosen:
         sides = {label: side for label, side in row.sides.items() if label.startswith(kept)}
-        again.append(replace(row, name=f"{row.name}, one other busy process", sides=sides, busy=True))
-        again.append(replace(row, name=f"{row.name}, threads = 2 x cores", sides=sides, threads=2))
+        again.append(replace(row, name=f"{row.name} beside a busy process", sides=sides, busy=True))
+        again.append(replace(row, name=f"{row.name} with twice the threads", sides=sides, threads=2))
     return again
 
 
