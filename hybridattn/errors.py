@@ -14,6 +14,7 @@ __all__ = [
     "HybridAttnError",
     "LockedError",
     "PlanError",
+    "Unfinished",
     "WeightError",
 ]
 __dir__ = contents(__name__)
@@ -37,6 +38,10 @@ class DataError(HybridAttnError):
 
 class CheckpointError(HybridAttnError):
     """A training checkpoint that is damaged or belongs to another run."""
+
+
+class Unfinished(DataError):
+    """A shard has done its part; others have not."""
 
 
 class PlanError(HybridAttnError):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tiny
 
-from hybridattn import distributed
+from hybridattn import distributed, radlads
 from hybridattn._core import Distiller
 from hybridattn.distributed import guardian
 from hybridattn.distributed.launch import Place, share_of_cores, warnings_of
 from hybridattn.distributed.launcher import launched
 from hybridattn.distributed.pieces import STOPPED, describe
-from hybridattn.errors import ConfigError, DataError
+from hybridattn.errors import CheckpointError, ConfigError, DataError, Unfinished
 from hybridattn.radlads import tree
 from hybridattn.radlads.teacher import batches_alike
 
@@ -281,6 +281,30 @@ def test_parts_of_a_step_refuse_nonsense(step):
     ):
         with pytest.raises(ValueError):
             wrong()
+
+
+def test_shards_of_step_1_meet_in_a_folder(tmp_path):
+    teacher, data = tiny.teacher(layers=4), tiny.text_data(48)
+
+    def align(**more):
+        return radlads.align(teacher, tiny.MIXERS[1], data, steps=3, batch_size=2, progress=False, **more)
+
+    whole = align()
+    with pytest.raises(Unfinished, match="2 layers are still with the other shards"):
+        align(shard=(1, 2), folder=tmp_path)
+    shared = align(shard=(0, 2), folder=tmp_path)
+    again = align(folder=tmp_path)
+    for probe in (shared, again):
+        tiny.assert_same_weights(tiny.weights(probe), tiny.weights(whole))
+        assert probe.train_result.losses.tobytes() == whole.train_result.losses.tobytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"layer-{i:03d}.safetensors" for i in range(4)
+    ]
+    with pytest.raises(CheckpointError, match="seed"):
+        align(folder=tmp_path, seed=1)
+    for wrong in ({"shard": (2, 2), "folder": tmp_path}, {"shard": (0, 2)}):
+        with pytest.raises(ConfigError):
+            align(**wrong)
 
 
 def test_groups_of_windows_are_those_of_the_core():

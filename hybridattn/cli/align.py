@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext
 
 from .. import radlads
 from ..data.split import Texts, locate, note_aligned
+from ..errors import Unfinished
 from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..pipeline.recipe_parts import AlignPart
-from .common import Parser, apply_threads, mixer_spec, refuse_overwrite, show, training_summary, writing
+from .common import (
+    Parser,
+    apply_threads,
+    mixer_spec,
+    refuse_overwrite,
+    show,
+    training_summary,
+    writing,
+)
+from .shards import UNFINISHED, shard
 
-EXAMPLE = "hybridattn align smollm2-135m --text wikipedia --tokens 50000 --out probe"
+EXAMPLE = """\
+hybridattn align smollm2-135m --text wikipedia --tokens 50000 --out probe
+hybridattn align smollm2-135m --text wikipedia --out probe --folder work --shard 0/2"""
 
 
 def parser() -> Parser:
@@ -45,6 +59,10 @@ def parser() -> Parser:
     p.add_argument(
         "--layerwise", action="store_true", help="one layer after the other: slower, memory of one layer"
     )
+    p.add_argument("--folder", metavar="DIR", help="finished layers, to go on from")
+    p.add_argument(
+        "--shard", type=shard, metavar="I/N", help="only layers I, I + N, ..; --folder is where all meet"
+    )
     p.add_training(AlignPart.tokens, AlignPart.batch_size)
     return p
 
@@ -53,27 +71,35 @@ def run(args: argparse.Namespace) -> None:
     """Align, save the probe, say how it went."""
     apply_threads(args)
     refuse_overwrite(args.teacher, args.out)
-    with writing(args.out, args.force) as checkpoint:
+    # shards run at the same time, and only the last one writes
+    with nullcontext() if args.shard else writing(args.out, args.force) as checkpoint:
         teacher = Model.from_pretrained(args.teacher, compute=args.compute)
         texts = Texts(locate(args.text, "--text"))
         data = texts.training(tokenizer_of(teacher), args.tokens, args.seq_len)
         steps = max(1, args.tokens // (args.seq_len * args.batch_size))
-        probe = radlads.align(
-            teacher,
-            mixer_spec(args.mixer, args.option),
-            data,
-            steps=steps,
-            batch_size=args.batch_size,
-            lr=args.lr or None,
-            lr_final=args.lr_final,
-            seed=args.seed,
-            layerwise=args.layerwise,
-            checkpoint=checkpoint,
-            checkpoint_last=False,
-            progress=not args.quiet,
-        )
-        probe.save_pretrained(args.out)
-        note_aligned(args.out, texts, args.tokens)
+        try:
+            probe = radlads.align(
+                teacher,
+                mixer_spec(args.mixer, args.option),
+                data,
+                steps=steps,
+                batch_size=args.batch_size,
+                lr=args.lr or None,
+                lr_final=args.lr_final,
+                seed=args.seed,
+                layerwise=args.layerwise,
+                shard=args.shard,
+                folder=args.folder,
+                checkpoint=None if args.folder else checkpoint,
+                checkpoint_last=False,
+                progress=not args.quiet,
+            )
+        except Unfinished as waiting:
+            print(waiting, file=sys.stderr)
+            raise SystemExit(UNFINISHED) from None
+        with writing(args.out, args.force) if args.shard else nullcontext():
+            probe.save_pretrained(args.out)
+            note_aligned(args.out, texts, args.tokens)
     result = probe.train_result
     assert result is not None  # align sets it
     report = training_summary(result.losses, steps * args.seq_len * args.batch_size, result.seconds, args.out)

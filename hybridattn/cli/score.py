@@ -15,8 +15,8 @@ from ..model.model import Model
 from ..pipeline.recipe_parts import ScorePart
 from ..report import numbers
 from .common import Parser, apply_threads, natural, positive, show
+from .shards import UNFINISHED, shard
 
-UNFINISHED = 75  # exit status: a shard is done, others are not (EX_TEMPFAIL of sysexits.h)
 EXAMPLE = """\
 hybridattn score probe --out scores.json
 hybridattn score probe --method kl_gate --text wikipedia --tokens 4096
@@ -86,15 +86,6 @@ def parser() -> Parser:
     p.add_threads()
     p.add_json()
     return p
-
-
-def shard(text: str) -> tuple[int, int]:
-    """'0/2' -> (0, 2), for argparse."""
-    try:
-        index, count = (int(part) for part in text.split("/"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a shard like 0/2") from None
-    return index, count
 
 
 def scoring_data(args: argparse.Namespace, probe: Model) -> TokenData:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..model.base import gates_for, switchable
 from ..model.result import TrainResult
 from ..signatures import options_of
 from . import schedules
+from .align_shards import run_shard
 from .loop import TrainingRun, run
 from .schedules import align_lr
 from .settings import SettingKeywords, Settings, StageSettings
@@ -59,6 +61,8 @@ def align(
     lr_final: float = 1e-5,
     schedule: str = "cosine",
     layerwise: bool = False,
+    shard: tuple[int, int] | None = None,
+    folder: str | os.PathLike[str] | None = None,
     **settings: Unpack[SettingKeywords],
 ) -> Model:
     """Step 1: the probe, `teacher` with a linear mixer of spec `mixer` in every layer, trained to imitate
@@ -68,6 +72,10 @@ def align(
     softmax output flows on, so layers do not depend on each other. layerwise=True trains them one at a time,
     with the training memory of one layer and the same result (gradients are clipped per layer), at the price
     of more forward passes.
+
+    folder: finished layers are kept there and found again. shard (i, n): this process does only layers i,
+    i + n, ..; Unfinished is raised until all are there. A run without a shard over the same folder does what
+    is missing.
 
     steps, batch_size: optimizer steps, windows per step. lr: by default `align_lr` of the mixer's kind, else
     1e-3. The others: see `radlads.Settings`. The probe's `train_result` holds the losses [steps, num_layers].
@@ -100,9 +108,15 @@ def align(
         make=lambda chosen: make_distiller(probe, None, stage, chosen),
         phases=[[i] for i in switchable(probe)] if layerwise else [None],
     )
-    if options.compares:
+    if options.compares or folder is not None:
         training.facts = run_facts(training, stage, layerwise=layerwise, teacher=weights_fingerprint(teacher))
-    probe.train_result = run(training, options)
+    if folder is None and shard is not None:
+        raise refuse("folder", None, "a folder that all shards see")
+    if folder is None:
+        probe.train_result = run(training, options)
+    else:
+        trained = list(switchable(probe))
+        probe.train_result = run_shard(training, options, trained, shard or (0, 1), Path(folder))
     return probe
 
 

@@ -15,10 +15,10 @@ text.
     registry.py     the names, and `score`; cost.py: what a method will take
 """
 
+from ..errors import Unfinished
 from ..lazy import contents
 from ..model.base import linear_mixer
 from .cost import expected_forwards
-from .distilled import Unfinished
 from .rankings import jaccard, spearman, topk_stability
 from .registry import SELECTORS, reads_text, register_selector, score, selectors, takes
 from .scores import FORMAT, LayerScores

@@ -29,7 +29,7 @@ from ..checks import refuse
 from ..data.tokens import digest
 from ..distributed.pieces import together
 from ..distributed.state import alone, current
-from ..errors import DataError
+from ..errors import DataError, Unfinished
 from ..radlads.teacher import weights_fingerprint
 from .candidates import Candidates
 from .scoring import Floats, Result, Scoring
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 
 NONE = -1
 CLEARLY = 2.0  # standard errors of a paired difference
-
-
-class Unfinished(DataError):
-    """A shard has done its part of a rung; others have not."""
 
 
 def score(
