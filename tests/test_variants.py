@@ -57,7 +57,10 @@ def kind_of(name):
 
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed")
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("torch", "transformers"))),
+    reason="torch and transformers are not installed",
+)
 @pytest.mark.parametrize("name", LIVE)
 def test_verdict_is_the_stored_one(name):
     import transformers

@@ -11,6 +11,7 @@ from ..data.split import Texts, locate, note_aligned
 from ..errors import Unfinished
 from ..model.base import tokenizer_of
 from ..model.model import Model
+from ..pipeline.recipe import MIXER
 from ..pipeline.recipe_parts import AlignPart
 from .common import (
     Parser,
@@ -38,7 +39,7 @@ def parser() -> Parser:
     )
     p.add_argument("teacher", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
     p.add_argument(
-        "--mixer", metavar="KIND", default="window_linear", help="kind of linear mixer (default: %(default)s)"
+        "--mixer", metavar="KIND", default=MIXER, help="kind of linear mixer (default: %(default)s)"
     )
     p.add_argument(
         "--option",
