@@ -9,7 +9,8 @@ import pytest
 import report_example
 
 from hybridattn import report
-from hybridattn.report import blocks, document, figure, markdown, numbers, plots, verdict
+from hybridattn.charts import figure
+from hybridattn.report import blocks, document, markdown, numbers, plots, verdict
 from hybridattn.report.summary import summary
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, ClassVar
 
+from ..charts import views
 from ..results.evaluation import Evaluation
 from ..results.markup import box, figure, table
 
@@ -95,7 +95,7 @@ class Comparison(Evaluation):
 
     def plot(self) -> Any:
         """A matplotlib figure: KL from the teacher with its error, or perplexity, a row for each model."""
-        return import_module("hybridattn.report.views").comparison(self.models)
+        return views.comparison(self.models)
 
     def __repr__(self) -> str:
         rows = [["", *self.columns], *self._rows()]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
+from ..charts import views
 from ..errors import PlanError
 from ..families.config import MAX_LAYERS
 from ..files import write_sheet
@@ -72,7 +72,7 @@ class Plan:
 
     def plot(self) -> Any:
         """A matplotlib figure of the row of layers. Needs the extra `report`."""
-        return import_module("hybridattn.report.views").plan(self)  # which is drawn above this room
+        return views.plan(self)
 
     def to_dict(self) -> dict[str, Any]:
         """What `save` writes and a hybrid's config.json carries."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..charts import views
 from ..results import markup
 from ..results.equality import Comparable
 
@@ -48,4 +48,4 @@ class TrainResult(Comparable):
 
     def plot(self) -> Any:
         """A matplotlib figure of the loss by step. Needs the extra `report`."""
-        return import_module("hybridattn.report.views").losses(self)  # which is drawn above this room
+        return views.losses(self)

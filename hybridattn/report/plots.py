@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from . import verdict
-from .figure import (
+from ..charts.figure import (
     NARROW,
     PALETTE,
     WIDE,
@@ -24,6 +23,7 @@ from .figure import (
     to_svg,
     token_axis,
 )
+from . import verdict
 
 
 def available() -> bool:

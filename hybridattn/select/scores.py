@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import stats
+from ..charts import views
 from ..errors import DataError
 from ..families.config import MAX_LAYERS
 from ..files import write_sheet
@@ -180,7 +180,7 @@ class LayerScores(Comparable):
         Needs the extra `report`.
         """
         chosen = self.top(max(1, round(self.num_layers / 4)) if k is None else k)
-        return import_module("hybridattn.report.views").scores(self, chosen)
+        return views.scores(self, chosen)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, every digit kept."""

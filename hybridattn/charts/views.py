@@ -1,17 +1,15 @@
-"""The charts of single results, for notebooks: scores, plan, losses, a comparison of models."""
+"""The charts of single results, for notebooks: scores, plan, losses, a comparison of models.
+
+Results are taken as they are: their classes stand in rooms that draw with this one.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .figure import NARROW, PALETTE, WIDE, floats, new_figure, set_title, sparse
-
-if TYPE_CHECKING:
-    from ..model.plan import Plan
-    from ..model.result import TrainResult
-    from ..select.scores import LayerScores
 
 
 def _needs_matplotlib() -> None:
@@ -19,8 +17,8 @@ def _needs_matplotlib() -> None:
         raise ImportError("plot needs matplotlib: pip install 'hybridattn[report]'")
 
 
-def scores(found: LayerScores, chosen: Collection[int]) -> Any:
-    """A bar for each layer with its standard error; `chosen` in colour."""
+def scores(found: Any, chosen: Collection[int]) -> Any:
+    """Of LayerScores: a bar for each layer with its standard error; `chosen` in colour."""
     _needs_matplotlib()
     figure, (axis,) = new_figure(WIDE, 1, 1, height=2.4)
     layers = range(found.num_layers)
@@ -38,8 +36,8 @@ def scores(found: LayerScores, chosen: Collection[int]) -> Any:
     return figure
 
 
-def plan(made: Plan) -> Any:
-    """A row of layers, softmax ones filled."""
+def plan(made: Any) -> Any:
+    """Of a Plan: a row of layers, softmax ones filled."""
     _needs_matplotlib()
     figure, (axis,) = new_figure(WIDE, 1, 1, height=0.9)
     for i in range(made.num_layers):
@@ -54,8 +52,8 @@ def plan(made: Plan) -> Any:
     return figure
 
 
-def losses(result: TrainResult) -> Any:
-    """The loss by step, the mean over layers for `align`."""
+def losses(result: Any) -> Any:
+    """Of a TrainResult: the loss by step, the mean over layers for `align`."""
     _needs_matplotlib()
     figure, (axis,) = new_figure(NARROW * 1.5, 1, 1, height=2.4)
     axis.plot(result.curve, color=PALETTE["chosen"], marker="o" if result.steps < 4 else None)
