@@ -1,1 +1,1 @@
-"""How charts look (`figure`), and those of single results (`views`); matplotlib is loaded when one is drawn."""
+"""How charts look (`figure`), and those of single results (`views`); matplotlib is loaded to draw one."""
