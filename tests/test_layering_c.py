@@ -147,6 +147,24 @@ def long_argument_lists(text: str) -> list[str]:
     return [f"{name} takes {count} arguments" for name, count in found.items() if count > MOST_ARGUMENTS]
 
 
+def without_a_comment(text: str) -> list[str]:
+    """Functions that a header declares without a comment on the line above, which gives shapes."""
+    others = "typedef|#|return|static|INLINE|extern"
+    declared = re.finditer(rf"^(?!{others})\w[\w *]*?\b(\w+)\([^;{{}}]*\)[^;{{}}()]*;", text, re.M)
+    return [m[1] for m in declared if not text[: m.start()].rstrip("\n").endswith("*/")]
+
+
+@pytest.mark.parametrize("path", [path for path in c_files() if path.endswith(".h")])
+def test_headers_say_what_functions_do(path):
+    assert without_a_comment((CSRC / path).read_text()) == []
+
+
+def test_a_function_without_a_comment_is_found():
+    text = "/* y [n] of x [n] */\nvoid f(int n, const float *x, float *y);\nha_status g(int n,\n    float *y);\n"
+    assert without_a_comment(text) == ["g"]
+    assert without_a_comment(text.replace("ha_status", "/* y [n] */\nha_status")) == []
+
+
 def test_c_files_go_in_one_direction():
     assert c_circles({path: (CSRC / path).read_text() for path in c_files()}) == []
 

@@ -19,7 +19,7 @@ HARD = resource.getrlimit(resource.RLIMIT_AS)[1]
 
 def leave(mib):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (mib << 20), HARD))
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(mib * 2**20), HARD))
 
 """
 MANY_MODELS = """
@@ -48,10 +48,44 @@ resource.setrlimit(resource.RLIMIT_AS, (HARD, HARD))
 assert (model.hidden(few) == wanted).all()
 print("fine")
 """
+# Each product is the first of its process: what an earlier one mapped would serve it.
+PRODUCTS = """
+import hashlib, os
+from hybridattn._core import ops
+x, w = (np.random.default_rng(n).standard_normal((n, 576)).astype(np.float32) for n in (400, 768))
+products = [lambda x: ops.linear(x, w), lambda x: ops.stored_linear(x, w, dtype="bfloat16")]
+ended = {0: 0, 3: 0}
+for product in products:
+    for rows in (6, 97, 400):
+        wanted = x[:rows].astype(float) @ w.T.astype(float)
+        bits = set()
+        for kib in (0, 64, 256, 512, 640, 768, 1024, 2432, 2560, 4096, 8192, 16384, 65536):
+            reading, writing = os.pipe()
+            if os.fork() == 0:
+                leave(kib / 1024)
+                try:
+                    y = product(x[:rows])
+                except MemoryError:
+                    os._exit(3)
+                resource.setrlimit(resource.RLIMIT_AS, (HARD, HARD))
+                os.write(writing, hashlib.sha256(y).digest())
+                os._exit(0 if np.abs(y - wanted).max() < 0.5 else 1)
+            os.close(writing)
+            code = os.waitstatus_to_exitcode(os.wait()[1])
+            assert code in ended, (rows, kib, code)
+            ended[code] += 1
+            if code == 0:
+                bits.add(os.read(reading, 32))
+            os.close(reading)
+        assert len(bits) == 1 or rows > 96 and (product is products[1] or os.environ["HYBRIDATTN_ISA"]), rows
+assert min(ended.values()) > 4, ended
+print("fine")
+"""
 
 
-def run(code, threads):
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "HYBRIDATTN_NUM_THREADS": str(threads)}
+def run(code, threads, **more):
+    own = {"PYTHONPATH": str(Path(__file__).parent), "HYBRIDATTN_NUM_THREADS": str(threads)}
+    env = os.environ | own | more
     child = subprocess.run(
         [sys.executable, "-c", BEGIN + code], env=env, capture_output=True, text=True, timeout=300
     )
@@ -66,3 +100,12 @@ def test_many_models_fit_in_little_address_space(threads):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_no_address_space_left_is_a_memory_error(threads):
     run(REFUSED, threads)
+
+
+@pytest.mark.parametrize("isa", ["", "generic"])
+def test_a_product_without_memory_is_right_or_refused(isa):
+    """Neither a stack that cannot grow nor a library that cannot allocate ends the process.
+
+    With one thread: glibc itself ends a process without memory for the thread-local data of a new one.
+    """
+    run(PRODUCTS, 1, HYBRIDATTN_ISA=isa)

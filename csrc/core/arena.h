@@ -14,6 +14,7 @@
 
 /* A zeroed block of `bytes`, aligned to a page; NULL (with a message) when the system refuses. */
 void *ha_block_alloc(size_t bytes);
+/* Gives a block of `bytes` back to the system; NULL is nothing. */
 void ha_block_free(void *block, size_t bytes);
 /* Zeroes a part of a block, and gives its whole pages back to the system. */
 void ha_block_drop(void *part, size_t bytes);
@@ -33,6 +34,7 @@ typedef struct {
 
 /* An empty arena; nothing is mapped yet. */
 void ha_arena_open(ha_arena *arena);
+/* Gives all memory back; the arena may be opened again. */
 void ha_arena_close(ha_arena *arena);
 /* Gives all memory back to the system; the arena must be empty. */
 void ha_arena_trim(ha_arena *arena);

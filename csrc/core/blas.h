@@ -12,6 +12,7 @@ void ha_gemm_alone(ha_matmul p, ha_view a, ha_view b, ha_rows_out c);
 
 /* "0.9.0", "zen3": what was linked and what it picked for this processor. */
 const char *ha_blas_version(void);
+/* The processor that BLIS takes this one for, as "zen3". */
 const char *ha_blas_arch(void);
 
 #endif

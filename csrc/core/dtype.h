@@ -34,6 +34,7 @@ typedef struct {
     float step, start;    /* a code stands for start + step * code, of the scale and the minimum as they are stored */
 } ha_grid;
 
+/* The grid of a block: x [HA_BLOCK_ITEMS]. */
 ha_grid ha_grid_of(ha_dtype type, const float *x);
 /* The same with a range that is `part` of it: what lies beyond is cut off, and the codes lie closer. */
 ha_grid ha_grid_narrowed(ha_grid grid, float part);

@@ -16,6 +16,7 @@ void ha_team_run(void (*run)(void *), void *data, int members);
 
 /* Inside a region: this member's number and how many there are; 0 and 1 outside. */
 int ha_team_member(void);
+/* Members of the region that runs; 1 outside. */
 int ha_team_size(void);
 
 /* A loop that all members of a region share, `chunk` iterations at a time to whoever asks next: at first, first + step ...
@@ -28,6 +29,7 @@ typedef struct {
 void ha_team_run_loop(void (*run)(void *), void *data, int members, ha_loop loop);
 /* Every member begins with the same loop. Both give 0, or a part of it: from, from + step ... before `to`. */
 int ha_team_loop_start(ha_loop loop, long *from, long *to);
+/* The next part, or 0. */
 int ha_team_loop_next(long *from, long *to);
 
 /* Waits until *value is at least `wanted`. */

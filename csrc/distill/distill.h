@@ -33,9 +33,11 @@ typedef enum {
     HA_DISTANCE_HIDDEN    /* |h_T - h_S|^2 / |h_T|^2 of final hidden states, a term a token: models without a head */
 } ha_distance_kind;
 
+/* Which of them the model is compared by. */
 ha_distance_kind ha_distance_of(const ha_model *model);
 /* "kl", "task_kl", "task_mse" or "hidden" */
 const char *ha_distance_name(const ha_model *model);
+/* Whether its terms are tokens; else sequences. */
 int ha_distance_by_token(const ha_model *model);
 
 /* weight [rows] of a batch of windows from `from` on, by those of the stream: each row has that of the token it predicts,
@@ -141,6 +143,7 @@ typedef struct ha_trainer ha_trainer;
  * train_layer [num_layers], for HA_STAGE_ALIGN, chooses the layers to train; NULL: all. */
 ha_status ha_trainer_new(ha_model *student, const ha_model *teacher, const ha_train_options *options,
                          const uint8_t *train_layer, ha_trainer **out);
+/* Frees the trainer and its moments; the models stay. NULL is nothing. */
 void ha_trainer_free(ha_trainer *trainer);
 /* What a step is given beside its windows; all NULL: nothing. */
 typedef struct {
@@ -154,10 +157,13 @@ typedef struct {
  * weights and the step count are as before. */
 ha_status ha_trainer_step(ha_trainer *trainer, const ha_windows *w, const float lr[2], const ha_train_data *given,
                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm);
+/* Steps taken so far; the next one is this plus 1 for the bias correction. */
 int64_t ha_trainer_steps(const ha_trainer *trainer);
+/* For a trainer that goes on where another ended. */
 void ha_trainer_set_steps(ha_trainer *trainer, int64_t steps);
 /* AdamW's moments, laid out like the model's parameters, and whether parameter i is trained. */
 float *ha_trainer_moment(const ha_trainer *trainer, int second);
+/* Whether parameter `param` is trained. */
 int ha_trainer_trains(const ha_trainer *trainer, int param);
 
 /* Some layers of step 1 and the teacher's stream in front of them and behind them, float32 [tokens of the windows,

@@ -191,8 +191,9 @@ typedef struct {
 const ha_kernels *ha_kernels_get(void);
 /* Its kernels of bfloat16: the processor's own, or the table's. They give the same bits. */
 const ha_packed_kernels *ha_bf16_get(void);
-/* All that can run here, the plainest first; reached from tests only. Returns how many. */
+/* All that can run here, the plainest first; reached from tests only. */
 enum { HA_BF16_KERNELS = 4 };
+/* Fills `list` and returns how many. */
 int ha_bf16_each(const ha_packed_kernels *list[HA_BF16_KERNELS]);
 /* HA_BAD_VALUE, with a message, where HYBRIDATTN_ISA names no instruction set that this processor has. */
 ha_status ha_kernels_check(void);

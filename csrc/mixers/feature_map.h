@@ -14,6 +14,7 @@
  * learned for hedgehog, fixed for favor, none for the others. */
 ha_status ha_features_declare(ha_mixer *mixer, const char *prefix, int layer, ha_feature map, int slot,
                               ha_params *params);
+/* Starts both weights in the arena `weights`. */
 void ha_features_init(const ha_mixer *mixer, ha_feature map, int slot, float *weights, ha_rng *rng);
 
 /* qkv [rows, heads + 2 kv_heads, dim] -> queries [rows, heads, width], keys [rows, kv_heads, width] */

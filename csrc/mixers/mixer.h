@@ -107,6 +107,7 @@ enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_Q_NORM,
 
 /* registry.c: kind `index`, NULL after the last; softmax is the first. */
 const ha_mixer_kind *ha_mixer_at(int index);
+/* The kind of that name, or NULL. */
 const ha_mixer_kind *ha_mixer_find(const char *name);
 /* Adds a kind, which must stay where it is; from one thread at a time. Fails for a name that is taken. */
 ha_status ha_mixer_register(const ha_mixer_kind *kind);

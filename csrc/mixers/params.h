@@ -49,7 +49,9 @@ static inline ha_dtype ha_params_dtype(const ha_params *params, int i)
 }
 /* Index of the parameter at an offset. */
 int ha_params_at(const ha_params *params, size_t offset);
+/* The parameter of that name, or NULL. */
 const ha_param *ha_params_find(const ha_params *params, const char *name);
+/* Frees the table, not the arenas that it describes. */
 void ha_params_free(ha_params *params);
 
 #endif

@@ -12,6 +12,7 @@ typedef struct {
     int rows;
 } ha_joined;
 
+/* Adds them in this order to `params` and sets the places in mixer->at. */
 ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer, int kv_heads, int aligns,
                                  const ha_joined *joined, int n_joined, ha_params *params);
 

@@ -17,13 +17,19 @@
 
 /* The functions of ha_mixer_kind, the same for every such kind. */
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
+/* Weights in the arena `weights` from those of softmax; parts start small and random. */
 void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng);
+/* Floats that forward saves for backward. */
 size_t ha_recurrent_saved(const ha_mixer *mixer, const ha_batch *batch);
+/* Floats of the decode state of one sequence. */
 ha_state_shape ha_recurrent_state(const ha_mixer *mixer);
+/* x [rows, hidden]; out [rows, hidden] += scale times the result; saved, state [n_seq]: or NULL. */
 ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                                float *saved, ha_state *state);
+/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, and gate [n_seq] as in mixer.h unless NULL. */
 ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                                 const float *dout, float *dx, double *gate);
+/* Forward FLOP of a token, the same in every context. */
 double ha_recurrent_flops(const ha_mixer *mixer, double context);
 
 #define HA_RECURRENT(description)                                                                         \

@@ -17,6 +17,7 @@ typedef struct {
     int column[HA_MAX_PARTS], size[HA_MAX_PARTS]; /* of a part in the projection; its outputs */
 } ha_recurrent_layout;
 
+/* The layout of a mixer of this frame. */
 ha_recurrent_layout ha_recurrent_layout_of(const ha_mixer *mixer);
 
 #endif

@@ -5,7 +5,9 @@
 
 #include "mixers/state.h"
 
+/* Its planes and floats for one sequence. */
 ha_state_shape ha_ring_shape(const ha_attention *a);
+/* The slot of the token at a position. */
 int ha_ring_slot(const ha_attention *a, int position);
 /* Attention of sequence `seq` of the batch over what the ring holds of its tokens so far and over its new rows, which the
  * ring then takes in. qkv [rows, heads + 2 kv_heads, dim] and out are those of the whole batch. */

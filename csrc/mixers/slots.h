@@ -7,6 +7,7 @@
 
 #include "mixers/recurrent_parts.h"
 
+/* Floats that forward saves for backward. */
 size_t ha_slots_saved(const ha_recurrent_layout *l, const ha_batch *batch);
 /* in->written is `write`; state [n_seq], each updated or NULL; o [rows, inner]; saved as sized above, or NULL */
 ha_status ha_slots_forward(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,

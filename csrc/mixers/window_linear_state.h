@@ -16,6 +16,7 @@ typedef struct {
     float scale;
 } ha_window_layout;
 
+/* The layout of a window_linear mixer. */
 ha_window_layout ha_window_layout_of(const ha_mixer *mixer);
 
 static inline ha_attention ha_window_attention(const ha_window_layout *l)
@@ -49,6 +50,7 @@ typedef struct {
     float *log_sum, *largest;    /* [rows, heads] of the softmax */
 } ha_window_parts;
 
+/* Its decode state for one sequence. */
 ha_state_shape ha_window_state(const ha_mixer *mixer);
 /* Fills near, far, denominators, log_sum, largest from the state of each sequence and the batch's rows, and moves the state on. */
 ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const ha_window_parts *p, ha_state *state);

@@ -38,7 +38,9 @@ typedef struct {
 
 /* model.c: zeroed weights; config and specs [num_layers] are copied */
 ha_status ha_model_new(const ha_config *config, const ha_layer_spec *specs, ha_model **out);
+/* Frees the model with its weights; NULL is nothing. */
 void ha_model_free(ha_model *model);
+/* Maps model->grads [params.total], zeroed, when they are not there yet. */
 ha_status ha_model_need_grads(ha_model *model);
 /* Attention weight transfer in every layer that holds both mixers; refused, before anything changes, where a matrix of a
  * linear one is stored in another type. */
@@ -73,6 +75,7 @@ static inline int ha_runs_linear(const ha_layer *layer, ha_layer_run run)
 
 /* block.c: x [rows, hidden] passes through layer l in place. saved [ha_layer_saved floats] for the backward pass, or NULL. */
 size_t ha_layer_saved(const ha_model *model, int l, ha_layer_run run, const ha_batch *batch);
+/* x [rows, hidden] becomes the output of layer l; saved, cache: or NULL. */
 ha_status ha_layer_forward(const ha_model *model, int l, ha_layer_run run, const ha_pass *pass, float *x, float *saved,
                            ha_cache *cache);
 /* h [rows, hidden]: what the mixers of layer l see of its input x. */
@@ -107,6 +110,7 @@ ha_head_gradient ha_model_head_gradient(const ha_model *model, float scale, floa
 
 /* embed.c: x [rows, hidden] = the tokens' embeddings, with positions, segments and norm as the config says */
 ha_status ha_model_embed(const ha_model *model, const ha_pass *pass, float *x);
+/* Gradients of the embeddings, positions, segments and norm from dx [rows, hidden]. */
 ha_status ha_model_embed_backward(const ha_model *model, const ha_pass *pass, float *dx);
 
 /* output.c: from the last layer's x [rows, hidden] to hidden: final norm and the head's transform, each where the config
@@ -124,6 +128,7 @@ typedef struct {
     float *logits;      /* [rows, labels] */
 } ha_task_run;
 
+/* Adds the parameters of the head. */
 ha_status ha_task_declare(ha_model *model);
 /* Logits of hidden [batch rows, hidden], which the run refers to until its backward pass. */
 ha_status ha_task_forward(const ha_model *model, const ha_batch *batch, const float *hidden, ha_arena *arena,
@@ -150,6 +155,7 @@ typedef struct {
     int both, recompute;
 } ha_tape_options;
 
+/* grads [params.total], to which the backward pass adds, or NULL. */
 ha_status ha_tape_forward(const ha_model *model, const ha_tape_options *options, const ha_batch *batch, float *grads,
                           ha_arena *arena, const ha_interrupt *check, ha_tape *tape);
 /* From dhidden [rows, hidden] (overwritten) down to the embedding. dgates [num_layers][n_seq] or NULL. */
@@ -160,18 +166,27 @@ ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden,
 ha_status ha_cache_new(const ha_model *model, int n_seq, ha_dtype type, ha_cache **out);
 /* Sequence s of the copy is sequence s mod its number of `from`. */
 ha_status ha_cache_copy(const ha_cache *from, int n_seq, ha_cache **out);
+/* Frees the cache; NULL is nothing. */
 void ha_cache_free(ha_cache *cache);
+/* Back to no tokens; memory that was reserved stays. */
 void ha_cache_reset(ha_cache *cache);
+/* The model it belongs to. */
 const ha_model *ha_cache_model(const ha_cache *cache);
+/* The type of keys and values. */
 ha_dtype ha_cache_dtype(const ha_cache *cache);
+/* How many sequences it holds. */
 int ha_cache_sequences(const ha_cache *cache);
+/* Tokens of sequence `seq`. */
 int ha_cache_length(const ha_cache *cache, int seq);
+/* For states that were written by hand. */
 void ha_cache_set_length(ha_cache *cache, int seq, int length);
+/* [num_layers] as they were at its creation. */
 const float *ha_cache_gates(const ha_cache *cache);
 /* State of mixer `linear` (0: softmax, 1: linear) of layer l: [n_seq], or NULL when that mixer does not run. */
 ha_state *ha_cache_state(const ha_cache *cache, int l, int linear);
 /* Room for `extra[s]` more tokens of each sequence; nothing changes on failure. */
 ha_status ha_cache_reserve(ha_cache *cache, const int *extra);
+/* Counts the tokens of a batch that all layers have taken in. */
 void ha_cache_advance(ha_cache *cache, const ha_batch *batch);
 /* From now on the state after each of the last `tokens` tokens is kept; 0: no more, and none on failure. */
 ha_status ha_cache_trail(ha_cache *cache, int tokens);
@@ -181,6 +196,7 @@ int ha_cache_trails(const ha_cache *cache, const ha_batch *batch);
 ha_status ha_cache_rewind(ha_cache *cache, const int *tokens);
 /* Bytes in use now, and bytes that one more token adds to each sequence. */
 size_t ha_cache_bytes(const ha_cache *cache);
+/* Bytes that one more token adds to each sequence. */
 size_t ha_cache_bytes_per_token(const ha_cache *cache);
 
 #endif

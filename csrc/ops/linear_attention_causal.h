@@ -20,9 +20,11 @@ static inline void ha_add_outer(const ha_linear_attention *a, int n, ha_rows key
 
 /* As the functions of ops.h, for a->bidirectional = 0. */
 size_t ha_linear_causal_states(const ha_linear_attention *a, const ha_batch *batch);
+/* state, saved: or NULL, as there. */
 ha_status ha_linear_causal_forward(const ha_linear_attention *a, const ha_batch *batch,
                                    const ha_linear_attention_in *in, float *const *state,
                                    const ha_linear_attention_out *out, float *saved, ha_arena *work);
+/* saved as forward left it. */
 ha_status ha_linear_causal_backward(const ha_linear_attention *a, const ha_batch *batch,
                                     const ha_linear_attention_in *in, const float *saved,
                                     const ha_linear_attention_upstream *upstream,

@@ -1,14 +1,15 @@
-/* Products of many rows with a matrix of 16, 8 or 4 bits, decoded tile by tile on the stack of the thread that uses it.
+/* Products of many rows with a matrix of 16, 8 and 4 bits, decoded tile by tile in scratch of the thread that uses it.
  *
  * Floor: 2 rows*in*n FLOP at GEMM peak. A tile stays in L2 and is decoded again for every PIECE of rows: some 3% of the
  * product. Every thread does whole pieces in a fixed order, so the result does not depend on how many there are. */
 #include "core/blas.h"
+#include "core/scratch.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
 /* LONG is the side that sums run over, SHORT the side of the result; both are whole blocks of the block types. */
-enum { PIECE = 512, LONG = 256, SHORT = 128 };
+enum { PIECE = 512, LONG = 256, SHORT = 128, SHORTER = 32 };
 
 static int min(int a, int b)
 {
@@ -24,15 +25,29 @@ static void decode(const ha_matrix *w, int in, int row, int column, int n, int k
                                            tile + (ptrdiff_t)i * k);
 }
 
-void ha_stored_forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
+/* Tiles of `threads` threads: LONG numbers of `lines` rows or columns of the result each. */
+typedef struct {
+    int threads, lines;
+    float *tiles;
+} tile_room;
+
+typedef void stored_product(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y, const tile_room *room);
+
+/* The calling thread's tile. */
+static float *tile_of(const tile_room *room)
+{
+    return room->tiles + (ptrdiff_t)ha_thread_index() * room->lines * LONG;
+}
+
+static void forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y, const tile_room *room)
 {
     const int rows = (int)p.rows, n = (int)p.columns, in = (int)p.depth;
-    const int blocks = (n + SHORT - 1) / SHORT, pieces = (rows + PIECE - 1) / PIECE;
-#pragma omp parallel for schedule(dynamic) num_threads(ha_threads())
+    const int lines = room->lines, blocks = (n + lines - 1) / lines, pieces = (rows + PIECE - 1) / PIECE;
+#pragma omp parallel for schedule(dynamic) num_threads(room->threads)
     for (int t = 0; t < blocks * pieces; t++) {
-        float tile[SHORT * LONG] __attribute__((aligned(HA_ALIGN)));
-        const int row = t % blocks * SHORT, from = t / blocks * PIECE;
-        const int wide = min(n - row, SHORT), m = min(rows - from, PIECE);
+        float *tile = tile_of(room);
+        const int row = t % blocks * lines, from = t / blocks * PIECE;
+        const int wide = min(n - row, lines), m = min(rows - from, PIECE);
         for (int at = 0; at < in; at += LONG) {
             const int k = min(in - at, LONG);
             decode(w, in, row, at, wide, k, tile);
@@ -42,15 +57,15 @@ void ha_stored_forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y
     }
 }
 
-void ha_stored_backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx)
+static void backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx, const tile_room *room)
 {
     const int rows = (int)p.rows, in = (int)p.columns, n = (int)p.depth;
-    const int blocks = (in + SHORT - 1) / SHORT, pieces = (rows + PIECE - 1) / PIECE;
-#pragma omp parallel for schedule(dynamic) num_threads(ha_threads())
+    const int lines = room->lines, blocks = (in + lines - 1) / lines, pieces = (rows + PIECE - 1) / PIECE;
+#pragma omp parallel for schedule(dynamic) num_threads(room->threads)
     for (int t = 0; t < blocks * pieces; t++) {
-        float tile[LONG * SHORT] __attribute__((aligned(HA_ALIGN)));
-        const int column = t % blocks * SHORT, from = t / blocks * PIECE;
-        const int wide = min(in - column, SHORT), m = min(rows - from, PIECE);
+        float *tile = tile_of(room);
+        const int column = t % blocks * lines, from = t / blocks * PIECE;
+        const int wide = min(in - column, lines), m = min(rows - from, PIECE);
         for (int at = 0; at < n; at += LONG) {
             const int k = min(n - at, LONG);
             decode(w, in, at, column, k, wide, tile);
@@ -59,4 +74,33 @@ void ha_stored_backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out
                           ha_rows_out_from(dx, from, column));
         }
     }
+}
+
+/* A smaller tile on the stack, for the calling thread alone. */
+static __attribute__((noinline)) void without_memory(stored_product *run, ha_matmul p, ha_rows x, const ha_matrix *w,
+                                                     ha_rows_out y)
+{
+    float tile[SHORTER * LONG] __attribute__((aligned(HA_ALIGN)));
+    run(p, x, w, y, &(tile_room){1, SHORTER, tile});
+}
+
+static void with_tiles(stored_product *run, ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
+{
+    const int threads = ha_threads();
+    float *tiles = ha_scratch_take((size_t)threads * SHORT * LONG * sizeof *tiles);
+    if (tiles)
+        run(p, x, w, y, &(tile_room){threads, SHORT, tiles});
+    else
+        without_memory(run, p, x, w, y);
+    ha_scratch_give(tiles);
+}
+
+void ha_stored_forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
+{
+    with_tiles(forward, p, x, w, y);
+}
+
+void ha_stored_backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx)
+{
+    with_tiles(backward, p, dy, w, dx);
 }

@@ -75,6 +75,7 @@ ha_status ha_rms_norm_backward(const ha_row_norm *norm, int rows, ha_rows x, ha_
                                ha_arena *work);
 /* The same for each head of x, y [rows, heads, width] (qk-norm: Henry et al. 2020) */
 void ha_head_norm_forward(const ha_row_norm *norm, int rows, int heads, ha_rows x, ha_rows_out y);
+/* dx += ...; dweight [width] += ... unless NULL */
 ha_status ha_head_norm_backward(const ha_row_norm *norm, int rows, int heads, ha_rows x, ha_rows dy, ha_rows_out dx,
                                 float *dweight, ha_arena *work);
 /* LayerNorm (Ba et al. 2016); x, y [rows, width] */
@@ -110,6 +111,7 @@ void ha_act_backward(ha_act f, size_t n, float *x, const float *dy, float *y);
 void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x);
 /* x[r] += table[index[r]]; table [., d] */
 void ha_embed_add(int rows, int d, const int32_t *index, const float *table, float *x);
+/* dtable [vocabulary, d] += the rows of dx [rows, d], each at its token */
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 
 /* feature.c: feature maps of linear attention, head by head; x [rows, heads, dim], y [rows, heads, width]
@@ -125,6 +127,7 @@ static inline int ha_feature_has_weight(ha_feature map)
     return map >= HA_FEATURE_HEDGEHOG;
 }
 
+/* Features of a head of `dim` channels. */
 int ha_feature_width(ha_feature map, int dim);
 
 typedef struct {
@@ -133,6 +136,7 @@ typedef struct {
     const float *weight;
 } ha_feature_map;
 
+/* y [rows, heads, width] of x [rows, heads, dim] */
 ha_status ha_feature_forward(const ha_feature_map *f, int rows, ha_rows x, ha_rows_out y, ha_arena *work);
 /* dx += ...; dweight += ... unless NULL */
 ha_status ha_feature_backward(const ha_feature_map *f, int rows, ha_rows x, ha_rows y, ha_rows dy, ha_rows_out dx,
@@ -161,9 +165,11 @@ typedef struct {
     const float *weight;
 } ha_pool;
 
+/* Slots that a sequence of `rows` rows fills. */
 int ha_pool_slots(const ha_pool *p, int rows);
 /* offset [n_seq + 1] of the slots of each sequence */
 void ha_pool_offsets(const ha_pool *p, const ha_batch *batch, int32_t *offset);
+/* y [slots of all sequences, width] of x [rows, width] */
 ha_status ha_pool_forward(const ha_pool *p, const ha_batch *batch, ha_rows x, float *y, ha_arena *work);
 /* dx = ...; dweight += ... unless NULL */
 ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, const float *dy, ha_rows_out dx,
@@ -212,6 +218,7 @@ void ha_relative_error(int rows, int d, const float *target, const float *y, con
 /* pool_sequences.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean of its rows */
 typedef enum { HA_POOL_FIRST, HA_POOL_LAST, HA_POOL_MEAN } ha_pool_kind;
 
+/* y [n_seq, d] of x [rows, d] */
 void ha_pool_sequences(ha_pool_kind pool, const ha_batch *batch, int d, const float *x, float *y);
 /* dx [rows,d]; rows that are not read get 0 */
 void ha_pool_sequences_backward(ha_pool_kind pool, const ha_batch *batch, int d, const float *dy, float *dx);
@@ -229,6 +236,7 @@ typedef struct {
     float lr, decay;
 } ha_segment;
 
+/* *out = the sum of x^2 over all pieces, in a fixed order. */
 ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, double *out, ha_arena *work);
 /* Gradients are scaled by `clip`; steps count from 1. */
 typedef struct {

@@ -48,6 +48,7 @@ size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *
 ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_batch *batch,
                                       const ha_linear_attention_in *in, float *const *state,
                                       const ha_linear_attention_out *out, float *saved, ha_arena *work);
+/* saved as forward left it; gradients are overwritten. */
 ha_status ha_linear_attention_backward(const ha_linear_attention *a, const ha_batch *batch,
                                        const ha_linear_attention_in *in, const float *saved,
                                        const ha_linear_attention_upstream *upstream,

@@ -5,16 +5,16 @@
  * every number of C adds them in order, so its bits depend on neither the cut nor the threads. */
 #include "ops/product.h"
 
-#include <stdatomic.h>
-
 #include "core/arena.h"
 #include "core/blas.h"
+#include "core/scratch.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/product_lines.h"
 
-/* FEW rows: packing costs more than it gains. A k block is at most DEPTH floats, or as many bfloat16 as their bytes hold; LOCAL
- * items of a piece stay in L2; the shared operand is met in parts of SHARED items, or SMALL where there is no memory. */
+/* FEW rows: packing costs more than it gains. A k block is at most DEPTH floats, or as many bfloat16 as their bytes
+ * hold; LOCAL items of a piece stay in L2; the shared operand is met in parts of SHARED items, and packed by one thread up
+ * to SMALL. NARROW items of each have to do where there is no memory. */
 enum {
     FEW = 96,
     DEPTH = 320,
@@ -24,6 +24,7 @@ enum {
     LEAST = 48,
     SHARED = 2 << 20,
     SMALL = 1 << 15,
+    NARROW = 32 * DEPTH,
     GROUP = 96,
     NUMBERS = 64
 };
@@ -86,17 +87,25 @@ static void pack_shared(const problem *w, const part *p, float *to)
     }
 }
 
-static void meet(const problem *w, const part *p, ptrdiff_t piece, const float *shared)
+/* Where both sides are packed: `whole` items of the shared one, and `each` items of a piece for each thread. */
+typedef struct {
+    int threads;
+    ptrdiff_t whole, each;
+    float *shared, *own;
+} room;
+
+/* Every piece of `piece` lines meets the packed part of the shared side. */
+static void meet(const problem *w, const part *p, ptrdiff_t piece, const room *in)
 {
     const ha_packed_kernels *kernel = w->kernel;
     const ptrdiff_t pieces = (w->cut.lines + piece - 1) / piece;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads()) if (pieces > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(in->threads) if (pieces > 1)
     for (ptrdiff_t t = 0; t < pieces; t++) {
-        float own[LOCAL] __attribute__((aligned(HA_ALIGN)));
+        float *own = in->own + ha_thread_index() * in->each;
         const ptrdiff_t first = t * piece, lines = min(w->cut.lines - first, piece);
         for (ptrdiff_t at = 0; at < p->k; at += w->depth) {
             const ptrdiff_t k = min(p->k - at, w->depth), panel = items(kernel, k);
-            const float *other = shared + at / kernel->numbers * p->padded;
+            const float *other = in->shared + at / kernel->numbers * p->padded;
             ha_matmul block = {w->by_rows ? lines : p->lines, w->by_rows ? p->lines : lines, panel, w->scale,
                                w->accumulate || p->at + at > 0};
             ha_pack_lines(&w->cut, first, p->at + at, (int)lines, (int)k, kernel->numbers, own, w->cut.unit * panel);
@@ -108,42 +117,37 @@ static void meet(const problem *w, const part *p, ptrdiff_t piece, const float *
     }
 }
 
-/* One block of SHARED items is kept from product to product. */
-static _Atomic(float *) spare;
-
-static float *take_shared(void)
-{
-    float *block = atomic_exchange(&spare, NULL);
-    return block ? block : ha_block_alloc(SHARED * sizeof(float));
-}
-
-static void give_shared(float *block)
-{
-    ha_block_free(atomic_exchange(&spare, block), SHARED * sizeof(float));
-}
-
-static void all_parts(const problem *w, ptrdiff_t k, float *room, ptrdiff_t size)
+/* All of k, part by part of the shared side. */
+static void all_parts(const problem *w, ptrdiff_t k, const room *in)
 {
     const ptrdiff_t unit = w->whole.unit, own = w->cut.unit, depth = items(w->kernel, w->depth);
-    const ptrdiff_t most = min(LOCAL / DEPTH, LOCAL / depth) / own * own;
+    const ptrdiff_t most = min(in->each / DEPTH, in->each / depth) / own * own;
     const ptrdiff_t even = up((w->cut.lines + PIECES - 1) / PIECES, own);
-    const ptrdiff_t piece = even > most ? most : even < LEAST ? up(LEAST, own) : even;
-    const ptrdiff_t fit = size / depth,
+    const ptrdiff_t piece = min(even < LEAST ? up(LEAST, own) : even, most);
+    const ptrdiff_t fit = in->whole / depth,
                     fitting = fit < GROUP ? fit / HA_BLOCK_ITEMS * HA_BLOCK_ITEMS : fit / GROUP * GROUP;
     const ptrdiff_t lines = min(w->whole.lines, fitting);
     part p;
     for (p.line = 0; p.line < w->whole.lines; p.line += lines) {
         p.lines = min(w->whole.lines - p.line, lines);
         p.padded = up(p.lines, unit);
-        const ptrdiff_t together = size / p.padded / depth * w->depth;
+        const ptrdiff_t together = in->whole / p.padded / depth * w->depth;
         for (p.at = 0; p.at < k; p.at += together) {
             p.k = min(k - p.at, together);
-            pack_shared(w, &p, room);
-            meet(w, &p, piece, room);
+            pack_shared(w, &p, in->shared);
+            meet(w, &p, piece, in);
         }
     }
 }
 
+/* The same sums with what a stack has room for, on the calling thread. */
+static __attribute__((noinline)) void without_memory(const problem *w, ptrdiff_t k)
+{
+    float shared[NARROW] __attribute__((aligned(HA_ALIGN))), own[NARROW] __attribute__((aligned(HA_ALIGN)));
+    all_parts(w, k, &(room){1, NARROW, NARROW, shared, own});
+}
+
+/* C [rows, columns] with one set of kernels, k in blocks of `depth` numbers. */
 static void run(const ha_packed_kernels *kernel, ptrdiff_t depth, ha_matmul p, ha_stored_view a, ha_stored_view b,
                 ha_rows_out c)
 {
@@ -158,11 +162,13 @@ static void run(const ha_packed_kernels *kernel, ptrdiff_t depth, ha_matmul p, h
                        .scale = p.scale,
                        .accumulate = p.accumulate,
                        .c = c};
-    float small[SMALL] __attribute__((aligned(HA_ALIGN)));
-    float *room = up(w.whole.lines, w.whole.unit) * items(kernel, p.depth) > SMALL ? take_shared() : NULL;
-    all_parts(&w, p.depth, room ? room : small, room ? SHARED : SMALL);
-    if (room)
-        give_shared(room);
+    const int threads = ha_threads();
+    float *scratch = ha_scratch_take((SHARED + (size_t)threads * LOCAL) * sizeof *scratch);
+    if (scratch)
+        all_parts(&w, p.depth, &(room){threads, SHARED, LOCAL, scratch, scratch + SHARED});
+    else
+        without_memory(&w, p.depth);
+    ha_scratch_give(scratch);
 }
 
 void ha_product(ha_matmul p, ha_view a, ha_view b, ha_rows_out c)

@@ -23,6 +23,7 @@ typedef struct {
 
 /* Returns 0, or -1 with an exception; the caller clears `data` after both. */
 int ha_run_data_parse(const distiller_object *self, const run_arguments *given, run_data *data);
+/* Lets go of what it refers to. */
 void ha_run_data_clear(run_data *data);
 
 /* What the core needs for a step besides its windows. */

@@ -44,6 +44,7 @@ PyObject *ha_external_declared(const ha_external_kind *kind, const ha_config *co
 int ha_external_good_name(const char *name, size_t most);
 /* Numbers of a shape (1 for None), and its sizes in `out`; returns how many. */
 size_t ha_shape_floats(PyObject *shape);
+/* Its lengths, of which it returns the number. */
 int ha_shape_array(PyObject *shape, npy_intp *out);
 
 #endif

@@ -10,6 +10,7 @@
  * signal handler runs inside a call; or where the process was forked while another thread held
  * it. */
 ha_status ha_lock(model_object *model, model_object *other);
+/* Lets both go again. */
 void ha_unlock(model_object *model, model_object *other);
 /* A new tuple of the models whose locks this thread holds. */
 PyObject *ha_models_in_use(void);

@@ -6,7 +6,9 @@
 
 /* Methods of Model: store, stored and matrices. */
 PyObject *ha_model_store_method(model_object *self, PyObject *args, PyObject *kwargs);
+/* Model.stored() */
 PyObject *ha_model_stored_method(model_object *self, PyObject *unused);
+/* Model.matrices() */
 PyObject *ha_model_matrices(model_object *self, PyObject *unused);
 
 /* Parameter i as a Tensor: a view, but for block types a read-only copy. */

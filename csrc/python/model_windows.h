@@ -6,7 +6,9 @@
 
 /* Methods of Model. */
 PyObject *ha_model_forward_windows(model_object *self, PyObject *args, PyObject *kwargs);
+/* Model.moments(tokens, windows, names, segments=None) */
 PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs);
+/* Model.task_logits(tokens, windows, segments=None) */
 PyObject *ha_model_task_logits(model_object *self, PyObject *args, PyObject *kwargs);
 
 #endif

@@ -17,6 +17,7 @@ typedef struct {
 /* tokens [B,T], with mask [B,T] or None, False where padded, and segments [B,T] or None. Returns 0,
  * or -1 with an exception and nothing held. */
 int ha_packed_parse(model_object *model, PyObject *tokens, PyObject *mask, PyObject *segments, packed_tokens *out);
+/* Frees its arrays. */
 void ha_packed_clear(packed_tokens *packed);
 
 #endif

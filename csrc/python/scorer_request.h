@@ -33,6 +33,7 @@ typedef struct {
 /* shortest: tokens that every window must have. Returns 0, or -1 with an exception and nothing
  * held. */
 int ha_scorer_parse(scorer_object *self, const scorer_arguments *given, int shortest, scorer_request *request);
+/* Lets go of what it refers to. */
 void ha_scorer_clear(scorer_request *request);
 
 /* The gates [num_layers] of a request. */

@@ -7,6 +7,7 @@
 
 /* Functions of the module: pack and unpack. */
 PyObject *ha_pack_matrix(PyObject *module, PyObject *args, PyObject *kwargs);
+/* unpack(data, dtype): the way back, float32. */
 PyObject *ha_unpack_matrix(PyObject *module, PyObject *args, PyObject *kwargs);
 
 /* Numbers in a row of data [rows, bytes] of that type; -1 with a ValueError where a row does not

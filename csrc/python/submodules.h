@@ -6,6 +6,7 @@
 
 /* Each makes one of them, importable by its full name; -1 with an exception. */
 int ha_add_ops(PyObject *module);
+/* _core.reference: the naive twins. */
 int ha_add_reference(PyObject *module);
 
 #endif

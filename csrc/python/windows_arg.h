@@ -16,6 +16,7 @@ typedef struct {
  * against `model`; `shortest` tokens a window. */
 int ha_windows_parse(model_object *model, PyObject *tokens, PyObject *windows, PyObject *segments, int shortest,
                      windows_arg *out);
+/* Frees its arrays. */
 void ha_windows_clear(windows_arg *arg);
 
 /* Weights [n] of the stream's tokens, each 0 or more, with some in every window past the tokens

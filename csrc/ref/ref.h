@@ -16,12 +16,17 @@
 
 /* ref_rows.c */
 double ref_dot(int n, const double *x, const double *y);
+/* 1 / (1 + e^-x) */
 double ref_sigmoid(double x);
 /* ref_stored.c: n numbers, whole blocks, as they come back from that storage type */
 void ref_stored(ha_dtype type, size_t n, const double *x, double *y);
+/* y [rows, out] = x [rows, in] w^T + bias; w [out, in], bias [out] or NULL */
 void ref_linear(int rows, int in, int out, const double *x, const double *w, const double *bias, double *y);
+/* y = x w / rms(x), row by row; x, y [rows, d], w [d] */
 void ref_rms_norm(int rows, int d, const double *x, const double *w, double eps, double *y);
+/* y = (x - mean) w / deviation + b, row by row; x, y [rows, d], w, b [d] */
 void ref_layer_norm(int rows, int d, const double *x, const double *w, const double *b, double eps, double *y);
+/* y = f(x), n numbers */
 void ref_activation(ha_act kind, size_t n, const double *x, double *y);
 /* Angles position [rows] * inv_freq [half]; what is turned is multiplied with `factor`. */
 typedef struct {
@@ -33,7 +38,9 @@ typedef struct {
 
 /* The first 2 half channels of each head of x, y [rows, heads, dim]; the others are copied. */
 void ref_rope(const ref_rotation *rotation, int rows, int heads, int dim, const double *x, double *y);
+/* y [rows, f] = silu(gate) up; gate_up [rows, 2 f] */
 void ref_swiglu(int rows, int f, const double *gate_up, double *y);
+/* x [rows, d]: row token[r] of table [., d] */
 void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
 /* map: 0 elu + 1, 1 relu, 2 Hedgehog, 3 FAVOR; w [heads, dim, dim] for the last two, else NULL; y [rows, heads, dim or
  * 2 dim] */
@@ -62,7 +69,9 @@ typedef struct {
     double *values, *log_sum, *largest;
 } ref_attention_out;
 
+/* Whether query and key, positions of one sequence, see each other. */
 int ref_visible(const ref_attention *a, int query, int key);
+/* key_offset [n_seq + 1] */
 void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const int32_t *key_offset,
                            const ref_attention_in *in, const ref_attention_out *out);
 
@@ -76,6 +85,7 @@ typedef struct {
     const double *q, *k, *v, *g, *beta, *a, *b, *gv; /* g, beta, a with b, gv [rows, heads, dv]: or NULL */
 } ref_operands;
 
+/* state [n_seq, heads, dk, dv]; out [rows, heads, dv] */
 void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);
 
 typedef struct {
@@ -93,22 +103,30 @@ typedef struct {
     const double *weight, *bias; /* [vocabulary, width]; [vocabulary] or NULL */
 } ref_head;
 
+/* -log p(target [rows]); 0 where it is -1 */
 void ref_cross_entropy(const ref_head *head, int rows, const double *hidden, const int32_t *target, double *loss);
+/* KL(teacher || student) of the distributions over the vocabulary */
 void ref_kl(const ref_head *teacher, const double *teacher_hidden, const ref_head *student, const double *hidden,
             int rows, double *loss);
+/* loss [rows] = |y - target| / sqrt(d); target, y [rows, d] */
 void ref_align_loss(int rows, int d, const double *target, const double *y, double *loss);
 typedef struct {
     double lr, beta1, beta2, eps, decay, clip;
     int64_t step;
 } ref_adamw_options;
 
+/* One step on n numbers; g is cleared. */
 void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, double *m, double *v);
 
 /* ref_task.c; the softmaxes of the batch's sequences are over numbers [rows]; loss [n_seq], or [rows] of the errors */
 void ref_pool_sequences(int pool, const ha_batch *batch, int d, const double *x, double *y);
+/* -log softmax(x)[target [n_seq]] over each sequence */
 void ref_softmax_cross_entropy(const ha_batch *batch, const double *x, const int32_t *target, double *loss);
+/* KL(softmax(teacher) || softmax(x)) over each sequence */
 void ref_softmax_kl(const ha_batch *batch, const double *teacher, const double *x, double *loss);
+/* loss [rows] = |y - target|^2 / d; target, y [rows, d] */
 void ref_squared_error(int rows, int d, const double *target, const double *y, double *loss);
+/* loss [rows] = |y - target|^2 / |target|^2; target, y [rows, d] */
 void ref_relative_error(int rows, int d, const double *target, const double *y, double *loss);
 
 /* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows, heads, dim] */
@@ -126,15 +144,16 @@ typedef struct {
     const double *gate, *b, *a, *a_log, *dt_bias, *norm;
 } ref_gated_delta_in;
 
+/* y [rows, heads, dim] */
 ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const ref_gated_delta_in *in,
                               double *y, ha_arena *work);
 
-/* Gated slot attention without norm and activation: queries, keys, values, out [rows, heads, dim], gates <= 0 [rows, heads,
- * slots] */
 typedef struct {
     int heads, dim, slots;
 } ref_slot_shape;
 
+/* Gated slot attention without norm and activation: queries, keys, values, out [rows, heads, dim], gates <= 0 [rows, heads,
+ * slots] */
 ha_status ref_slot_attention(const ref_slot_shape *shape, const ha_batch *batch, const ref_attention_in *in,
                              const double *gates, double *out, ha_arena *work);
 
