@@ -18,7 +18,8 @@
  *     ha_model_logits(model, rows, hidden, logits);                 [rows, vocab_size]
  *
  *     ha_scorer scorer = {model, NULL, &arena, NULL};               the teacher: the model with every gate 1
- *     ha_score_flip(&scorer, &w, HA_MEASURE_KL, model->gates, n, layers, base, kl);
+ *     ha_flips flips = {HA_MEASURE_KL, model->gates, n, layers};    one layer of these at a time
+ *     ha_score_flip(&scorer, &w, &flips, base, kl);
  *     ha_trainer_new(model, NULL, &options, NULL, &trainer);        options.stage: align, fine-tune; with a teacher distill
  *     ha_trainer_step(trainer, &w, lr, NULL, &arena, NULL, loss, &norm);
  *

@@ -9,7 +9,8 @@
 #define MAP_NORESERVE 0
 #endif
 
-/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that overruns are seen. */
+/* Under AddressSanitizer what is not pushed is poisoned, and a gap follows every push, so that
+ * overruns are seen. */
 #if defined __SANITIZE_ADDRESS__
 #define UNDER_ASAN 1
 #elif defined __has_feature
@@ -34,7 +35,8 @@ static void *map(size_t bytes)
     if (p == MAP_FAILED)
         return NULL;
 #ifdef MADV_HUGEPAGE
-    /* Fewer page faults and TLB misses on streams of hundreds of megabytes; advice only, so the result does not matter. */
+    /* Fewer page faults and TLB misses on streams of hundreds of megabytes; advice only, so the
+     * result does not matter. */
     madvise(p, bytes, MADV_HUGEPAGE);
 #endif
     return p;

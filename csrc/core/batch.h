@@ -1,4 +1,5 @@
-/* How tokens of several sequences lie in memory: packed one after the other, with no padding anywhere in the core. */
+/* How tokens of several sequences lie in memory: packed one after the other, with no padding
+ * anywhere in the core. */
 #ifndef HA_CORE_BATCH_H
 #define HA_CORE_BATCH_H
 
@@ -12,7 +13,8 @@ typedef struct {
     const int32_t *segment;  /* [rows] token type, or NULL: all 0 */
 } ha_batch;
 
-/* Asked at layer and step boundaries from the calling thread; non-zero means: give up, HA_INTERRUPTED. */
+/* Asked at layer and step boundaries from the calling thread; non-zero means: give up,
+ * HA_INTERRUPTED. */
 typedef struct {
     int (*poll)(void *arg);
     void *arg;

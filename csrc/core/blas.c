@@ -11,17 +11,19 @@
 #include <blis.h>
 #pragma GCC diagnostic pop
 
-/* Every call of BLIS runs on one thread: its own barriers spin without giving way, which costs whole time slices where
- * threads outnumber free cores. The cut over threads is ours, by the shape alone, and whoever is free takes the next
- * piece. Pieces are whole numbers of register blocks and k is never cut here, so no bit depends on the cut.
+/* Every call of BLIS runs on one thread: its own barriers spin without giving way, which costs
+ * whole time slices where threads outnumber free cores. The cut over threads is ours, by the shape
+ * alone, and whoever is free takes the next piece. Pieces are whole numbers of register blocks and
+ * k is never cut here, so no bit depends on the cut.
  *
- * Up to FEW rows BLIS's path without packing is up to 3 times faster. Above, each piece packs its own part of A and B: a
- * number that is packed is used for as many sums as the piece is long on the other side, hence pieces as large as
- * balance allows. */
+ * Up to FEW rows BLIS's path without packing is up to 3 times faster. Above, each piece packs its
+ * own part of A and B: a number that is packed is used for as many sums as the piece is long on the
+ * other side, hence pieces as large as balance allows. */
 enum { FEW = 96, COLUMNS = 96, BLOCK = 96, ROW_PIECE = 512, COLUMN_PIECE = 1024 };
 
-/* BLIS cuts k into blocks of KC and crosses C once for each: 576 = 256 + 256 + 64 wastes the third. Here the blocks are
- * about equal, up to 5/4 of KC (a panel of B then still fits in L1): 576 = 288 + 288. It depends on k alone. */
+/* BLIS cuts k into blocks of KC and crosses C once for each: 576 = 256 + 256 + 64 wastes the third.
+ * Here the blocks are about equal, up to 5/4 of KC (a panel of B then still fits in L1): 576 = 288
+ * + 288. It depends on k alone. */
 static void even_depth(ptrdiff_t k, cntx_t *context)
 {
     cntx_t *own = (cntx_t *)bli_gks_query_cntx();
@@ -55,9 +57,9 @@ static size_t packing_bytes(void)
     return most + (1 << 20); /* and its small tables */
 }
 
-/* BLIS keeps its blocks, as many as products have run at a time, and ends the process where the system refuses one. So before
- * one more product than ever runs, this asks the system for as much. 0: there is no memory, do not pack. `finished` either
- * way. */
+/* BLIS keeps its blocks, as many as products have run at a time, and ends the process where the
+ * system refuses one. So before one more product than ever runs, this asks the system for as much.
+ * 0: there is no memory, do not pack. `finished` either way. */
 static atomic_int running, granted;
 
 static int may_pack(void)

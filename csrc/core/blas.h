@@ -4,8 +4,8 @@
 
 #include "core/matmul.h"
 
-/* C [rows, columns] = A [rows, depth] B [depth, columns] on ha_threads() threads; the result does not depend on how many
- * there are. */
+/* C [rows, columns] = A [rows, depth] B [depth, columns] on ha_threads() threads; the result does
+ * not depend on how many there are. */
 void ha_gemm(ha_matmul p, ha_view a, ha_view b, ha_rows_out c);
 /* The same on the calling thread alone, for pieces of a product inside a parallel region. */
 void ha_gemm_alone(ha_matmul p, ha_view a, ha_view b, ha_rows_out c);

@@ -1,13 +1,15 @@
-/* Storage types: how many bytes they take, and conversion from float32. Conversion to float32 is kernels->decode. */
+/* Storage types: how many bytes they take, and conversion from float32. Conversion to float32 is
+ * kernels->decode. */
 #ifndef HA_CORE_DTYPE_H
 #define HA_CORE_DTYPE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* The block types are GGML's, so that its files are used as they lie: 32 numbers share a float16 scale d and, for q4_1,
- * a float16 minimum m that follows it. q8_0: 32 int8, x = d q. q4_0 and q4_1: 16 bytes, number i in the low half of byte
- * i, number i + 16 in its high half, x = d (q - 8) and x = d q + m. */
+/* The block types are GGML's, so that its files are used as they lie: 32 numbers share a float16
+ * scale d and, for q4_1, a float16 minimum m that follows it. q8_0: 32 int8, x = d q. q4_0 and
+ * q4_1: 16 bytes, number i in the low half of byte i, number i + 16 in its high half, x = d (q - 8)
+ * and x = d q + m. */
 typedef enum { HA_F32, HA_BF16, HA_F16, HA_Q8_0, HA_Q4_0, HA_Q4_1, HA_DTYPE_COUNT } ha_dtype;
 enum { HA_PLAIN_DTYPES = HA_Q8_0, HA_BLOCK_ITEMS = 32 };
 
@@ -24,7 +26,8 @@ static inline size_t ha_dtype_size(ha_dtype type)
     return ha_dtype_bytes(type, 1);
 }
 
-/* n items, a multiple of the block. bfloat16 and float16 round to nearest even, blocks as GGML's reference rounds. */
+/* n items, a multiple of the block. bfloat16 and float16 round to nearest even, blocks as GGML's
+ * reference rounds. */
 void ha_from_f32(ha_dtype type, const float *src, void *dst, size_t n);
 
 /* The numbers that a block of a block type can hold, chosen from its HA_BLOCK_ITEMS floats. */
@@ -36,7 +39,8 @@ typedef struct {
 
 /* The grid of a block: x [HA_BLOCK_ITEMS]. */
 ha_grid ha_grid_of(ha_dtype type, const float *x);
-/* The same with a range that is `part` of it: what lies beyond is cut off, and the codes lie closer. */
+/* The same with a range that is `part` of it: what lies beyond is cut off, and the codes lie
+ * closer. */
 ha_grid ha_grid_narrowed(ha_grid grid, float part);
 /* The code nearest to x, which may lie beyond both ends. */
 int ha_grid_code(const ha_grid *grid, float x);

@@ -36,8 +36,8 @@ static inline ha_view ha_view_transposed(ha_rows x)
     return (ha_view){x.at, 1, x.stride};
 }
 
-/* The same of numbers of any storage type; for the block types `column` is 1 in memory and `row` a whole number of blocks,
- * or the other way round, as of W^T. */
+/* The same of numbers of any storage type; for the block types `column` is 1 in memory and `row` a
+ * whole number of blocks, or the other way round, as of W^T. */
 typedef struct {
     ha_dtype type;
     const void *at;

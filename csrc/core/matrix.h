@@ -1,4 +1,5 @@
-/* A matrix as it is stored: in the parameter arena, or in another type elsewhere, as in a mapped file. */
+/* A matrix as it is stored: in the parameter arena, or in another type elsewhere, as in a mapped
+ * file. */
 #ifndef HA_CORE_MATRIX_H
 #define HA_CORE_MATRIX_H
 
@@ -6,10 +7,12 @@
 
 #include "core/dtype.h"
 
-/* What products with a matrix are computed in: float32, or operands rounded to bfloat16 and sums in float32. */
+/* What products with a matrix are computed in: float32, or operands rounded to bfloat16 and sums in
+ * float32. */
 typedef enum { HA_COMPUTE_F32, HA_COMPUTE_BF16, HA_COMPUTE_COUNT } ha_compute;
 
-/* Rows of one type without gaps; `next` holds the rows after them, as k follows q in a joined projection. */
+/* Rows of one type without gaps; `next` holds the rows after them, as k follows q in a joined
+ * projection. */
 typedef struct ha_matrix {
     ha_dtype dtype;
     const void *data;

@@ -1,13 +1,15 @@
 /* What gcc makes of `#pragma omp parallel for`, run by our own team.
  *
- * gcc turns a region into a function and calls GOMP_parallel with it (libgomp manual, "The libgomp ABI"). libgomp's
- * own barriers spin for milliseconds unless the environment said otherwise before the process loaded it, and wait for threads
- * that the system does not let run: with one other busy process two threads were slower than one (docs/log.md). So the
- * entry points are here, hidden in this library, and the libgomp of other libraries is none of our business.
+ * gcc turns a region into a function and calls GOMP_parallel with it (libgomp manual, "The libgomp
+ * ABI"). libgomp's own barriers spin for milliseconds unless the environment said otherwise before
+ * the process loaded it, and wait for threads that the system does not let run: with one other busy
+ * process two threads were slower than one (docs/log.md). So the entry points are here, hidden in
+ * this library, and the libgomp of other libraries is none of our business.
  *
- * Regions may be `parallel for`, static or dynamic, or `parallel` without loops. What waits inside a region (barrier, for,
- * single, sections, critical) has no entry point here; tests/test_threads.py looks for it. With other compilers the
- * pragmas go to the compiler's own runtime. */
+ * Regions may be `parallel for`, static or dynamic, or `parallel` without loops. What waits inside
+ * a region (barrier, for, single, sections, critical) has no entry point here;
+ * tests/test_threads.py looks for it. With other compilers the pragmas go to the compiler's own
+ * runtime. */
 #include "core/thread.h"
 
 #include "core/team.h"

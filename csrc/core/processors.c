@@ -60,8 +60,8 @@ static int holds(const char *list, const char *word)
     return 0;
 }
 
-/* Where the group lies: a mount shows the tree below `top`, which in a container may be the group itself. Walks from the
- * group up to the mount. */
+/* Where the group lies: a mount shows the tree below `top`, which in a container may be the group
+ * itself. Walks from the group up to the mount. */
 static double quota_of_mount(const char *root, int version, const char *mount, const char *top, const char *group)
 {
     char folder[PATH];
@@ -81,8 +81,8 @@ static double quota_of_mount(const char *root, int version, const char *mount, c
     return least;
 }
 
-/* The mounts of one version, against the group of this process in it. A line of mountinfo (proc(5)):
- * id parent device TOP MOUNT options ... - TYPE source SUPEROPTIONS */
+/* The mounts of one version, against the group of this process in it. A line of mountinfo
+ * (proc(5)): id parent device TOP MOUNT options ... - TYPE source SUPEROPTIONS */
 static double quota_of_version(const char *root, int version, const char *group)
 {
     char path[PATH], line[LINE];

@@ -1,4 +1,5 @@
-/* xoshiro256** seeded through splitmix64: the same stream on every machine (Blackman and Vigna, 2018). */
+/* xoshiro256** seeded through splitmix64: the same stream on every machine (Blackman and Vigna,
+ * 2018). */
 #ifndef HA_CORE_RNG_H
 #define HA_CORE_RNG_H
 

@@ -1,4 +1,5 @@
-/* Rows of floats that may lie apart, as the heads of q do in a joined projection: row r begins at at + r * stride. */
+/* Rows of floats that may lie apart, as the heads of q do in a joined projection: row r begins at
+ * at + r * stride. */
 #ifndef HA_CORE_ROWS_H
 #define HA_CORE_ROWS_H
 

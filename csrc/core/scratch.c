@@ -9,7 +9,8 @@ typedef struct {
     size_t bytes; /* of the whole block */
 } header;
 
-/* One block is kept. Whoever takes it while another holds it maps a second one, which is given back to the system. */
+/* One block is kept. Whoever takes it while another holds it maps a second one, which is given back
+ * to the system. */
 static _Atomic(header *) spare;
 
 static void drop(header *block)

@@ -1,4 +1,5 @@
-/* Scratch of one operation, which the process keeps for the next: for what would be large on a stack. */
+/* Scratch of one operation, which the process keeps for the next: for what would be large on a
+ * stack. */
 #ifndef HA_CORE_SCRATCH_H
 #define HA_CORE_SCRATCH_H
 

@@ -1,5 +1,5 @@
-/* Consecutive slices of one block of floats. Without a block they are only counted, so that one function says both how
- * many floats a block needs and where its parts lie. */
+/* Consecutive slices of one block of floats. Without a block they are only counted, so that one
+ * function says both how many floats a block needs and where its parts lie. */
 #ifndef HA_CORE_SLICES_H
 #define HA_CORE_SLICES_H
 

@@ -9,7 +9,8 @@ typedef enum {
     HA_INTERRUPTED,
 } ha_status;
 
-/* Records a printf-style message for this thread and returns `code`, so that a caller can write `return ha_fail(...)`. */
+/* Records a printf-style message for this thread and returns `code`, so that a caller can write
+ * `return ha_fail(...)`. */
 ha_status ha_fail(ha_status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The message of the last ha_fail on this thread, never NULL. */

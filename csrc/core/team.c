@@ -6,8 +6,8 @@
 
 #include "core/processors.h"
 
-/* How long somebody looks before sleeping: about what waking a thread takes, so that a row of short regions goes without
- * system calls. Results of docs/log.md. */
+/* How long somebody looks before sleeping: about what waking a thread takes, so that a row of short
+ * regions goes without system calls. Results of docs/log.md. */
 enum { LOOK_NS = 20000, NAP_NS = 50000, STACK = 4 << 20, MOST_WORKERS = 1023 };
 
 typedef struct {
@@ -133,7 +133,8 @@ static void first_use(void)
     pthread_atfork(NULL, NULL, in_child);
 }
 
-/* As many workers as asked for, or as the system allows. They take no signal: those are the main thread's. */
+/* As many workers as asked for, or as the system allows. They take no signal: those are the main
+ * thread's. */
 static void hire(int wanted)
 {
     pthread_attr_t attributes;

@@ -12,7 +12,8 @@ static atomic_int threads, set_by_call;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char reason[160], bad[200], warning[200];
 
-/* A whole number in decimal digits, up to `end` or a comma; 0 when it is none, HA_MOST_THREADS + 1 when it is larger. */
+/* A whole number in decimal digits, up to `end` or a comma; 0 when it is none, HA_MOST_THREADS + 1
+ * when it is larger. */
 static int number(const char *text, int list)
 {
     int n = 0, digits = 0;
@@ -28,8 +29,8 @@ static int number(const char *text, int list)
     return n > HA_MOST_THREADS ? HA_MOST_THREADS + 1 : n;
 }
 
-/* OpenMP's own variable, a number or a list by nesting depth, of which the first counts. Other libraries read it too,
- * so what cannot be followed is a warning. */
+/* OpenMP's own variable, a number or a list by nesting depth, of which the first counts. Other
+ * libraries read it too, so what cannot be followed is a warning. */
 static int from_openmp(const char *text)
 {
     const int n = number(text, 1);

@@ -6,8 +6,8 @@
 
 enum { HA_MOST_THREADS = 1024 };
 
-/* Members of every parallel region, until set: HYBRIDATTN_NUM_THREADS, else OMP_NUM_THREADS, else the processors that
- * this process may use. No more than that many of them run at a time. */
+/* Members of every parallel region, until set: HYBRIDATTN_NUM_THREADS, else OMP_NUM_THREADS, else
+ * the processors that this process may use. No more than that many of them run at a time. */
 int ha_threads(void);
 /* n >= 1; returns what is in force afterwards. */
 int ha_set_threads(int n);
@@ -18,8 +18,9 @@ ha_status ha_threads_check(void);
 /* What of OMP_NUM_THREADS could not be followed, or NULL. */
 const char *ha_threads_warning(void);
 
-/* This thread's number inside a parallel region, below the region's num_threads: picks its slice of shared
- * scratch. The region and its scratch take their number from one call of ha_threads(), which may change at any time. */
+/* This thread's number inside a parallel region, below the region's num_threads: picks its slice of
+ * shared scratch. The region and its scratch take their number from one call of ha_threads(), which
+ * may change at any time. */
 int ha_thread_index(void);
 
 #endif

@@ -1,5 +1,6 @@
-/* How far a student is from its teacher, by what the model is for: KL of the next-token distributions, KL or squared error
- * of a task's logits, or the relative error of the final hidden states of a model without a head. */
+/* How far a student is from its teacher, by what the model is for: KL of the next-token
+ * distributions, KL or squared error of a task's logits, or the relative error of the final hidden
+ * states of a model without a head. */
 #include "distill/distill.h"
 
 ha_distance_kind ha_distance_of(const ha_model *m)

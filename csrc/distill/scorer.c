@@ -1,5 +1,6 @@
-/* The distance of a hybrid from its teacher, the KL unless it has another, for one set of gates, for all one-layer changes of it, and its gradient by the gates; and what
- * step 1 left between the two mixers of each layer. */
+/* The distance of a hybrid from its teacher, the KL unless it has another, for one set of gates,
+ * for all one-layer changes of it, and its gradient by the gates; and what step 1 left between the
+ * two mixers of each layer. */
 #include <string.h>
 
 #include "distill/distill.h"
@@ -17,8 +18,8 @@ static void count_passes(const ha_scorer *s, int64_t rows, int layers)
         *s->layer_passes += rows * layers;
 }
 
-/* Teacher's final hidden states of windows [from, to): given, or computed. The model itself is its own teacher with every
- * gate at 1. */
+/* Teacher's final hidden states of windows [from, to): given, or computed. The model itself is its
+ * own teacher with every gate at 1. */
 static ha_status teacher_hidden(const ha_scorer *s, const ha_windows *w, int from, int to, const ha_batch *batch,
                                 float **hidden)
 {
@@ -38,8 +39,8 @@ static ha_status teacher_hidden(const ha_scorer *s, const ha_windows *w, int fro
     return ha_model_hidden(t, s->teacher ? NULL : ones, batch, NULL, *hidden, s->arena, s->check);
 }
 
-/* mean [n_seq] of loss [rows] over each sequence: weighted, or plain over all rows less the one at its end, which predicts
- * nothing (its loss is 0). */
+/* mean [n_seq] of loss [rows] over each sequence: weighted, or plain over all rows less the one at
+ * its end, which predicts nothing (its loss is 0). */
 static void mean_nll(const ha_batch *batch, const float *weight, double *mean)
 {
     for (int i = 0; i < batch->n_seq; i++) {
@@ -52,7 +53,8 @@ static void mean_nll(const ha_batch *batch, const float *weight, double *mean)
     }
 }
 
-/* What students are measured by on a group of windows: their hidden states stand in for the last fields. */
+/* What students are measured by on a group of windows: their hidden states stand in for the last
+ * fields. */
 static ha_comparison comparison_of(const ha_scorer *s, const ha_batch *batch, const float *weight, const float *teacher)
 {
     return (ha_comparison){.teacher = teacher_of(s),
@@ -64,8 +66,9 @@ static ha_comparison comparison_of(const ha_scorer *s, const ha_batch *batch, co
                            .arena = s->arena};
 }
 
-/* The distance of each student, averaged by sequence into mean[i] + first: arrays of the whole window list. nll likewise,
- * unless NULL, for one student. dhidden (one student only): gradient of the sum of the terms. */
+/* The distance of each student, averaged by sequence into mean[i] + first: arrays of the whole
+ * window list. nll likewise, unless NULL, for one student. dhidden (one student only): gradient of
+ * the sum of the terms. */
 static ha_status kl_of(const ha_comparison *c, double *const *mean, double *nll, int first, float *dhidden)
 {
     const ha_distance_gradient gradient = {1.0f, dhidden, NULL};
@@ -132,8 +135,8 @@ ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gate
     return HA_OK;
 }
 
-/* Runs states [from, to) of the batch `one` through layer l with one gate, in slices of whole states; states lie
- * [state][rows, hidden] in x. */
+/* Runs states [from, to) of the batch `one` through layer l with one gate, in slices of whole
+ * states; states lie [state][rows, hidden] in x. */
 static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass *pass, const ha_batch *one, int from,
                             int to, float *x)
 {
@@ -164,8 +167,9 @@ static int all_softmax(const ha_model *m, const float *gates)
     return all;
 }
 
-/* One group of windows. State 0 is the base; when layer l is a candidate, a copy of the base's input to l goes through l
- * with the other gate and joins the states, which from there on go through the same layers side by side. */
+/* One group of windows. State 0 is the base; when layer l is a candidate, a copy of the base's
+ * input to l goes through l with the other gate and joins the states, which from there on go
+ * through the same layers side by side. */
 static ha_status flip_group(const ha_scorer *s, const ha_windows *w, const ha_flips *flips, int from, int to,
                             double *base, double *flipped)
 {

@@ -1,11 +1,12 @@
 /* Losses on the logits of a task's head: against labels, and against a teacher's logits.
  *
- * Classes are one softmax a sequence. A span is two, of start and of end, over the positions of its sequence; its loss is
- * their mean. Values have the mean squared error. */
+ * Classes are one softmax a sequence. A span is two, of start and of end, over the positions of its
+ * sequence; its loss is their mean. Values have the mean squared error. */
 #include "distill/distill.h"
 #include "kernels/kernels.h"
 
-/* The softmaxes of a task's logits, one after the other: of classes as they lie, of spans starts before ends. */
+/* The softmaxes of a task's logits, one after the other: of classes as they lie, of spans starts
+ * before ends. */
 typedef struct {
     int n;
     const int32_t *offset; /* [n + 1] */
@@ -31,7 +32,8 @@ static ha_status columns(int rows, const float *x, ha_arena *arena, float **out)
     return HA_OK;
 }
 
-/* loss [n_seq] of the softmaxes of logits, which become the gradient; `teacher` (used up) or target [n] */
+/* loss [n_seq] of the softmaxes of logits, which become the gradient; `teacher` (used up) or target
+ * [n] */
 static ha_status softmaxes(const ha_model *m, const ha_batch *batch, float *teacher, const int32_t *target,
                            float *logits, float scale, double *loss, ha_arena *arena)
 {

@@ -1,7 +1,8 @@
-/* One new query of each head of a group against a run of keys and values: both are streamed once, as they are stored.
+/* One new query of each head of a group against a run of keys and values: both are streamed once,
+ * as they are stored.
  *
- * Floor: 4 dim bytes (float) or 2 dim bytes (half) a key, twice, at memory bandwidth. Up to three heads share a load:
- * 3 x 4 sums fill 12 of AVX2's 16 registers. */
+ * Floor: 4 dim bytes (float) or 2 dim bytes (half) a key, twice, at memory bandwidth. Up to three
+ * heads share a load: 3 x 4 sums fill 12 of AVX2's 16 registers. */
 enum { AHEAD = 16 }; /* rows between a load and the prefetch that went before it */
 #define LOADED(half, p, at) ((half) ? v_load_half((const uint16_t *)(p) + (at)) : v_load((const float *)(p) + (at)))
 #define LOADED_PART(half, p, at, n)                             \
@@ -61,7 +62,8 @@ INLINE void score_rows(const int half, const int mr, ha_cached_rows keys, float 
         score_tile(half, mr, 1, cached_from(half, keys, j, 0), scale, queries, ha_rows_out_from(scores, 0, j));
 }
 
-/* out [mr, first nv W channels] += sum_j weights[i,j] v_j; the last vector holds `left` items when that is not 0 */
+/* out [mr, first nv W channels] += sum_j weights[i,j] v_j; the last vector holds `left` items when
+ * that is not 0 */
 INLINE void mix_tile(const int half, const int mr, const int nv, int left, ha_cached_rows values, ha_rows weights,
                      float *out)
 {
@@ -101,7 +103,8 @@ INLINE void mix_rows(const int half, const int mr, ha_cached_rows values, ha_row
         mix_tile(half, mr, 1, dim - c, cached_from(half, values, 0, c), weights, out + c);
 }
 
-/* Three heads at a time, and the one or two that are left; their number is a constant in each call. */
+/* Three heads at a time, and the one or two that are left; their number is a constant in each
+ * call. */
 #define BY_HEADS(HALF, CALL)         \
     for (; heads >= 3; heads -= 3) { \
         enum { mr = 3 };             \

@@ -1,4 +1,5 @@
-/* Loops over n items: dot products, activations, AdamW. MAP writes the vector body once, for whole vectors and the tail. */
+/* Loops over n items: dot products, activations, AdamW. MAP writes the vector body once, for whole
+ * vectors and the tail. */
 #define MAP(n, BODY)                   \
     do {                               \
         size_t i = 0;                  \
@@ -120,8 +121,9 @@ static void k_silu_backward(size_t n, const float *x, const float *dy, float *dx
     });
 }
 
-/* The normal distribution's Phi(-a), a >= 0, from e = exp(-a^2 / 2): Mills' ratio as a polynomial in 1 / (1 + .29 a), fitted
- * to a relative error of 2e-8 up to a = 7. Both tails keep their relative accuracy, as no 1 is taken away from a 1. */
+/* The normal distribution's Phi(-a), a >= 0, from e = exp(-a^2 / 2): Mills' ratio as a polynomial
+ * in 1 / (1 + .29 a), fitted to a relative error of 2e-8 up to a = 7. Both tails keep their
+ * relative accuracy, as no 1 is taken away from a 1. */
 INLINE vf v_normal_tail(vf a, vf e)
 {
     vf t = v_set(1.0f) / (v_set(1.0f) + v_set(0.29f) * a);

@@ -1,4 +1,5 @@
-/* Small matrix products whose operands are already in cache, and products with a few rows that stream the matrix. */
+/* Small matrix products whose operands are already in cache, and products with a few rows that
+ * stream the matrix. */
 
 /* mr rows and nv vectors of columns of C; mr and nv are constants where this is called. */
 INLINE void tile(const int mr, const int nv, ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
@@ -26,7 +27,8 @@ INLINE void tile(const int mr, const int nv, ha_matmul p, ha_view a, ha_rows b, 
         }
 }
 
-/* All p.rows rows of nv vectors of columns. A tile's row count is a constant, so that the accumulators live in registers. */
+/* All p.rows rows of nv vectors of columns. A tile's row count is a constant, so that the
+ * accumulators live in registers. */
 INLINE void tile_rows(const int nv, ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
     int rows = (int)p.rows;
@@ -44,7 +46,8 @@ INLINE void tile_rows(const int nv, ha_matmul p, ha_view a, ha_rows b, ha_rows_o
 #undef REST
 }
 
-/* The last columns < W of them: B's are copied into a padded panel, results come back through a padded tile. */
+/* The last columns < W of them: B's are copied into a padded panel, results come back through a
+ * padded tile. */
 static void tile_tail(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
     enum { DEPTH = 256, ROWS = 64 };
@@ -84,8 +87,9 @@ static void k_gemm(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
     }
 }
 
-/* Four short rows at a time end before the processor's own prefetching has begun. Rows lie one behind the other, so what
- * comes STREAM_AHEAD bytes later is what is read next. Zen 4, f32: 16 to 32% faster (docs/log.md). */
+/* Four short rows at a time end before the processor's own prefetching has begun. Rows lie one
+ * behind the other, so what comes STREAM_AHEAD bytes later is what is read next. Zen 4, f32: 16 to
+ * 32% faster (docs/log.md). */
 enum { STREAM_AHEAD = 8192 };
 
 INLINE void prefetch(const char *p, size_t bytes)
@@ -94,7 +98,8 @@ INLINE void prefetch(const char *p, size_t bytes)
         __builtin_prefetch(p + i);
 }
 
-/* mr rows of x against nr rows of W: the sums of every pair stay in registers while both rows stream past. */
+/* mr rows of x against nr rows of W: the sums of every pair stay in registers while both rows
+ * stream past. */
 INLINE void dots(const int mr, const int nr, ha_matmul p, ha_rows x, ha_rows w, ha_rows_out y)
 {
     const int depth = (int)p.depth;

@@ -1,5 +1,5 @@
-/* Packing for VDPBF16PS: an item of a panel is two numbers of one line, the first in its low half. Conversion is to nearest
- * even, and counts what is below 2^-126 as 0. */
+/* Packing for VDPBF16PS: an item of a panel is two numbers of one line, the first in its low half.
+ * Conversion is to nearest even, and counts what is below 2^-126 as 0. */
 
 enum { PAIR_LINES = NR, PAIR_NUMBERS = 64 };
 

@@ -1,5 +1,5 @@
-/* bfloat16 products count numbers below 2^-126 as 0, as the processor's own instructions always do. Where there is a mode
- * for it, it is set for the length of a product and put back. */
+/* bfloat16 products count numbers below 2^-126 as 0, as the processor's own instructions always do.
+ * Where there is a mode for it, it is set for the length of a product and put back. */
 #if defined __SSE__
 #include <xmmintrin.h>
 #endif

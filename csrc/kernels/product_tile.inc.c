@@ -1,8 +1,10 @@
-/* Products of packed operands: panels of MR rows of A and NR columns of B, [k][MR] and [k][NR] items of 4 bytes, padded
- * with zeros. Both are read once from front to back, so that every load is of the next bytes. An item is a float, or with
- * HA_BF16_PAIRS two bfloat16, of which the second is added first. */
+/* Products of packed operands: panels of MR rows of A and NR columns of B, [k][MR] and [k][NR]
+ * items of 4 bytes, padded with zeros. Both are read once from front to back, so that every load is
+ * of the next bytes. An item is a float, or with HA_BF16_PAIRS two bfloat16, of which the second is
+ * added first. */
 
-/* Steps of k that B is asked for before it is used: from L2 or L3, where the first tile of a panel finds it. */
+/* Steps of k that B is asked for before it is used: from L2 or L3, where the first tile of a panel
+ * finds it. */
 enum { B_AHEAD = W == 16 ? 16 : 64 };
 
 #if defined HA_BF16_PAIRS

@@ -1,9 +1,12 @@
-/* One head's state over the tokens of a chunk, token by token: forward, replay, and the gradient from last to first.
+/* One head's state over the tokens of a chunk, token by token: forward, replay, and the gradient
+ * from last to first.
  *
- * Columns of the state never meet, so a block of them stays in L1 (forward) while the chunk's rows go past. Every state
- * element costs 3 to 5 multiply-adds a token forward, 6 to 10 backward, and no product with an inverse of a decay. */
+ * Columns of the state never meet, so a block of them stays in L1 (forward) while the chunk's rows
+ * go past. Every state element costs 3 to 5 multiply-adds a token forward, 6 to 10 backward, and no
+ * product with an inverse of a decay. */
 
-/* nv vectors of columns: s = w s + k z + a u and o = q s in one pass, which also reads the next token's u = b s. */
+/* nv vectors of columns: s = w s + k z + a u and o = q s in one pass, which also reads the next
+ * token's u = b s. */
 INLINE void forward_columns(const int reads, const int erases, const int values, const int nv,
                             const ha_recurrence_chunk *c, const ha_recurrence_block *block)
 {
@@ -112,21 +115,22 @@ static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const ha
         replay_columns(0, 0, c, cols, x, history);
 }
 
-/* Vectors of channels whose gradients stay in registers while the columns go past: four or five sums each. */
+/* Vectors of channels whose gradients stay in registers while the columns go past: four or five
+ * sums each. */
 #if defined HA_ISA_AVX512
 enum { GROUP = 4 };
 #else
 enum { GROUP = 2 };
 #endif
 
-/* What a crossing does, all constants where it is called: reads before the write, erases by a u^T, decays columns, leaves
- * token t and enters token t - 1. */
+/* What a crossing does, all constants where it is called: reads before the write, erases by a u^T,
+ * decays columns, leaves token t and enters token t - 1. */
 typedef struct {
     int reads, erases, values, leave, enter;
 } crossing;
 
-/* What the backward pass of a block of columns works on: `count` columns, the states [n + 1, count, ld] of `history`, and d
- * [count, ld], the gradient of the state. */
+/* What the backward pass of a block of columns works on: `count` columns, the states [n + 1, count,
+ * ld] of `history`, and d [count, ld], the gradient of the state. */
 typedef struct {
     const ha_recurrence_chunk *chunk;
     int count;
@@ -141,9 +145,10 @@ typedef struct {
     float dk[HA_REPLAY_COLUMNS * W], da[HA_REPLAY_COLUMNS * W], dw[HA_REPLAY_COLUMNS * W];
 } channel_sums;
 
-/* At the state s [count, ld] between two tokens, nv vectors of channels from i on, where s and d begin: d, the gradient of
- * s from what comes later, leaves token t (at the front of `n` rows) and meets token t - 1 behind it. The sums of the first
- * columns are there before the last column is done. */
+/* At the state s [count, ld] between two tokens, nv vectors of channels from i on, where s and d
+ * begin: d, the gradient of s from what comes later, leaves token t (at the front of `n` rows) and
+ * meets token t - 1 behind it. The sums of the first columns are there before the last column is
+ * done. */
 INLINE void cross_group(const int nv, const crossing f, const backward_work *w, int t, int i, const float *restrict s,
                         float *restrict d, channel_sums *restrict sums)
 {

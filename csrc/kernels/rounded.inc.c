@@ -1,10 +1,11 @@
-/* The portable twin of bfloat16 products: operands are rounded to bfloat16 while they are packed and kept as floats, and
- * the tiles of float32 multiply them.
+/* The portable twin of bfloat16 products: operands are rounded to bfloat16 while they are packed
+ * and kept as floats, and the tiles of float32 multiply them.
  *
- * It gives the bits of VDPBF16PS. That instruction adds two products to a sum, the one of the odd numbers first, each
- * product exact and each sum rounded to nearest even, numbers below 2^-126 counting as 0 (Intel's manual, volume 2; the
- * same is found on AMD's Zen 4 by test_product.c). A product of two bfloat16 is exact in float32, so one FMA after the other does
- * the same, and so does a multiplication before an addition: panels hold each pair of numbers in reverse. */
+ * It gives the bits of VDPBF16PS. That instruction adds two products to a sum, the one of the odd
+ * numbers first, each product exact and each sum rounded to nearest even, numbers below 2^-126
+ * counting as 0 (Intel's manual, volume 2; the same is found on AMD's Zen 4 by test_product.c). A
+ * product of two bfloat16 is exact in float32, so one FMA after the other does the same, and so
+ * does a multiplication before an addition: panels hold each pair of numbers in reverse. */
 
 /* Rounded to nearest even; what is below 2^-126 becomes 0, NaN stay NaN. */
 INLINE float rounded(float x)
@@ -40,7 +41,8 @@ INLINE const void *at_number(ha_dtype type, const void *x, ptrdiff_t i)
     return (const char *)x + i * (type == HA_F32 ? (ptrdiff_t)sizeof(float) : (ptrdiff_t)sizeof(uint16_t));
 }
 
-/* Panels of `width` lines, their k numbers by reversed pairs; the last of an odd number has a zero in front. */
+/* Panels of `width` lines, their k numbers by reversed pairs; the last of an odd number has a zero
+ * in front. */
 INLINE void pack_rounded(const int width, int n, int k, ha_lines from, float *to, ptrdiff_t panel)
 {
     const ha_dtype type = from.type;

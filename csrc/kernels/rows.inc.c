@@ -1,4 +1,5 @@
-/* Kernels that reduce along one row: RMSNorm, LayerNorm, the two-sided softmax feature, RoPE, attention tiles, losses. */
+/* Kernels that reduce along one row: RMSNorm, LayerNorm, the two-sided softmax feature, RoPE,
+ * attention tiles, losses. */
 
 static float k_rms_norm(int d, const float *x, const float *w, float eps, float *y)
 {
@@ -25,7 +26,8 @@ static void k_rms_norm_backward(int d, const float *x, const float *w, float eps
     });
 }
 
-/* The centre of a row, mean + rest: one float cannot say it well enough where the spread around it is small. */
+/* The centre of a row, mean + rest: one float cannot say it well enough where the spread around it
+ * is small. */
 typedef struct {
     float mean, rest, inverse; /* inverse: 1 / sqrt(variance + eps) */
 } centre;
@@ -200,7 +202,8 @@ INLINE float row_max(size_t n, const float *x)
     return v_reduce_max(v_max(a, b));
 }
 
-/* KL = sum_i p_i ((t_i - s_i) - (lse_t - lse_s)), p = softmax(t); the sums of a row are kept in short float runs. */
+/* KL = sum_i p_i ((t_i - s_i) - (lse_t - lse_s)), p = softmax(t); the sums of a row are kept in
+ * short float runs. */
 static double k_kl_row(int vocabulary, float *s, float *t, float scale, double *log_sum)
 {
     size_t n = (size_t)vocabulary;

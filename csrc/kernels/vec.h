@@ -1,4 +1,5 @@
-/* A small vector of floats in GCC's vector extension: one source, every width. Included by the per-ISA files only. */
+/* A small vector of floats in GCC's vector extension: one source, every width. Included by the
+ * per-ISA files only. */
 #include <stdint.h>
 #include <string.h>
 
@@ -10,8 +11,9 @@
 #define W 4
 #endif
 
-/* Rows and columns of a tile of results that stays in registers. AVX2: 6 x 16 is 12 accumulators, and a step of k costs 2
- * loads and 6 broadcasts for 12 FMAs, under the two loads a cycle that the FMA units allow. */
+/* Rows and columns of a tile of results that stays in registers. AVX2: 6 x 16 is 12 accumulators,
+ * and a step of k costs 2 loads and 6 broadcasts for 12 FMAs, under the two loads a cycle that the
+ * FMA units allow. */
 #if defined HA_ISA_AVX512
 #define MR 12
 #elif defined HA_ISA_AVX2
@@ -239,9 +241,10 @@ INLINE void v_sums(const vf v[4], float sum[4])
 #endif
 }
 
-/* e^x within 2 ulp: x log2 e = n + f, |f| <= 1/2, 2^f by a minimax polynomial of degree 5 (relative error 9e-8) whose
- * terms are paired to keep the chain of dependent operations short, and 2^n through the exponent bits. Below -87.7 n is
- * -127 and the bits are those of 0 (so masked logits vanish); above 88.3 it saturates. */
+/* e^x within 2 ulp: x log2 e = n + f, |f| <= 1/2, 2^f by a minimax polynomial of degree 5 (relative
+ * error 9e-8) whose terms are paired to keep the chain of dependent operations short, and 2^n
+ * through the exponent bits. Below -87.7 n is -127 and the bits are those of 0 (so masked logits
+ * vanish); above 88.3 it saturates. */
 INLINE vf v_exp(vf x)
 {
     x = v_max(v_set(-88.0f), v_min(v_set(88.3f), x)); /* in this order a NaN passes through */

@@ -13,7 +13,8 @@ typedef enum { HA_NORM_RMS, HA_NORM_LAYER } ha_norm_kind; /* LayerNorms have bia
  *     PARALLEL  z = x + M(N(x)) + F(N'(x)) */
 typedef enum { HA_BLOCK_PRE, HA_BLOCK_POST, HA_BLOCK_PARALLEL } ha_block_form;
 
-/* A head that answers one question about a sequence: its class, its values, or where in it a span starts and ends. */
+/* A head that answers one question about a sequence: its class, its values, or where in it a span
+ * starts and ends. */
 typedef enum { HA_TASK_NONE, HA_TASK_CLASSIFY, HA_TASK_REGRESS, HA_TASK_SPAN } ha_task_kind;
 
 /* logits = classifier(act(pooler(pool(hidden)))), or classifier(hidden) of every token for spans */

@@ -1,5 +1,5 @@
-/* DeltaNet (Yang et al. 2024, arXiv 2406.06484): the delta rule without decay, beta = sigmoid(x W_b); q, k, v = silu(x W),
- * q and k of length 1, output RMSNorm per head. */
+/* DeltaNet (Yang et al. 2024, arXiv 2406.06484): the delta rule without decay, beta = sigmoid(x
+ * W_b); q, k, v = silu(x W), q and k of length 1, output RMSNorm per head. */
 #include "kernels/kernels.h"
 #include "mixers/recurrent.h"
 

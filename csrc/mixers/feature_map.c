@@ -35,7 +35,8 @@ static double dot(int d, const float *x, const float *y)
     return sum;
 }
 
-/* Gaussian rows made orthogonal, each keeping the length it was drawn with, over dim^1/4 for q.k / sqrt(dim). */
+/* Gaussian rows made orthogonal, each keeping the length it was drawn with, over dim^1/4 for q.k /
+ * sqrt(dim). */
 static void orthogonal(int d, float *w, ha_rng *rng)
 {
     for (int i = 0; i < d; i++) {
@@ -75,8 +76,8 @@ void ha_features_init(const ha_mixer *mixer, ha_feature map, int slot, float *we
     }
 }
 
-/* A factor of a query's features cancels in the normaliser: favor's exp(-|q|^2/2) gives way to the sum of the features, which
- * makes them hedgehog's and keeps them in range. */
+/* A factor of a query's features cancels in the normaliser: favor's exp(-|q|^2/2) gives way to the
+ * sum of the features, which makes them hedgehog's and keeps them in range. */
 static ha_feature query_map(ha_feature map)
 {
     return map == HA_FEATURE_FAVOR ? HA_FEATURE_HEDGEHOG : map;

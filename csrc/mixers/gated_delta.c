@@ -1,5 +1,6 @@
-/* Gated DeltaNet as the students of arXiv 2512.20569 use it: q, k, v = silu(x W), q and k of length 1, the delta rule with
- * beta = sigmoid(x W_b) and g = -exp(A_log) softplus(x W_a + dt_bias), output RMSNorm per head times silu(x W_g). */
+/* Gated DeltaNet as the students of arXiv 2512.20569 use it: q, k, v = silu(x W), q and k of length
+ * 1, the delta rule with beta = sigmoid(x W_b) and g = -exp(A_log) softplus(x W_a + dt_bias),
+ * output RMSNorm per head times silu(x W_g). */
 #include "mixers/recurrent.h"
 #include "mixers/recurrent_gates.h"
 

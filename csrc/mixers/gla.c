@@ -1,5 +1,6 @@
-/* Gated linear attention (Yang et al. 2023, arXiv 2312.06635): an additive state with a decay for every channel of a key,
- * w = sigmoid(up(down(x)) + bias)^(1/16); output RMSNorm per head times silu(x W_g). */
+/* Gated linear attention (Yang et al. 2023, arXiv 2312.06635): an additive state with a decay for
+ * every channel of a key, w = sigmoid(up(down(x)) + bias)^(1/16); output RMSNorm per head times
+ * silu(x W_g). */
 #include "mixers/recurrent.h"
 #include "mixers/recurrent_gates.h"
 

@@ -1,6 +1,6 @@
-/* Gated Slot Attention (Zhang et al. 2024, arXiv 2409.07146): softmax attention over a fixed number of slots, each a gated
- * mean of keys and one of values; w = sigmoid(x W_f)^(1/8) per slot, a slot takes in 1 - w of a token. q, k, v = silu(x W),
- * output RMSNorm over all channels of silu(o). */
+/* Gated Slot Attention (Zhang et al. 2024, arXiv 2409.07146): softmax attention over a fixed number
+ * of slots, each a gated mean of keys and one of values; w = sigmoid(x W_f)^(1/8) per slot, a slot
+ * takes in 1 - w of a token. q, k, v = silu(x W), output RMSNorm over all channels of silu(o). */
 #include <math.h>
 
 #include "mixers/recurrent.h"

@@ -1,6 +1,6 @@
-/* Kimi Delta Attention (arXiv 2510.26692): Gated DeltaNet with a decay for every channel of a key. beta = sigmoid(x W_b),
- * g = -exp(A_log) softplus(up(down(x)) + dt_bias) per channel, output RMSNorm per head times sigmoid(up(down(x))). Low
- * rank: RANK. */
+/* Kimi Delta Attention (arXiv 2510.26692): Gated DeltaNet with a decay for every channel of a key.
+ * beta = sigmoid(x W_b), g = -exp(A_log) softplus(up(down(x)) + dt_bias) per channel, output
+ * RMSNorm per head times sigmoid(up(down(x))). Low rank: RANK. */
 #include "mixers/recurrent.h"
 #include "mixers/recurrent_gates.h"
 

@@ -1,5 +1,5 @@
-/* Linear attention over a feature map (Katharopoulos et al. 2020): with num_i = sum_j (phi(q_i).phi(k_j)) v_j over j <= i, or
- * over all j in a bidirectional model,
+/* Linear attention over a feature map (Katharopoulos et al. 2020): with num_i = sum_j
+ * (phi(q_i).phi(k_j)) v_j over j <= i, or over all j in a bidirectional model,
  *     y_i = num_i / sum_j phi(q_i).phi(k_j)     option normalise = 1
  *     y_i = rms_norm(num_i), head by head       option normalise = 0 (Qin et al. 2022)
  * Keys and values stay grouped. Decode state: [kv_heads][width, dim + 1]. */

@@ -1,8 +1,9 @@
-/* Linformer (Wang et al. 2020, arXiv 2006.04768), for encoders: keys and values are projected along the sequence by learned
- * matrices E and F [slots, length] (ops/pool.c), and softmax runs over the slots:
+/* Linformer (Wang et al. 2020, arXiv 2006.04768), for encoders: keys and values are projected along
+ * the sequence by learned matrices E and F [slots, length] (ops/pool.c), and softmax runs over the
+ * slots:
  *     y_i = softmax(q_i (E K)^T / sqrt(dim)) F V
- * E and F are shared by the heads of a layer and begin as means over the stretch of each slot. No sequence may be longer than
- * `length`. */
+ * E and F are shared by the heads of a layer and begin as means over the stretch of each slot. No
+ * sequence may be longer than `length`. */
 #include <math.h>
 
 #include "core/slices.h"

@@ -1,5 +1,6 @@
-/* Mamba-2 in its dual form (Dao and Gu 2024, arXiv 2405.21060) as MambaInLlama (arXiv 2408.15237) starts it from attention:
- * x = v, B = k and C = q, all through silu, a head each; with dt = softplus(x W_a + dt_bias), a number a head,
+/* Mamba-2 in its dual form (Dao and Gu 2024, arXiv 2405.21060) as MambaInLlama (arXiv 2408.15237)
+ * starts it from attention: x = v, B = k and C = q, all through silu, a head each; with dt =
+ * softplus(x W_a + dt_bias), a number a head,
  *     S = exp(-exp(A_log) dt) S + dt k v^T,   o = S^T q,   y = rms_norm(o silu(x W_g)) per head.
  * Left out: the skip D x. */
 #include <math.h>
@@ -10,7 +11,8 @@
 enum { OUTPUT, STEP };
 static const float NORM = 0.3f; /* start of its weight */
 
-/* A norm behind the gate gives every head the same size, which is more than softmax gives most (docs/log.md). */
+/* A norm behind the gate gives every head the same size, which is more than softmax gives most
+ * (docs/log.md). */
 static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 {
     ha_decay_init(mixer, weights, rng);

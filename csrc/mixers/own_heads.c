@@ -28,8 +28,8 @@ ha_status ha_own_heads(ha_mixer *mixer, int layer)
     return HA_OK;
 }
 
-/* Where the softmax mixer keeps what channel `channel` of q, k or v (which) reads, all its heads side by side: a row of its
- * joined projection, or -1. */
+/* Where the softmax mixer keeps what channel `channel` of q, k or v (which) reads, all its heads
+ * side by side: a row of its joined projection, or -1. */
 static ptrdiff_t softmax_row(const ha_config *c, int which, int channel)
 {
     const int head = channel / c->head_dim;

@@ -31,7 +31,8 @@ ha_status ha_params_add(ha_params *params, const char *prefix, const char *name,
     return HA_OK;
 }
 
-/* Each matrix continues in the one joined behind it; where both are float32 they are one, as they lie in the arena. */
+/* Each matrix continues in the one joined behind it; where both are float32 they are one, as they
+ * lie in the arena. */
 static void join_parts(ha_params *params)
 {
     for (int i = params->count - 1; i >= 0; i--) {

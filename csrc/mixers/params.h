@@ -1,6 +1,7 @@
 /* The parameter table: names, shapes and places of views into one contiguous arena.
  *
- * Gradients and optimizer moments are arenas of the same layout, so an offset serves all of them. */
+ * Gradients and optimizer moments are arenas of the same layout, so an offset serves all of
+ * them. */
 #ifndef HA_MIXERS_PARAMS_H
 #define HA_MIXERS_PARAMS_H
 
@@ -34,13 +35,15 @@ typedef struct {
     ha_compute compute; /* of products with the matrices; may change between passes */
 } ha_params;
 
-/* Adds a parameter called prefix and name, with the shape, group and marks of `facts`, and sets *offset. One that is joined
- * comes right behind the one before it, so that several matrices with equal columns act as one; others start on a 64-byte
- * boundary. */
+/* Adds a parameter called prefix and name, with the shape, group and marks of `facts`, and sets
+ * *offset. One that is joined comes right behind the one before it, so that several matrices with
+ * equal columns act as one; others start on a 64-byte boundary. */
 ha_status ha_params_add(ha_params *params, const char *prefix, const char *name, const ha_param *facts, size_t *offset);
-/* Parameter i, marked as a matrix, is from now on `data` of that type, which the caller keeps alive. */
+/* Parameter i, marked as a matrix, is from now on `data` of that type, which the caller keeps
+ * alive. */
 ha_status ha_params_store(ha_params *params, int i, ha_dtype type, const void *data, const float *weights);
-/* The matrix at an offset, with those joined to it; in the arena `weights` unless it is stored elsewhere. */
+/* The matrix at an offset, with those joined to it; in the arena `weights` unless it is stored
+ * elsewhere. */
 ha_matrix ha_params_matrix(const ha_params *params, const float *weights, size_t offset);
 /* The type of parameter i: HA_F32 in the arena. */
 static inline ha_dtype ha_params_dtype(const ha_params *params, int i)

@@ -51,7 +51,8 @@ ha_status ha_declare_projections(ha_mixer *mixer, const char *prefix, int layer,
     return HA_OK;
 }
 
-/* `heads` blocks of `block` floats from as many or fewer: block h comes from h / (heads / from_heads). */
+/* `heads` blocks of `block` floats from as many or fewer: block h comes from h / (heads /
+ * from_heads). */
 static void copy_heads(float *to, int heads, const float *from, int from_heads, size_t block)
 {
     for (int h = 0; h < heads; h++)

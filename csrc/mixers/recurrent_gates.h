@@ -8,9 +8,9 @@
 void ha_sigmoid_decay(int n, float power, const float *x, float *g);
 /* dx [n] = the gradient of x from dg [n]. */
 void ha_sigmoid_decay_backward(int n, float power, const float *x, const float *dg, float *dx);
-/* Gates of the kinds that have these parts: beta = sigmoid(x), a number a head, and Mamba-2's decay g = -exp(A_log) softplus(x),
- * a number a head or a channel, as the frame's `gate` says. Start, per head: A uniform in [1, 16), biases of the decay with
- * softplus(bias) log-uniform in [.001, .1). */
+/* Gates of the kinds that have these parts: beta = sigmoid(x), a number a head, and Mamba-2's decay
+ * g = -exp(A_log) softplus(x), a number a head or a channel, as the frame's `gate` says. Start, per
+ * head: A uniform in [1, 16), biases of the decay with softplus(bias) log-uniform in [.001, .1). */
 enum { HA_PART_OUTPUT, HA_PART_BETA, HA_PART_DECAY };
 /* log(1 + e^x) */
 float ha_softplus(float x);

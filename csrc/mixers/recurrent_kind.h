@@ -7,8 +7,9 @@
 
 enum { HA_MAX_PARTS = 4 };
 
-/* A projection of x besides q, k, v, with `width` outputs: `name_proj.weight` [width, hidden]; of low rank when rank > 0:
- * `name_up.weight` [width, rank] after f of `name_down.weight` [rank, hidden]. bias: its name, or NULL. */
+/* A projection of x besides q, k, v, with `width` outputs: `name_proj.weight` [width, hidden]; of
+ * low rank when rank > 0: `name_up.weight` [width, rank] after f of `name_down.weight` [rank,
+ * hidden]. bias: its name, or NULL. */
 typedef enum { HA_PER_CHANNEL, HA_PER_HEAD, HA_PER_SLOT } ha_recurrent_part_width;
 
 typedef struct {
@@ -18,18 +19,18 @@ typedef struct {
     ha_act inner; /* f */
 } ha_recurrent_part;
 
-/* One token, for the functions of a kind: logits of the parts with their biases, and keys as the frame made them; to fill:
- * what the kind's form and gate want of log_decay (g), beta, erase_write (a) and erase_read (b), and `written` when it
- * writes something else than its keys. `gated` numbers are in `written` and, by channel, in log_decay: heads * dim, or
- * heads * slots. */
+/* One token, for the functions of a kind: logits of the parts with their biases, and keys as the
+ * frame made them; to fill: what the kind's form and gate want of log_decay (g), beta, erase_write
+ * (a) and erase_read (b), and `written` when it writes something else than its keys. `gated`
+ * numbers are in `written` and, by channel, in log_decay: heads * dim, or heads * slots. */
 typedef struct {
     int heads, dim, gated;
     const float *part[HA_MAX_PARTS], *keys;
     float *written, *log_decay, *beta, *erase_write, *erase_read;
 } ha_recurrent_token;
 
-/* Gradients likewise: of what was filled, from the recurrence; to fill: of the parts that are not the output gate, and of
- * the keys where the kind writes its own. */
+/* Gradients likewise: of what was filled, from the recurrence; to fill: of the parts that are not
+ * the output gate, and of the keys where the kind writes its own. */
 typedef struct {
     const float *written, *log_decay, *beta, *erase_write, *erase_read;
     float *part[HA_MAX_PARTS], *keys;

@@ -4,7 +4,8 @@
 
 #include "mixers/recurrent_kind.h"
 
-/* Columns of the joined projection: q, k [query each] and v [inner], then the parts, or their low-rank halves. */
+/* Columns of the joined projection: q, k [query each] and v [inner], then the parts, or their
+ * low-rank halves. */
 typedef struct {
     const ha_recurrent *frame;
     int heads, dim, inner, width, n_parts, conv;

@@ -5,8 +5,9 @@
 #include "core/thread.h"
 #include "kernels/kernels.h"
 
-/* One row: y = norm(o) f(gate), or norm(o f(gate)) where the gate comes first; without a norm or a gate that factor is left
- * out. f(gate) is left in `open` [inner], and what the last of the two steps reads in `n` [inner]. */
+/* One row: y = norm(o) f(gate), or norm(o f(gate)) where the gate comes first; without a norm or a
+ * gate that factor is left out. f(gate) is left in `open` [inner], and what the last of the two
+ * steps reads in `n` [inner]. */
 static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *o,
                        const float *gate, float *n, float *open, float *y)
 {
@@ -42,7 +43,8 @@ ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const 
     return HA_OK;
 }
 
-/* dx [rows, inner] += the gradient of what the norm read, x [rows, inner], from that of its output, dy [rows, inner] */
+/* dx [rows, inner] += the gradient of what the norm read, x [rows, inner], from that of its output,
+ * dy [rows, inner] */
 static ha_status norm_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *x,
                                const float *dy, float *dx)
 {

@@ -1,5 +1,5 @@
-/* Retention (RetNet, Sun et al. 2023, arXiv 2307.08621): an additive state with a fixed decay per head, 1 - 2^(-5-h); q and k
- * rotated, output RMSNorm per head times silu(x W_g). */
+/* Retention (RetNet, Sun et al. 2023, arXiv 2307.08621): an additive state with a fixed decay per
+ * head, 1 - 2^(-5-h); q and k rotated, output RMSNorm per head times silu(x W_g). */
 #include <math.h>
 
 #include "mixers/recurrent.h"

@@ -47,8 +47,8 @@ static ha_status join(const ha_attention *a, const ha_state *state, int held, in
     return HA_OK;
 }
 
-/* Several tokens: held keys and new ones laid out in order act as one shorter sequence: sinks keep their numbers, the rest
- * keep their distances. */
+/* Several tokens: held keys and new ones laid out in order act as one shorter sequence: sinks keep
+ * their numbers, the rest keep their distances. */
 static ha_status many_tokens(const ha_attention *a, const ha_pass *pass, int n, const ha_state *state, const float *qkv,
                              const ha_attention_out *out)
 {

@@ -1,5 +1,5 @@
-/* RWKV-6 as RADLADS (arXiv 2505.03005) converts to it: no token shift, no bonus for the current token, no norm, q and k
- * rotated. Per channel, with z = up(tanh(down(x))) + bias,
+/* RWKV-6 as RADLADS (arXiv 2505.03005) converts to it: no token shift, no bonus for the current
+ * token, no norm, q and k rotated. Per channel, with z = up(tanh(down(x))) + bias,
  *     w = exp(-exp(z)), its log at least -5,   S = diag(w) S + (1 - w) k v^T,   y = o * sigmoid(up(down(x))). */
 #include <math.h>
 

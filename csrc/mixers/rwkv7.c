@@ -1,5 +1,6 @@
-/* RWKV-7 as RADLADS (arXiv 2505.03005) converts to it: no token shift, q and k rotated. Per channel, with d, a, gate of low
- * rank from x:  w = exp(-e^-1/2 sigmoid(d)),  a = sigmoid(a),  kappa = k / |k|,  key = k (1 - w + a),
+/* RWKV-7 as RADLADS (arXiv 2505.03005) converts to it: no token shift, q and k rotated. Per
+ * channel, with d, a, gate of low rank from x: w = exp(-e^-1/2 sigmoid(d)), a = sigmoid(a), kappa =
+ * k / |k|, key = k (1 - w + a),
  *     S = diag(w) S - (a kappa) (S^T kappa)^T + key v^T,   y = o * gate, gate = up(sigmoid(down(x))).
  * Left out: the value residual from the first layer, since a mixer sees its own layer only. */
 #include <math.h>
@@ -16,7 +17,8 @@ static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
     const ha_config *c = mixer->config;
     float *decay = weights + mixer->at[HA_SLOT_BIAS + DECAY], *gate = weights + mixer->at[HA_SLOT_UP + OUTPUT];
     (void)rng;
-    /* Slow to fast over the channels of a head, as RWKV starts; the gate is open: 2 sigmoid(.) averages 1. */
+    /* Slow to fast over the channels of a head, as RWKV starts; the gate is open: 2 sigmoid(.)
+     * averages 1. */
     for (int i = 0; i < c->num_heads * c->head_dim; i++)
         decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
     for (ptrdiff_t i = 0; i < (ptrdiff_t)c->num_heads * c->head_dim * RANK; i++)

@@ -1,5 +1,6 @@
-/* Softmax attention with grouped heads and RoPE, as two kinds: `softmax`, the teacher's mixer, with the model's own sliding
- * window if it has one, and `window`, which sees the last tokens and the first ones, the sinks (Xiao et al. 2023). */
+/* Softmax attention with grouped heads and RoPE, as two kinds: `softmax`, the teacher's mixer, with
+ * the model's own sliding window if it has one, and `window`, which sees the last tokens and the
+ * first ones, the sinks (Xiao et al. 2023). */
 #include "core/slices.h"
 #include "mixers/attention_gate.h"
 #include "mixers/projections.h"

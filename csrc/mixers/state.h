@@ -22,9 +22,11 @@ void *ha_state_row(const ha_state *state, int plane, int slot);
 void ha_state_store(const ha_state *state, int slot, int n, const float *from, ptrdiff_t ld);
 /* to [row] = the vector of `plane` at `slot` */
 void ha_state_fetch(const ha_state *state, int plane, int slot, float *to);
-/* to [row] = what a vector comes back as when it has been stored: results must not depend on whether it was */
+/* to [row] = what a vector comes back as when it has been stored: results must not depend on
+ * whether it was */
 void ha_state_round(const ha_state *state, const float *from, float *to);
-/* The first `length` tokens as the keys and values of attention whose queries come after `past` keys. */
+/* The first `length` tokens as the keys and values of attention whose queries come after `past`
+ * keys. */
 ha_keys ha_state_keys(const ha_state *state, int length, int past);
 
 /* Bytes of its rows when they hold `capacity` tokens, and of one token's. */

@@ -1,12 +1,13 @@
-/* Exact softmax over the last `window` tokens and the first `sinks`, linear attention over the rest, one normaliser
- * (LoLCATs, Zhang et al. 2024, with the sinks of Xiao et al. 2023). Per head, with s_ij the softmax logits, m_i the largest
- * visible one and phi a feature map (feature_map.h):
+/* Exact softmax over the last `window` tokens and the first `sinks`, linear attention over the
+ * rest, one normaliser (LoLCATs, Zhang et al. 2024, with the sinks of Xiao et al. 2023). Per head,
+ * with s_ij the softmax logits, m_i the largest visible one and phi a feature map (feature_map.h):
  *     o_i = (sum_near exp(s_ij - m_i) v_j + e^gate sum_far phi(q_i).phi(k_j) v_j) / (the same sums without v)
  *
- * With near_i the softmax over the visible keys and lse_i its log-sum-exp, and lambda_i = exp(gate + m_i - lse_i), that is
- * (near_i + lambda_i far_i) / (1 + lambda_i den_i): the tiled softmax and the chunked linear attention run as they are.
- * In a bidirectional model the window reaches as far to the right as to the left, and far tokens lie on both sides of it.
- * Option rope_features: phi sees rotated q and k. */
+ * With near_i the softmax over the visible keys and lse_i its log-sum-exp, and lambda_i = exp(gate
+ * + m_i - lse_i), that is (near_i + lambda_i far_i) / (1 + lambda_i den_i): the tiled softmax and
+ * the chunked linear attention run as they are. In a bidirectional model the window reaches as far
+ * to the right as to the left, and far tokens lie on both sides of it. Option rope_features: phi
+ * sees rotated q and k. */
 #include "mixers/window_linear_state.h"
 
 #include <math.h>
@@ -63,8 +64,8 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     return ha_params_add(params, prefix, "gate", &gate, &mixer->at[SLOT_GATE]);
 }
 
-/* The gate starts low: the mass of the far keys grows with their number, and from e^0 it drowns the window in long texts
- * (docs/log.md). */
+/* The gate starts low: the mass of the far keys grows with their number, and from e^0 it drowns the
+ * window in long texts (docs/log.md). */
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     const ha_config *c = mixer->config;
@@ -170,8 +171,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     return HA_OK;
 }
 
-/* The gradients that merge_backward makes: near, which is dy before, and far [rows, heads, dim]; denominator, and delta and
- * largest, which attention_backward takes [rows, heads]. */
+/* The gradients that merge_backward makes: near, which is dy before, and far [rows, heads, dim];
+ * denominator, and delta and largest, which attention_backward takes [rows, heads]. */
 typedef struct {
     float *near, *far, *denominator, *delta, *largest;
 } merge_gradient;
@@ -247,7 +248,8 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
         const ha_attention_upstream down = {ha_rows_of(merged.near, l.q), merged.delta, merged.largest};
         const ha_attention_gradient into = {ha_rows_to(dqkv, l.width), ha_rows_to(dqkv + l.q, l.width),
                                             ha_rows_to(dqkv + l.q + l.kv, l.width)};
-        /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a gradient. */
+        /* Step 1 trains the feature maps and the gate: nothing behind q, k and v wants a
+         * gradient. */
         const int projections = dx || ha_grad(mixer, pass, HA_SLOT_QKV);
         if (projections)
             HA_TRY(ha_attention_backward(&near, batch, &kept, &down, &into, pass->arena));

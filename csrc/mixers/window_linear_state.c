@@ -1,4 +1,5 @@
-/* The layout of window_linear, and its decode state. The state has a fixed size: a ring of stored tokens (ring.h), and floats:
+/* The layout of window_linear, and its decode state. The state has a fixed size: a ring of stored
+ * tokens (ring.h), and floats:
  *     [window][kv_heads, feature]  features of the ring's keys
  *     [kv_heads][feature, dim + 1] sums over the keys that have left the window */
 #include "mixers/window_linear_state.h"

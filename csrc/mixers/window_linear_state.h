@@ -52,7 +52,8 @@ typedef struct {
 
 /* Its decode state for one sequence. */
 ha_state_shape ha_window_state(const ha_mixer *mixer);
-/* Fills near, far, denominators, log_sum, largest from the state of each sequence and the batch's rows, and moves the state on. */
+/* Fills near, far, denominators, log_sum, largest from the state of each sequence and the batch's
+ * rows, and moves the state on. */
 ha_status ha_window_continue(const ha_mixer *mixer, const ha_pass *pass, const ha_window_parts *p, ha_state *state);
 
 #endif

@@ -1,5 +1,5 @@
-/* From tokens to the input of the first layer: embeddings of token, position and segment added up, then a norm, as the
- * config says. */
+/* From tokens to the input of the first layer: embeddings of token, position and segment added up,
+ * then a norm, as the config says. */
 #include <string.h>
 
 #include "model/parts.h"

@@ -176,7 +176,8 @@ ha_status ha_model_need_grads(ha_model *m)
     return m->grads ? HA_OK : HA_NO_MEMORY;
 }
 
-/* The place that a stored parameter has in the arena: filled with its numbers, or given back to the system. */
+/* The place that a stored parameter has in the arena: filled with its numbers, or given back to the
+ * system. */
 static void decode(ha_model *m, int i)
 {
     const ha_param *p = &m->params.list[i];

@@ -1,5 +1,5 @@
-/* From the last layer to hidden states and logits: the final norm, the head's transform and the LM head, each where the
- * config has one. */
+/* From the last layer to hidden states and logits: the final norm, the head's transform and the LM
+ * head, each where the config has one. */
 #include <string.h>
 
 #include "model/parts.h"

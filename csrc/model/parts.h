@@ -25,8 +25,8 @@ static inline float *ha_grad_at(float *grads, size_t offset)
     return offset == HA_NONE || !grads ? NULL : grads + offset;
 }
 
-/* norm.c: to = from [n], or 0 without one, shared out: a serial pass between two products costs the more, the more threads
- * they use */
+/* norm.c: to = from [n], or 0 without one, shared out: a serial pass between two products costs the
+ * more, the more threads they use */
 void ha_copy(size_t n, const float *from, float *to);
 /* y [rows, hidden] = the model's kind of norm of x, which y may be */
 void ha_norm_forward(const ha_model *model, ha_norm norm, const ha_pass *pass, const float *x, float *y);

@@ -1,8 +1,10 @@
-/* The head of a task: pool, dense layer and activation, classifier; or a classifier of every token for spans. */
+/* The head of a task: pool, dense layer and activation, classifier; or a classifier of every token
+ * for spans. */
 #include "model/parts.h"
 #include "ops/ops.h"
 
-/* Heads are small and stay float32: they are not marked as matrices that may be stored in another type. */
+/* Heads are small and stay float32: they are not marked as matrices that may be stored in another
+ * type. */
 static ha_status add(ha_model *m, const char *name, int rows, int cols, size_t *at)
 {
     const ha_param facts = {.layer = -1, .ndim = cols ? 2 : 1, .shape = {rows, cols}};

@@ -1,5 +1,6 @@
-/* Forward with a tape, and backward along it. A tape that recomputes holds the input of each layer only, and runs the layer
- * again before its backward pass (Chen et al. 2016): one more forward pass, and the saved parts of one layer at a time. */
+/* Forward with a tape, and backward along it. A tape that recomputes holds the input of each layer
+ * only, and runs the layer again before its backward pass (Chen et al. 2016): one more forward
+ * pass, and the saved parts of one layer at a time. */
 #include <string.h>
 
 #include "model/model.h"

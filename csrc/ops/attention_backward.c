@@ -1,7 +1,9 @@
-/* Backward pass of tiled softmax attention: probabilities are made again from the saved log-sum-exp (Dao et al. 2022).
+/* Backward pass of tiled softmax attention: probabilities are made again from the saved log-sum-exp
+ * (Dao et al. 2022).
  *
- * Floor: 10 dim FLOP and one exp for each visible pair and head. A task is one half of the queries of one head: dq is its
- * own, dk and dv go to a buffer of the task, and a key head's buffers are added in order afterwards. */
+ * Floor: 10 dim FLOP and one exp for each visible pair and head. A task is one half of the queries
+ * of one head: dq is its own, dk and dv go to a buffer of the task, and a key head's buffers are
+ * added in order afterwards. */
 #include <string.h>
 
 #include "core/thread.h"
@@ -20,7 +22,8 @@ typedef struct {
     int length;                                        /* keys */
 } problem;
 
-/* A gradient to the row's largest logit goes to the first key that has it; returns its column or -1. */
+/* A gradient to the row's largest logit goes to the first key that has it; returns its column or
+ * -1. */
 static int column_of_max(const float *s, int n, float max)
 {
     for (int j = 0; j < n; j++)
@@ -61,7 +64,8 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
         }
         mask_tile(a, first, m, start, end, s, LDS);
         for (int r = 0; p->dlargest && r < m; r++) {
-            /* a single key: the forward pass may have taken the decode path, whose bits are others */
+            /* a single key: the forward pass may have taken the decode path, whose bits are
+             * others */
             column[r] = p->length == 1 ? 0
                         : found[r]     ? -1
                                        : column_of_max(s + r * LDS, n, p->largest[(ptrdiff_t)(first + r) * heads]);
@@ -95,7 +99,8 @@ static void query_tile(const ha_attention *a, const problem *p, int first, int m
         memcpy(p->dqueries.at + (first + r) * p->dqueries.stride, dq + (ptrdiff_t)r * d, sizeof *dq * (size_t)d);
 }
 
-/* Where the second task of a sequence begins: the halves see about as many keys, and neither depends on the threads. */
+/* Where the second task of a sequence begins: the halves see about as many keys, and neither
+ * depends on the threads. */
 static int middle(const ha_attention *a, int length)
 {
     int tiles = (length + QUERY_TILE - 1) / QUERY_TILE;

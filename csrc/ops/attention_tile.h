@@ -1,4 +1,5 @@
-/* What the forward and the backward pass of softmax attention share: which key tiles a query tile visits, and the mask. */
+/* What the forward and the backward pass of softmax attention share: which key tiles a query tile
+ * visits, and the mask. */
 #ifndef HA_OPS_ATTENTION_TILE_H
 #define HA_OPS_ATTENTION_TILE_H
 
@@ -7,7 +8,8 @@
 
 enum { QUERY_TILE = 64, KEY_TILE = 128, ROWS = 12 /* a step down the diagonal */ };
 
-/* Keys [from, to) seen by at least one of the queries at positions first .. last; the sinks are a range of their own. */
+/* Keys [from, to) seen by at least one of the queries at positions first .. last; the sinks are a
+ * range of their own. */
 typedef struct {
     int sink_end, from, to;
 } key_range;
@@ -29,8 +31,9 @@ static inline key_range keys_of(const ha_attention *a, int first, int last, int 
     return r;
 }
 
-/* The tile that follows the one ending at `at` (0 to start): returns its start and sets *end; -1 when there is none. Tiles
- * do not cross a multiple of KEY_TILE, so that each lies in one packed tile. */
+/* The tile that follows the one ending at `at` (0 to start): returns its start and sets *end; -1
+ * when there is none. Tiles do not cross a multiple of KEY_TILE, so that each lies in one packed
+ * tile. */
 static inline int next_tile(const key_range *r, int at, int *end)
 {
     int start = at;
@@ -44,9 +47,10 @@ static inline int next_tile(const key_range *r, int at, int *end)
     return start;
 }
 
-/* Packed keys or values of one head: tile after tile, [KEY_TILE, dim] or transposed [dim, KEY_TILE]. Key j and its row or
- * column are at packed_row, packed_column. Rows of the joined projection lie kilobytes apart, where a tile falls into a
- * few sets of L1; packed, a tile is 4 KEY_TILE dim consecutive bytes. */
+/* Packed keys or values of one head: tile after tile, [KEY_TILE, dim] or transposed [dim,
+ * KEY_TILE]. Key j and its row or column are at packed_row, packed_column. Rows of the joined
+ * projection lie kilobytes apart, where a tile falls into a few sets of L1; packed, a tile is 4
+ * KEY_TILE dim consecutive bytes. */
 static inline size_t packed_floats(int length, int d)
 {
     return (size_t)((length + KEY_TILE - 1) / KEY_TILE) * KEY_TILE * (size_t)d;
@@ -85,21 +89,24 @@ static inline int visible(const ha_attention *a, int query, int key)
     return distance < a->window && -distance < a->window;
 }
 
-/* Of the keys start .. start + n - 1, how many a query up to `last` may see, in whole vectors of the widest kernel. */
+/* Of the keys start .. start + n - 1, how many a query up to `last` may see, in whole vectors of
+ * the widest kernel. */
 static inline int seen(const ha_attention *a, int last, int start, int n)
 {
     int m = last < start ? 16 : (last - start + 16) / 16 * 16;
     return a->causal && m < n ? m : n;
 }
 
-/* Rows r .. of a tile of m queries that go into one product: all of them, or ROWS where the diagonal cuts the tile. */
+/* Rows r .. of a tile of m queries that go into one product: all of them, or ROWS where the
+ * diagonal cuts the tile. */
 static inline int rows_alike(const ha_attention *a, int first, int r, int m, int start, int n)
 {
     int whole = !a->causal || seen(a, first, start, n) == n;
     return whole || m - r < ROWS ? m - r : ROWS;
 }
 
-/* Hides what the queries first .. first + m - 1 may not see of the keys start .. end - 1; s [m, end - start]. */
+/* Hides what the queries first .. first + m - 1 may not see of the keys start .. end - 1; s [m, end
+ * - start]. */
 static inline void mask_tile(const ha_attention *a, int first, int m, int start, int end, float *s, ptrdiff_t lds)
 {
     int last = first + m - 1;

@@ -21,7 +21,8 @@ void ha_embed_add(int rows, int d, const int32_t *index, const float *table, flo
 
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable)
 {
-    /* Threads share out columns, not rows: equal tokens then add up in row order whoever does it. */
+    /* Threads share out columns, not rows: equal tokens then add up in row order whoever does
+     * it. */
     enum { COLUMNS = 64 };
     const ha_kernels *kernel = ha_kernels_get();
     int blocks = (d + COLUMNS - 1) / COLUMNS;

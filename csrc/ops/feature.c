@@ -1,4 +1,5 @@
-/* Feature maps of linear attention, head by head; two of them look at W x, with a matrix W for each head. */
+/* Feature maps of linear attention, head by head; two of them look at W x, with a matrix W for each
+ * head. */
 #include <math.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ int ha_feature_width(ha_feature map, int dim)
     return ha_feature_has_weight(map) ? 2 * dim : dim;
 }
 
-/* Comparisons let NaN through, as fminf and fmaxf would not. One row and head: y from x and, where the map has a weight, u = W x. */
+/* Comparisons let NaN through, as fminf and fmaxf would not. One row and head: y from x and, where
+ * the map has a weight, u = W x. */
 static void row_forward(ha_feature map, int dim, const float *x, const float *u, float *y)
 {
     const ha_kernels *kernel = ha_kernels_get();

@@ -1,8 +1,9 @@
-/* LM head and loss, fused over pieces of PIECE rows. Rows without a target or with weight 0 have no loss; where they are
- * an eighth of all rows or more, they are passed over.
+/* LM head and loss, fused over pieces of PIECE rows. Rows without a target or with weight 0 have no
+ * loss; where they are an eighth of all rows or more, they are passed over.
  *
- * Floor, forward and backward of one student: 3 GEMMs of 2 rows*d*vocabulary FLOP (4 with the teacher's). A piece of
- * logits is 4 PIECE*vocabulary bytes (50 MB at 49152), which the row kernels cross in cache-sized rows. */
+ * Floor, forward and backward of one student: 3 GEMMs of 2 rows*d*vocabulary FLOP (4 with the
+ * teacher's). A piece of logits is 4 PIECE*vocabulary bytes (50 MB at 49152), which the row kernels
+ * cross in cache-sized rows. */
 #include <string.h>
 
 #include "core/thread.h"
@@ -41,8 +42,9 @@ static ha_status rows_to_compute(int rows, const int32_t *target, const float *w
     return HA_OK;
 }
 
-/* Where gradients go when there is something to be done; hidden NULL: nowhere. The row kernels leave none for a scale of 0:
- * then dhidden [rows, d] is cleared, and rows that are passed over are cleared too. */
+/* Where gradients go when there is something to be done; hidden NULL: nowhere. The row kernels
+ * leave none for a scale of 0: then dhidden [rows, d] is cleared, and rows that are passed over are
+ * cleared too. */
 static ha_head_gradient wanted_gradient(const ha_linear *head, int rows, const row_list *with,
                                         const ha_head_gradient *gradient)
 {
@@ -74,7 +76,8 @@ static void logits_of(const ha_linear *head, int n, const float *hidden, float *
     ha_linear_forward(head, n, ha_rows_of(hidden, head->in), 0, ha_rows_to(logits, head->out));
 }
 
-/* A piece of rows: n of them, which are rows row [n] of the batch, hidden [n, d]; room [n, d] is scratch. */
+/* A piece of rows: n of them, which are rows row [n] of the batch, hidden [n, d]; room [n, d] is
+ * scratch. */
 typedef struct {
     int n;
     const int *row;
@@ -82,7 +85,8 @@ typedef struct {
     float *room;
 } piece;
 
-/* From dlogits [n, vocabulary]: n rows of the gradient are written in their place, or made in the room and copied there. */
+/* From dlogits [n, vocabulary]: n rows of the gradient are written in their place, or made in the
+ * room and copied there. */
 static void backward(const ha_linear *head, const piece *p, const float *dlogits, const ha_head_gradient *gradient)
 {
     const int d = head->in;
@@ -132,7 +136,8 @@ ha_status ha_head_cross_entropy(const ha_linear *head, int rows, const float *hi
     return HA_OK;
 }
 
-/* What the pieces of ha_head_kl share. copy [threads, vocabulary]: the row kernel consumes the teacher's row. */
+/* What the pieces of ha_head_kl share. copy [threads, vocabulary]: the row kernel consumes the
+ * teacher's row. */
 typedef struct {
     const ha_head_students *of;
     ha_head_gradient gradient;
@@ -140,8 +145,8 @@ typedef struct {
     double *nll;
 } kl_work;
 
-/* loss of the rows of a piece for one student, whose logits become their gradients; a teacher's row that is wanted again is
- * copied first. */
+/* loss of the rows of a piece for one student, whose logits become their gradients; a teacher's row
+ * that is wanted again is copied first. */
 static void kl_rows(const kl_work *w, const piece *p, int keep_teacher, double *loss)
 {
     const ha_kernels *kernel = ha_kernels_get();

@@ -1,4 +1,5 @@
-/* Linear attention with the normaliser apart (Katharopoulos et al. 2020): which of its ways a call goes. */
+/* Linear attention with the normaliser apart (Katharopoulos et al. 2020): which of its ways a call
+ * goes. */
 #include "ops/linear_attention_both.h"
 #include "ops/linear_attention_causal.h"
 

@@ -1,8 +1,9 @@
 /* Linear attention over both sides of a query.
  *
- * Without a lag a sequence has one sum S = e^T v, z = sum of e, and each query one product with it: no scores at all.
- * Floor, per head and token: 4 features dim FLOP. With a lag what lies before and what lies behind are summed apart, by the
- * causal op on the batch and its mirror image: the whole sum minus the near keys would cancel where near keys weigh most. */
+ * Without a lag a sequence has one sum S = e^T v, z = sum of e, and each query one product with it:
+ * no scores at all. Floor, per head and token: 4 features dim FLOP. With a lag what lies before and
+ * what lies behind are summed apart, by the causal op on the batch and its mirror image: the whole
+ * sum minus the near keys would cancel where near keys weigh most. */
 #include "ops/linear_attention_both.h"
 
 #include <string.h>
@@ -26,14 +27,15 @@ static ha_status list_pieces(const ha_batch *batch, int size, piece **list, int 
     return HA_OK;
 }
 
-/* The operands of a sum over the rows of one sequence: left [., heads, features], right [., heads, dim], and a weight of each
- * row of left in z [., heads], or NULL: 1. */
+/* The operands of a sum over the rows of one sequence: left [., heads, features], right [., heads,
+ * dim], and a weight of each row of left in z [., heads], or NULL: 1. */
 typedef struct {
     ha_rows left, right;
     const float *weight;
 } summed;
 
-/* own [features, dim + 1] = left^T right and the sum of left, over a piece's rows and the `group` heads of a key head */
+/* own [features, dim + 1] = left^T right and the sum of left, over a piece's rows and the `group`
+ * heads of a key head */
 static void sum_piece(const ha_linear_attention *a, const summed *in, ptrdiff_t from, int rows, int kv_head, int group,
                       float *own)
 {
@@ -52,8 +54,8 @@ static void sum_piece(const ha_linear_attention *a, const summed *in, ptrdiff_t 
         }
 }
 
-/* sums [n_seq, kv_heads, features, dim + 1]: pieces apart, then added in their order. in [n_seq]: operands of each
- * sequence, whose `group` heads belong to a key head. */
+/* sums [n_seq, kv_heads, features, dim + 1]: pieces apart, then added in their order. in [n_seq]:
+ * operands of each sequence, whose `group` heads belong to a key head. */
 static ha_status sum_rows(const ha_linear_attention *a, const ha_batch *batch, const summed *in, int group, float *sums,
                           ha_arena *work)
 {
@@ -125,7 +127,8 @@ typedef struct {
     const ha_linear_attention_gradient *gradient;
 } problem;
 
-/* A piece of rows and a key head. With S, z the sums over the sequence and dS, dz those of phi(q)^T dnum and phi(q) dden:
+/* A piece of rows and a key head. With S, z the sums over the sequence and dS, dz those of phi(q)^T
+ * dnum and phi(q) dden:
  *     dphi(q) = S dnum + z dden,  dphi(k) = dS v + dz,  dv = dS^T phi(k).
  * sums, dsums [features, dim + 1]; turned [dim, features] is scratch */
 static void piece_backward(const problem *p, const piece *piece, int kv_head, const float *sums, const float *dsums,
@@ -190,7 +193,8 @@ ha_status ha_linear_all_backward(const ha_linear_attention *a, const ha_batch *b
     return HA_OK;
 }
 
-/* The batch and its mirror image, with room for the operands of the causal op on both: [2 rows, .] each. */
+/* The batch and its mirror image, with room for the operands of the causal op on both: [2 rows, .]
+ * each. */
 typedef struct {
     ha_linear_attention a;
     ha_batch batch;

@@ -4,7 +4,8 @@
 
 #include "ops/ops.h"
 
-/* All keys of the sequence: sums [n_seq, kv_heads, features, dim + 1] is kept for the backward pass, or NULL. */
+/* All keys of the sequence: sums [n_seq, kv_heads, features, dim + 1] is kept for the backward
+ * pass, or NULL. */
 ha_status ha_linear_all_forward(const ha_linear_attention *a, const ha_batch *batch, const ha_linear_attention_in *in,
                                 const ha_linear_attention_out *out, float *sums, ha_arena *work);
 /* Its backward pass. */

@@ -1,11 +1,12 @@
 /* Linear attention with the normaliser apart (Katharopoulos et al. 2020), in chunks.
  *
- * The state before a chunk is a prefix sum of k^T v over the chunks before it. All chunks' own sums are made in parallel,
- * one short pass adds them up, and then every chunk is independent: three loops, no sequential product.
- * Floor, per head and token: 2 (C features + C dim + 2 features dim) FLOP, C = HA_CHUNK.
+ * The state before a chunk is a prefix sum of k^T v over the chunks before it. All chunks' own sums
+ * are made in parallel, one short pass adds them up, and then every chunk is independent: three
+ * loops, no sequential product. Floor, per head and token: 2 (C features + C dim + 2 features dim)
+ * FLOP, C = HA_CHUNK.
  *
- * The lag shifts keys against queries: query row r meets key row r - lag. With `rows` of the sequence minus lag as the
- * shared index, the problem is plain causal attention. */
+ * The lag shifts keys against queries: query row r meets key row r - lag. With `rows` of the
+ * sequence minus lag as the shared index, the problem is plain causal attention. */
 #include "ops/linear_attention_causal.h"
 
 #include <string.h>
@@ -45,7 +46,8 @@ static void list_chunks(const ha_linear_attention *a, const ha_batch *batch, chu
             list[n] = (chunk){s, from, rows - from < C ? rows - from : C};
 }
 
-/* state [features, dim], then z [features]: += keys^T values and the sum of keys over n rows of one head */
+/* state [features, dim], then z [features]: += keys^T values and the sum of keys over n rows of one
+ * head */
 static void add_keys(const ha_linear_attention *a, int n, ha_rows keys, ha_rows values, float *state)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -54,7 +56,8 @@ static void add_keys(const ha_linear_attention *a, int n, ha_rows keys, ha_rows 
         kernel->axpy((size_t)a->features, 1.0f, keys.at + r * keys.stride, state + (ptrdiff_t)a->features * a->dim);
 }
 
-/* Turns each sequence's chunk sums into sums of all chunks before (or after) it, starting from `start`. */
+/* Turns each sequence's chunk sums into sums of all chunks before (or after) it, starting from
+ * `start`. */
 static void accumulate(const ha_linear_attention *a, const ha_batch *batch, float *states, float *const *start,
                        int reverse)
 {
@@ -84,8 +87,8 @@ static void accumulate(const ha_linear_attention *a, const ha_batch *batch, floa
     }
 }
 
-/* scores [n, HA_CHUNK] = lower triangle (with diagonal) of phi(q) phi(k)^T of one head; queries [n, features],
- * keys_turned [features, HA_CHUNK] */
+/* scores [n, HA_CHUNK] = lower triangle (with diagonal) of phi(q) phi(k)^T of one head; queries [n,
+ * features], keys_turned [features, HA_CHUNK] */
 static void causal_scores(const ha_linear_attention *a, int n, ha_rows queries, const float *keys_turned, float *scores)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -107,8 +110,8 @@ static void clear_before_lag(const ha_linear_attention *a, const ha_batch *batch
         }
 }
 
-/* One chunk and key head. `before` [features, dim + 1] is the sum over the chunks before it; scratch [features + HA_CHUNK,
- * HA_CHUNK]. */
+/* One chunk and key head. `before` [features, dim + 1] is the sum over the chunks before it;
+ * scratch [features + HA_CHUNK, HA_CHUNK]. */
 static void chunk_forward(const ha_linear_attention *a, const ha_batch *batch, const ha_linear_attention_in *in,
                           const ha_linear_attention_out *out, const chunk *chunk, int kv_head, const float *before,
                           float *scratch)
@@ -183,8 +186,9 @@ typedef struct {
  *     dphi(q_i) = sum_j w_ij phi(k_j) + S dnum_i + z dden_i
  *     dphi(k_j) = sum_i w_ij phi(q_i) + dS v_j + dz
  *     dv_j = sum_i p_ij dnum_i + dS^T phi(k_j)
- * where S, z are `before`, sums over the chunks before, and dS, dz `after`, sums of phi(q)^T dnum and phi(q) dden over the
- * chunks after. scratch [features + dim, HA_CHUNK], [features, dim], 2 [HA_CHUNK, HA_CHUNK] */
+ * where S, z are `before`, sums over the chunks before, and dS, dz `after`, sums of phi(q)^T dnum
+ * and phi(q) dden over the chunks after. scratch [features + dim, HA_CHUNK], [features, dim], 2
+ * [HA_CHUNK, HA_CHUNK] */
 static void chunk_backward(const ha_linear_attention *a, int n, const chunk_problem *p, float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -223,7 +227,8 @@ static void chunk_backward(const ha_linear_attention *a, int n, const chunk_prob
     }
 }
 
-/* own [features, dim + 1] = sums of phi(q)^T dnum and phi(q) dden over the rows of a chunk and the heads of a key head */
+/* own [features, dim + 1] = sums of phi(q)^T dnum and phi(q) dden over the rows of a chunk and the
+ * heads of a key head */
 static void sum_queries(const ha_linear_attention *a, const ha_batch *batch, ha_rows all_queries,
                         const ha_linear_attention_upstream *upstream, const chunk *chunk, int kv_head, float *own)
 {

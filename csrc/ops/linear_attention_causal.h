@@ -11,7 +11,8 @@ static inline size_t ha_sum_size(const ha_linear_attention *a)
     return (size_t)a->features * (size_t)(a->dim + 1);
 }
 
-/* state [features, dim] += keys^T values over n <= HA_CHUNK rows of one head; keys [n, features], values [n, dim] */
+/* state [features, dim] += keys^T values over n <= HA_CHUNK rows of one head; keys [n, features],
+ * values [n, dim] */
 static inline void ha_add_outer(const ha_linear_attention *a, int n, ha_rows keys, ha_rows values, float *state)
 {
     ha_kernels_get()->gemm(ha_matmul_of(a->features, a->dim, n, 1), ha_view_transposed(keys), values,

@@ -1,14 +1,17 @@
-/* Products of many rows with a matrix of 16, 8 and 4 bits, decoded tile by tile in scratch of the thread that uses it.
+/* Products of many rows with a matrix of 16, 8 and 4 bits, decoded tile by tile in scratch of the
+ * thread that uses it.
  *
- * Floor: 2 rows*in*n FLOP at GEMM peak. A tile stays in L2 and is decoded again for every PIECE of rows: some 3% of the
- * product. Every thread does whole pieces in a fixed order, so the result does not depend on how many there are. */
+ * Floor: 2 rows*in*n FLOP at GEMM peak. A tile stays in L2 and is decoded again for every PIECE of
+ * rows: some 3% of the product. Every thread does whole pieces in a fixed order, so the result does
+ * not depend on how many there are. */
 #include "core/blas.h"
 #include "core/scratch.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
-/* LONG is the side that sums run over, SHORT the side of the result; both are whole blocks of the block types. */
+/* LONG is the side that sums run over, SHORT the side of the result; both are whole blocks of the
+ * block types. */
 enum { PIECE = 512, LONG = 256, SHORT = 128, SHORTER = 32 };
 
 static int min(int a, int b)

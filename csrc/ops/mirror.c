@@ -1,5 +1,6 @@
-/* Both directions of a batch in one pass: behind its rows stand the same rows back to front, as sequences of their own, so
- * that an op that looks back looks ahead there. Row r of `rows` has its image at 2 rows - 1 - r; no two sequences mix. */
+/* Both directions of a batch in one pass: behind its rows stand the same rows back to front, as
+ * sequences of their own, so that an op that looks back looks ahead there. Row r of `rows` has its
+ * image at 2 rows - 1 - r; no two sequences mix. */
 #include <string.h>
 
 #include "core/thread.h"

@@ -1,9 +1,10 @@
-/* Every operation of the model, as forward/backward pairs on float arrays. One file per operation beside this header;
- * three have a header of their own, ops_*.h, which this one includes.
+/* Every operation of the model, as forward/backward pairs on float arrays. One file per operation
+ * beside this header; three have a header of their own, ops_*.h, which this one includes.
  *
- * Shapes are in brackets; a matrix is row-major with `ld` floats from row to row where that is not its width. Gradients
- * d<x> are overwritten unless the comment says +=. Each op runs on ha_threads() threads, and its result does not depend on
- * how many: work is cut in pieces of fixed size and sums over pieces are taken in a fixed order. */
+ * Shapes are in brackets; a matrix is row-major with `ld` floats from row to row where that is not
+ * its width. Gradients d<x> are overwritten unless the comment says +=. Each op runs on
+ * ha_threads() threads, and its result does not depend on how many: work is cut in pieces of fixed
+ * size and sums over pieces are taken in a fixed order. */
 #ifndef HA_OPS_H
 #define HA_OPS_H
 
@@ -23,8 +24,8 @@
 
 #define HA_MAX_HEAD_DIM 256
 
-/* linear.c: scale (x W^T + bias); W [out, in] of any storage type (ha_f32(w) for a plain array; `in` is a multiple of the
- * type's block), bias [out] or NULL */
+/* linear.c: scale (x W^T + bias); W [out, in] of any storage type (ha_f32(w) for a plain array;
+ * `in` is a multiple of the type's block), bias [out] or NULL */
 typedef struct {
     int in, out;
     ha_matrix weight;
@@ -41,8 +42,8 @@ static inline ha_linear ha_linear_of(int in, int out, ha_matrix weight, const fl
 /* y = (accumulate ? y : 0) + scale (x W^T + bias); x [rows, in], y [rows, out] */
 void ha_linear_forward(const ha_linear *linear, int rows, ha_rows x, int accumulate, ha_rows_out y);
 
-/* Where gradients go, each unless NULL: x [rows, in] = (accumulate ? x : 0) + scale dy W, weight [out, in] += scale dy^T x,
- * bias [out] += scale times the sum of dy over rows. */
+/* Where gradients go, each unless NULL: x [rows, in] = (accumulate ? x : 0) + scale dy W, weight
+ * [out, in] += scale dy^T x, bias [out] += scale times the sum of dy over rows. */
 typedef struct {
     ha_rows_out x;
     int accumulate;
@@ -52,13 +53,13 @@ typedef struct {
 /* dy [rows, out]; x [rows, in] is read for the weight's gradient alone */
 void ha_linear_backward(const ha_linear *linear, int rows, ha_rows x, ha_rows dy, const ha_linear_gradient *gradient);
 
-/* linear_stored.c: y [rows, columns] = x [rows, depth] W^T for many rows and W [columns, depth] of another type than
- * float32, decoded tile by tile. */
+/* linear_stored.c: y [rows, columns] = x [rows, depth] W^T for many rows and W [columns, depth] of
+ * another type than float32, decoded tile by tile. */
 void ha_stored_forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y);
 /* dx [rows, columns] = dy [rows, depth] W; W [depth, columns] */
 void ha_stored_backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx);
-/* round_matrix.c: w [rows,in], overwritten, as rows of a block type; u [in,in]: U of H^-1 = U^T U, upper triangular, where
- * H = X^T X of the rows X that w is going to be multiplied with */
+/* round_matrix.c: w [rows,in], overwritten, as rows of a block type; u [in,in]: U of H^-1 = U^T U,
+ * upper triangular, where H = X^T X of the rows X that w is going to be multiplied with */
 void ha_round_matrix(int rows, int in, ha_dtype type, const float *u, float *w, void *out);
 
 /* norm.c: a norm over vectors of `width`; weight [width], bias [width] of a LayerNorm */
@@ -93,13 +94,14 @@ typedef struct {
     const float *cos, *sin;
 } ha_rotation;
 
-/* Rotates the first 2 half channels of each head of x [rows, heads, dim] in place; sign -1 is the backward pass: factor^2
- * times the inverse. */
+/* Rotates the first 2 half channels of each head of x [rows, heads, dim] in place; sign -1 is the
+ * backward pass: factor^2 times the inverse. */
 void ha_rope(const ha_rotation *rotation, int rows, int heads, int dim, float sign, ha_rows_out x);
 
 /* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
 void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
-/* gate_up becomes its own gradient; y [rows,f], unless NULL, is made again for the weight gradient that follows */
+/* gate_up becomes its own gradient; y [rows,f], unless NULL, is made again for the weight gradient
+ * that follows */
 void ha_swiglu_backward(int rows, int f, float *gate_up, const float *dy, float *y);
 
 /* activation.c: y = f(x) for n numbers */
@@ -114,7 +116,8 @@ void ha_embed_add(int rows, int d, const int32_t *index, const float *table, flo
 /* dtable [vocabulary, d] += the rows of dx [rows, d], each at its token */
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 
-/* feature.c: feature maps of linear attention, head by head; x [rows, heads, dim], y [rows, heads, width]
+/* feature.c: feature maps of linear attention, head by head; x [rows, heads, dim], y [rows, heads,
+ * width]
  *     ELU       elu(x) + 1                                         width dim    Katharopoulos et al. 2020
  *     RELU      max(x, 0)                                          width dim
  *     HEDGEHOG  softmax([W x, -W x])                               width 2 dim  Zhang et al. 2024
@@ -142,8 +145,8 @@ ha_status ha_feature_forward(const ha_feature_map *f, int rows, ha_rows x, ha_ro
 ha_status ha_feature_backward(const ha_feature_map *f, int rows, ha_rows x, ha_rows y, ha_rows dy, ha_rows_out dx,
                               float *dweight, ha_arena *work);
 
-/* short_conv.c: y_t = sum_j w[:,j] x_{t-taps+1+j}, channel by channel within a sequence; x, y [rows, channels], apart, weight
- * [channels, taps], 1 <= taps <= HA_MAX_CONV. */
+/* short_conv.c: y_t = sum_j w[:,j] x_{t-taps+1+j}, channel by channel within a sequence; x, y
+ * [rows, channels], apart, weight [channels, taps], 1 <= taps <= HA_MAX_CONV. */
 enum { HA_MAX_CONV = 16 };
 typedef struct {
     int channels, taps;
@@ -157,8 +160,9 @@ void ha_short_conv_forward(const ha_short_conv *conv, const ha_batch *batch, ha_
 void ha_short_conv_backward(const ha_short_conv *conv, const ha_batch *batch, ha_rows x, ha_rows dy, ha_rows_out dx,
                             float *dweight);
 
-/* pool.c: projection along the sequence, y_s = sum_j w[s,j] x_j; x [rows,d], w [slots,length], y [slots of all
- * sequences,d]. A sequence of `rows` <= length rows fills ha_pool_slots of the slots, 1 <= slots <= length. */
+/* pool.c: projection along the sequence, y_s = sum_j w[s,j] x_j; x [rows,d], w [slots,length], y
+ * [slots of all sequences,d]. A sequence of `rows` <= length rows fills ha_pool_slots of the slots,
+ * 1 <= slots <= length. */
 typedef struct {
     int slots, length;
     int width; /* d, and the weight [slots, length]: for the passes alone */
@@ -177,11 +181,12 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, c
 /* w [slots,length] = the mean over the stretch of each slot */
 void ha_pool_start(const ha_pool *p, float *w);
 
-/* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at once. A head is a linear
- * layer [vocabulary, d] with a scale of 1, its weight float32 where its gradient is wanted. Losses get one value a row. */
+/* head_loss.c: LM head and loss fused over pieces of rows, so that logits of a batch never exist at
+ * once. A head is a linear layer [vocabulary, d] with a scale of 1, its weight float32 where its
+ * gradient is wanted. Losses get one value a row. */
 
-/* The gradient of scale * sum of the losses: hidden [rows, d] = it, weight [vocabulary, d] and bias [vocabulary] += it
- * unless NULL. */
+/* The gradient of scale * sum of the losses: hidden [rows, d] = it, weight [vocabulary, d] and bias
+ * [vocabulary] += it unless NULL. */
 typedef struct {
     float scale;
     float *hidden, *weight, *bias;
@@ -192,8 +197,9 @@ ha_status ha_head_cross_entropy(const ha_linear *head, int rows, const float *hi
                                 double *loss, const ha_head_gradient *gradient, const ha_interrupt *check,
                                 ha_arena *work);
 
-/* Hidden states of one teacher and of students that share a head, [rows, d] each. weight [rows] or NULL (1): factors of the
- * rows' losses in the sum that is differentiated; a row of weight 0 has loss and nll 0. target [rows]: for nll. */
+/* Hidden states of one teacher and of students that share a head, [rows, d] each. weight [rows] or
+ * NULL (1): factors of the rows' losses in the sum that is differentiated; a row of weight 0 has
+ * loss and nll 0. target [rows]: for nll. */
 typedef struct {
     int rows, students;
     const ha_linear *teacher_head, *head;
@@ -202,20 +208,23 @@ typedef struct {
     const int32_t *target;
 } ha_head_students;
 
-/* loss [students][rows] = KL(teacher || student); nll [rows], unless NULL: the last student's -log p(target), 0 for target
- * -1; gradient or NULL, for a single student only */
+/* loss [students][rows] = KL(teacher || student); nll [rows], unless NULL: the last student's -log
+ * p(target), 0 for target -1; gradient or NULL, for a single student only */
 ha_status ha_head_kl(const ha_head_students *of, double *const *loss, double *nll, const ha_head_gradient *gradient,
                      const ha_interrupt *check, ha_arena *work);
 
-/* row_error.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale * sum, unless NULL */
+/* row_error.c: RADLADS step 1 (arXiv 2505.03005): loss[r] = |y_r - target_r| / sqrt(d); dy of scale
+ * * sum, unless NULL */
 void ha_align_loss(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
 /* loss[r] = |y_r - target_r|^2 / d; dy of scale * sum, unless NULL; dy may be y */
 void ha_squared_error(int rows, int d, const float *target, const float *y, float scale, double *loss, float *dy);
-/* loss[r] = |y_r - target_r|^2 / |target_r|^2; dy of scale * sum of weight[r] loss[r] (weight NULL: 1), unless NULL */
+/* loss[r] = |y_r - target_r|^2 / |target_r|^2; dy of scale * sum of weight[r] loss[r] (weight NULL:
+ * 1), unless NULL */
 void ha_relative_error(int rows, int d, const float *target, const float *y, const float *weight, float scale,
                        double *loss, float *dy);
 
-/* pool_sequences.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean of its rows */
+/* pool_sequences.c: y [n_seq,d] = the first or last row of each sequence of x [rows,d], or the mean
+ * of its rows */
 typedef enum { HA_POOL_FIRST, HA_POOL_LAST, HA_POOL_MEAN } ha_pool_kind;
 
 /* y [n_seq, d] of x [rows, d] */
@@ -223,8 +232,9 @@ void ha_pool_sequences(ha_pool_kind pool, const ha_batch *batch, int d, const fl
 /* dx [rows,d]; rows that are not read get 0 */
 void ha_pool_sequences_backward(ha_pool_kind pool, const ha_batch *batch, int d, const float *dy, float *dx);
 
-/* task_loss.c: losses on logits that are at hand. x holds n softmaxes one after the other, number i its entries
- * offset[i] .. offset[i + 1]; loss [n]. x becomes the gradient of scale * sum of the losses; it is used up when scale is 0. */
+/* task_loss.c: losses on logits that are at hand. x holds n softmaxes one after the other, number i
+ * its entries offset[i] .. offset[i + 1]; loss [n]. x becomes the gradient of scale * sum of the
+ * losses; it is used up when scale is 0. */
 void ha_pieces_cross_entropy(int n, const int32_t *offset, float *x, const int32_t *target /* [n], within its piece */,
                              float scale, double *loss);
 /* KL(softmax(teacher) || softmax(x)); teacher like x, used up */
@@ -253,10 +263,11 @@ typedef struct {
 ha_status ha_adamw(const ha_adamw_options *options, int segments, const ha_segment *segment, const ha_adamw_arenas *at,
                    ha_arena *work);
 
-/* mirror.c: `both`, its offsets on the arena, holds the sequences of a batch twice, the second time back to front; it has no
- * tokens and positions. */
+/* mirror.c: `both`, its offsets on the arena, holds the sequences of a batch twice, the second time
+ * back to front; it has no tokens and positions. */
 ha_status ha_mirror_batch(const ha_batch *batch, ha_arena *arena, ha_batch *both);
-/* y [2 rows, width]: x [rows, width], which may be y itself, and behind it its rows back to front */
+/* y [2 rows, width]: x [rows, width], which may be y itself, and behind it its rows back to
+ * front */
 void ha_mirror(int rows, int width, const float *x, ptrdiff_t ldx, float *y);
 /* y [rows, width] = the rows of x [2 rows, width] plus their images; y may be x */
 void ha_fold(int rows, int width, const float *x, float *y, ptrdiff_t ldy);

@@ -10,15 +10,16 @@
 
 /* Linear attention with its normaliser kept apart: per head, over the keys a query may see,
  *     num_i = sum_j (phi(q_i) . phi(k_j)) v_j,   den_i = sum_j phi(q_i) . phi(k_j).
- * Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax. Bidirectional: also keys
- * j >= i + lag, so without a lag all of its sequence; then there are no states in and out. */
+ * Query i sees key j <= i - lag: with lag = window the recent keys are left to a softmax.
+ * Bidirectional: also keys j >= i + lag, so without a lag all of its sequence; then there are no
+ * states in and out. */
 typedef struct {
     int heads, kv_heads, features, dim, lag, bidirectional;
 } ha_linear_attention;
 
-/* What it reads: phi(q) [rows, heads, features], and of each sequence [n_seq], from its first key on, phi(k) [., kv_heads,
- * features] and v [., kv_heads, dim]. Key row r first meets query row r + lag; unless bidirectional, the last `lag` rows
- * are not read. */
+/* What it reads: phi(q) [rows, heads, features], and of each sequence [n_seq], from its first key
+ * on, phi(k) [., kv_heads, features] and v [., kv_heads, dim]. Key row r first meets query row r +
+ * lag; unless bidirectional, the last `lag` rows are not read. */
 typedef struct {
     ha_rows queries;
     const ha_rows *keys, *values;
@@ -36,15 +37,16 @@ typedef struct {
     const float *denominator;
 } ha_linear_attention_upstream;
 
-/* Gradients of what was read, where all keys are the batch's rows; rows that no query sees get zero. */
+/* Gradients of what was read, where all keys are the batch's rows; rows that no query sees get
+ * zero. */
 typedef struct {
     ha_rows_out queries, keys, values;
 } ha_linear_attention_gradient;
 
 /* Floats of the prefix sums that forward saves for backward. */
 size_t ha_linear_attention_states(const ha_linear_attention *a, const ha_batch *batch);
-/* linear_attention.c: state [n_seq] pointers to [kv_heads, features, dim + 1], updated, or NULL; saved: as sized above, or
- * NULL */
+/* linear_attention.c: state [n_seq] pointers to [kv_heads, features, dim + 1], updated, or NULL;
+ * saved: as sized above, or NULL */
 ha_status ha_linear_attention_forward(const ha_linear_attention *a, const ha_batch *batch,
                                       const ha_linear_attention_in *in, float *const *state,
                                       const ha_linear_attention_out *out, float *saved, ha_arena *work);

@@ -1,5 +1,5 @@
-/* Global gradient norm and AdamW over segments of the parameter arena.
- * Floor: AdamW reads p, g, m, v and writes p, g, m, v: 32 bytes a parameter; the norm reads g: 4 bytes. */
+/* Global gradient norm and AdamW over segments of the parameter arena. Floor: AdamW reads p, g, m,
+ * v and writes p, g, m, v: 32 bytes a parameter; the norm reads g: 4 bytes. */
 #include <math.h>
 
 #include "core/thread.h"

@@ -1,8 +1,9 @@
-/* Projection along the sequence (Linformer, Wang et al. 2020, arXiv 2006.04768): the rows of a sequence become `slots` rows,
- * each a learned weighted sum of them.
+/* Projection along the sequence (Linformer, Wang et al. 2020, arXiv 2006.04768): the rows of a
+ * sequence become `slots` rows, each a learned weighted sum of them.
  *
- * Slot s stands for a stretch of the positions, s length / slots to (s + 1) length / slots. A sequence of T rows fills the
- * slots whose stretch begins before T; the last of them, if its stretch is cut, is scaled up as if it were whole. */
+ * Slot s stands for a stretch of the positions, s length / slots to (s + 1) length / slots. A
+ * sequence of T rows fills the slots whose stretch begins before T; the last of them, if its
+ * stretch is cut, is scaled up as if it were whole. */
 #include <string.h>
 
 #include "core/thread.h"
@@ -86,7 +87,8 @@ ha_status ha_pool_backward(const ha_pool *p, const ha_batch *batch, ha_rows x, c
         for (int i = 0; i < d; i++)
             slope[(ptrdiff_t)last * d + i] *= share;
     }
-    /* A tile of positions is a task: its columns of dweight add up over the sequences in their order. */
+    /* A tile of positions is a task: its columns of dweight add up over the sequences in their
+     * order. */
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int tile = 0; tile < tiles; tile++) {
         float *turned = scratch + (size_t)ha_thread_index() * (size_t)(ROWS * d);

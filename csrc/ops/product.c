@@ -1,8 +1,9 @@
 /* Products over threads, each operand packed once.
  *
- * Floor: 2 m n k FLOP at FMA peak. The longer side of C is cut into pieces. Whoever is free takes one, packs its part of
- * that operand into L2, and meets the other operand, which all have packed together before. k is cut into even blocks, and
- * every number of C adds them in order, so its bits depend on neither the cut nor the threads. */
+ * Floor: 2 m n k FLOP at FMA peak. The longer side of C is cut into pieces. Whoever is free takes
+ * one, packs its part of that operand into L2, and meets the other operand, which all have packed
+ * together before. k is cut into even blocks, and every number of C adds them in order, so its bits
+ * depend on neither the cut nor the threads. */
 #include "ops/product.h"
 
 #include "core/arena.h"
@@ -12,9 +13,10 @@
 #include "kernels/kernels.h"
 #include "ops/product_lines.h"
 
-/* FEW rows: packing costs more than it gains. A k block is at most DEPTH floats, or as many bfloat16 as their bytes
- * hold; LOCAL items of a piece stay in L2; the shared operand is met in parts of SHARED items, and packed by one thread up
- * to SMALL. NARROW items of each have to do where there is no memory. */
+/* FEW rows: packing costs more than it gains. A k block is at most DEPTH floats, or as many
+ * bfloat16 as their bytes hold; LOCAL items of a piece stay in L2; the shared operand is met in
+ * parts of SHARED items, and packed by one thread up to SMALL. NARROW items of each have to do
+ * where there is no memory. */
 enum {
     FEW = 96,
     DEPTH = 320,
@@ -39,7 +41,8 @@ static ptrdiff_t up(ptrdiff_t n, ptrdiff_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* 576 = 288 + 288, not 320 + 256: each block crosses C once, whatever its length. It depends on k alone. */
+/* 576 = 288 + 288, not 320 + 256: each block crosses C once, whatever its length. It depends on k
+ * alone. */
 static ptrdiff_t depth_of(ptrdiff_t k, ptrdiff_t most, ptrdiff_t unit)
 {
     return up((k + (k + most - 1) / most - 1) / ((k + most - 1) / most), unit);
@@ -51,8 +54,8 @@ static ptrdiff_t items(const ha_packed_kernels *kernel, ptrdiff_t k)
     return up(k, kernel->together) / kernel->numbers;
 }
 
-/* A part of the shared operand and of k, from `line` and `at`; packed in blocks of the problem's depth, `padded`
- * lines each. */
+/* A part of the shared operand and of k, from `line` and `at`; packed in blocks of the problem's
+ * depth, `padded` lines each. */
 typedef struct {
     ptrdiff_t line, lines, padded, at, k;
 } part;
@@ -87,7 +90,8 @@ static void pack_shared(const problem *w, const part *p, float *to)
     }
 }
 
-/* Where both sides are packed: `whole` items of the shared one, and `each` items of a piece for each thread. */
+/* Where both sides are packed: `whole` items of the shared one, and `each` items of a piece for
+ * each thread. */
 typedef struct {
     int threads;
     ptrdiff_t whole, each;

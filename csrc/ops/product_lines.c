@@ -1,4 +1,5 @@
-/* Packing of operands of any storage type. Types that no kernel packs are decoded first, a tile at a time on the stack. */
+/* Packing of operands of any storage type. Types that no kernel packs are decoded first, a tile at
+ * a time on the stack. */
 #include "ops/product_lines.h"
 
 /* Whole panels of every kernel, and whole blocks of numbers. */

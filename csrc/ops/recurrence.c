@@ -1,10 +1,12 @@
-/* Linear recurrence, forward: token by token with a block of columns of the state in L1, one task for each (sequence,
- * head, block). On a CPU this beats the chunked forms: 3 to 5 multiply-adds an element of the state and token at the full
- * rate of the vector units, no triangular solve, and any decay is exact. */
+/* Linear recurrence, forward: token by token with a block of columns of the state in L1, one task
+ * for each (sequence, head, block). On a CPU this beats the chunked forms: 3 to 5 multiply-adds an
+ * element of the state and token at the full rate of the vector units, no triangular solve, and any
+ * decay is exact. */
 #include "core/thread.h"
 #include "ops/recurrence_chunk.h"
 
-/* Columns of a task, and tokens that its columns see before the next ones come: their rows fit L1 beside the state. */
+/* Columns of a task, and tokens that its columns see before the next ones come: their rows fit L1
+ * beside the state. */
 enum { BLOCK = 64, PIECE = 16 };
 
 size_t ha_recurrence_states(const ha_recurrence *r, const ha_batch *batch)
@@ -21,7 +23,8 @@ static void copy_columns(int dk, int cols, const float *from, ptrdiff_t ldf, flo
         memcpy(to + i * ldt, from + i * ldf, (size_t)cols * sizeof *to);
 }
 
-/* A block of columns of one head: columns `column` .. `column` + `columns` of its state [dk, dv]. */
+/* A block of columns of one head: columns `column` .. `column` + `columns` of its state [dk,
+ * dv]. */
 typedef struct {
     const ha_recurrence *r;
     const ha_recurrence_in *in;

@@ -1,13 +1,15 @@
 /* Linear recurrence, backward: one task for each chunk of a (sequence, head), from last to first.
  *
- * The last chunks of all heads and sequences come first, then those before them: threads stay busy to the end whatever
- * the number of heads, and neighbouring heads read the same pages. A chunk's states are made again from the one saved
- * before it, a block of columns at a time so that they stay in L2, and the gradient D of the state goes back through the
- * tokens (sums over columns unless said):
+ * The last chunks of all heads and sequences come first, then those before them: threads stay busy
+ * to the end whatever the number of heads, and neighbouring heads read the same pages. A chunk's
+ * states are made again from the one saved before it, a block of columns at a time so that they
+ * stay in L2, and the gradient D of the state goes back through the tokens (sums over columns
+ * unless said):
  *     D += q do^T;   dq = S_t do;   dk = D z;   da = D u;   dz = D^T k;   du = D^T a (delta rule: -beta dz)
  *     dw = sum_j D_j S_{t-1,j};   db = S_{t-1} du;   D <- diag(w) D + b du^T
- * and, in the delta rule with z = beta (v - u) and b = w k:  dv = beta dz,  dbeta = dz . (v - u),  dk += w db,  dw += k db.
- * dg = w dw, summed over channels for a gate per head. Where w belongs to the columns, dw_j = sum_i D_ij S_{t-1,ij}. */
+ * and, in the delta rule with z = beta (v - u) and b = w k: dv = beta dz, dbeta = dz . (v - u), dk
+ * += w db, dw += k db. dg = w dw, summed over channels for a gate per head. Where w belongs to the
+ * columns, dw_j = sum_i D_ij S_{t-1,ij}. */
 #include <stdatomic.h>
 
 #include "core/slices.h"
@@ -46,8 +48,8 @@ typedef struct {
     int n, head;
 } place;
 
-/* All columns of a chunk in one piece, read once; asks for the rows of q and k on the way. reads [rows, heads, dv] or NULL,
- * dout [rows, heads, dv], beta [HA_CHUNK] */
+/* All columns of a chunk in one piece, read once; asks for the rows of q and k on the way. reads
+ * [rows, heads, dv] or NULL, dout [rows, heads, dv], beta [HA_CHUNK] */
 static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recurrence_in *in, const place *at_chunk,
                                           const float *reads, ha_rows dout, float *beta, float *to)
 {
@@ -104,7 +106,8 @@ static void block_backward(const ha_recurrence *r, const packed_chunk *p, int co
     ha_kernels_get()->recurrence_backward(&c, cols, p->beta, p->history, p->carried + col * c.stride, &x, &p->gradient);
 }
 
-/* dv, and the gradients of beta and of the columns' decay, which are sums over what the blocks left. */
+/* dv, and the gradients of beta and of the columns' decay, which are sums over what the blocks
+ * left. */
 static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, const ha_recurrence_chunk *c,
                            ptrdiff_t row, int h, const float *beta, const ha_recurrence_columns *x,
                            const ha_recurrence_out *d)
@@ -162,7 +165,8 @@ typedef struct {
     const ha_recurrence_out *gradient;
 } problem;
 
-/* state [dv, dk] before the chunk; carried [dv, ld], the gradient of the state, moves from its end to its front. */
+/* state [dv, dk] before the chunk; carried [dv, ld], the gradient of the state, moves from its end
+ * to its front. */
 static void one_chunk(const problem *p, const place *at, const float *state, float *carried, float *scratch)
 {
     const ha_recurrence *r = p->r;

@@ -1,4 +1,5 @@
-/* One chunk of the linear recurrence: the rows of a head as the kernels read them. Shared by both passes. */
+/* One chunk of the linear recurrence: the rows of a head as the kernels read them. Shared by both
+ * passes. */
 #ifndef HA_OPS_RECURRENCE_CHUNK_H
 #define HA_OPS_RECURRENCE_CHUNK_H
 
@@ -35,8 +36,8 @@ static inline size_t packed_floats(const ha_recurrence *r)
     return (size_t)C * (size_t)(5 * padded(r->key_dim) + (r->gate == HA_GATE_VALUE ? padded(r->value_dim) : 0));
 }
 
-/* Asks for row `row` of a head, `width` floats at its place among rows of ld, to be read or written: rows of one head lie
- * a page apart, and hardware does not guess the next one. */
+/* Asks for row `row` of a head, `width` floats at its place among rows of ld, to be read or
+ * written: rows of one head lie a page apart, and hardware does not guess the next one. */
 #define PREFETCH_ROW(x, ld, width, row, h, write)                                                             \
     for (const float *at_ = (x) + (row) * (ld) + (ptrdiff_t)(h) * (width), *end_ = at_ + (width); at_ < end_; \
          at_ += 16)                                                                                           \

@@ -1,4 +1,5 @@
-/* Rotary position embedding (Su et al. 2021) in the rotate-half layout of Hugging Face checkpoints. */
+/* Rotary position embedding (Su et al. 2021) in the rotate-half layout of Hugging Face
+ * checkpoints. */
 #include <math.h>
 
 #include "core/thread.h"

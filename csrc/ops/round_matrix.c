@@ -1,15 +1,17 @@
-/* Rounding a matrix to a block type so that its products, not its numbers, come out right: GPTQ (arXiv 2210.17323, eq. 2 and
- * section 3.3). Column by column, what rounding did to a number is made up for by the columns that are still to come.
+/* Rounding a matrix to a block type so that its products, not its numbers, come out right: GPTQ
+ * (arXiv 2210.17323, eq. 2 and section 3.3). Column by column, what rounding did to a number is
+ * made up for by the columns that are still to come.
  *
- * Floor: rows*in^2 FLOP of axpys over U, which every row reads once; its upper half stays in L2 or L3. */
+ * Floor: rows*in^2 FLOP of axpys over U, which every row reads once; its upper half stays in L2 or
+ * L3. */
 #include <math.h>
 
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
-/* The range of a block that loses least, errors in units of what the later columns cannot make up for. Eight bits are left
- * as they are: there the ends cost more than the steps. */
+/* The range of a block that loses least, errors in units of what the later columns cannot make up
+ * for. Eight bits are left as they are: there the ends cost more than the steps. */
 static ha_grid best_grid(ha_dtype type, int in, const float *u, const float *w)
 {
     enum { TRIED = 8 };

@@ -1,4 +1,5 @@
-/* Distances between rows: of step 1 (two mixers' outputs), of values, of hidden states. Floor: one pass over them. */
+/* Distances between rows: of step 1 (two mixers' outputs), of values, of hidden states. Floor: one
+ * pass over them. */
 #include <float.h>
 #include <math.h>
 

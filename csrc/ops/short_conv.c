@@ -1,6 +1,8 @@
-/* Depthwise causal convolution of a few taps, as linear mixers put it before their activation (Dao and Gu 2024).
+/* Depthwise causal convolution of a few taps, as linear mixers put it before their activation (Dao
+ * and Gu 2024).
  *
- * Work is cut into blocks of channels: within one, rows run in order, so the sums over rows in dw have one order. */
+ * Work is cut into blocks of channels: within one, rows run in order, so the sums over rows in dw
+ * have one order. */
 #include <string.h>
 
 #include "core/thread.h"
@@ -24,8 +26,8 @@ static block block_at(int index, const ha_short_conv *conv)
     return b;
 }
 
-/* Channels of the input row `at` rows after the sequence's first one, which x begins with; before it lies the state, [taps - 1,
- * channels] or NULL. */
+/* Channels of the input row `at` rows after the sequence's first one, which x begins with; before
+ * it lies the state, [taps - 1, channels] or NULL. */
 static const float *input(const ha_short_conv *conv, const block *b, ha_rows x, const float *state, int at)
 {
     if (at >= 0)

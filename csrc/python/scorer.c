@@ -160,7 +160,8 @@ static PyObject *gate_gradient(scorer_object *self, PyObject *args, PyObject *kw
     return result;
 }
 
-/* (float64 [num_layers,m], the same of a mixer that gives zero); 0 in layers that have no softmax */
+/* (float64 [num_layers,m], the same of a mixer that gives zero); 0 in layers that have no
+ * softmax */
 static PyObject *alignment(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tokens", "windows", "segments", NULL};

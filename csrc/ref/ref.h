@@ -1,7 +1,8 @@
-/* The naive twin of every operation, in double: one loop nest a formula, no blocking, no threads, no memory of its own.
+/* The naive twin of every operation, in double: one loop nest a formula, no blocking, no threads,
+ * no memory of its own.
  *
- * Arrays are row-major and without gaps, in the shapes of ops/ops.h. Sequence s of a batch is rows offset[s] ..
- * offset[s + 1] - 1. Reached from tests only, through python/ops_*.c. */
+ * Arrays are row-major and without gaps, in the shapes of ops/ops.h. Sequence s of a batch is rows
+ * offset[s] .. offset[s + 1] - 1. Reached from tests only, through python/ops_*.c. */
 #ifndef HA_REF_REF_H
 #define HA_REF_REF_H
 
@@ -42,8 +43,8 @@ void ref_rope(const ref_rotation *rotation, int rows, int heads, int dim, const 
 void ref_swiglu(int rows, int f, const double *gate_up, double *y);
 /* x [rows, d]: row token[r] of table [., d] */
 void ref_embed(int rows, int d, const int32_t *token, const double *table, double *x);
-/* map: 0 elu + 1, 1 relu, 2 Hedgehog, 3 FAVOR; w [heads, dim, dim] for the last two, else NULL; y [rows, heads, dim or
- * 2 dim] */
+/* map: 0 elu + 1, 1 relu, 2 Hedgehog, 3 FAVOR; w [heads, dim, dim] for the last two, else NULL; y
+ * [rows, heads, dim or 2 dim] */
 void ref_feature(int map, int rows, int heads, int dim, const double *x, const double *w, double *y);
 
 /* state [n_seq, width - 1, d] or NULL (zeros), updated */
@@ -53,7 +54,8 @@ void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, co
 /* y [slots of all sequences, d]; w [slots, length] */
 void ref_pool(const ha_batch *batch, int d, int slots, int length, const double *x, const double *w, double *y);
 
-/* ref_attention.c; keys of sequence s are rows key_offset[s] .. of k and v, its queries belong to the last of them */
+/* ref_attention.c; keys of sequence s are rows key_offset[s] .. of k and v, its queries belong to
+ * the last of them */
 typedef struct {
     int heads, kv_heads, dim, causal, window, sinks;
     double scale;
@@ -92,8 +94,9 @@ typedef struct {
     int heads, kv_heads, features, dim, lag, bidirectional;
 } ref_linear_shape;
 
-/* Features in the place of queries and keys, [rows, heads or kv_heads, features]; state [n_seq, kv_heads,
- * features * dim + features] or NULL; numerator [rows, heads, dim], denominator [rows, heads] */
+/* Features in the place of queries and keys, [rows, heads or kv_heads, features]; state [n_seq,
+ * kv_heads, features * dim + features] or NULL; numerator [rows, heads, dim], denominator [rows,
+ * heads] */
 void ref_linear_attention(const ref_linear_shape *a, const ha_batch *batch, const ref_attention_in *in, double *state,
                           double *numerator, double *denominator);
 
@@ -118,7 +121,8 @@ typedef struct {
 /* One step on n numbers; g is cleared. */
 void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, double *m, double *v);
 
-/* ref_task.c; the softmaxes of the batch's sequences are over numbers [rows]; loss [n_seq], or [rows] of the errors */
+/* ref_task.c; the softmaxes of the batch's sequences are over numbers [rows]; loss [n_seq], or
+ * [rows] of the errors */
 void ref_pool_sequences(int pool, const ha_batch *batch, int d, const double *x, double *y);
 /* -log softmax(x)[target [n_seq]] over each sequence */
 void ref_softmax_cross_entropy(const ha_batch *batch, const double *x, const int32_t *target, double *loss);
@@ -129,7 +133,8 @@ void ref_squared_error(int rows, int d, const double *target, const double *y, d
 /* loss [rows] = |y - target|^2 / |target|^2; target, y [rows, d] */
 void ref_relative_error(int rows, int d, const double *target, const double *y, double *loss);
 
-/* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows, heads, dim] */
+/* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows,
+ * heads, dim] */
 typedef struct {
     int heads, dim, silu, bidirectional;
     const double *inv_freq; /* [dim / 2], or NULL: no rotation */
@@ -137,8 +142,8 @@ typedef struct {
     double norm_eps;
 } ref_gated_delta_mixer;
 
-/* What its projections give: queries, keys, values, gate [rows, heads, dim] and b, a [rows, heads]; and its parameters
- * a_log, dt_bias [heads] and norm [dim]. */
+/* What its projections give: queries, keys, values, gate [rows, heads, dim] and b, a [rows, heads];
+ * and its parameters a_log, dt_bias [heads] and norm [dim]. */
 typedef struct {
     ref_attention_in projected;
     const double *gate, *b, *a, *a_log, *dt_bias, *norm;
@@ -152,13 +157,13 @@ typedef struct {
     int heads, dim, slots;
 } ref_slot_shape;
 
-/* Gated slot attention without norm and activation: queries, keys, values, out [rows, heads, dim], gates <= 0 [rows, heads,
- * slots] */
+/* Gated slot attention without norm and activation: queries, keys, values, out [rows, heads, dim],
+ * gates <= 0 [rows, heads, slots] */
 ha_status ref_slot_attention(const ref_slot_shape *shape, const ha_batch *batch, const ref_attention_in *in,
                              const double *gates, double *out, ha_arena *work);
 
-/* The two feature maps of a mixer, by their number in ref_feature; weights [heads or kv_heads, dim, dim], NULL where the map
- * has none */
+/* The two feature maps of a mixer, by their number in ref_feature; weights [heads or kv_heads, dim,
+ * dim], NULL where the map has none */
 typedef struct {
     int map, heads, kv_heads, dim;
     const double *query_weight, *key_weight;

@@ -11,8 +11,8 @@ int ref_visible(const ref_attention *a, int query, int key)
     return !a->window || key < a->sinks || abs(query - key) < a->window;
 }
 
-/* o = sum_j exp(s_j - max) v_j / sum_j exp(s_j - max), s_j = scale q . k_j over the visible of `length` keys; `at` begins at
- * the query's and the keys' head, `to` at the query's */
+/* o = sum_j exp(s_j - max) v_j / sum_j exp(s_j - max), s_j = scale q . k_j over the visible of
+ * `length` keys; `at` begins at the query's and the keys' head, `to` at the query's */
 static void one_query(const ref_attention *a, int query, int length, const ref_attention_in *at,
                       const ref_attention_out *to)
 {

@@ -1,4 +1,5 @@
-/* Naive twins of the losses and of the optimizer step. Logits are made again wherever they are needed. */
+/* Naive twins of the losses and of the optimizer step. Logits are made again wherever they are
+ * needed. */
 #include "ref/ref.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* Naive twins of whole linear mixers, from the projections of x to what the output projection reads. */
+/* Naive twins of whole linear mixers, from the projections of x to what the output projection
+ * reads. */
 #include "ref/ref.h"
 
 #include <math.h>
@@ -21,8 +22,8 @@ static void unit_length(const ref_gated_delta_mixer *m, int rows, const double *
     }
 }
 
-/* Gated DeltaNet: y = rms_norm(o) silu(gate), o the gated delta rule on q, k of unit length, beta = sigmoid(b) and
- * g = -exp(A_log) softplus(a + dt_bias) */
+/* Gated DeltaNet: y = rms_norm(o) silu(gate), o the gated delta rule on q, k of unit length, beta =
+ * sigmoid(b) and g = -exp(A_log) softplus(a + dt_bias) */
 ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *batch, const ref_gated_delta_in *in,
                               double *y, ha_arena *work)
 {
@@ -75,8 +76,8 @@ typedef struct {
     double *keys, *values, *logits;
 } slot_memory;
 
-/* A token of one head: slot i of K and V moves by the share 1 - exp(g_i) to k and to v, o = V^T softmax(K q); `at` and gates
- * [slots] are the token's */
+/* A token of one head: slot i of K and V moves by the share 1 - exp(g_i) to k and to v, o = V^T
+ * softmax(K q); `at` and gates [slots] are the token's */
 static void slots_step(const ref_slot_shape *shape, const ref_attention_in *at, const double *gates,
                        const slot_memory *memory, double *out)
 {
@@ -121,8 +122,8 @@ ha_status ref_slot_attention(const ref_slot_shape *shape, const ha_batch *batch,
     return HA_OK;
 }
 
-/* Features of queries [rows, heads, dim] and keys [rows, kv_heads, dim]; favor's query is divided by its sum, which makes it
- * Hedgehog's. */
+/* Features of queries [rows, heads, dim] and keys [rows, kv_heads, dim]; favor's query is divided
+ * by its sum, which makes it Hedgehog's. */
 static void pair_features(const ref_feature_maps *f, int rows, const double *queries, const double *keys,
                           double *query_features, double *key_features)
 {
@@ -136,8 +137,8 @@ static int widening(const ref_feature_maps *f)
     return f->map < 2 ? 1 : 2;
 }
 
-/* One query of window_linear: near keys weigh exp(s_j - max), far ones exp(gate) phi(q) . phi(k_j); sinks are near. `at` and
- * the features begin at the query's and the keys' head. */
+/* One query of window_linear: near keys weigh exp(s_j - max), far ones exp(gate) phi(q) . phi(k_j);
+ * sinks are near. `at` and the features begin at the query's and the keys' head. */
 static void window_query(const ref_window_mixer *m, int query, int length, const ref_attention_in *at,
                          const double *query_features, const double *key_features, double gate, double *y)
 {

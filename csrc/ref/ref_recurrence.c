@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g + gv) S + a u + k v, o = S^T q; beta: the delta rule instead */
+/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g + gv) S + a u + k v, o = S^T q; beta:
+ * the delta rule instead */
 static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_operands *in, int x, double *column)
 {
     const ptrdiff_t keys = at * r->dk;
@@ -36,8 +37,9 @@ void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operand
             }
 }
 
-/* num_i = S^T f_i + sum_j (f_i . e_j) v_j,  den_i = z . f_i + sum_j f_i . e_j over j <= i - lag, bidirectional also over
- * j >= i + lag; `at` begins at the query's and the `keys` keys' head, state S [features, dim], z [features] or NULL */
+/* num_i = S^T f_i + sum_j (f_i . e_j) v_j, den_i = z . f_i + sum_j f_i . e_j over j <= i - lag,
+ * bidirectional also over j >= i + lag; `at` begins at the query's and the `keys` keys' head, state
+ * S [features, dim], z [features] or NULL */
 static void linear_query(const ref_linear_shape *a, ptrdiff_t query, ptrdiff_t keys, const ref_attention_in *at,
                          const double *state, double *numerator, double *denominator)
 {

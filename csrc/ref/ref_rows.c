@@ -72,7 +72,8 @@ void ref_activation(ha_act kind, size_t n, const double *x, double *y)
         y[i] = activation(kind, x[i]);
 }
 
-/* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i; channels behind are as they were */
+/* (y_i, y_{i+half}) = factor * the pair (x_i, x_{i+half}) turned by position * inv_freq_i; channels
+ * behind are as they were */
 void ref_rope(const ref_rotation *rotation, int rows, int heads, int dim, const double *x, double *y)
 {
     const int half = rotation->half;
@@ -108,8 +109,8 @@ void ref_embed(int rows, int d, const int32_t *token, const double *table, doubl
             x[r * d + i] = table[(ptrdiff_t)token[r] * d + i];
 }
 
-/* elu(x) + 1; max(x, 0); with u = W_h x: exp([u, -u]) over their sum; exp([u, -u] - |x|^2 / (2 sqrt(dim))), exponents
- * at most 30. The largest |u| is taken out of the quotient's exponents. */
+/* elu(x) + 1; max(x, 0); with u = W_h x: exp([u, -u]) over their sum; exp([u, -u] - |x|^2 / (2
+ * sqrt(dim))), exponents at most 30. The largest |u| is taken out of the quotient's exponents. */
 void ref_feature(int map, int rows, int heads, int dim, const double *x, const double *w, double *y)
 {
     for (ptrdiff_t r = 0; r < rows; r++)
@@ -157,7 +158,8 @@ void ref_short_conv(const ha_batch *batch, int d, int width, const double *x, co
     }
 }
 
-/* y_s = share sum_j w[s,j] x_j for the slots whose stretch begins within the sequence; share: of a stretch, whole / there */
+/* y_s = share sum_j w[s,j] x_j for the slots whose stretch begins within the sequence; share: of a
+ * stretch, whole / there */
 void ref_pool(const ha_batch *batch, int d, int slots, int length, const double *x, const double *w, double *y)
 {
     ptrdiff_t at = 0;
