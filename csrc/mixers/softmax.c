@@ -11,13 +11,13 @@ extern const ha_mixer_kind ha_window_mixer;
 enum { OPTION_WINDOW, OPTION_SINKS };
 
 typedef struct {
-    float *qkv;  /* [rows, heads + 2 kv_heads, dim], q and k rotated */
-    float *y;    /* [rows, heads, dim] */
-    float *lse;  /* [rows, heads] */
-    float *raw;  /* what ha_project_in keeps */
-    float *gate; /* what ha_gate_forward keeps */
+    float *qkv;         /* [rows, heads + 2 kv_heads, dim], q and k rotated */
+    float *mixed;       /* [rows, heads, dim] */
+    float *log_sum;     /* [rows, heads] */
+    float *before_norm; /* what ha_project_in keeps */
+    float *gate;        /* what ha_gate_forward keeps */
     size_t floats;
-} saved_parts;
+} saved_arrays;
 
 static int qkv_width(const ha_config *c)
 {
@@ -25,16 +25,16 @@ static int qkv_width(const ha_config *c)
 }
 
 /* Where they lie in `saved`; with NULL only `floats` is meant. */
-static saved_parts parts(const ha_mixer *mixer, const ha_batch *batch, float *saved)
+static saved_arrays arrays_in(const ha_mixer *mixer, const ha_batch *batch, float *saved)
 {
     const ha_config *c = mixer->config;
     const size_t rows = (size_t)batch->rows;
     ha_slices slices = {saved, 0};
-    saved_parts p;
+    saved_arrays p;
     p.qkv = ha_slice(&slices, rows * (size_t)qkv_width(c));
-    p.y = ha_slice(&slices, rows * (size_t)(c->num_heads * c->head_dim));
-    p.lse = ha_slice(&slices, rows * (size_t)c->num_heads);
-    p.raw = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
+    p.mixed = ha_slice(&slices, rows * (size_t)(c->num_heads * c->head_dim));
+    p.log_sum = ha_slice(&slices, rows * (size_t)c->num_heads);
+    p.before_norm = ha_slice(&slices, ha_project_in_saved(mixer, batch->rows));
     p.gate = ha_slice(&slices, ha_gate_saved(mixer, batch->rows));
     p.floats = slices.used;
     return p;
@@ -42,7 +42,7 @@ static saved_parts parts(const ha_mixer *mixer, const ha_batch *batch, float *sa
 
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
-    return parts(mixer, batch, NULL).floats;
+    return arrays_in(mixer, batch, NULL).floats;
 }
 
 static ha_attention shape_of(const ha_mixer *mixer)
@@ -97,11 +97,11 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
         HA_PUSH(saved, pass->arena, saved_floats(mixer, batch));
-    saved_parts p = parts(mixer, batch, saved);
-    ha_project_in(mixer, pass, x, p.qkv, p.raw);
+    saved_arrays p = arrays_in(mixer, batch, saved);
+    ha_project_in(mixer, pass, x, p.qkv, p.before_norm);
     ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, width);
     const ha_attention shape = shape_of(mixer);
-    const ha_attention_out to = {ha_rows_to(p.y, q), p.lse, NULL};
+    const ha_attention_out to = {ha_rows_to(p.mixed, q), p.log_sum, NULL};
     if (state && mixer->kind == &ha_window_mixer) {
         for (int s = 0; s < batch->n_seq; s++)
             HA_TRY(ha_ring_attend(&shape, pass, s, &state[s], p.qkv, &to));
@@ -120,7 +120,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
         HA_TRY(ha_attention_forward(&shape, batch, ha_rows_of(p.qkv, width), keys, &to, pass->arena));
     }
     float *y;
-    HA_TRY(ha_gate_forward(mixer, pass, x, p.y, p.gate, &y));
+    HA_TRY(ha_gate_forward(mixer, pass, x, p.mixed, p.gate, &y));
     ha_project_out(mixer, pass, y, scale, out);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -134,28 +134,28 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     const int rows = batch->rows, width = qkv_width(c), dim = c->head_dim, q = c->num_heads * dim,
               kv = c->num_kv_heads * dim;
     size_t mark = ha_arena_mark(pass->arena);
-    saved_parts p = parts(mixer, batch, saved);
+    saved_arrays p = arrays_in(mixer, batch, saved);
     float *y, *dy, *dqkv, *delta;
     HA_PUSH(dy, pass->arena, (size_t)rows * (size_t)q);
     HA_PUSH(dqkv, pass->arena, (size_t)rows * (size_t)width);
     HA_PUSH(delta, pass->arena, (size_t)rows * (size_t)c->num_heads);
-    HA_TRY(ha_gate_again(mixer, pass, p.y, p.gate, &y));
+    HA_TRY(ha_gate_again(mixer, pass, p.mixed, p.gate, &y));
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
-        HA_TRY(ha_gate_backward(mixer, pass, x, p.y, p.gate, dy, dx));
+        HA_TRY(ha_gate_backward(mixer, pass, x, p.mixed, p.gate, dy, dx));
         const ha_attention shape = shape_of(mixer);
-        ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.y, q, delta);
+        ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.mixed, q, delta);
         const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, width),
                                          .keys = ha_rows_of(p.qkv + q, width),
                                          .values = ha_rows_of(p.qkv + q + kv, width),
                                          .key_offset = batch->offset,
-                                         .log_sum = p.lse};
+                                         .log_sum = p.log_sum};
         const ha_attention_upstream upstream = {ha_rows_of(dy, q), delta, NULL};
         const ha_attention_gradient gradient = {ha_rows_to(dqkv, width), ha_rows_to(dqkv + q, width),
                                                 ha_rows_to(dqkv + q + kv, width)};
         HA_TRY(ha_attention_backward(&shape, batch, &kept, &upstream, &gradient, pass->arena));
         ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, -1.0f, dqkv, width);
-        HA_TRY(ha_project_in_backward(mixer, pass, x, p.raw, dqkv, dx));
+        HA_TRY(ha_project_in_backward(mixer, pass, x, p.before_norm, dqkv, dx));
     }
     ha_arena_release(pass->arena, mark);
     return HA_OK;

@@ -85,10 +85,10 @@ static ha_status recurrence_fast(const ha_call *call)
 /* The same in float64; reverse: from the last token to the first. */
 static ha_status recurrence_naive(const ha_call *call)
 {
-    const ref_shape shape = {ha_size(call, 'H'), ha_size(call, 'k'), ha_size(call, 'v'),
-                             gate_of(call) == HA_GATE_CHANNEL, (int)ha_argument(call, "reverse")->whole};
-    const ref_operands in = {ha_data(call, "q"),    ha_data(call, "k"), ha_data(call, "v"), ha_data(call, "g"),
-                             ha_data(call, "beta"), ha_data(call, "a"), ha_data(call, "b"), ha_data(call, "gv")};
+    const ref_recurrence_shape shape = {ha_size(call, 'H'), ha_size(call, 'k'), ha_size(call, 'v'),
+                                        gate_of(call) == HA_GATE_CHANNEL, (int)ha_argument(call, "reverse")->whole};
+    const ref_recurrence_in in = {ha_data(call, "q"),    ha_data(call, "k"), ha_data(call, "v"), ha_data(call, "g"),
+                                  ha_data(call, "beta"), ha_data(call, "a"), ha_data(call, "b"), ha_data(call, "gv")};
     double *state = ha_call_states(call, call->out[1], ha_data(call, "initial_state"), "S H k v");
     if (!state)
         return HA_NO_MEMORY;

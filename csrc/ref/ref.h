@@ -79,16 +79,20 @@ void ref_softmax_attention(const ref_attention *a, const ha_batch *batch, const 
 
 /* ref_recurrence.c; states [n_seq, ...] are updated */
 typedef struct {
-    int heads, dk, dv, channels; /* channels: g [rows, heads, dk], else [rows, heads] */
-    int reverse;                 /* from the last token of a sequence to its first */
-} ref_shape;
+    int heads, key_dim, value_dim;
+    int channels; /* log_decay [rows, heads, key_dim], else [rows, heads] */
+    int reverse;  /* from the last token of a sequence to its first */
+} ref_recurrence_shape;
 
+/* As ha_recurrence_in; value_decay [rows, heads, value_dim]. What may be NULL: log_decay, beta,
+ * erase_write with erase_read, value_decay. */
 typedef struct {
-    const double *q, *k, *v, *g, *beta, *a, *b, *gv; /* g, beta, a with b, gv [rows, heads, dv]: or NULL */
-} ref_operands;
+    const double *queries, *keys, *values, *log_decay, *beta, *erase_write, *erase_read, *value_decay;
+} ref_recurrence_in;
 
-/* state [n_seq, heads, dk, dv]; out [rows, heads, dv] */
-void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out);
+/* state [n_seq, heads, key_dim, value_dim]; out [rows, heads, value_dim] */
+void ref_recurrence(const ref_recurrence_shape *r, const ha_batch *batch, const ref_recurrence_in *in, double *state,
+                    double *out);
 
 typedef struct {
     int heads, kv_heads, features, dim, lag, bidirectional;

@@ -55,8 +55,8 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
         ref_rope(&rotation, rows, H, D, unit_q, unit_q);
         ref_rope(&rotation, rows, H, D, unit_k, unit_k);
     }
-    ref_shape shape = {H, D, D, 0, 0};
-    const ref_operands operands = {unit_q, unit_k, values, g, beta, NULL, NULL, NULL};
+    ref_recurrence_shape shape = {H, D, D, 0, 0};
+    const ref_recurrence_in operands = {unit_q, unit_k, values, g, beta, NULL, NULL, NULL};
     ref_recurrence(&shape, batch, &operands, state, o);
     if (m->bidirectional) {
         shape.reverse = 1;

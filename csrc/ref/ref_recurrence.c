@@ -5,35 +5,38 @@
 
 /* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g + gv) S + a u + k v, o = S^T q; beta:
  * the delta rule instead */
-static double recurrence_column(const ref_shape *r, ptrdiff_t at, const ref_operands *in, int x, double *column)
+static double recurrence_column(const ref_recurrence_shape *r, ptrdiff_t at, const ref_recurrence_in *in, int x,
+                                double *column)
 {
-    const ptrdiff_t keys = at * r->dk;
-    const double v = in->v[at * r->dv + x], keep = in->gv ? exp(in->gv[at * r->dv + x]) : 1.0;
+    const ptrdiff_t keys = at * r->key_dim;
+    const double v = in->values[at * r->value_dim + x],
+                 keep = in->value_decay ? exp(in->value_decay[at * r->value_dim + x]) : 1.0;
     double seen = 0.0, o = 0.0;
-    for (ptrdiff_t i = 0; i < r->dk; i++) {
-        double decay = exp(!in->g ? 0.0 : r->channels ? in->g[keys + i] : in->g[at]);
-        double b = in->b ? in->b[keys + i] : in->beta ? decay * in->k[keys + i] : 0.0;
-        seen += b * column[i * r->dv];
+    for (ptrdiff_t i = 0; i < r->key_dim; i++) {
+        double decay = exp(!in->log_decay ? 0.0 : r->channels ? in->log_decay[keys + i] : in->log_decay[at]);
+        double b = in->erase_read ? in->erase_read[keys + i] : in->beta ? decay * in->keys[keys + i] : 0.0;
+        seen += b * column[i * r->value_dim];
     }
-    for (ptrdiff_t i = 0; i < r->dk; i++) {
-        double decay = exp(!in->g ? 0.0 : r->channels ? in->g[keys + i] : in->g[at]);
-        double *s = column + i * r->dv;
-        *s = decay * keep * *s + (in->a ? in->a[keys + i] * seen : 0.0) +
-             in->k[keys + i] * (in->beta ? in->beta[at] * (v - seen) : v);
-        o += *s * in->q[keys + i];
+    for (ptrdiff_t i = 0; i < r->key_dim; i++) {
+        double decay = exp(!in->log_decay ? 0.0 : r->channels ? in->log_decay[keys + i] : in->log_decay[at]);
+        double *s = column + i * r->value_dim;
+        *s = decay * keep * *s + (in->erase_write ? in->erase_write[keys + i] * seen : 0.0) +
+             in->keys[keys + i] * (in->beta ? in->beta[at] * (v - seen) : v);
+        o += *s * in->queries[keys + i];
     }
     return o;
 }
 
-void ref_recurrence(const ref_shape *r, const ha_batch *batch, const ref_operands *in, double *state, double *out)
+void ref_recurrence(const ref_recurrence_shape *r, const ha_batch *batch, const ref_recurrence_in *in, double *state,
+                    double *out)
 {
     for (int s = 0; s < batch->n_seq; s++)
         for (int t = 0, n = batch->offset[s + 1] - batch->offset[s]; t < n; t++)
             for (int h = 0; h < r->heads; h++) {
                 ptrdiff_t at = (ptrdiff_t)(batch->offset[s] + (r->reverse ? n - 1 - t : t)) * r->heads + h;
-                double *own = state + ((ptrdiff_t)s * r->heads + h) * r->dk * r->dv;
-                for (int x = 0; x < r->dv; x++)
-                    out[at * r->dv + x] = recurrence_column(r, at, in, x, own + x);
+                double *own = state + ((ptrdiff_t)s * r->heads + h) * r->key_dim * r->value_dim;
+                for (int x = 0; x < r->value_dim; x++)
+                    out[at * r->value_dim + x] = recurrence_column(r, at, in, x, own + x);
             }
 }
 

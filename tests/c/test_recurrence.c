@@ -42,10 +42,10 @@ static void recurrence_of(ha_gate gate, int beta, int erase, int dk, int dv)
     const ha_recurrence_saved kept = {u, saved};
 #define FORWARD ha_recurrence_forward(&r, &batch, &operand, in, out, ha_rows_to(y, V), &kept, &arena)
     EXERCISE(FORWARD, {y, m}, {u, m}, {saved, saves}, {end, all});
-    const ref_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL, 0};
+    const ref_recurrence_shape shape = {HEADS, dk, dv, gate == HA_GATE_CHANNEL, 0};
     double *const gv = gate == HA_GATE_VALUE ? twin[G_] : NULL;
-    const ref_operands wide_operand = {twin[Q_],    twin[K_], twin[V_], gv ? NULL : twin[G_],
-                                       twin[BETA_], twin[A_], twin[B_], gv};
+    const ref_recurrence_in wide_operand = {twin[Q_],    twin[K_], twin[V_], gv ? NULL : twin[G_],
+                                            twin[BETA_], twin[A_], twin[B_], gv};
     ref_recurrence(&shape, &batch, &wide_operand, want_end, want);
     CHECK_TWIN(y, want, m);
     CHECK_TWIN(end, want_end, all);
