@@ -62,6 +62,7 @@ static size_t packing_bytes(void)
  * 0: there is no memory, do not pack. `finished` either way. */
 static atomic_int running, granted;
 
+/* 1: this product may pack. */
 static int may_pack(void)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -42,6 +42,7 @@ static uint32_t to_bits(float x)
     return bits;
 }
 
+/* Rounded to nearest even; too large becomes infinity. */
 static uint16_t float_to_half(float x)
 {
     uint32_t bits = to_bits(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
@@ -57,6 +58,7 @@ static uint16_t float_to_half(float x)
     return (uint16_t)(sign | magnitude >> 13);
 }
 
+/* Rounded to nearest even; a NaN stays one. */
 static uint16_t float_to_bfloat(float x)
 {
     uint32_t bits = to_bits(x);
@@ -76,6 +78,7 @@ static float inverse(float x)
     return x != 0.0f ? 1.0f / x : 0.0f;
 }
 
+/* Exact. */
 static float half_to_float(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = (uint32_t)(h & 0x7fff) << 13;
@@ -97,6 +100,7 @@ static void q8_0_grid(const float *x, ha_grid *g)
     g->scale = most / 127.0f;
 }
 
+/* x [HA_BLOCK_ITEMS]: the number of largest magnitude becomes -8. */
 static void q4_0_grid(const float *x, ha_grid *g)
 {
     float most = x[0]; /* of the largest magnitude: it becomes -8 */
@@ -106,6 +110,7 @@ static void q4_0_grid(const float *x, ha_grid *g)
     g->scale = most / -8.0f;
 }
 
+/* x [HA_BLOCK_ITEMS]: codes from the least to the largest number. */
 static void q4_1_grid(const float *x, ha_grid *g)
 {
     float low = x[0], high = x[0];
@@ -170,6 +175,7 @@ void ha_grid_store(const ha_grid *g, const int8_t *code, uint8_t *to)
             to[i] = (uint8_t)(code[i] | code[i + HA_BLOCK_ITEMS / 2] << 4);
 }
 
+/* One block of `type` from x [HA_BLOCK_ITEMS]. */
 static void encode_block(ha_dtype type, const float *x, uint8_t *to)
 {
     const ha_grid grid = ha_grid_of(type, x);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+/* The next number of splitmix64, which spreads a seed. */
 static uint64_t splitmix(uint64_t *x)
 {
     uint64_t z = (*x += 0x9e3779b97f4a7c15u);

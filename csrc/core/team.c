@@ -42,6 +42,7 @@ static struct {
           .done = PTHREAD_COND_INITIALIZER};
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+/* Tells the processor that this is a wait. */
 static void relax(void)
 {
 #if defined __x86_64__ || defined __i386__
@@ -77,6 +78,7 @@ static void work(job *mine)
     own.job = NULL;
 }
 
+/* One more in the open region, up to its limit; 0: no. */
 static int join_team(void)
 {
     int state = atomic_load(&team.state);
@@ -86,6 +88,7 @@ static int join_team(void)
     return 0;
 }
 
+/* One less; the last one wakes whoever waits for the region. */
 static void leave_team(void)
 {
     if (atomic_fetch_sub(&team.state, 1) != 1)
@@ -95,6 +98,7 @@ static void leave_team(void)
     pthread_mutex_unlock(&team.mutex);
 }
 
+/* What a thread of the team does until the process ends. */
 static void *worker(void *start)
 {
     for (unsigned seen = (unsigned)(size_t)start;;) {

@@ -159,6 +159,7 @@ static ha_status run_states(const ha_scorer *s, int l, float gate, const ha_pass
     return HA_OK;
 }
 
+/* Whether every layer of a setting is softmax: then it is the teacher. */
 static int all_softmax(const ha_model *m, const float *gates)
 {
     int all = 1;

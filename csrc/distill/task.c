@@ -12,6 +12,7 @@ typedef struct {
     const int32_t *offset; /* [n + 1] */
 } pieces;
 
+/* The softmaxes of a batch of windows: a class each, or start and end of a span. */
 static ha_status pieces_of(const ha_model *m, const ha_batch *batch, ha_arena *arena, pieces *p)
 {
     const int span = m->config.task.kind == HA_TASK_SPAN, n = batch->n_seq;

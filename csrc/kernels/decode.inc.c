@@ -122,6 +122,7 @@ INLINE void mix_rows(const int half, const int mr, ha_cached_rows values, ha_row
 #define MIX(HALF) \
     (mix_rows(HALF, mr, *values, weights, out), weights.at += mr * weights.stride, out += mr * values->dim)
 
+/* See kernels.h. */
 static void k_decode_scores(const ha_cached_rows *keys, int heads, float scale, const float *queries,
                             ha_rows_out scores)
 {
@@ -132,6 +133,7 @@ static void k_decode_scores(const ha_cached_rows *keys, int heads, float scale, 
     }
 }
 
+/* See kernels.h. */
 static void k_decode_mix(const ha_cached_rows *values, int heads, ha_rows weights, float *out)
 {
     if (values->half) {
@@ -141,6 +143,7 @@ static void k_decode_mix(const ha_cached_rows *values, int heads, ha_rows weight
     }
 }
 
+/* y [n] of x [n] */
 static void k_float_to_half(size_t n, const float *x, uint16_t *y)
 {
     size_t i = 0;

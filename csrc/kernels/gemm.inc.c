@@ -71,6 +71,7 @@ static void tile_tail(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
     }
 }
 
+/* Two vectors of columns at a time, then one, then what is left of one. */
 static void k_gemm(ha_matmul p, ha_view a, ha_rows b, ha_rows_out c)
 {
     const int columns = (int)p.columns;
@@ -131,6 +132,7 @@ INLINE void dots(const int mr, const int nr, ha_matmul p, ha_rows x, ha_rows w, 
         }
 }
 
+/* Four rows of W at a time against two rows of x. */
 static void k_gemv(ha_matmul p, ha_rows x, ha_rows w, ha_rows_out y)
 {
     const int rows = (int)p.rows, columns = (int)p.columns;

@@ -72,6 +72,7 @@ static __attribute__((noinline)) void one_tile(ha_matmul p, const float *a, cons
     packed_tile(p, a, b, c);
 }
 
+/* Tile by tile; the outer side stays, the inner side is read again and again. */
 static void k_packed_product(ha_matmul p, const float *a, const float *b, int rows_outside, ha_rows_out c)
 {
     const int m = (int)p.rows, n = (int)p.columns;

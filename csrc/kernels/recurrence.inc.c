@@ -59,6 +59,7 @@ INLINE void forward_columns(const int reads, const int erases, const int values,
     }
 }
 
+/* Two vectors of columns at a time. */
 static void k_recurrence(const ha_recurrence_chunk *chunk, const ha_recurrence_block *block)
 {
     ha_recurrence_chunk c = *chunk;
@@ -85,6 +86,7 @@ static void k_recurrence(const ha_recurrence_chunk *chunk, const ha_recurrence_b
     }
 }
 
+/* history [count + 1, cols, stride]: the first is there. */
 INLINE void replay_columns(const int erases, const int values, const ha_recurrence_chunk *c, int cols,
                            const ha_recurrence_columns *x, float *restrict history)
 {
@@ -105,6 +107,7 @@ INLINE void replay_columns(const int erases, const int values, const ha_recurren
     }
 }
 
+/* By what the chunk erases and decays. */
 static void k_recurrence_replay(const ha_recurrence_chunk *c, int cols, const ha_recurrence_columns *x, float *history)
 {
     if (c->erase_write)
@@ -252,6 +255,7 @@ INLINE void sum_vectors(int n, const float *x, float *to)
         to[j] = v_sum(v_load(x + j * W));
 }
 
+/* From the last token to the first. */
 INLINE void backward_columns(const int reads, const int erases, const int values, const backward_work *w)
 {
     const ha_recurrence_columns *x = w->columns;
@@ -277,6 +281,7 @@ INLINE void backward_columns(const int reads, const int erases, const int values
     }
 }
 
+/* By what the chunk reads, erases and decays. */
 static void k_recurrence_backward(const ha_recurrence_chunk *c, int cols, const float *beta, const float *history,
                                   float *d, const ha_recurrence_columns *x, const ha_recurrence_gradient *g)
 {

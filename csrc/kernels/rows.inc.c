@@ -89,6 +89,7 @@ static void k_layer_norm_backward(int d, const float *x, const float *w, float e
     });
 }
 
+/* y [2 d] of x [d] */
 static void k_softmax_pair(int d, const float *x, float *y)
 {
     size_t n = (size_t)d;
@@ -113,6 +114,7 @@ static void k_softmax_pair(int d, const float *x, float *y)
     MAP(n, { STORE(y, LOAD(y) * scale); });
 }
 
+/* dx [d] of y, dy [2 d] */
 static void k_softmax_pair_backward(int d, const float *y, const float *dy, float *dx)
 {
     size_t n = (size_t)d;
@@ -122,6 +124,7 @@ static void k_softmax_pair_backward(int d, const float *y, const float *dy, floa
     MAP(n, { STORE(dx, LOAD(y) * (LOAD(dy) - mean) - LOAD(z) * (LOAD(dz) - mean)); });
 }
 
+/* x [2 half] in place; cos, sin [half] */
 static void k_rope(int half, const float *cos, const float *sin, float sign, float *x)
 {
     size_t n = (size_t)half;
@@ -136,6 +139,7 @@ static void k_rope(int half, const float *cos, const float *sin, float sign, flo
     });
 }
 
+/* s [rows, cols]; max, sum, correction [rows] */
 static void k_softmax_step(int rows, int cols, float *s, ptrdiff_t lds, float *max, float *sum, float *correction)
 {
     size_t n = (size_t)cols;
@@ -158,6 +162,7 @@ static void k_softmax_step(int rows, int cols, float *s, ptrdiff_t lds, float *m
     }
 }
 
+/* s, dp [rows, cols] in place; lse, delta [rows] */
 static void k_softmax_tile_backward(int rows, int cols, float *s, ptrdiff_t lds, float *dp, ptrdiff_t ldp,
                                     const float *lse, const float *delta)
 {
@@ -175,6 +180,7 @@ static void k_softmax_tile_backward(int rows, int cols, float *s, ptrdiff_t lds,
     }
 }
 
+/* x [rows, cols] in place; factor [rows] */
 static void k_scale_rows(int rows, int cols, float *x, ptrdiff_t ldx, const float *factor)
 {
     size_t n = (size_t)cols;
@@ -187,6 +193,7 @@ static void k_scale_rows(int rows, int cols, float *x, ptrdiff_t ldx, const floa
     }
 }
 
+/* The largest of n > 0 numbers. */
 INLINE float row_max(size_t n, const float *x)
 {
     vf a = v_set(HA_MASKED), b = a;
@@ -237,6 +244,7 @@ static double k_kl_row(int vocabulary, float *s, float *t, float scale, double *
     return cross / z_t - log(z_t) + log(z_s);
 }
 
+/* s [vocabulary], overwritten */
 static double k_cross_entropy_row(int vocabulary, float *s, int target, float scale)
 {
     size_t n = (size_t)vocabulary;

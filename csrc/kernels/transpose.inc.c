@@ -23,6 +23,7 @@ INLINE void transpose_block(const float *src, ptrdiff_t lds, float *dst, ptrdiff
     }
 }
 
+/* 4 x 4 */
 INLINE void transpose_four(const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
 {
     __m128 x[4];
@@ -48,6 +49,7 @@ INLINE void transpose_blocks(const int block, int rows, int cols, const float *s
 }
 #endif
 
+/* dst [cols, rows] of src [rows, cols] */
 static void k_transpose(int rows, int cols, const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
 {
     enum { B = 8 };

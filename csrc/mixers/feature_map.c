@@ -27,6 +27,7 @@ static void identities(int heads, int d, float *w)
             w[((ptrdiff_t)h * d + i) * d + i] = start;
 }
 
+/* <x, y> of d numbers, in double */
 static double dot(int d, const float *x, const float *y)
 {
     double sum = 0.0;

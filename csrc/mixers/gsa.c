@@ -17,6 +17,7 @@ static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent
         t->written[i] = -expm1f(t->log_decay[i]);
 }
 
+/* Gradients of the gates' part. */
 static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
                            const ha_recurrent_token_gradient *d)
 {

@@ -21,6 +21,7 @@ typedef struct {
     ha_linear_attention sums;
 } layout;
 
+/* From the options and the model's config. */
 static layout layout_of(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
@@ -75,6 +76,7 @@ static ha_state_shape state_shape(const ha_mixer *mixer)
     return (ha_state_shape){.floats = (size_t)(l.sums.kv_heads * l.sums.features) * (size_t)(l.sums.dim + 1)};
 }
 
+/* Adds the parameters and sets their places in mixer->at. */
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     const ha_config *c = mixer->config;
@@ -87,6 +89,7 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     return ha_params_add(params, prefix, "norm.weight", &norm, &mixer->at[SLOT_NORM]);
 }
 
+/* Start in the arena `weights`, from the softmax mixer and random numbers. */
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     ha_transfer_projections(mixer, softmax, mixer->config->num_kv_heads, weights);
@@ -95,6 +98,7 @@ static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights,
         weights[mixer->at[SLOT_NORM] + (size_t)i] = 1.0f;
 }
 
+/* y [rows, heads, dim] from numerators and denominators. */
 static void normalise(const ha_mixer *mixer, const ha_pass *pass, const layout *l, const saved_arrays *p, float *y)
 {
     const int rows = pass->batch->rows, heads = l->sums.heads, dim = l->sums.dim;
@@ -120,6 +124,8 @@ static ha_status operands_of(const layout *l, const ha_batch *batch, const saved
     return ha_features_operands(&l->sums, batch, &features, values, operands, arena);
 }
 
+/* x [rows, hidden]; out [rows, hidden] += scale times the result; saved, state [n_seq]: or NULL.
+ * See mixer.h. */
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -174,6 +180,8 @@ static ha_status normalise_backward(const ha_mixer *mixer, const ha_pass *pass, 
     return HA_OK;
 }
 
+/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, the weights' gradients, and gate [n_seq]
+ * unless NULL. */
 static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                           const float *dout, float *dx, double *gate)
 {
@@ -212,6 +220,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     return HA_OK;
 }
 
+/* Forward FLOP of a token that sees `context` tokens. */
 static double flops(const ha_mixer *mixer, double context)
 {
     const layout l = layout_of(mixer);

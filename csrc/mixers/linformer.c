@@ -19,6 +19,7 @@ typedef struct {
     ha_attention over;
 } layout;
 
+/* From the options and the model's config. */
 static layout layout_of(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
@@ -40,6 +41,7 @@ typedef struct {
     size_t floats;
 } saved_arrays;
 
+/* Slots of all sequences together. */
 static size_t slots_of(const layout *l, const ha_batch *batch)
 {
     size_t n = 0;
@@ -77,6 +79,7 @@ static ha_state_shape state_shape(const ha_mixer *mixer)
     return (ha_state_shape){0};
 }
 
+/* Adds the parameters and sets their places in mixer->at. */
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     const int slots = mixer->option[OPTION_SLOTS], length = mixer->option[OPTION_LENGTH];
@@ -89,6 +92,7 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     return ha_params_add(params, prefix, "value_pool.weight", &pool, &mixer->at[SLOT_VALUE_POOL]);
 }
 
+/* Start in the arena `weights`, from the softmax mixer and random numbers. */
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     const layout l = layout_of(mixer);
@@ -106,6 +110,8 @@ static ha_pool pool_at(const ha_mixer *mixer, const ha_pass *pass, const layout 
     return pool;
 }
 
+/* x [rows, hidden]; out [rows, hidden] += scale times the result; saved, state [n_seq]: or NULL.
+ * See mixer.h. */
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -145,6 +151,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     return HA_OK;
 }
 
+/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, the weights' gradients, and gate [n_seq]
+ * unless NULL. */
 static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                           const float *dout, float *dx, double *gate)
 {
@@ -189,6 +197,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     return HA_OK;
 }
 
+/* Forward FLOP of a token that sees `context` tokens. */
 static double flops(const ha_mixer *mixer, double context)
 {
     const layout l = layout_of(mixer);

@@ -20,6 +20,7 @@ static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
         weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = NORM;
 }
 
+/* log_decay and written from the step. */
 static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     const float *a_log = ha_weight(mixer, pass, HA_SLOT_KIND);
@@ -31,6 +32,7 @@ static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent
     }
 }
 
+/* Gradients of the step's part and of the keys. */
 static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
                            const ha_recurrent_token_gradient *d)
 {

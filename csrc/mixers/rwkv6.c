@@ -8,6 +8,7 @@
 enum { OUTPUT, DECAY, RANK = 64 };
 static const float LEAST = -5.0f;
 
+/* Decays slow to fast. */
 static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 {
     const ha_config *c = mixer->config;
@@ -17,6 +18,7 @@ static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
         decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
 }
 
+/* log_decay, and written = (1 - decay) key */
 static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     (void)mixer, (void)pass;

@@ -12,6 +12,7 @@ enum { OUTPUT, DECAY, RATE, RANK = 64 };
 static const float SLOPE = 0.60653066f; /* e^-1/2 */
 static const float TINY = 1e-6f;
 
+/* Decays and the output gate. */
 static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 {
     const ha_config *c = mixer->config;
@@ -30,6 +31,7 @@ static float inverse_length(int dim, const float *k)
     return 1.0f / sqrtf(ha_kernels_get()->dot((size_t)dim, k, k) + TINY);
 }
 
+/* All four operands from decay and rate. */
 static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t)
 {
     const size_t inner = (size_t)t->heads * (size_t)t->dim;
@@ -47,6 +49,7 @@ static void gates(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent
     }
 }
 
+/* Gradients of both parts and of the keys. */
 static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t,
                            const ha_recurrent_token_gradient *d)
 {

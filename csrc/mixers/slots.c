@@ -10,6 +10,7 @@ typedef struct {
     float *find_states, *read_states;
 } passes;
 
+/* Both passes, with their operands and where they lie in `saved`. */
 static passes passes_of(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
                         float *saved)
 {

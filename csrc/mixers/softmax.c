@@ -45,6 +45,7 @@ static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
     return arrays_in(mixer, batch, NULL).floats;
 }
 
+/* The attention of either kind. */
 static ha_attention shape_of(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
@@ -58,6 +59,7 @@ static ha_attention shape_of(const ha_mixer *mixer)
                           .scale = 1.0f / __builtin_sqrtf((float)c->head_dim)};
 }
 
+/* A ring for the kind `window`, keys and values of every token otherwise. */
 static ha_state_shape state_shape(const ha_mixer *mixer)
 {
     const ha_attention shape = shape_of(mixer);
@@ -66,6 +68,7 @@ static ha_state_shape state_shape(const ha_mixer *mixer)
     return (ha_state_shape){.planes = 2 * shape.kv_heads, .row = shape.dim};
 }
 
+/* Adds the parameters and sets their places in mixer->at. */
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     const int aligns = mixer->kind == &ha_window_mixer;
@@ -73,6 +76,7 @@ static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_para
     return ha_gate_declare(mixer, prefix, layer, aligns, params);
 }
 
+/* Start in the arena `weights`, from the softmax mixer and random numbers. */
 static void init(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng)
 {
     (void)rng;
@@ -88,6 +92,8 @@ static ha_keys append(const ha_config *c, const ha_batch *batch, int s, const fl
     return ha_state_keys(state, state->length + n, state->length);
 }
 
+/* x [rows, hidden]; out [rows, hidden] += scale times the result; saved, state [n_seq]: or NULL.
+ * See mixer.h. */
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -126,6 +132,8 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     return HA_OK;
 }
 
+/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, the weights' gradients, and gate [n_seq]
+ * unless NULL. */
 static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                           const float *dout, float *dx, double *gate)
 {
@@ -161,6 +169,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     return HA_OK;
 }
 
+/* Forward FLOP of a token that sees `context` tokens. */
 static double flops(const ha_mixer *mixer, double context)
 {
     const ha_config *c = mixer->config;

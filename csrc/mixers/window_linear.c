@@ -54,6 +54,7 @@ static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
     return arrays_in(mixer, &l, batch, NULL).floats;
 }
 
+/* Adds the parameters and sets their places in mixer->at. */
 static ha_status declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
 {
     const ha_config *c = mixer->config;
@@ -87,6 +88,7 @@ static void weights_of(float gate, const saved_arrays *p, ptrdiff_t at, float *l
     *share = 1.0f / (1.0f + *lambda * p->denominators[at]);
 }
 
+/* y [rows, heads, dim] = (near + lambda far) / (1 + lambda denominator) */
 static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const saved_arrays *p,
                   float *y)
 {
@@ -103,6 +105,7 @@ static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_la
         }
 }
 
+/* Features of q and k of qkv [rows, width]; those of sinks are cleared. */
 static ha_status features(const ha_mixer *mixer, const ha_pass *pass, const ha_window_layout *l, const float *qkv,
                           saved_arrays *p)
 {
@@ -125,6 +128,8 @@ static ha_status far_operands(const ha_window_layout *l, const ha_batch *batch, 
     return ha_features_operands(&rest, batch, &features, values, operands, arena);
 }
 
+/* x [rows, hidden]; out [rows, hidden] += scale times the result; saved, state [n_seq]: or NULL.
+ * See mixer.h. */
 static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state)
 {
@@ -211,6 +216,8 @@ static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
     }
 }
 
+/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, the weights' gradients, and gate [n_seq]
+ * unless NULL. */
 static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                           const float *dout, float *dx, double *gate)
 {
@@ -281,6 +288,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     return HA_OK;
 }
 
+/* Forward FLOP of a token that sees `context` tokens. */
 static double flops(const ha_mixer *mixer, double context)
 {
     ha_window_layout l = ha_window_layout_of(mixer);

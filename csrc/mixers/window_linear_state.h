@@ -19,6 +19,7 @@ typedef struct {
 /* The layout of a window_linear mixer. */
 ha_window_layout ha_window_layout_of(const ha_mixer *mixer);
 
+/* The softmax part: window and sinks. */
 static inline ha_attention ha_window_attention(const ha_window_layout *l)
 {
     return (ha_attention){.heads = l->heads,
@@ -30,6 +31,7 @@ static inline ha_attention ha_window_attention(const ha_window_layout *l)
                           .scale = l->scale};
 }
 
+/* The linear part: keys `lag` and more tokens away. */
 static inline ha_linear_attention ha_window_rest(const ha_window_layout *l, int lag)
 {
     return (ha_linear_attention){.heads = l->heads,

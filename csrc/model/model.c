@@ -14,6 +14,7 @@ static ha_status add(ha_model *m, const char *prefix, const char *name, int laye
     return ha_params_add(&m->params, prefix, name, &facts, at);
 }
 
+/* Weight [hidden], and the bias of a LayerNorm. */
 static ha_status add_norm(ha_model *m, const char *name, int layer, ha_norm *norm)
 {
     char full[HA_MAX_NAME];
@@ -26,6 +27,7 @@ static ha_status add_norm(ha_model *m, const char *name, int layer, ha_norm *nor
     return add(m, "", full, layer, 0, m->config.hidden_size, 0, &norm->bias);
 }
 
+/* One mixer of layer l, `option` or its defaults. */
 static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind *kind, const int *option, int l)
 {
     char prefix[HA_MAX_NAME];
@@ -43,6 +45,7 @@ static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind
     return kind->declare(mixer, prefix, l, &m->params);
 }
 
+/* Up and down projections of layer l, with biases where the config has them. */
 static ha_status declare_mlp(ha_model *m, int l)
 {
     const ha_config *c = &m->config;
@@ -66,6 +69,7 @@ static ha_status declare_mlp(ha_model *m, int l)
     return HA_OK;
 }
 
+/* Norms, mixers and MLP of layer l. */
 static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
 {
     ha_layer *layer = &m->layer[l];
@@ -81,6 +85,7 @@ static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
     return declare_mlp(m, l);
 }
 
+/* Tokens, positions, segments and their norm. */
 static ha_status declare_embeddings(ha_model *m)
 {
     const ha_config *c = &m->config;
@@ -96,6 +101,7 @@ static ha_status declare_embeddings(ha_model *m)
     return c->embed_norm ? add_norm(m, "embed_norm", -1, &m->embed_norm) : HA_OK;
 }
 
+/* Final norm, transform and LM head or task head. */
 static ha_status declare_head(ha_model *m)
 {
     const ha_config *c = &m->config;
@@ -116,6 +122,7 @@ static ha_status declare_head(ha_model *m)
     return c->task.kind == HA_TASK_NONE ? HA_OK : ha_task_declare(m);
 }
 
+/* Everything behind the allocation of the model itself. */
 static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec *specs)
 {
     const size_t half = (size_t)config->rope_dim / 2, layers = (size_t)config->num_layers;

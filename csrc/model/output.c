@@ -12,6 +12,7 @@ static void dense(const ha_model *m, const ha_pass *pass, const float *y, float 
     ha_linear_forward(&transform, pass->batch->rows, ha_rows_of(y, d), 0, ha_rows_to(u, d));
 }
 
+/* y [rows, hidden] = the final norm of x, or x */
 static void finish(const ha_model *m, const ha_pass *pass, const float *x, float *y)
 {
     if (m->config.final_norm)

@@ -32,6 +32,7 @@ static int column_of_max(const float *s, int n, float max)
     return -1;
 }
 
+/* Queries first .. first + m of a head: dqueries, and what they add to dkeys and dvalues. */
 static void query_tile(const ha_attention *a, const problem *p, int first, int m, float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();

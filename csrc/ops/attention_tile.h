@@ -14,6 +14,7 @@ typedef struct {
     int sink_end, from, to;
 } key_range;
 
+/* What queries first .. last of a sequence with `length` keys see. */
 static inline key_range keys_of(const ha_attention *a, int first, int last, int length)
 {
     key_range r = {0, 0, length};
@@ -79,6 +80,7 @@ static inline void pack_columns(int length, int d, const float *x, ptrdiff_t ldx
                                     packed + (ptrdiff_t)j * d, KEY_TILE);
 }
 
+/* Whether query and key, positions in their sequence, see each other. */
 static inline int visible(const ha_attention *a, int query, int key)
 {
     if (a->causal && key > query)

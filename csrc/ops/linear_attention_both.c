@@ -17,6 +17,7 @@ typedef struct {
     int seq, from, n; /* rows from .. from + n of the batch */
 } piece;
 
+/* The rows of every sequence, `size` at a time. */
 static ha_status list_pieces(const ha_batch *batch, int size, piece **list, int *count, ha_arena *work)
 {
     HA_PUSH(*list, work, (size_t)(batch->rows / size + batch->n_seq));
@@ -203,6 +204,7 @@ typedef struct {
     ha_rows *key_rows, *value_rows; /* [2 n_seq] */
 } mirrored;
 
+/* Sizes and arrays for the batch twice over, the second time back to front. */
 static ha_status mirror_shape(const ha_linear_attention *a, const ha_batch *batch, mirrored *m, ha_arena *work)
 {
     *m = (mirrored){.a = *a, .query_width = a->heads * a->features, .key_width = a->kv_heads * a->features};

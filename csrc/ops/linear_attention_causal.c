@@ -25,6 +25,7 @@ static int shared_rows(const ha_linear_attention *a, const ha_batch *batch, int 
     return n > 0 ? n : 0;
 }
 
+/* Chunks of all sequences. */
 static int count_chunks(const ha_linear_attention *a, const ha_batch *batch)
 {
     int n = 0;
@@ -38,6 +39,7 @@ size_t ha_linear_causal_states(const ha_linear_attention *a, const ha_batch *bat
     return (size_t)count_chunks(a, batch) * (size_t)a->kv_heads * ha_sum_size(a);
 }
 
+/* list [count_chunks], in order. */
 static void list_chunks(const ha_linear_attention *a, const ha_batch *batch, chunk *list)
 {
     int n = 0;

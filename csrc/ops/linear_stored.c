@@ -42,6 +42,7 @@ static float *tile_of(const tile_room *room)
     return room->tiles + (ptrdiff_t)ha_thread_index() * room->lines * LONG;
 }
 
+/* y [rows, columns] = x W^T */
 static void forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y, const tile_room *room)
 {
     const int rows = (int)p.rows, n = (int)p.columns, in = (int)p.depth;
@@ -60,6 +61,7 @@ static void forward(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y, c
     }
 }
 
+/* dx [rows, columns] = dy W */
 static void backward(ha_matmul p, ha_rows dy, const ha_matrix *w, ha_rows_out dx, const tile_room *room)
 {
     const int rows = (int)p.rows, in = (int)p.columns, n = (int)p.depth;
@@ -87,6 +89,7 @@ static __attribute__((noinline)) void without_memory(stored_product *run, ha_mat
     run(p, x, w, y, &(tile_room){1, SHORTER, tile});
 }
 
+/* Runs either with the tiles that there is memory for. */
 static void with_tiles(stored_product *run, ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
 {
     const int threads = ha_threads();

@@ -16,6 +16,7 @@ static const void *number(const ha_side *s, ptrdiff_t i)
     return (const char *)s->at + ha_dtype_bytes(s->type, (size_t)i);
 }
 
+/* At most TILE_LINES lines of TILE_NUMBERS numbers. */
 static void pack_tile(const ha_side *s, ptrdiff_t line, ptrdiff_t at, int n, int k, float *to, ptrdiff_t panel)
 {
     float tile[TILE_LINES * TILE_NUMBERS];

@@ -33,6 +33,7 @@ static ha_grid best_grid(ha_dtype type, int in, const float *u, const float *w)
     return best;
 }
 
+/* One row w [in], overwritten, to `to`; u as in ops.h. */
 static void round_row(ha_dtype type, int in, const float *u, float *w, uint8_t *to)
 {
     const size_t bytes = ha_dtype_bytes(type, HA_BLOCK_ITEMS);

@@ -16,6 +16,7 @@ typedef struct {
     float tap[HA_MAX_CONV][BLOCK]; /* weights, by tap */
 } block;
 
+/* Channels index * BLOCK on, with their taps. */
 static block block_at(int index, const ha_short_conv *conv)
 {
     const int from = index * BLOCK, left = conv->channels - from;

@@ -167,6 +167,7 @@ static PyObject *get_compute(model_object *self, void *closure)
     return ha_model_ready(self) ? PyUnicode_FromString(compute_name[self->model->params.compute]) : NULL;
 }
 
+/* Model.compute = value */
 static int set_compute(model_object *self, PyObject *value, void *closure)
 {
     (void)closure;

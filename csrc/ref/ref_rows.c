@@ -46,6 +46,7 @@ void ref_layer_norm(int rows, int d, const double *x, const double *w, const dou
     }
 }
 
+/* f(x) */
 static double activation(ha_act kind, double x)
 {
     switch (kind) {

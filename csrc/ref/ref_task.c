@@ -18,6 +18,7 @@ void ref_pool_sequences(int pool, const ha_batch *batch, int d, const double *x,
         }
 }
 
+/* log of the sum of exp(x[from .. to]) */
 static double log_sum(int from, int to, const double *x)
 {
     double top = -INFINITY, sum = 0.0;
@@ -47,6 +48,7 @@ void ref_softmax_kl(const ha_batch *batch, const double *teacher, const double *
     }
 }
 
+/* |x - y|^2 over from .. to */
 static double squares(ptrdiff_t from, ptrdiff_t to, const double *x, const double *y)
 {
     double sum = 0.0;
