@@ -26,7 +26,7 @@ enum {
     LEAST = 48,
     SHARED = 2 << 20,
     SMALL = 1 << 15,
-    NARROW = 32 * DEPTH,
+    NARROW = 36 * DEPTH, /* HA_BLOCK_ITEMS lines in whole panels of any kernel */
     GROUP = 96,
     NUMBERS = 64
 };
