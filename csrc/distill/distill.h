@@ -189,9 +189,9 @@ typedef struct {
  * for HA_STAGE_ALIGN. On a failure grads is of no use. */
 ha_status ha_trainer_gradients(ha_trainer *trainer, const ha_share *share, const ha_train_data *given, float *grads,
                                ha_arena *arena, const ha_interrupt *check, double *loss);
-/* Trained parameters in blocks that depend on nothing but the model: how many, where block i starts in the arena and, for
- * i = their number, where the last one ends. */
+/* Trained parameters in blocks that depend on nothing but the model: how many. */
 int ha_trainer_blocks(const ha_trainer *trainer);
+/* Where block i starts in the arena and, for i = their number, where the last one ends. */
 size_t ha_trainer_block(const ha_trainer *trainer, int i);
 /* sum += more, and more = 0, on the trained parameters */
 ha_status ha_trainer_fold(const ha_trainer *trainer, float *sum, float *more, ha_arena *arena);

@@ -56,8 +56,8 @@ typedef struct {
 /* attention.c: tiled online softmax; queries [rows, heads, dim], keys [n_seq]. Memory: the keys once more, transposed. */
 ha_status ha_attention_forward(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
                                const ha_attention_out *out, ha_arena *work);
-/* attention_decode.c: the same for a few query rows a sequence, causal where they are several; streams the keys once */
 enum { HA_FEW_QUERIES = 16 };
+/* attention_decode.c: the same for a few query rows a sequence, causal where they are several; streams the keys once */
 ha_status ha_attention_decode(const ha_attention *a, const ha_batch *batch, ha_rows queries, const ha_keys *keys,
                               const ha_attention_out *out, ha_arena *work);
 /* attention_backward.c: no past */
