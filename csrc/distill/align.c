@@ -1,5 +1,6 @@
-/* RADLADS step 1 on one batch: the teacher's stream goes through every layer, and at each trained layer the linear mixer
- * sees the same input as the softmax mixer and learns to give its output. Only one layer is in memory at a time. */
+/* RADLADS step 1 on one batch: the teacher's stream goes through every layer, and at each trained
+ * layer the linear mixer sees the same input as the softmax mixer and learns to give its output.
+ * Only one layer is in memory at a time. */
 #include <string.h>
 
 #include "distill/distill.h"

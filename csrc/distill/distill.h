@@ -1,12 +1,14 @@
-/* Scoring layers by KL divergence, and the three training steps of RADLADS, on windows of a token stream. */
+/* Scoring layers by KL divergence, and the three training steps of RADLADS, on windows of a token
+ * stream. */
 #ifndef HA_DISTILL_DISTILL_H
 #define HA_DISTILL_DISTILL_H
 
 #include "model/model.h"
 #include "ops/ops.h"
 
-/* A stream of tokens and the pieces of it that are sequences: window w is [window[2w], window[2w + 1]). Tokens are below
- * `vocabulary`, which is checked whenever a batch is made: the stream may change at any time. */
+/* A stream of tokens and the pieces of it that are sequences: window w is [window[2w], window[2w +
+ * 1]). Tokens are below `vocabulary`, which is checked whenever a batch is made: the stream may
+ * change at any time. */
 typedef struct {
     const int32_t *token;
     const int64_t *window;
@@ -16,7 +18,8 @@ typedef struct {
 
 /* windows.c: the batch of windows [from, to), repeated `copies` times, on the arena */
 ha_status ha_windows_batch(const ha_windows *w, int from, int to, int copies, ha_arena *arena, ha_batch *batch);
-/* The end of the group of windows that starts at `from`: as many as hold at most `rows` tokens together, at least one. */
+/* The end of the group of windows that starts at `from`: as many as hold at most `rows` tokens
+ * together, at least one. */
 int ha_windows_group(const ha_windows *w, int from, int64_t rows);
 /* The other way: rows of windows [from, to) to their places in the stream */
 void ha_windows_scatter(const ha_windows *w, int from, int to, size_t d, const float *rows, float *stream);
@@ -40,8 +43,9 @@ const char *ha_distance_name(const ha_model *model);
 /* Whether its terms are tokens; else sequences. */
 int ha_distance_by_token(const ha_model *model);
 
-/* weight [rows] of a batch of windows from `from` on, by those of the stream: each row has that of the token it predicts,
- * which is the next one (so that a sequence's last row has 0), or in a bidirectional model its own. NULL for stream NULL. */
+/* weight [rows] of a batch of windows from `from` on, by those of the stream: each row has that of
+ * the token it predicts, which is the next one (so that a sequence's last row has 0), or in a
+ * bidirectional model its own. NULL for stream NULL. */
 ha_status ha_distance_weights(const ha_model *model, const ha_windows *w, int from, const ha_batch *batch,
                               const float *stream, ha_arena *arena, float **weight);
 /* The sum of the weights of sequence s: its tokens where they count alike, 1 for a task. */
@@ -49,7 +53,8 @@ double ha_distance_total(const ha_model *model, const ha_batch *batch, const flo
 /* sum [n_seq] of loss [rows], weighted unless weight is NULL */
 void ha_sum_by_sequence(const ha_batch *batch, const float *weight, const double *loss, double *sum);
 
-/* Final hidden states [rows, hidden] of a teacher and of `students` settings of one student, on one batch. */
+/* Final hidden states [rows, hidden] of a teacher and of `students` settings of one student, on one
+ * batch. */
 typedef struct {
     const ha_model *teacher, *student; /* of one task, hidden size and vocabulary */
     const ha_batch *batch;
@@ -60,18 +65,19 @@ typedef struct {
     ha_arena *arena;
 } ha_comparison;
 
-/* Where gradients of scale * all sums go, for one student: hidden [rows, hidden] =, grads [params.total] += unless NULL. */
+/* Where gradients of scale * all sums go, for one student: hidden [rows, hidden] =, grads
+ * [params.total] += unless NULL. */
 typedef struct {
     float scale;
     float *hidden, *grads;
 } ha_distance_gradient;
 
-/* sum [students][n_seq]: weighted sums of the terms. nll [n_seq], unless NULL: those of the last student's -log p(next
- * token). gradient: or NULL. */
+/* sum [students][n_seq]: weighted sums of the terms. nll [n_seq], unless NULL: those of the last
+ * student's -log p(next token). gradient: or NULL. */
 ha_status ha_distance(const ha_comparison *c, double *const *sum, double *nll, const ha_distance_gradient *gradient);
 
-/* task.c: losses on the logits of a task. Labels by window: a class, or start and end of a span in it, in `target`; values
- * [labels] in `value`. */
+/* task.c: losses on the logits of a task. Labels by window: a class, or start and end of a span in
+ * it, in `target`; values [labels] in `value`. */
 typedef struct {
     const int32_t *target;
     const float *value;
@@ -83,12 +89,13 @@ ha_status ha_task_loss(const ha_model *model, const ha_batch *batch, const ha_la
 /* The same against a teacher's logits. */
 ha_status ha_task_distance(const ha_model *model, const ha_batch *batch, const float *teacher, float *logits,
                            float scale, double *loss, ha_arena *arena);
-/* logits [count, labels] of the windows; for spans [stream, 2], at the tokens' places in the stream */
+/* logits [count, labels] of the windows; for spans [stream, 2], at the tokens' places in the
+ * stream */
 ha_status ha_windows_task(const ha_model *model, const ha_windows *w, float *logits, ha_arena *arena,
                           const ha_interrupt *check);
 
-/* scorer.c; `teacher` NULL: the model itself with every gate 1. Results are means over the terms of a
- * window's distance (see ha_distance_kind): of KLs, in nats. */
+/* scorer.c; `teacher` NULL: the model itself with every gate 1. Results are means over the terms of
+ * a window's distance (see ha_distance_kind): of KLs, in nats. */
 typedef struct {
     const ha_model *model, *teacher;
     ha_arena *arena;
@@ -102,9 +109,11 @@ typedef struct {
 
 typedef enum { HA_MEASURE_KL, HA_MEASURE_NLL } ha_measure;
 
-/* kl [count] = distance of H with gates [num_layers] from T; nll [count], unless NULL, = H's mean -log p(next token). */
+/* kl [count] = distance of H with gates [num_layers] from T; nll [count], unless NULL, = H's mean
+ * -log p(next token). */
 ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *nll);
-/* Hybrids that differ from gates [num_layers] in one of `count` layers, ascending, whose gate is 1 - gate. */
+/* Hybrids that differ from gates [num_layers] in one of `count` layers, ascending, whose gate is 1
+ * - gate. */
 typedef struct {
     ha_measure measure;
     const float *gates;
@@ -112,18 +121,19 @@ typedef struct {
     const int *layer;
 } ha_flips;
 
-/* The distance or the NLL: base [count] of the gates themselves, unless NULL, and flipped [flips->count][count]. Candidates
- * share the prefix up to their layer. */
+/* The distance or the NLL: base [count] of the gates themselves, unless NULL, and flipped
+ * [flips->count][count]. Candidates share the prefix up to their layer. */
 ha_status ha_score_flip(const ha_scorer *s, const ha_windows *w, const ha_flips *flips, double *base, double *flipped);
 /* kl [count] and gradient [num_layers][count] = d kl / d gate */
 ha_status ha_score_gates(const ha_scorer *s, const ha_windows *w, const float *gates, double *kl, double *gradient);
-/* Step 1's loss of every layer on the teacher's stream, error [num_layers][count], and that of a mixer that gives zero,
- * zero [num_layers][count]. Every layer needs both mixers. */
+/* Step 1's loss of every layer on the teacher's stream, error [num_layers][count], and that of a
+ * mixer that gives zero, zero [num_layers][count]. Every layer needs both mixers. */
 ha_status ha_score_align(const ha_scorer *s, const ha_windows *w, double *error, double *zero);
 /* ha_model_observe over all windows */
 ha_status ha_windows_observe(const ha_model *model, const ha_windows *w, float **moments, ha_arena *arena,
                              const ha_interrupt *check);
-/* hidden [stream length, hidden_size]: final hidden states of the windows' tokens at their places in the stream */
+/* hidden [stream length, hidden_size]: final hidden states of the windows' tokens at their places
+ * in the stream */
 ha_status ha_windows_hidden(const ha_model *model, const ha_windows *w, float *hidden, ha_arena *arena,
                             const ha_interrupt *check);
 
@@ -153,8 +163,9 @@ typedef struct {
 } ha_train_data;
 
 /* One optimizer step on all windows. lr by group (HA_GROUP_REST, HA_GROUP_MIXER). given: or NULL.
- * loss: mean per token, or per sequence for a task; for HA_STAGE_ALIGN one for each layer [num_layers] (0 where it is not trained). On any failure the
- * weights and the step count are as before. */
+ * loss: mean per token, or per sequence for a task; for HA_STAGE_ALIGN one for each layer
+ * [num_layers] (0 where it is not trained). On any failure the weights and the step count are as
+ * before. */
 ha_status ha_trainer_step(ha_trainer *trainer, const ha_windows *w, const float lr[2], const ha_train_data *given,
                           ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm);
 /* Steps taken so far; the next one is this plus 1 for the bias correction. */
@@ -166,27 +177,28 @@ float *ha_trainer_moment(const ha_trainer *trainer, int second);
 /* Whether parameter `param` is trained. */
 int ha_trainer_trains(const ha_trainer *trainer, int param);
 
-/* Some layers of step 1 and the teacher's stream in front of them and behind them, float32 [tokens of the windows,
- * hidden_size]. */
+/* Some layers of step 1 and the teacher's stream in front of them and behind them, float32 [tokens
+ * of the windows, hidden_size]. */
 typedef struct {
     int first, stop; /* layers [first, stop) */
     const float *in; /* NULL: `first` is 0, and the tokens are embedded */
     float *out;      /* NULL: not wanted */
 } ha_align_part;
 
-/* align.c: forward and backward of step 1 for one batch; loss [num_layers] += sum over tokens of the distance.
- * Gradients of scale * loss. */
+/* align.c: forward and backward of step 1 for one batch; loss [num_layers] += sum over tokens of
+ * the distance. Gradients of scale * loss. */
 ha_status ha_align_batch(ha_model *model, const uint8_t *train_layer, const ha_align_part *part, const ha_batch *batch,
                          float scale, ha_arena *arena, const ha_interrupt *check, double *loss);
 
-/* trainer_parts.c: the parts of a step, for callers that share one out among processes. Windows [first, stop) of a step: */
+/* trainer_parts.c: the parts of a step, for callers that share one out among processes. Windows
+ * [first, stop) of a step: */
 typedef struct {
     const ha_windows *windows;
     int first, stop;
 } ha_share;
 
-/* grads [params.total] += the share's part of the gradients of the step's mean loss; loss [1]: its part of the loss. Not
- * for HA_STAGE_ALIGN. On a failure grads is of no use. */
+/* grads [params.total] += the share's part of the gradients of the step's mean loss; loss [1]: its
+ * part of the loss. Not for HA_STAGE_ALIGN. On a failure grads is of no use. */
 ha_status ha_trainer_gradients(ha_trainer *trainer, const ha_share *share, const ha_train_data *given, float *grads,
                                ha_arena *arena, const ha_interrupt *check, double *loss);
 /* Trained parameters in blocks that depend on nothing but the model: how many. */
@@ -198,8 +210,8 @@ ha_status ha_trainer_fold(const ha_trainer *trainer, float *sum, float *more, ha
 /* squares [stop - first] of the blocks' gradients */
 ha_status ha_trainer_squares(const ha_trainer *trainer, const float *grads, int first, int stop, double *squares,
                              ha_arena *arena);
-/* AdamW on blocks [first, stop) by gradients whose norm, of all blocks, is known; they become zero. The count of steps is
- * the caller's. */
+/* AdamW on blocks [first, stop) by gradients whose norm, of all blocks, is known; they become zero.
+ * The count of steps is the caller's. */
 ha_status ha_trainer_update(ha_trainer *trainer, float *grads, int first, int stop, double norm, const float lr[2],
                             ha_arena *arena);
 /* One step of HA_STAGE_ALIGN on some layers, as ha_trainer_step. */

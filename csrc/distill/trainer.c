@@ -242,7 +242,8 @@ float ha_trainer_clip(const ha_trainer *t, double norm)
     return clip > 0.0 && norm > clip ? (float)(clip / (norm + 1e-6)) : 1.0f;
 }
 
-/* The end of the run of segments from `from` on that are clipped together: everything, or one layer when aligning. */
+/* The end of the run of segments from `from` on that are clipped together: everything, or one layer
+ * when aligning. */
 static int group_end(const ha_trainer *t, int from)
 {
     const ha_param *list = t->student->params.list;

@@ -17,13 +17,14 @@ struct ha_trainer {
     int64_t steps;
 };
 
-/* The gradients of a share of a step, added to the student's; loss [1 or num_layers]: the share's part of the step's mean.
- * part: for stage align, see ha_align_part; or NULL. */
+/* The gradients of a share of a step, added to the student's; loss [1 or num_layers]: the share's
+ * part of the step's mean. part: for stage align, see ha_align_part; or NULL. */
 ha_status ha_trainer_accumulate(ha_trainer *trainer, const ha_share *share, const ha_train_data *given,
                                 const ha_align_part *part, ha_arena *arena, const ha_interrupt *check, double *loss);
 /* What gradients of that norm are scaled by. */
 float ha_trainer_clip(const ha_trainer *trainer, double norm);
-/* Clips by the student's gradients, takes AdamW's step and zeroes them; of the layers of `part` only, unless NULL. */
+/* Clips by the student's gradients, takes AdamW's step and zeroes them; of the layers of `part`
+ * only, unless NULL. */
 ha_status ha_trainer_finish(ha_trainer *trainer, const ha_align_part *part, const float lr[2], ha_arena *arena,
                             double *grad_norm);
 /* Sets the gradients of the trained parameters to zero, after a failure. */

@@ -1,6 +1,7 @@
-/* The parts of a training step, for callers that share one out among processes: gradients of some of its windows, their
- * sum, and the update of some of the parameters. Blocks are those of the whole step (see ops/optimizer.c), so that norm and
- * update have the same bits however they are shared out. */
+/* The parts of a training step, for callers that share one out among processes: gradients of some
+ * of its windows, their sum, and the update of some of the parameters. Blocks are those of the
+ * whole step (see ops/optimizer.c), so that norm and update have the same bits however they are
+ * shared out. */
 #include <math.h>
 
 #include "core/thread.h"

@@ -1,7 +1,8 @@
 /* Matrices of 16, 8 and 4 bits: decoding, and products with a few rows that stream them once.
  *
- * A step is 32 numbers of a row, one block of the block types: codes become floats in registers, meet x, and the block's
- * scale is applied to the sums. AVX2, q8_0: 4 loads with sign extension, 4 conversions and 5 FMAs for 34 bytes. */
+ * A step is 32 numbers of a row, one block of the block types: codes become floats in registers,
+ * meet x, and the block's scale is applied to the sums. AVX2, q8_0: 4 loads with sign extension, 4
+ * conversions and 5 FMAs for 34 bytes. */
 enum { STEP = HA_BLOCK_ITEMS, PARTS = STEP / W };
 
 typedef struct {
@@ -69,15 +70,16 @@ INLINE block load_rest(const ha_dtype type, const uint8_t *p, int n)
     return load_step(type, padded);
 }
 
-/* Rows of x that meet a step of W once it is decoded, and rows of W beside them: as many as registers hold. */
+/* Rows of x that meet a step of W once it is decoded, and rows of W beside them: as many as
+ * registers hold. */
 #if defined HA_ISA_AVX512
 enum { TOGETHER = 4, BESIDE = 4 };
 #else
 enum { TOGETHER = 4, BESIDE = 2 };
 #endif
 
-/* mr rows of x against nr rows of W over one step; `left` < STEP numbers at the end of a row are met with zeros. A row's sum is
- * the same whatever rows are beside it. */
+/* mr rows of x against nr rows of W over one step; `left` < STEP numbers at the end of a row are
+ * met with zeros. A row's sum is the same whatever rows are beside it. */
 INLINE void step(const ha_dtype type, const int mr, const int nr, int left, ha_rows x, ha_stored_rows w, vf acc[][4])
 {
     const int whole = left == STEP; /* a constant where this is called */

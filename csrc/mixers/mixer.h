@@ -1,7 +1,8 @@
-/* The token mixer: everything that is specific to one kind of attention, behind one table of functions.
+/* The token mixer: everything that is specific to one kind of attention, behind one table of
+ * functions.
  *
- * A new kind is one file with a ha_mixer_kind, one naive twin in ref/, and one line in registry.c; or it is registered at
- * run time, as python/external_*.c do. */
+ * A new kind is one file with a ha_mixer_kind, one naive twin in ref/, and one line in registry.c;
+ * or it is registered at run time, as python/external_*.c do. */
 #ifndef HA_MIXERS_MIXER_H
 #define HA_MIXERS_MIXER_H
 
@@ -29,8 +30,8 @@ typedef struct {
     const ha_interrupt *check;
 } ha_pass;
 
-/* What a kind keeps of one sequence while decoding: vectors of `tokens` tokens (0: of every token), stored as floats or
- * halves, and `floats` floats of its own layout. */
+/* What a kind keeps of one sequence while decoding: vectors of `tokens` tokens (0: of every token),
+ * stored as floats or halves, and `floats` floats of its own layout. */
 typedef struct {
     int planes, row; /* vectors of a token, and their width: keys of all heads, then their values */
     int tokens;
@@ -68,16 +69,19 @@ typedef struct {
 
     /* Adds the parameters to the table, under `prefix`, and fills mixer->at. */
     ha_status (*declare)(ha_mixer *mixer, const char *prefix, int layer, ha_params *params);
-    /* Attention weight transfer from the softmax mixer of the same layer, and a start for what it has not. */
+    /* Attention weight transfer from the softmax mixer of the same layer, and a start for what it
+     * has not. */
     void (*init_from_softmax)(const ha_mixer *mixer, const ha_mixer *softmax, float *weights, ha_rng *rng);
     /* Floats that forward saves for backward. */
     size_t (*saved)(const ha_mixer *mixer, const ha_batch *batch);
     ha_state_shape (*state)(const ha_mixer *mixer);
-    /* out += scale * mixer(x); x, out [rows, hidden]. saved and state [n_seq] may be NULL; state continues sequences. */
+    /* out += scale * mixer(x); x, out [rows, hidden]. saved and state [n_seq] may be NULL; state
+     * continues sequences. */
     ha_status (*forward)(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                          float *saved, ha_state *state);
-    /* dx += gradient of <dout, scale * mixer(x)>, unless NULL; gradients of weights likewise when pass->grads.
-     * gate [n_seq], unless NULL: <dout, mixer(x)> of each sequence, the gradient of scale. */
+    /* dx += gradient of <dout, scale * mixer(x)>, unless NULL; gradients of weights likewise when
+     * pass->grads. gate [n_seq], unless NULL: <dout, mixer(x)> of each sequence, the gradient of
+     * scale. */
     ha_status (*backward)(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                           const float *dout, float *dx, double *gate);
     /* Forward FLOP for one token when `context` tokens are in sight. */
@@ -87,7 +91,8 @@ typedef struct {
     const void *frame; /* the description that kinds with shared functions are told apart by */
 } ha_mixer_kind;
 
-/* Heads of a shape of their own; `heads` 0: those of the model. A key head serves heads / key_heads heads. */
+/* Heads of a shape of their own; `heads` 0: those of the model. A key head serves heads / key_heads
+ * heads. */
 typedef struct {
     int heads, key_heads, dim;
 } ha_heads;
@@ -102,14 +107,16 @@ struct ha_mixer {
     int no_bias, no_qk_norm; /* biases of q, k, v and o, norms of q and k are left out although the model has them */
 };
 
-/* Slots that every mixer uses alike; a kind's own slots start at HA_SLOT_OWN. q, k and v are one joined matrix. */
+/* Slots that every mixer uses alike; a kind's own slots start at HA_SLOT_OWN. q, k and v are one
+ * joined matrix. */
 enum { HA_SLOT_QKV, HA_SLOT_QKV_BIAS, HA_SLOT_O, HA_SLOT_O_BIAS, HA_SLOT_Q_NORM, HA_SLOT_K_NORM, HA_SLOT_OWN };
 
 /* registry.c: kind `index`, NULL after the last; softmax is the first. */
 const ha_mixer_kind *ha_mixer_at(int index);
 /* The kind of that name, or NULL. */
 const ha_mixer_kind *ha_mixer_find(const char *name);
-/* Adds a kind, which must stay where it is; from one thread at a time. Fails for a name that is taken. */
+/* Adds a kind, which must stay where it is; from one thread at a time. Fails for a name that is
+ * taken. */
 ha_status ha_mixer_register(const ha_mixer_kind *kind);
 
 /* Channels of all heads together, what the output projection reads. */
@@ -131,7 +138,8 @@ static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass,
     return mixer->at[slot] == HA_NONE ? NULL : pass->weights + mixer->at[slot];
 }
 
-/* moments.c: adds rows x [batch rows, in] to the moments of the matrix at an offset, if they are wanted. */
+/* moments.c: adds rows x [batch rows, in] to the moments of the matrix at an offset, if they are
+ * wanted. */
 void ha_observe(const ha_pass *pass, size_t offset, int in, const float *x);
 
 /* The projection at a slot with what is joined to it, of whatever type it is stored in. */

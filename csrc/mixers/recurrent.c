@@ -25,7 +25,8 @@ static ha_recurrence shape_of(const ha_recurrent_layout *l)
     return (ha_recurrence){l->heads, l->dim, l->dim, l->frame->gate};
 }
 
-/* Where they lie in `saved`; with NULL only `floats` is meant. What is not kept lies first, the rest only when `keep`. */
+/* Where they lie in `saved`; with NULL only `floats` is meant. What is not kept lies first, the
+ * rest only when `keep`. */
 static saved_arrays arrays_in(const ha_recurrent_layout *l, const ha_batch *batch, int keep, float *saved)
 {
     const size_t wide = (size_t)batch->rows * (size_t)l->inner, both = (size_t)l->directions;
@@ -159,8 +160,8 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_recurre
     }
 }
 
-/* dx [rows, hidden] += the gradient of the projections' input unless NULL, and the gradients of their weights; the bias
- * [3 inner] is that of q, k and v */
+/* dx [rows, hidden] += the gradient of the projections' input unless NULL, and the gradients of
+ * their weights; the bias [3 inner] is that of q, k and v */
 static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *x,
                              const float *dprojected, float *dx)
 {
@@ -192,7 +193,8 @@ static void fold(int rows, int width, float *x)
     ha_fold(rows, width, x, x, width);
 }
 
-/* Mirrors the operands of the recurrence, or folds their gradients, where it runs in both directions. */
+/* Mirrors the operands of the recurrence, or folds their gradients, where it runs in both
+ * directions. */
 static void each_operand(const ha_recurrent_layout *l, int rows, const ha_recurrent_operands *x, row_pass pass)
 {
     const struct {

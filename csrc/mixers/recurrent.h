@@ -1,4 +1,5 @@
-/* The frame of the mixers on the linear recurrence: a kind is a description and the functions of its gates.
+/* The frame of the mixers on the linear recurrence: a kind is a description and the functions of
+ * its gates.
  *
  *     [q, k, v, parts] = x W^T          one product; parts feed gates, a few of them through a low rank
  *     q, k, v = f(conv(q)), ...         a short convolution or none, silu or nothing; then, where the kind or its options
@@ -7,9 +8,10 @@
  *     o = recurrence(dim^-1/2 q, key, v, g, beta, a, b)
  *     y = norm(o) * f(part)             RMSNorm per head or none, output gate or none; or norm(o * f(part))
  *     out = y W_o^T
- * In a bidirectional model the recurrence also runs over each sequence back to front, with the same operands, and o is the
- * sum of both: a token reads itself in each of them, so that a text read backwards gives the outputs back to front.
- * State for decoding: [heads, dim, dim] floats, then the last inputs of the convolution, [conv - 1, mixed]. */
+ * In a bidirectional model the recurrence also runs over each sequence back to front, with the same
+ * operands, and o is the sum of both: a token reads itself in each of them, so that a text read
+ * backwards gives the outputs back to front. State for decoding: [heads, dim, dim] floats, then the
+ * last inputs of the convolution, [conv - 1, mixed]. */
 #ifndef HA_MIXERS_RECURRENT_H
 #define HA_MIXERS_RECURRENT_H
 
@@ -26,7 +28,8 @@ ha_state_shape ha_recurrent_state(const ha_mixer *mixer);
 /* x [rows, hidden]; out [rows, hidden] += scale times the result; saved, state [n_seq]: or NULL. */
 ha_status ha_recurrent_forward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *out,
                                float *saved, ha_state *state);
-/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, and gate [n_seq] as in mixer.h unless NULL. */
+/* dout [rows, hidden] -> dx [rows, hidden] += unless NULL, and gate [n_seq] as in mixer.h unless
+ * NULL. */
 ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, const float *x, float scale, float *saved,
                                 const float *dout, float *dx, double *gate);
 /* Forward FLOP of a token, the same in every context. */
@@ -37,17 +40,19 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context);
     .state = ha_recurrent_state, .forward = ha_recurrent_forward, .backward = ha_recurrent_backward,      \
     .flops = ha_recurrent_flops, .masks = HA_BOTH_MASKS, .trails = 1, .frame = &(description)
 
-/* o [rows, inner]: what the recurrence or the slots make of the operands; state [n_seq], each updated or NULL */
+/* o [rows, inner]: what the recurrence or the slots make of the operands; state [n_seq], each
+ * updated or NULL */
 ha_status ha_recurrent_run(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
                            float *const *state, float *o, const ha_recurrence_saved *kept, ha_arena *arena);
 
 /* --- recurrent_trail.c --- */
 
-/* The same token by token, each with a state of its own; projected [rows, width]: what the convolution reads. */
+/* The same token by token, each with a state of its own; projected [rows, width]: what the
+ * convolution reads. */
 ha_status ha_recurrent_run_trail(const ha_recurrent_layout *l, const ha_batch *batch, const ha_recurrent_operands *in,
                                  const float *projected, ha_state *state, float *o, ha_arena *arena);
-/* past [n_seq]: what the convolution read last, to be updated; copies where a trail is left, which gets every token's by
- * itself */
+/* past [n_seq]: what the convolution read last, to be updated; copies where a trail is left, which
+ * gets every token's by itself */
 ha_status ha_recurrent_pasts(const ha_recurrent_layout *l, const ha_pass *pass, const ha_state *state, float **past);
 
 #endif

@@ -160,7 +160,8 @@ ha_status ha_recurrent_operands_make(const ha_mixer *mixer, const ha_pass *pass,
     return HA_OK;
 }
 
-/* y = factor r x with r = 1 / sqrt(x . x + tiny): dx = r (factor dy - y (y . dy) / factor); dy in place */
+/* y = factor r x with r = 1 / sqrt(x . x + tiny): dx = r (factor dy - y (y . dy) / factor); dy in
+ * place */
 static void length_backward(int dim, const float *y, float inverse, float factor, float *dy)
 {
     float along = ha_kernels_get()->dot((size_t)dim, y, dy) / factor;
@@ -168,7 +169,8 @@ static void length_backward(int dim, const float *y, float inverse, float factor
         dy[j] = inverse * (factor * dy[j] - along * y[j]);
 }
 
-/* Row r of q (which = 0), k (1) or v (2): from the gradient dy of the operand to that of what the activation read. */
+/* Row r of q (which = 0), k (1) or v (2): from the gradient dy of the operand to that of what the
+ * activation read. */
 static void activation_backward(const ha_mixer *mixer, const ha_recurrent_layout *l, int which, const float *x,
                                 const float *y, float *dy, float *dx)
 {

@@ -1,4 +1,5 @@
-/* The recurrence token by token, each of which leaves a state in the trail (trail.h). All else is done for all tokens at once. */
+/* The recurrence token by token, each of which leaves a state in the trail (trail.h). All else is
+ * done for all tokens at once. */
 #include <string.h>
 
 #include "mixers/recurrent.h"

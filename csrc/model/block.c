@@ -1,9 +1,9 @@
-/* One layer, in the three forms of config.h: mixers M and MLP F, each with its norm N before it (PRE), behind its sum
- * (POST), or both before both (PARALLEL).
+/* One layer, in the three forms of config.h: mixers M and MLP F, each with its norm N before it
+ * (PRE), behind its sum (POST), or both before both (PARALLEL).
  *
- * Saved for the backward pass: the input, what the mixers keep, x + M where it is looked at again, the MLP's inner floats,
- * and, in POST, the input of the last norm. Norms and activations are made again: a pass over memory is cheaper than
- * keeping them. */
+ * Saved for the backward pass: the input, what the mixers keep, x + M where it is looked at again,
+ * the MLP's inner floats, and, in POST, the input of the last norm. Norms and activations are made
+ * again: a pass over memory is cheaper than keeping them. */
 #include <string.h>
 
 #include "core/slices.h"
@@ -131,8 +131,8 @@ ha_status ha_layer_finish(const ha_model *m, int l, const ha_pass *pass, const f
     return HA_OK;
 }
 
-/* From dx of the layer's output to that of x + M, but for PARALLEL, where dx stays and `beside` gets the gradient of what the
- * MLP saw. */
+/* From dx of the layer's output to that of x + M, but for PARALLEL, where dx stays and `beside`
+ * gets the gradient of what the MLP saw. */
 static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha_pass *pass, const saved_parts *p,
                               float *dx, float *beside)
 {

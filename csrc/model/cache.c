@@ -1,4 +1,5 @@
-/* Decode state: one per layer, running mixer and sequence. States that hold every token grow by half when full. */
+/* Decode state: one per layer, running mixer and sequence. States that hold every token grow by
+ * half when full. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,13 +1,15 @@
 /* Softmax attention in tiles with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022).
  *
- * Floor: 4 dim FLOP and one exp for each visible (query, key) pair and head; a tile's operands stay in L2. */
+ * Floor: 4 dim FLOP and one exp for each visible (query, key) pair and head; a tile's operands stay
+ * in L2. */
 #include <math.h>
 #include <string.h>
 
 #include "core/thread.h"
 #include "ops/attention_tile.h"
 
-/* One tile of queries of one head, row 0 of each array being its first; log_sum and largest are heads apart. */
+/* One tile of queries of one head, row 0 of each array being its first; log_sum and largest are
+ * heads apart. */
 typedef struct {
     ha_rows queries;                   /* [count, dim] */
     const float *keys_turned, *values; /* all of the sequence: packed columns of keys, packed rows of values */
@@ -16,7 +18,8 @@ typedef struct {
     float *log_sum, *largest;          /* [count, heads], or NULL */
 } tile;
 
-/* Logits = q K^T, softmax step, out += P V, tile of keys by tile of keys. scratch [QUERY_TILE, 2 dim + KEY_TILE] */
+/* Logits = q K^T, softmax step, out += P V, tile of keys by tile of keys. scratch [QUERY_TILE, 2
+ * dim + KEY_TILE] */
 static void query_tile(const ha_attention *a, const tile *t, float *scratch)
 {
     const ha_kernels *kernel = ha_kernels_get();

@@ -1,8 +1,10 @@
-/* Softmax attention for one new query a sequence, or a few: a query's bits do not depend on those beside it. Every key and value
- * is read from memory once for all heads of its group and all queries of its sequence.
+/* Softmax attention for one new query a sequence, or a few: a query's bits do not depend on those
+ * beside it. Every key and value is read from memory once for all heads of its group and all
+ * queries of its sequence.
  *
- * Floor: 8 kv_heads*dim*length bytes (4 when stored as halves) at memory bandwidth. The keys are cut in pieces of fixed length, each with its own
- * maximum and sum, and the pieces are joined in order. */
+ * Floor: 8 kv_heads*dim*length bytes (4 when stored as halves) at memory bandwidth. The keys are
+ * cut in pieces of fixed length, each with its own maximum and sum, and the pieces are joined in
+ * order. */
 #include <math.h>
 #include <string.h>
 
@@ -61,8 +63,8 @@ static int pieces_of(const ha_attention *a, const ha_keys *keys, piece own, piec
     return n;
 }
 
-/* The order in which pieces are worked on: the same keys for one query after the other, while they are in L2. first [rows + 1]:
- * of each query in the list. */
+/* The order in which pieces are worked on: the same keys for one query after the other, while they
+ * are in L2. first [rows + 1]: of each query in the list. */
 static void order_of(const ha_batch *batch, const int *first, int *order)
 {
     int n = 0;

@@ -1,4 +1,5 @@
-/* y = x W^T + bias. Floor: 2 rows*in*out FLOP at GEMM peak; for a few rows, the bytes of W at memory bandwidth. */
+/* y = x W^T + bias. Floor: 2 rows*in*out FLOP at GEMM peak; for a few rows, the bytes of W at
+ * memory bandwidth. */
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
@@ -16,9 +17,10 @@ static int blocks_of(int n)
     return (n + BLOCK - 1) / BLOCK;
 }
 
-/* y [rows, columns] = x [rows, depth] W^T for few rows: BLIS would pack a matrix that is used once, so stream it in fixed
- * blocks over our own threads; all parts of W are one parallel region. A row's bits do not depend on how many are
- * beside it: several tokens at once give what one after the other does. */
+/* y [rows, columns] = x [rows, depth] W^T for few rows: BLIS would pack a matrix that is used once,
+ * so stream it in fixed blocks over our own threads; all parts of W are one parallel region. A
+ * row's bits do not depend on how many are beside it: several tokens at once give what one after
+ * the other does. */
 static void few_rows(ha_matmul p, ha_rows x, const ha_matrix *w, ha_rows_out y)
 {
     const ha_kernels *kernel = ha_kernels_get();
@@ -107,7 +109,8 @@ static void input_gradient(const ha_linear *linear, int rows, ha_rows dy, int ac
     }
 }
 
-/* dbias [out] += scale times the sum of dy over rows. Threads share out columns: rows then add up in order whoever does it. */
+/* dbias [out] += scale times the sum of dy over rows. Threads share out columns: rows then add up
+ * in order whoever does it. */
 static void bias_gradient(const ha_linear *linear, int rows, ha_rows dy, float *dbias)
 {
     const ha_kernels *kernel = ha_kernels_get();

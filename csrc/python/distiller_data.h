@@ -6,7 +6,8 @@
 #include "python/distiller_object.h"
 #include "python/windows_arg.h"
 
-/* The arguments of a run as they were passed, borrowed; steps start .. stop - 1. lr may be NULL: not wanted. */
+/* The arguments of a run as they were passed, borrowed; steps start .. stop - 1. lr may be NULL:
+ * not wanted. */
 typedef struct {
     PyObject *tokens, *windows, *lr, *teacher_hidden, *callback, *weights, *labels, *segments, *losses;
     long long start, stop;

@@ -1,5 +1,6 @@
-/* Distiller's arena, blocks, gradients, fold, squares, update and align_part: the parts of a step. Every process of a shared
- * step calls them on its share, and sends what lies in the arrays between them. */
+/* Distiller's arena, blocks, gradients, fold, squares, update and align_part: the parts of a step.
+ * Every process of a shared step calls them on its share, and sends what lies in the arrays between
+ * them. */
 #include "python/distiller_parts.h"
 
 #include <string.h>
@@ -181,7 +182,8 @@ PyObject *ha_distiller_update(distiller_object *self, PyObject *args)
     return result;
 }
 
-/* One end of the teacher's stream: NULL for None, else an array [rows, hidden_size]; -1 with an exception */
+/* One end of the teacher's stream: NULL for None, else an array [rows, hidden_size]; -1 with an
+ * exception */
 static int stream_of(PyObject *object, const char *name, npy_intp rows, npy_intp hidden, PyArrayObject **out)
 {
     const npy_intp shape[2] = {rows, hidden};
