@@ -16,6 +16,7 @@ from ..evaluate.glue import Split
 from ..model.model import Model
 from ..report import numbers
 from .common import Parser, show, shows
+from .models import load_model
 
 
 def glue(args: argparse.Namespace, parser: Parser) -> None:
@@ -56,7 +57,7 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         "progress": shows(args),
     }
     prompt = glue_sets.PROMPTS[task.name]
-    model = Model.from_pretrained(args.model, compute=args.compute)
+    model = load_model(args, args.model)
     found = classify(model, split, prompt, **settings)
     teacher = None
     if args.teacher:
@@ -97,7 +98,7 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
         "batch_size": args.batch_size,
         "progress": shows(args),
     }
-    model = Model.from_pretrained(args.model, compute=args.compute)
+    model = load_model(args, args.model)
     found = squad_sets.answer(model, questions, **settings)
     teacher = None
     if args.teacher:

@@ -29,10 +29,7 @@ def hf_keys(header: GGUFHeader) -> dict[str, Any]:
     meta = header.metadata
 
     def number(key: str) -> int:
-        value = meta.get(f"{ARCHITECTURE}.{key}")
-        if type(value) is not int or value < 1:
-            raise refuse(f"{ARCHITECTURE}.{key}", value, "an integer of at least 1")
-        return value
+        return header.count(f"{ARCHITECTURE}.{key}")
 
     heads, inner, layers = number("ssm.time_step_rank"), number("ssm.inner_size"), number("block_count")
     if inner % heads:

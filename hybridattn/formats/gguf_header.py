@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import refuse
 from ..errors import HybridAttnError, WeightError
 from ..reading import stranger
 from .mapped import MappedFile
@@ -71,6 +72,13 @@ class GGUFHeader:
     mapped: MappedFile
     metadata: dict[str, Any]
     tensors: dict[str, GGUFTensor]
+
+    def count(self, key: str) -> int:
+        """A whole number of at least 1 of the metadata. Raises ConfigError."""
+        value = self.metadata.get(key)
+        if type(value) is not int or value < 1:
+            raise refuse(key, value, "an integer of at least 1")
+        return value
 
 
 class _Cursor:

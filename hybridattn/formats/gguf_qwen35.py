@@ -66,10 +66,7 @@ def hf_keys(header: GGUFHeader, head_dim: Any, turns: Any) -> dict[str, Any]:
     meta = header.metadata
 
     def number(key: str) -> int:
-        value = meta.get(f"{ARCHITECTURE}.{key}")
-        if type(value) is not int or value < 1:
-            raise refuse(f"{ARCHITECTURE}.{key}", value, "an integer of at least 1")
-        return value
+        return header.count(f"{ARCHITECTURE}.{key}")
 
     state, heads = number("ssm.state_size"), number("ssm.time_step_rank")
     blocks, ahead = number("block_count"), meta.get(f"{ARCHITECTURE}.nextn_predict_layers", 0)

@@ -7,6 +7,7 @@ import pytest
 from command import call
 
 from hybridattn import choices, glue, squad
+from hybridattn.cli import evaluate_sets
 from hybridattn.errors import DataError
 
 
@@ -101,3 +102,13 @@ def test_what_metrics_need_is_looked_for_before_the_model(capsys, sets, monkeypa
     (sets["glue"][-1] / "test.tsv").write_text("index\tsentence1\tsentence2\n9\tA.\tB.\n")
     code, _, err = call(capsys, "evaluate", "no/such/model", *sets["glue"], "--split", "test")
     assert "model is 'no/such/model'" in err  # without labels there is nothing to score
+
+
+@pytest.mark.parametrize("kind", ["glue", "squad"])
+def test_a_set_is_asked_of_the_model_in_the_type_that_was_named(capsys, folder, sets, kind, monkeypatch):
+    pytest.importorskip("sklearn")
+    loaded, real = [], evaluate_sets.load_model
+    monkeypatch.setattr(evaluate_sets, "load_model", lambda *a: loaded.append(real(*a)) or loaded[-1])
+    size = ["--limit", 2, "--dtype", "bfloat16"]
+    assert call(capsys, "evaluate", folder / "teacher", *sets[kind], *size)[0] == 0
+    assert loaded[0].stored()["embed.weight"][0] == "bfloat16"
