@@ -1,5 +1,8 @@
 """A short stretch of the fuzzers and of the crash test; `make fuzz` and `make crash` run long ones."""
 
+import json
+from pathlib import Path
+
 from crash.run import crash
 from fuzz.driver import Driver, Figures
 
@@ -17,3 +20,18 @@ def test_no_damaged_input_ends_in_a_foreign_exception():
 
 def test_stopped_runs_end_as_straight_ones():
     assert crash(moments=4, seed=1).faults == []
+
+
+def test_the_page_has_the_figures_of_the_last_long_runs():
+    root = Path(__file__).resolve().parent.parent
+    page = (root / "docs" / "trust.md").read_text(encoding="utf-8")
+    fuzz, stops = (
+        json.loads((root / "benchmarks" / "results" / f"{name}.json").read_text())
+        for name in ("fuzz", "crash")
+    )
+    for name, each in fuzz.items():
+        assert f"| {name} | {each['inputs']:,} | {each['refused'] / each['inputs']:.0%} |" in page
+    faults = sum(len(each["faults"]) for each in fuzz.values())
+    assert f"**{sum(each['inputs'] for each in fuzz.values()):,} damaged inputs**, {faults} faults" in page
+    assert f"**{sum(stops['stops'].values())} stops of a whole job**" in page
+    assert f"in {stops['runs']} jobs: {len(stops['faults'])} ended" in page
