@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from .errors import DataError
+from .reading import read_json
 
 OURS = ".hybridattn-"  # the beginning of every name that we give to what is not a result
 _STALE_SECONDS = 3600.0  # a temporary that nobody holds is swept away after this time
@@ -165,6 +166,26 @@ def refuse_foreign(folder: str | os.PathLike[str], ours: Callable[[Path], bool],
             f"--out {os.fspath(folder)!r} holds what hybridattn did not make ({shown}); "
             "give another folder, or --force to write beside it"
         )
+
+
+def room_for_sheet(path: str | os.PathLike[str]) -> None:
+    """Make the folder of a JSON file that is to be written. DataError when something else is there: only a
+    file whose "format" is one of this program's is written over, or an empty one.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise DataError(f"--out {os.fspath(path)!r} is a folder; allowed: a file")
+    if target.is_file() and target.stat().st_size:
+        try:
+            content = read_json(target, DataError)
+        except DataError:
+            content = None
+        if not isinstance(content, dict) or not str(content.get("format")).startswith("hybridattn-"):
+            raise DataError(
+                f"--out {os.fspath(path)!r} is a file that hybridattn did not make; give another name, "
+                "or take it away"
+            )
+    target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

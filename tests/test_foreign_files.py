@@ -133,3 +133,37 @@ def test_a_run_takes_away_only_what_it_made(tmp_path):
     assert all(path.exists() for path in mine)
     assert [p.name for p in (tmp_path / PROGRESS).iterdir()] == ["notes.txt"]
     assert Path(tmp_path / ".hybridattn-run").exists()
+
+
+UNIFORM = ("plan", "--uniform", "--layers", "1", "--num-layers", "4")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a file of mine", "{}", '{"format": 1}', '{"format": "pep-621"}', "[]", b"\xff\xfe", "[" * 3000],
+)
+def test_a_file_of_another_kind_is_not_written_over(tmp_path, content, capsys):
+    mine = tmp_path / "notes.json"
+    mine.write_bytes(content.encode() if isinstance(content, str) else content)
+    before = mine.read_bytes()
+    assert main([*UNIFORM, "--out", str(mine)]) == 1
+    assert "is a file that hybridattn did not make" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+
+
+def test_scores_are_not_even_begun_for_such_a_file(inputs, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("mine")
+    score = ["score", "nowhere", "--text", str(inputs / "text.txt"), "--out", str(tmp_path / "thesis.tex")]
+    assert main(score) == 1 and "thesis.tex' is a file" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_plan_is_written_over_a_plan(tmp_path):
+    out = tmp_path / "new" / "plan.json"
+    assert main([*UNIFORM, "--out", str(out)]) == 0
+    first = out.read_bytes()
+    assert main(["plan", "--uniform", "--layers", "2", "--num-layers", "4", "--out", str(out)]) == 0
+    assert out.read_bytes() != first
+    out.write_bytes(b"")
+    assert main([*UNIFORM, "--out", str(out)]) == 0 and out.read_bytes() == first
+    assert main([*UNIFORM, "--out", str(tmp_path / "new")]) == 1

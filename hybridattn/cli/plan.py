@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .._core import get_num_threads
 from ..evaluate import latency as measure
+from ..files import room_for_sheet
 from ..model.model import Model
 from ..model.plan import Plan
 from ..select import LayerScores
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         if limited:
             plan.how.update(limits)
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        room_for_sheet(args.out)
         plan.save(args.out)
     drawn = "".join("■" if layer in plan.softmax_layers else "·" for layer in range(plan.num_layers))
     show(

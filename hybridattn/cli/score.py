@@ -10,6 +10,7 @@ from .. import select
 from ..data.split import Texts, aligned_tokens, locate
 from ..data.tokens import TokenData
 from ..diagnostics import SCORING_TEXTS, scoring_text
+from ..files import room_for_sheet
 from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..pipeline.recipe_parts import ScorePart
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     """Score, save, print one row per layer from the highest score to the lowest."""
     apply_threads(args)
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        room_for_sheet(args.out)
     probe = Model.from_pretrained(args.probe, compute=args.compute)
     data = scoring_data(args, probe)
     options = {
