@@ -1,11 +1,14 @@
 """What do guesses bring to decoding a hybrid?
 
-    python benchmarks/speculative.py --model FOLDER [--train] [--new 512] [--context 2048] [--json FILE]
+    python benchmarks/speculative.py --model FOLDER --train
+    python benchmarks/speculative.py --model FOLDER [--layers 0 3 ...] [--new 512] [--context 2048]
 
 --train makes FOLDER: SmolLM2-135M with gated_delta beside softmax in every layer, aligned on 32,768 tokens
-and distilled on 16,384 for 8 and for no softmax layers at once. Then, with weights of 8 bits and 8 softmax
-layers: seconds of greedy text of --new tokens after --context of held-out Wikipedia, plain and with each
-draft, in turn; passes, and the share of guesses that stayed. Texts are compared with the plain one.
+and distilled on 16,384 for 8 and for no softmax layers at once. Without it, and with weights of 8 bits:
+seconds of greedy text of --new tokens after --context of held-out Wikipedia, plain and with each draft, in
+turn; passes, and the share of guesses that stayed. Texts are compared with the plain one. FOLDER may be any
+hybrid; one that holds both mixers runs with --layers softmax (the first 8 of its order without), and is asked
+for its all-linear setting as a draft, too.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ def train(folder: str) -> None:
     model.save_pretrained(folder)
 
 
-def text_of(model, prompt: list[int], new: int, most: int, draft: str | None):
+def text_of(model, prompt: list[int], new: int, layers, most: int, draft: str | None):
     """(seconds of all new tokens but the first, tokens, counts) of greedy text; the prompt is not timed."""
     kept, started = [], [0.0]
 
@@ -47,9 +50,7 @@ def text_of(model, prompt: list[int], new: int, most: int, draft: str | None):
             super().__init__(*args)
             kept.append(self)
 
-    options = generating.Options(
-        max_new_tokens=new, softmax_layers=SOFTMAX_LAYERS, speculative=most, draft=draft
-    )
+    options = generating.Options(max_new_tokens=new, softmax_layers=layers, speculative=most, draft=draft)
     row = generating.Row(None, prompt, frozenset(), ())
     with mock.patch.object(generating, "Speculation", Kept):
         for _ in generating._steps(model, [row], options):
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="folder of an elastic model, made by --train")
     parser.add_argument("--train", action="store_true", help="make the folder, and measure nothing")
+    parser.add_argument("--layers", type=int, nargs="+", help="softmax layers of a model with both mixers")
     parser.add_argument("--new", type=int, default=512)
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--texts", type=int, default=2, help="prompts")
@@ -72,19 +74,22 @@ def main() -> None:
         return
     machine.warn_if_busy()
     model = ha.Model.from_pretrained(args.model).astype("q8_0")
+    both = all(len(specs) == 2 for specs in model.layers)
+    layers = (args.layers or SOFTMAX_LAYERS) if both else None
+    ways = [way for way in WAYS if both or way[0] != "linear"]
     text = ha.load_text(hub.fetch_text()[1])
     data = ha.TokenData.from_text(text, model.tokenizer, args.context, args.context * args.texts)
     prompts = [data.tokens[start:stop].tolist() for start, stop in data.windows[: args.texts]]
     rows = []
     for number, prompt in enumerate(prompts):
-        seconds: dict[int, list[float]] = {i: [] for i in range(len(WAYS))}
+        seconds: dict[int, list[float]] = {i: [] for i in range(len(ways))}
         found = {}
         for _ in range(args.repeat):
-            for i, (_, most, draft) in enumerate(WAYS):
-                took, tokens, counts = text_of(model, prompt, args.new, most, draft)
+            for i, (_, most, draft) in enumerate(ways):
+                took, tokens, counts = text_of(model, prompt, args.new, layers, most, draft)
                 seconds[i].append(took)
                 found[i] = tokens, counts
-        for i, (name, most, _) in enumerate(WAYS):
+        for i, (name, most, _) in enumerate(ways):
             tokens, counts = found[i]
             row = {
                 "text": number,
