@@ -31,8 +31,8 @@ import hybridattn as ha  # noqa: E402
 from hybridattn.evaluate.latency import latency  # noqa: E402
 
 NEW = 16  # tokens decoded after a prompt
-ROUNDS = 3
-LONG = 4096  # from here on one round less
+ROUNDS = 2
+LONG = 4096  # from here on one round
 MODELS = ("hybrid", "teacher")
 
 
