@@ -75,19 +75,6 @@ def included(path: str, text: str) -> Iterator[tuple[str, str]]:
         yield name, beside if (CSRC / beside).is_file() else name
 
 
-def include_edges(files: dict[str, str]) -> dict[str, set[str]]:
-    """Unit -> units that it includes; x.c, x.h and x.inc.c are one unit."""
-    edges: dict[str, set[str]] = {}
-    for path, text in files.items():
-        unit = path.split(".")[0]
-        for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', without_comments(text, strings=True), re.M):
-            beside = (Path(path).parent / name).as_posix()
-            target = (beside if beside in files else name).split(".")[0]
-            if target != unit:
-                edges.setdefault(unit, set()).add(target)
-    return edges
-
-
 def c_violations(path: str, text: str) -> list[str]:
     """What the file `path` (relative to csrc/) does against the rules, one line each."""
     found = []
@@ -235,21 +222,6 @@ def test_short_argument_lists_and_calls_pass(text):
 @pytest.mark.parametrize("path", c_files())
 def test_c_layers(path):
     assert c_violations(path, (CSRC / path).read_text()) == []
-
-
-def test_c_files_do_not_include_in_circles():
-    assert circles(include_edges({path: (CSRC / path).read_text() for path in c_files()})) == []
-
-
-def test_a_circle_of_includes_is_found():
-    files = {
-        "ops/a.h": "int a;",
-        "ops/a.c": '#include "a.h"\n#include "ops/b.h"',
-        "ops/b.h": '/* #include "ops/c.h" */\n#include "ops/a.h"',
-        "ops/c.c": '#include "ops/a.h"',
-    }
-    assert circles(include_edges(files)) == [["ops/a", "ops/b"]]
-    assert circles(include_edges(files | {"ops/b.h": ""})) == []
 
 
 @pytest.mark.parametrize(

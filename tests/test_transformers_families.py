@@ -20,11 +20,11 @@ from hybridattn.tasks import predict  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-SMALL = {key: value for key, value in recipe._ENCODER.items() if key != "intermediate_size"}
+SMALL = {key: value for key, value in recipe.ENCODER.items() if key != "intermediate_size"}
 MASKED, BASE = "AutoModelForMaskedLM", "AutoModel"
 CASES: dict[str, tuple[dict, str]] = {
     "qwen3_biased": (
-        dict(recipe._SMALL, model_type="qwen3", head_dim=10, attention_bias=True, tie_word_embeddings=False),
+        dict(recipe.DECODER, model_type="qwen3", head_dim=10, attention_bias=True, tie_word_embeddings=False),
         "AutoModelForCausalLM",
     ),
     "gpt2_untied": (
