@@ -20,7 +20,9 @@ SECONDS = 120  # of a job; those below take one or two
 
 
 def launcher() -> str | None:
-    """mpiexec of the environment that mpi4py comes from, or of the system."""
+    """mpiexec that HYBRIDATTN_MPIEXEC names, of the environment that mpi4py comes from, or of the system."""
+    if "HYBRIDATTN_MPIEXEC" in os.environ:
+        return os.environ["HYBRIDATTN_MPIEXEC"]
     beside = Path(mpi4py.__file__).parents[4] / "bin" / "mpiexec"
     return str(beside) if beside.is_file() else shutil.which("mpiexec")
 
