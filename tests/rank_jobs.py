@@ -11,6 +11,7 @@ import tiny
 
 from hybridattn import DataError, distributed, evaluate, radlads, select
 from hybridattn._core import set_num_threads
+from hybridattn.radlads import steps as steps_of_training
 from hybridattn.radlads.teacher import open_cache, weights_fingerprint
 
 MIXER = tiny.MIXERS[1]
@@ -66,6 +67,18 @@ def look():
     found["kl"] = evaluate.kl(hybrid, teacher, data, teacher_hidden=hidden)
     found["recall"] = evaluate.recall(hybrid, "associative_recall", n=5, seq_len=128, batch_size=2)
     return found
+
+
+def moments():
+    """The share of AdamW's moments that each rank holds: what it does not hold was never touched."""
+    trainers, make = [], steps_of_training.make_distiller
+    steps_of_training.make_distiller = lambda *given: trainers.append(make(*given)) or trainers[-1]
+    hybrid = tiny.teacher().to_probe(MIXER).to_hybrid([1])
+    radlads.distill(hybrid, tiny.teacher(), tiny.text_data(48), steps=2, batch_size=4, progress=False)
+    held = [trainers[0].arena(kind).numpy() != 0.0 for kind in ("m", "v")]
+    everyone = np.stack(distributed.current().allgather(held[1]))
+    assert everyone.sum(axis=0).max() == 1  # by one rank each
+    return everyone.mean(axis=1).tolist()
 
 
 def cache(path):

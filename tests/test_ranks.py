@@ -83,6 +83,12 @@ def test_fast_is_near(trained):
     assert fast["losses"][0] == pytest.approx(trained["losses"][0], rel=1e-3)
 
 
+def test_moments_are_shared_out():
+    (whole,) = result(1, "moments")
+    halves = result(2, "moments")
+    assert sum(halves) == pytest.approx(whole) and max(halves) < 0.6 * whole
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_scores_and_evaluation_have_the_bits_of_a_plain_process(ranks):
     assert result(ranks, "look") == result(0, "look")
