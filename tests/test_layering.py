@@ -67,7 +67,7 @@ HOMES = {
     "gguf": {"formats.gguf", "formats.gguf_header", "export"},
     "datasets": {"evaluate.glue"},
     "huggingface_hub": {"data.hub"},
-    "lm_eval": {"evaluate.lm_eval"},
+    "lm_eval": {"evaluate.lm_eval", "evaluate.lm_eval_command"},
     "matplotlib": {"charts.figure", "report.plots"},
     "scipy": {"evaluate.glue", "stats"},
     "sklearn": {"evaluate.glue"},

@@ -3,6 +3,9 @@ installed.
 """
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -178,6 +181,30 @@ def test_tasks_of_lm_eval_on_local_data(tmp_path, monkeypatch):
     from lm_eval.api.registry import get_model
 
     assert get_model("hybridattn") is HybridAttnLM
+
+
+@pytest.mark.lm_eval
+def test_the_command_of_lm_eval(tmp_path):
+    """Its own command line, with our model, a chat template, a device and a batch size of its own kind."""
+    pytest.importorskip("lm_eval")
+    docs = [{"q": q, "a": i % 2} for i, q in enumerate(["the cat", "a fire truck"])]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    data = {"data_files": {"test": str(tmp_path / "docs.jsonl")}}
+    config = {"task": "local_choice", "dataset_path": "json", "dataset_kwargs": data, "test_split": "test"}
+    (tmp_path / "choice.yaml").write_text(json.dumps(config | TASKS["choice"]))
+    model = tiny.teacher()
+    model.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    model.save_pretrained(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridattn.evaluate.lm_eval_command", "run", "--model", "hybridattn",
+         "--model_args", f"pretrained={tmp_path / 'model'}", "--tasks", "local_choice",
+         "--include_path", str(tmp_path), "--device", "mps", "--batch_size", "auto:4",
+         "--apply_chat_template"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=300,
+        env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "local_choice" in done.stdout and "acc" in done.stdout
 
 
 # --- options, batch sizes, devices ---

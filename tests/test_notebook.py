@@ -14,6 +14,9 @@ pytest.importorskip("matplotlib")
 ROOT = Path(__file__).parent.parent
 PRINTED = {
     "quickstart": ("KL-chosen", "all linear", "held-out KL", "hybrid ("),
+    "choose_layers": ("a set on other windows shares",),
+    "export_elsewhere": ("sliding_window", "config.json", "bytes of cache a token"),
+    "own_selector": ("all checks pass: numbers", "finds_damage: layer 2", "rank correlation with kl_gate"),
     "own_mixer": ("window_linear", "loss of step 1", "all linear", "8 softmax layers", "MiB of state"),
 }
 
@@ -41,4 +44,4 @@ def test_the_notebook_runs(name, tmp_path, monkeypatch):
     )
     for line in PRINTED[name]:
         assert line in printed
-    assert (tmp_path / "hybrid" / "config.json").is_file() == (name == "quickstart")
+    assert (tmp_path / "hybrid" / "config.json").is_file() == (name in ("quickstart", "export_elsewhere"))

@@ -1,6 +1,7 @@
 """The report of a run: report.md, report.html (one self-contained file) and report.json, the same numbers.
 
     write(results, folder) -> {"md": Path, "html": Path, "json": Path}
+    load(report.json) -> results
 
 `results` is plain data, JSON from end to end; `pipeline` makes it and report.json holds it:
 
@@ -35,7 +36,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
 from ..files import atomic_write
+from ..reading import field, read_json
 from . import document, html, markdown, plots, verdict
 from .summary import summary
 
@@ -67,6 +70,49 @@ def write(results: dict[str, Any], folder: str | os.PathLike) -> dict[str, Path]
     for kind, path in paths.items():
         atomic_write(path, texts[kind])
     return paths
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The results in a report.json, which `write` takes again. DataError naming the file, the field and the
+    version that wrote it, for one that is no such report or lacks something.
+    """
+    file = Path(path)
+    content = read_json(file, DataError)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{file}: no report: format is {found!r}; allowed: {FORMAT!r}")
+    made = content.get("made")
+    versions = made.get("versions") if isinstance(made, dict) else None
+    writer = versions.get("hybridattn", "unknown") if isinstance(versions, dict) else "unknown"
+    where = f"{file}, of version {writer}"
+    for name, kind in _FIELDS.items():
+        field(content, name, kind, where, DataError)
+    for name, parts in _PARTS.items():
+        rows = content[name] if isinstance(content[name], list) else [content[name]]
+        for i, row in enumerate(rows):
+            missing = [part for part in parts if not isinstance(row, dict) or part not in row]
+            if missing:
+                at = f"{name}[{i}]" if isinstance(content[name], list) else name
+                raise DataError(f"{where}: {at} has no {missing[0]}; run the recipe again with this version")
+    return {name: value for name, value in content.items() if name not in _MADE_ANEW}
+
+
+# What a report.json has: fields and their types, and what is inside those that are objects or lists of them.
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "title": str, "teacher": dict, "mixer": dict, "lengths": dict, "chosen": dict, "scores": list,
+    "additivity": (dict, type(None)), "curves": dict, "models": list, "prompt": str, "made": dict,
+}  # fmt: skip
+_PARTS: dict[str, tuple[str, ...]] = {
+    "teacher": ("name", "source", "num_layers", "hidden_size", "parameters"),
+    "lengths": ("train", "trained", "step", "all"),
+    "chosen": ("method", "text", "softmax_layers"),
+    "scores": ("method", "text", "values", "stderr", "all_linear_kl", "sequences", "tokens", "seconds",
+               "layers", "spearman", "shared"),
+    "curves": ("align", "distill"),
+    "models": ("id", "softmax_layers", "before", "after", "cache", "prefill", "decode", "sample"),
+    "made": ("seconds", "stages", "recipe", "versions", "machine"),
+}  # fmt: skip
+_MADE_ANEW = ("format", "summary", "comparisons")
 
 
 def _figures(results: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
