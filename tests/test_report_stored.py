@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import report_example
@@ -20,7 +21,12 @@ def test_written_again(stored, tmp_path):
     results = report.load(stored)
     again = report.write(results, tmp_path / "b")
     for kind, path in again.items():
-        assert path.read_bytes() == (tmp_path / "a" / f"report.{kind}").read_bytes(), kind
+        # matplotlib names clip paths by the last bits of its layout
+        first, second = (
+            re.sub(r"-p[0-9a-f]{10}\b", "", file.read_text(encoding="utf-8"))
+            for file in (tmp_path / "a" / f"report.{kind}", path)
+        )
+        assert first == second, kind
 
 
 @pytest.mark.parametrize(
