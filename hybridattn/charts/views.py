@@ -5,16 +5,23 @@ Results are taken as they are: their classes stand in rooms that draw with this 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .figure import NARROW, PALETTE, WIDE, floats, new_figure, set_title, sparse
+from .figure import NARROW, PALETTE, WIDE, floats, new_figure, set_title, sparse, to_png
 
 
 def _needs_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError("plot needs matplotlib: pip install 'hybridattn[report]'")
+
+
+def _shown(figure: Any) -> Any:
+    """The figure, which a notebook draws as the last line of a cell: without pyplot it would not know how."""
+    figure._repr_png_ = functools.partial(to_png, figure)
+    return figure
 
 
 def scores(found: Any, chosen: Collection[int]) -> Any:
@@ -33,7 +40,7 @@ def scores(found: Any, chosen: Collection[int]) -> Any:
     axis.set_xlim(-0.7, found.num_layers - 0.3)
     sparse(axis.yaxis)
     set_title(axis, f"{found.method}; in colour the {len(chosen)} layers that stay softmax")
-    return figure
+    return _shown(figure)
 
 
 def plan(made: Any) -> Any:
@@ -49,7 +56,7 @@ def plan(made: Any) -> Any:
     axis.spines["left"].set_visible(False)
     axis.set_xlabel("layer", color=PALETTE["muted"])
     set_title(axis, f"{made.k} of {made.num_layers} layers softmax (filled), by {made.method}")
-    return figure
+    return _shown(figure)
 
 
 def losses(result: Any) -> Any:
@@ -61,7 +68,7 @@ def losses(result: Any) -> Any:
     axis.set_ylim(bottom=min(0.0, float(result.curve.min(initial=0.0))))
     sparse(axis.yaxis)
     set_title(axis, "loss" if result.losses.shape[1] == 1 else "loss, mean over layers")
-    return figure
+    return _shown(figure)
 
 
 def comparison(models: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -80,4 +87,4 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Any:
     axis.grid(True, axis="x", color=PALETTE["rule"], linewidth=0.6)
     label = "KL from the teacher, nats per token" if measured == "kl" else "perplexity"
     axis.set_xlabel(label + "; less is better", color=PALETTE["muted"])
-    return figure
+    return _shown(figure)

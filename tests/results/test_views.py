@@ -79,6 +79,7 @@ def test_charts_and_tables(job):
     for name in ("scores", "fixed", "plan", "training", "table"):
         (axis, *_) = job[name].plot().axes
         assert axis.get_xlabel()
+        assert job[name].plot()._repr_png_().startswith(b"\x89PNG"), "what a notebook shows of it"
     assert len(job["scores"].plot(k=3).axes[0].patches) == 4
     frame = job["scores"].to_frame()
     assert isinstance(frame, pandas.DataFrame) and list(frame.columns) == ["score", "stderr", "rank"]
