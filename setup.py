@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,12 @@ sys.path.insert(0, str(ROOT))  # an isolated build does not look beside setup.py
 from find_blis import BlisNotFound, NoCompiler, compiler, find  # noqa: E402
 
 os.environ.setdefault("CC", shlex.join(compiler()))  # one compiler finds BLIS and builds
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys.exit(
+        f"error: {sys.executable} is a free-threaded CPython, and the C core counts on the GIL; allowed: the "
+        f"ordinary python{sys.version_info.major}.{sys.version_info.minor}, without the t"
+    )
 
 # Contraction into FMA is wanted; everything else stays IEEE. -ffast-math is not: at link time it turns on
 # flush-to-zero for the whole process. -march=native is not: one binary runs everywhere (see csrc/kernels).

@@ -152,3 +152,14 @@ def test_missing_packages_come_with_the_whole_command(project):
     done = run()
     assert done.returncode == 1
     assert "sudo apt-get update && sudo apt-get install python3-dev" in done.stderr
+
+
+def test_a_free_threaded_python_is_refused_by_name():
+    """Before anything is looked for or built."""
+    code = (
+        "import runpy, sys, sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1; "
+        "sys.argv = ['setup.py', '--version']; runpy.run_path('setup.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "free-threaded CPython" in done.stderr
+    assert f"allowed: the ordinary python{sys.version_info.major}.{sys.version_info.minor}" in done.stderr
