@@ -19,7 +19,7 @@ def parser() -> Parser:
         "~/.local/share/bash-completion/completions/hybridattn. Needs shtab: pip install shtab",
         EXAMPLE,
     )
-    p.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    p.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell to complete in")
     return p
 
 

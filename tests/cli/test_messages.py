@@ -128,3 +128,9 @@ def test_out_of_memory_says_what_to_do(capsys, monkeypatch):
     monkeypatch.setattr(cli, "load", lambda name: (_ for _ in ()).throw(MemoryError("arena of 9 GiB")))
     code, _, err = call(capsys, "info")
     assert code == 1 and "arena of 9 GiB; use a smaller batch size" in err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name):
+    """The reference page is made from these texts, and cannot be made without one."""
+    assert [action.dest for action in load(name).parser()._actions if not action.help] == []
