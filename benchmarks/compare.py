@@ -47,9 +47,11 @@ class Sides:
                 if python is None:
                     raise SideMissing(f"{side.script}: no --{side.environment}-python given")
                 env = MALLOC if side.environment == "torch" else None
-                if side.environment == "base":
+                script = side.script
+                if side.environment == "base":  # its package, and the script that knows it
                     env = {"HYBRIDATTN_BENCH_ROOT": str(self.base)}
-                self.running[key] = Process(side.script, python, times * self.threads, env)
+                    script = str(self.base / "benchmarks" / script)
+                self.running[key] = Process(script, python, times * self.threads, env)
                 self.versions[label] = self.running[key].versions
             except (SideMissing, FileNotFoundError) as error:
                 print(f"skipped: {error}", file=sys.stderr)

@@ -15,8 +15,7 @@ def load(case):
     from hybridattn.model.model import Model
 
     compute = case.get("compute", "float32")
-    more = {} if compute == "float32" else {"compute": compute}  # an older build knows no other
-    return Model.from_pretrained(case["model"], dtype=case["weights"], **more)
+    return Model.from_pretrained(case["model"], dtype=case["weights"], compute=compute)
 
 
 def prefill(case, inputs):

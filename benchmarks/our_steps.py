@@ -60,9 +60,8 @@ def distiller(case, inputs, student, teacher, stage, cached=False):
 
 
 def load(case, name):
-    """A model of the case, in its arithmetic. An older build, beside which ours may run, knows float32."""
-    compute = case.get("compute", "float32")
-    return Model.from_pretrained(case[name], **({} if compute == "float32" else {"compute": compute}))
+    """A model of the case, in its arithmetic."""
+    return Model.from_pretrained(case[name], compute=case.get("compute", "float32"))
 
 
 def align(case, inputs):
