@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridattn import _core
 from hybridattn.data.tokens import TokenData
 from hybridattn.model.model import Model
+from hybridattn.pipeline.execute import REGISTERED
 from hybridattn.testing import assert_same_weights, randomize, tiny_model
 from hybridattn.testing import byte_tokenizer as tokenizer
 from hybridattn.testing.models import EOS
@@ -42,3 +44,8 @@ def text_data(seq_len: int = 32, max_tokens: int | None = None) -> TokenData:
 
 def weights(model: Model) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in model.arrays().items()}
+
+
+def built_in_mixers():
+    """{kind: what it is}, without those that a test or a page of the docs registered in this process."""
+    return {kind: about for kind, about in _core.mixers().items() if about["summary"] != REGISTERED}

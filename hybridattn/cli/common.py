@@ -23,7 +23,7 @@ from ..locks import beside, locked
 from ..model.saved import is_hybrid
 from ..radlads import checkpoint
 from ..report import numbers
-from ..results.progress import quiet
+from ..results.progress import is_quiet, quiet
 
 COLUMNS = 100  # of a table in a terminal
 _LEAST = 24  # columns that a wrapped cell needs
@@ -270,14 +270,19 @@ def shows(args: argparse.Namespace) -> bool:
     return sys.stderr.isatty() and not args.quiet
 
 
-def apply_messages(args: argparse.Namespace) -> None:
-    """--quiet and --verbose, for the whole process."""
-    if args.quiet:
-        quiet()
+@contextmanager
+def bars_and_log(args: argparse.Namespace) -> Iterator[None]:
+    """--quiet and --verbose; whoever calls `main` has bars again afterwards."""
+    before = is_quiet()
     if args.verbose:
         logging.basicConfig(
             level=logging.INFO, stream=sys.stderr, format="%(relativeCreated)d ms: %(message)s"
         )
+    try:
+        quiet(before or args.quiet)
+        yield
+    finally:
+        quiet(before)
 
 
 def refuse_overwrite(source: str, out: str) -> None:

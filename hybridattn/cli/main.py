@@ -74,14 +74,13 @@ def _main(arguments: list[str]) -> int:
     if name not in COMMANDS:
         print(f'error: unknown command "{name}"{nearest(name, COMMANDS)}', file=sys.stderr)
         return 2
-    from .common import apply_messages  # slow: loads the core, as above
+    from .common import bars_and_log  # slow: loads the core, as above
 
     ranks.first_speaks()
     command = load(name)
     parser = command.parser()
     options = parser.parse_intermixed_args(rest)
-    apply_messages(options)
-    with _stopped_as_by_ctrl_c():
+    with bars_and_log(options), _stopped_as_by_ctrl_c():
         ranks.run(name, command.run, options)
     sys.stdout.flush()
     return 0
