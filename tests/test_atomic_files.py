@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import tiny
@@ -11,14 +12,38 @@ import tiny
 from hybridattn.files import OURS, atomic_open, atomic_write
 
 
-def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("plant", [Path.symlink_to, Path.hardlink_to], ids=["symbolic", "hard"])
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch, plant):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda n: "known")
-    (tmp_path / f"{OURS}known.tmp").symlink_to(victim)
+    plant(tmp_path / f"{OURS}known.tmp", victim)
     with pytest.raises(FileExistsError):
         atomic_write(tmp_path / "plan.json", "{}")
     assert victim.read_text() == "precious" and not (tmp_path / "plan.json").exists()
+
+
+def test_nothing_comes_to_be_where_a_planted_link_points(tmp_path, monkeypatch):
+    """Neither a file that is not there yet nor one in a folder."""
+    monkeypatch.setattr("secrets.token_hex", lambda n: "known")
+    (tmp_path / "folder").mkdir()
+    for target in ("not-there", "folder"):
+        link = tmp_path / f"{OURS}known.tmp"
+        link.symlink_to(tmp_path / target)
+        with pytest.raises(FileExistsError):
+            atomic_write(tmp_path / "plan.json", "{}")
+        assert link.is_symlink()
+        link.unlink()
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"] and not list((tmp_path / "folder").iterdir())
+
+
+def test_a_link_in_the_place_of_the_result_gives_way(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "plan.json").symlink_to(victim)
+    atomic_write(tmp_path / "plan.json", "{}")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "plan.json").is_symlink() and (tmp_path / "plan.json").read_text() == "{}"
 
 
 def test_threads_write_one_file_at_once(tmp_path):

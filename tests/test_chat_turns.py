@@ -84,6 +84,18 @@ FAMILIES = {
         + LAST + "Assistant:{% endif %}",
         True,
     ),
+    "marks and a separator token": (
+        ["<|im_start|>", "<|im_sep|>", "<|im_end|>"],
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '<|im_sep|>' + m['content'] + '<|im_end|>' }}"
+        "{% endfor %}" + LAST + "<|im_start|>assistant<|im_sep|>{% endif %}",
+        True,
+    ),
+    "marks and trims": (
+        ["<|im_start|>", "<|im_end|>"],
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content | trim) + '<|im_end|>\n' }}"
+        "{% endfor %}" + LAST + "{{ '<|im_start|>assistant\n' }}{% endif %}",
+        True,
+    ),
     "numbered, with a date and json": (
         ["[TURN]", "[END]"],
         "{{ 'of ' ~ messages | length ~ ' on ' ~ strftime_now('%%') ~ '\n' }}{% for m in messages %}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -119,6 +120,26 @@ def test_bad_values_are_named(key, value, says):
     assert says in message and "\n" not in message
     if key not in ("rope_scaling", "eos_token_id"):
         assert key in message and repr(value) in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pretraining_tp": 2},
+        {"pretraining_tp": 8, "use_cache": False},
+        {"pretraining_tp": 0},
+        {"attention_dropout": 0.1, "initializer_range": 0.05},
+        {
+            "torch_dtype": "float16",
+            "_attn_implementation": "flash_attention_2",
+            "gradient_checkpointing": True,
+        },
+    ],
+)
+def test_settings_of_how_and_not_of_what_change_nothing(settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert config_from_hf(tiny(**settings)) == config_from_hf(TINY)
 
 
 @pytest.mark.parametrize("hf", [None, [], "llama", {}, {"architectures": ["RwkvForCausalLM"]}])

@@ -109,15 +109,32 @@ def test_sums_of_a_note_are_checked(tmp_path, run, sums):
     assert np.array_equal(fill(tmp_path / "c.npy", teacher, data), want)
 
 
-def test_a_full_disk_is_an_oserror(tmp_path, run, monkeypatch):
+@pytest.mark.parametrize("where", [(os, "posix_fallocate"), (np.lib.format, "open_memmap")])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_an_oserror(tmp_path, run, monkeypatch, number, where):
     """The room is asked for before the file is mapped; without it nothing is left behind."""
 
-    def full(descriptor, offset, size):
-        assert size > 0
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_, **__):
+        raise OSError(number, "full")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(*where, full)
     _, teacher, data = run
-    with pytest.raises(OSError, match=r"the teacher cache takes [\d,]+ bytes"):
+    with pytest.raises(OSError, match=r"the teacher cache takes [\d,]+ bytes") as caught:
         fill(tmp_path / "c.npy", teacher, data)
+    assert caught.value.errno == number
     assert not (tmp_path / "c.npy").exists()
+
+
+def test_a_limit_on_files_is_an_oserror(tmp_path, run):
+    """As `ulimit -f` sets it; with the limit gone the cache is made."""
+    resource = pytest.importorskip("resource")
+    _, teacher, data = run
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: the teacher cache takes [\d,]+ bytes"):
+            fill(tmp_path / "c.npy", teacher, data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "c.npy").exists()
+    assert np.isfinite(fill(tmp_path / "c.npy", teacher, data)).all()

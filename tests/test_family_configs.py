@@ -135,6 +135,17 @@ def test_configs_of_transformers_hold_no_unknown_key(name):
         config_from_hf(hf)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "mistral", "qwen2"])
+def test_the_first_id_beyond_the_vocabulary(name):
+    hf = json.loads((recipe.FAMILY_MODELS / name / "config.json").read_text())
+    size = hf["vocab_size"]
+    with pytest.warns(UserWarning, match=str(size)):
+        config = config_from_hf({**hf, "bos_token_id": size, "eos_token_id": size})
+    assert config.bos_token_id is None and config.eos_token_ids == ()
+    config = config_from_hf({**hf, "bos_token_id": size - 1, "eos_token_id": size - 1})
+    assert config.bos_token_id == size - 1 and config.eos_token_ids == (size - 1,)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "bos", "eos"),
     [("bos_token_id", 10**6, None, None), ("eos_token_id", [1, 10**6, 1], None, (1,)),

@@ -103,6 +103,33 @@ def test_changed_results_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:1000],
+        lambda raw: b"",
+        lambda raw: raw + b"\0",
+        lambda raw: raw[:2000] + bytes([raw[2000] ^ 1]) + raw[2001:],
+    ],
+    ids=["cut", "empty", "longer", "one bit"],
+)
+@pytest.mark.parametrize("folder", ["probe", "models/chosen"])
+def test_a_damaged_model_of_a_run_is_noticed(tmp_path, folder, damage):
+    from hybridattn.pipeline.store import Store
+
+    tiny.teacher(layers=1).save_pretrained(tmp_path / folder)
+    store = Store(tmp_path)
+    store.save("align", "d", 1.0, {}, [folder])
+    assert store.load("align", "d", [folder])
+    file = tmp_path / folder / "model.safetensors"
+    raw = file.read_bytes()
+    file.write_bytes(damage(raw))
+    with pytest.raises(DataError, match=f"{folder}/model.safetensors: is not as stage 'align' wrote it"):
+        Store(tmp_path).load("align", "d", [folder])
+    file.write_bytes(raw)
+    assert Store(tmp_path).load("align", "d", [folder])
+
+
+@pytest.mark.parametrize(
     "record",
     ["[]", "{", "[" * 100_000, '{"fingerprint": "d"}',
      '{"fingerprint": "d", "result": 3, "seconds": 1, "files": {}}'],
@@ -133,6 +160,29 @@ def test_a_run_takes_away_only_what_it_made(tmp_path):
     assert all(path.exists() for path in mine)
     assert [p.name for p in (tmp_path / PROGRESS).iterdir()] == ["notes.txt"]
     assert Path(tmp_path / ".hybridattn-run").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints/align/checkpoint.safetensors",  # a folder of that name is not ours
+        f"{OURS}progress/epoch-40.pt",
+        f"{OURS}progress/old/epoch-40.pt",
+        f"{OURS}progress/teacher-hidden.npy",  # without the note that says what it is
+        "checkpoints.seconds",
+    ],
+)
+def test_a_run_that_ends_leaves_a_users_file(tmp_path, name):
+    from hybridattn.pipeline.store import Store
+
+    store = Store(tmp_path)
+    store.claim()
+    store.interrupted("align", "d", 1.0)
+    mine = tmp_path / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("a week of training")
+    store.clean()
+    assert mine.read_text() == "a week of training"
 
 
 UNIFORM = ("plan", "--uniform", "--layers", "1", "--num-layers", "4")

@@ -120,7 +120,9 @@ def test_every_end_of_a_turn_ends_generation(tmp_path):
     assert Model.from_pretrained(path).model_config.eos_token_ids == (2, 3, 4)
 
 
-def test_no_part_of_a_split_file(tmp_path):
-    for number in (0, 1):
-        with pytest.raises(HybridAttnError, match=f"part {number + 1} of 2 of a split file"):
-            logits(tmp_path, **{"split.count": 2, "split.no": number})
+@pytest.mark.parametrize(("number", "count"), [(0, 2), (1, 2), (2, 3), (11, 12)])
+def test_no_part_of_a_split_file(tmp_path, number, count):
+    with pytest.raises(HybridAttnError, match=f"part {number + 1} of {count} of a split file"):
+        logits(tmp_path, **{"split.count": count, "split.no": number})
+    with pytest.raises(HybridAttnError, match=f"of {count} of a split file"):
+        logits(tmp_path, **{"split.count": count})

@@ -72,6 +72,40 @@ def test_wrong_tokenizers(tmp_path, changes, says):
     assert says in str(caught.value) and "t.gguf" in str(caught.value)
 
 
+PIECES = ["\u2581m", "oo", "oon", "\u2581moon", "\u2581", "m", "o", "n", "mo", "on"]
+SCORES = dict(zip(PIECES, (-1.0, -2.0, -3.0, -4.0, -10.0, -11.0, -12.0, -13.0, -20.0, -21.0), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "scores", "expected"),
+    [
+        ({}, {}, ["<s>", "\u2581moon", "\u2581", "<0xC3>", "<0xA9>"]),
+        ({"add_space_prefix": False}, {}, ["<s>", "m", "oon", "\u2581", "<0xC3>", "<0xA9>"]),
+        ({"add_bos_token": False}, {}, ["\u2581moon", "\u2581", "<0xC3>", "<0xA9>"]),
+        ({"add_eos_token": True}, {}, ["<s>", "\u2581moon", "\u2581", "<0xC3>", "<0xA9>", "</s>"]),
+        ({}, {"mo": -0.5, "on": -0.6}, ["<s>", "\u2581", "mo", "on", "\u2581", "<0xC3>", "<0xA9>"]),
+        (
+            {"bos_token_id": None, "eos_token_id": None},
+            {},
+            ["<s>", "\u2581moon", "\u2581", "<0xC3>", "<0xA9>"],
+        ),
+    ],
+)
+def test_sentencepiece(tmp_path, changes, scores, expected):
+    """The pair whose piece scores highest is joined first; bytes where nothing fits."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *PIECES]
+    values = [0.0] * 259 + list({**SCORES, **scores}.values())
+    keys = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.scores": values,
+            "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * len(PIECES),
+            **{f"tokenizer.ggml.{name}": value for name, value in changes.items()}}  # fmt: skip
+    made = Tokenizer.from_gguf(
+        write(tmp_path / "t.gguf", {"token_embd.weight": np.ones((2, 2), np.float32)}, **keys)
+    )
+    ids = made.encode("moon \u00e9")
+    assert [made.core.id_to_token(i) for i in ids] == expected
+    assert made.decode(ids) == "moon \u00e9" and (made.bos_token_id, made.eos_token_id) == (1, 2)
+
+
 @needs_teacher
 @pytest.mark.parametrize(
     ("text", "ids"),

@@ -12,7 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+from tokenizer_cases import roberta, sentence_piece
 
+from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError, DataError
 from hybridattn.evaluate import lm_eval as lm_eval_model
 from hybridattn.evaluate.lm_eval import HybridAttnLM, rolling
@@ -285,6 +287,28 @@ def test_all_white_space_moves(model, context):
     bare = context.rstrip()
     want = plain(model, ids(bare) or [tiny.EOS], ids(context[len(bare) :] + "sat"))
     assert lm.loglikelihood(ask((context, "sat")))[0][0] == pytest.approx(want, rel=1e-4)
+
+
+CLOSING = {
+    "around": lambda: Tokenizer(sentence_piece("<s> $A </s>"), bos_token_id=1, eos_token_id=2),
+    "after": lambda: Tokenizer(sentence_piece("$A </s>"), bos_token_id=1, eos_token_id=2),
+    "an encoder's": lambda: Tokenizer(roberta(), bos_token_id=0, eos_token_id=2),
+}
+
+
+@pytest.mark.parametrize("kind", CLOSING)
+def test_a_tokenizer_that_closes_texts_closes_none_here(kind):
+    model = tiny.teacher(vocab_size=400)
+    model.tokenizer = CLOSING[kind]()
+    lm = HybridAttnLM(model, progress=False)
+    rows = [("the moon", " wheel"), ("the", " moon a")]
+    for (context, continuation), (score, _) in zip(rows, lm.loglikelihood(ask(*rows)), strict=True):
+        bare = [model.tokenizer.core.encode(t, add_special_tokens=False).ids
+                for t in (context, context + continuation)]  # fmt: skip
+        before = [] if kind == "after" else [model.tokenizer.bos_token_id]
+        assert bare[1][: len(bare[0])] == bare[0]
+        want = plain(model, before + bare[0], bare[1][len(bare[0]) :])
+        assert score == pytest.approx(want, rel=1e-4)
 
 
 def test_rolling_with_learned_positions_reads_no_more_than_there_are():

@@ -239,3 +239,13 @@ def test_a_decoder_answers_before_its_padding(ids):
     assert np.allclose(padded, plain, atol=1e-5)
     model.model_config.hf["pad_token_id"] = None
     assert not np.allclose(predict(model, [np.array(ids)]), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("ids", [[2, 2], [2, 2, 2, 2]])
+def test_a_text_of_nothing_but_padding_is_answered_at_its_first_token(ids):
+    """As transformers does."""
+    model = add_head(tiny.teacher(), "classify", num_labels=2, seed=3)
+    model.model_config.hf["pad_token_id"] = 2
+    found = predict(model, [np.array(ids)])
+    model.model_config.hf["pad_token_id"] = 5
+    assert np.allclose(found, predict(model, [np.array([2, 5])]), atol=1e-5)

@@ -62,10 +62,11 @@ def test_our_variable_is_refused(value):
     assert child.stderr.rstrip().endswith(wanted)
 
 
-def test_far_too_many_openmp_threads_are_held():
-    threads, why, said = told(OMP_NUM_THREADS="100000")
-    assert (threads, why) == (1024, "OMP_NUM_THREADS=100000, held to 1024")
-    assert "RuntimeWarning: OMP_NUM_THREADS=100000, held to 1024 threads" in said
+@pytest.mark.parametrize("value", ["100000", "1025", "4294967297", "99999999999999999999", "2147483648,2"])
+def test_far_too_many_openmp_threads_are_held(value):
+    threads, why, said = told(OMP_NUM_THREADS=value)
+    assert (threads, why) == (1024, f"OMP_NUM_THREADS={value}, held to 1024")
+    assert f"RuntimeWarning: OMP_NUM_THREADS={value}, held to 1024 threads" in said
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "2x"])

@@ -120,14 +120,15 @@ def test_saving_leaves_nothing_of_another_tokenizer(tmp_path):
     assert again.eos_token_id is None and again.chat_templates == {}
 
 
-def test_ids_far_apart_are_saved_without_counting_through_them(tmp_path):
+@pytest.mark.parametrize("far", [2**31 - 2, 2**31 - 1, 10**9, 2**32 - 1])
+def test_ids_far_apart_are_saved_without_counting_through_them(tmp_path, far):
     core = byte_level()
     write(tmp_path, core, tokenizer_config__json={"eos_token": "<|new|>"})
     content = json.loads((tmp_path / "tokenizer.json").read_text())
-    content["model"]["vocab"]["a"] = 2**31 - 2
+    content["model"]["vocab"]["a"] = far
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     tokenizer = Tokenizer.from_folder(tmp_path)
-    assert tokenizer.encode("a") == [2**31 - 2]
+    assert tokenizer.encode("a") == [far]
     tokenizer.save(tmp_path / "new")
     again = Tokenizer.from_folder(tmp_path / "new")
     text = f"the a <|new|>{EOT} b"
