@@ -19,7 +19,7 @@ INLINE int32_t bits_of(float item)
 #define ADD_PRODUCT(sum, x, y) sum = (vf)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(x), (__m512bh)(y))
 #else
 #define SPREAD(item) v_set(item)
-#define ADD_PRODUCT(sum, x, y) sum += (x) * (y)
+#define ADD_PRODUCT(sum, x, y) sum = v_add_product(sum, x, y)
 #endif
 
 /* One tile of C, p.rows <= MR rows and p.columns <= NR columns of which are wanted. */

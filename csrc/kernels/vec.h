@@ -45,6 +45,18 @@ INLINE void v_store(float *p, vf v)
     memcpy(p, &v, sizeof v);
 }
 
+/* sum + x * y, rounded once where the processor can, also in builds that do not contract. */
+INLINE vf v_add_product(vf sum, vf x, vf y)
+{
+#if defined HA_ISA_AVX512
+    return (vf)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)sum);
+#elif defined HA_ISA_AVX2
+    return (vf)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)sum);
+#else
+    return sum + x * y;
+#endif
+}
+
 /* The first n < W items; the rest is `fill`. */
 INLINE vf v_load_part(const float *p, size_t n, float fill)
 {
