@@ -189,5 +189,5 @@ void ha_product_bf16(ha_matmul p, ha_view a, ha_stored_view b, ha_rows_out c)
     if (p.rows > 0 && p.columns > 0 && p.depth > 0)
         run(ha_bf16_get(), depth_of(p.depth, BF16_DEPTH, HA_BLOCK_ITEMS), p, ha_view_stored(a), b, c);
     else if (p.rows > 0 && p.columns > 0)
-        ha_gemm(p, a, (ha_view){NULL, 1, 1}, c); /* depth 0: C is cleared or stays */
+        ha_gemm(p, a, a, c); /* depth 0: C is cleared or stays, nothing of B is read */
 }
