@@ -48,4 +48,5 @@ def weights(model: Model) -> dict[str, np.ndarray]:
 
 def built_in_mixers():
     """{kind: what it is}, without those that a test or a page of the docs registered in this process."""
-    return {kind: about for kind, about in _core.mixers().items() if about["summary"] != REGISTERED}
+    kinds = _core.mixers().items()
+    return {k: about for k, about in kinds if about["summary"] != REGISTERED and not k.startswith("test_")}

@@ -101,6 +101,9 @@ static void leave_team(void)
 /* What a thread of the team does until the process ends. */
 static void *worker(void *start)
 {
+    /* The C library makes thread-local data at their first use, and ends the process where there is
+     * no memory for them: so now, not in the middle of a product. */
+    *(volatile int *)&own.member = 0;
     for (unsigned seen = (unsigned)(size_t)start;;) {
         LOOK_FOR(atomic_load(&team.epoch) != seen)
         if (atomic_load(&team.epoch) == seen) {
