@@ -73,12 +73,13 @@ def left_behind(*arguments):
 
 def test_nothing_leaks():
     """Neither references nor objects nor memory, on the error paths too: below a tenth of an object, or of
-    the 16 bytes of the smallest piece, a call.
+    the 16 bytes of the smallest piece, a call. A leak grows in every round; what Python and NumPy keep for
+    themselves settles at a time of their own, so the round that grew least is judged.
     """
     found = left_behind()
     assert found["references"] == [0] * leaks.ROUNDS
-    assert max(found["blocks"]) < leaks.CALLS / 10
-    assert max(found["bytes"]) < 16 * leaks.CALLS / 10
+    assert min(found["blocks"]) < leaks.CALLS / 10
+    assert min(found["bytes"]) < 16 * leaks.CALLS / 10
 
 
 def test_a_leak_is_found():
