@@ -29,7 +29,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 SMOLLM2, MIXER = "smollm2-135m", {"kind": "window_linear"}
 SHORT, BATCH, STEPS = 64, 4, 20  # of `bits`: tokens of a window, windows of a step
-LONG = 128  # tokens of a window of `speed`
+LONG = {"step1": 128, "step2": 512, "scores": 512}  # tokens of a window of `speed`
 
 
 # ---- jobs, which run on ranks
@@ -72,7 +72,7 @@ def job_speed(kind: str, steps: str) -> dict[str, Any]:
     from hybridattn.radlads import steps as of_steps
 
     world, count = distributed.current(), int(steps)
-    teacher, data = smollm2(32, LONG)
+    teacher, data = smollm2(32, LONG[kind])
     probe = teacher.to_probe(MIXER)
     trainers: list[Any] = []
     trained = None
@@ -83,9 +83,9 @@ def job_speed(kind: str, steps: str) -> dict[str, Any]:
     if world is not None:
         world.barrier()
         world.bytes_sent, world.seconds = 0, 0.0
-    started, tokens = time.perf_counter(), BATCH * LONG * count
+    started, tokens = time.perf_counter(), BATCH * LONG[kind] * count
     if kind == "step1":  # short steps: how long the second rank waits for its first one counts little
-        tokens = LONG * count
+        tokens = LONG[kind] * count
         trained = radlads.align(teacher, MIXER, data, steps=count, batch_size=1, progress=False).train_result
     elif kind == "step2":
         hybrid = probe.to_hybrid([3, 9, 15, 21])
@@ -129,9 +129,9 @@ def start(ranks: int, threads: int, *job: str, **more: str) -> subprocess.Popen[
     )
 
 
-def result(ranks: int, threads: int, *job: str) -> list[dict[str, Any]]:
+def result(ranks: int, threads: int, *job: str, reduce: str = "tree") -> list[dict[str, Any]]:
     """What each rank found; ranks 0: a plain process."""
-    process = start(ranks, threads, *job)
+    process = start(ranks, threads, *job, REDUCE=reduce)
     out, errors = process.communicate()
     if process.returncode:
         raise SystemExit(errors)
@@ -167,13 +167,21 @@ def bits(_known: dict[str, Any]) -> dict[str, Any]:
 
 
 def speed(_known: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"window": LONG, "batch": BATCH}
-    for kind, steps in (("step2", "3"), ("step1", "40"), ("scores", "1")):
+    found: dict[str, Any] = {
+        "windows": {
+            "step1": [1, LONG["step1"]],
+            "step2": [BATCH, LONG["step2"]],
+            "scores": [32, LONG["scores"]],
+        }
+    }
+    for kind, steps in (("step2", "3"), ("step1", "120"), ("scores", "1")):
         runs = {"threads": result(1, 2, "speed", kind, steps), "ranks": result(2, 1, "speed", kind, steps)}
-        if kind == "step2":  # the others do the same work in a plain process as on one rank
-            runs["plain"] = result(0, 2, "speed", kind, steps)
+        runs["plain"] = result(0, 2, "speed", kind, steps)
+        if kind == "step2":
+            runs["fast"] = result(2, 1, "speed", kind, steps, reduce="fast")
         speeds = {name: run[0]["tokens_per_second"] for name, run in runs.items()}
-        found[kind] = {f"ranks_over_{name}": speeds["ranks"] / speed for name, speed in speeds.items()} | runs
+        ours = speeds.pop("ranks")
+        found[kind] = {f"ranks_over_{name}": ours / speed for name, speed in speeds.items()} | runs
         print(kind, json.dumps(found[kind]), flush=True)
     return found
 
@@ -234,7 +242,7 @@ def run_job(name: str, arguments: list[str]) -> None:
     if not distributed.launched():
         print(json.dumps([work(*arguments)]))
         return
-    with distributed.world() as world:
+    with distributed.world(reduce=os.environ.get("REDUCE", "tree")) as world:
         if "PIDS" in os.environ:
             Path(os.environ["PIDS"], str(world.rank)).write_text(str(os.getpid()))
         found = world.allgather(work(*arguments))
