@@ -1,52 +1,31 @@
 /* Products of any shape and layout against sums in double, and the same bits for any number of threads. */
-#include <stdlib.h>
-
-#include "check.h"
-#include "core/rng.h"
 #include "core/thread.h"
 #include "ops/product.h"
+#include "products.h"
 
-static float *numbers(size_t n, uint64_t seed)
+static float as_it_is(float x)
 {
-    ha_rng rng = ha_rng_seed(seed);
-    float *x = malloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(ha_rng_uniform(&rng) - 0.5);
     return x;
-}
-
-/* A few numbers of C, at all corners, edges and between. */
-static void compare(int m, int n, int k, float alpha, ha_view a, ha_view b, const float *before, const float *c,
-                    int ldc)
-{
-    for (int i = 0; i < m; i += i < 13 || i > m - 14 ? 1 : 37)
-        for (int j = 0; j < n; j += j < 33 || j > n - 34 ? 1 : 41) {
-            double sum = 0.0;
-            for (int p = 0; p < k; p++)
-                sum += (double)a.at[i * a.row + p * a.column] * (double)b.at[p * b.row + j * b.column];
-            const double wanted = (before ? (double)before[(size_t)i * (size_t)ldc + (size_t)j] : 0.0) + alpha * sum;
-            CHECK_CLOSE(c[(size_t)i * (size_t)ldc + (size_t)j], wanted, 1e-5 * (1.0 + k / 50.0));
-        }
 }
 
 static void one(int m, int n, int k, int layout, float alpha, int accumulate)
 {
     const int ldc = n + 5;
     const size_t size = (size_t)m * (size_t)ldc;
-    float *a = numbers((size_t)m * (size_t)k, 1), *b = numbers((size_t)n * (size_t)k, 2), *before = numbers(size, 3);
-    float *c = malloc(size * sizeof *c), *again = malloc(size * sizeof *c);
+    float *a = numbers((size_t)m * (size_t)k, 0, 1), *b = numbers((size_t)n * (size_t)k, 0, 2);
+    float *before = numbers(size, 0, 3), *c = malloc(size * sizeof *c), *again = malloc(size * sizeof *c);
+    const ha_matmul product = {m, n, k, alpha, accumulate};
     const ha_view left = layout & 1 ? ha_view_transposed(ha_rows_of(a, m)) : ha_view_rows(ha_rows_of(a, k));
     const ha_view right = layout & 2 ? ha_view_transposed(ha_rows_of(b, k)) : ha_view_rows(ha_rows_of(b, n));
     for (int threads = 1; threads <= 8; threads = threads < 4 ? threads + 1 : 2 * threads) {
         float *to = threads == 1 ? c : again;
         memcpy(to, before, size * sizeof *to);
         ha_set_threads(threads);
-        ha_product((ha_matmul){m, n, k, alpha, accumulate}, left, right, ha_rows_to(to, ldc));
+        ha_product(product, left, right, ha_rows_to(to, ldc));
         CHECK(threads == 1 || memcmp(c, again, size * sizeof *c) == 0);
     }
-    compare(m, n, k, alpha, left, right, accumulate ? before : NULL, c, ldc);
-    for (int i = 0; i < m; i++) /* what lies between the rows */
-        CHECK(memcmp(c + (size_t)i * (size_t)ldc + n, before + (size_t)i * (size_t)ldc + n, 5 * sizeof *c) == 0);
+    compare_product(product, left, right, (c_of_product){before, c, ldc}, as_it_is, 1e-5);
+    compare_between(product, (c_of_product){before, c, ldc});
     free(a);
     free(b);
     free(before);

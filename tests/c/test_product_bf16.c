@@ -1,13 +1,9 @@
 /* Products of bfloat16: every kernel gives the bits of VDPBF16PS as the manual writes it, one number at a time; and those
  * of any shape, layout, storage type and number of threads. */
-#include <math.h>
-#include <stdlib.h>
-
-#include "check.h"
-#include "core/rng.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/product.h"
+#include "products.h"
 
 static float from_bits(uint32_t bits)
 {
@@ -44,16 +40,6 @@ static float add_pair(float sum, float a0, float b0, float a1, float b1)
 {
     sum = flushed(fmaf(a1, b1, sum));
     return flushed(fmaf(a0, b0, sum));
-}
-
-/* `spread`: of exponents around 2^0 */
-static float *numbers(size_t n, int spread, uint64_t seed)
-{
-    ha_rng rng = ha_rng_seed(seed);
-    float *x = malloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)ldexp(ha_rng_uniform(&rng) - 0.5, (int)((ha_rng_uniform(&rng) - 0.5) * spread));
-    return x;
 }
 
 static int same(float a, float b)
@@ -143,26 +129,19 @@ static void one(int m, int n, int k, int layout, ha_dtype type, float scale, int
     else
         ha_from_f32(type, b, stored, (size_t)n * (size_t)k);
     ha_kernels_get()->decode[type]((size_t)n * (size_t)k, stored, b);
+    const ha_matmul product = {m, n, k, scale, accumulate};
     const ha_view left = layout & 1 ? ha_view_transposed(ha_rows_of(a, m)) : ha_view_rows(ha_rows_of(a, k));
     const ha_stored_view right = {type, stored, layout & 2 ? 1 : n, layout & 2 ? k : 1};
     for (int threads = 1; threads <= 8; threads = threads < 4 ? threads + 1 : 2 * threads) {
         float *to = threads == 1 ? c : again;
         memcpy(to, before, size * sizeof *to);
         ha_set_threads(threads);
-        ha_product_bf16((ha_matmul){m, n, k, scale, accumulate}, left, right, ha_rows_to(to, ldc));
+        ha_product_bf16(product, left, right, ha_rows_to(to, ldc));
         CHECK(threads == 1 || memcmp(c, again, size * sizeof *c) == 0);
     }
-    for (int i = 0; i < m; i += i < 13 || i > m - 14 ? 1 : 37) {
-        for (int j = 0; j < n; j += j < 33 || j > n - 34 ? 1 : 41) {
-            double sum = 0.0;
-            for (int p = 0; p < k; p++)
-                sum += (double)nearest(left.at[i * left.row + p * left.column]) *
-                       (double)nearest(b[p * right.row + j * right.column]);
-            const double old = accumulate ? (double)before[(size_t)i * (size_t)ldc + (size_t)j] : 0.0;
-            CHECK_CLOSE(c[(size_t)i * (size_t)ldc + (size_t)j], old + scale * sum, 2e-5 * (1.0 + k / 50.0));
-        }
-        CHECK(memcmp(c + (size_t)i * (size_t)ldc + n, before + (size_t)i * (size_t)ldc + n, 5 * sizeof *c) == 0);
-    }
+    const c_of_product sums = {before, c, ldc};
+    compare_product(product, left, (ha_view){b, right.row, right.column}, sums, nearest, 2e-5);
+    compare_between(product, sums);
     free(a);
     free(b);
     free(before);
