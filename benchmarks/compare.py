@@ -25,6 +25,7 @@ from protocol import HERE, MALLOC, SideMissing, median
 from protocol import Side as Process
 
 FORMAT = "{:28s} {:22s} {:>10s} {:>9s} {:>7s} {:>9s} {:>6s} {:>11s}  {}"
+BASE = "base"  # the other commit's weights, in the folder of ours
 COLUMNS = ("row", "side", "ms", "tok/s", "spread", "roofline", "ratio", "range", "way")
 
 
@@ -182,10 +183,12 @@ def prepare(options: argparse.Namespace) -> tuple[Path, Path]:
     """Folders of weights, and of GGUF files, made when they are not there."""
     folder = options.folder / Path(options.model).stem
     gguf = folder / "gguf"
-    env = dict(os.environ, PYTHONPATH=str(HERE.parent))
-    if not all((folder / n / "config.json").is_file() for n in ("teacher", "probe", "hybrid")):
-        command = [sys.executable, HERE / "our_steps.py", "--prepare", folder, options.model, str(table.KEPT)]
-        subprocess.run(command, check=True, env=env)
+    for top, to in ((HERE.parent, folder), (options.base, folder / BASE)):
+        if top is None or all((to / n / "config.json").is_file() for n in ("teacher", "probe", "hybrid")):
+            continue
+        script = top / "benchmarks" / "our_steps.py"
+        command = [sys.executable, script, "--prepare", to, options.model, str(table.KEPT)]
+        subprocess.run(command, check=True, env=dict(os.environ, PYTHONPATH=str(top)))
     if options.llama_python and not all((gguf / f"{n}.gguf").is_file() for n in table.LLAMA):
         subprocess.run([sys.executable, HERE / "make_gguf.py", folder / "teacher", gguf], check=True)
     return folder, gguf
@@ -241,7 +244,7 @@ def main() -> int:
     ]
     groups.append(table.crowded([row for group in groups for row in group]))
     if options.base is not None:
-        table.add_base(groups)
+        table.add_base(groups, folder, folder / BASE)
     wanted = options.rows.split(",")
     groups = [[row for row in group if any(named(row, text) for text in wanted)] for group in groups]
     unwanted = [text for text in options.without.split(",") if text]

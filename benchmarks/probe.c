@@ -46,8 +46,9 @@ static int by_value(const void *a, const void *b)
                     x[c] = (TYPE)_mm512_setzero_si512();                                      \
                 for (long r = 0; r < rounds; r++)                                             \
                     for (int c = 0; c < CHAINS; c++) {                                        \
-                        x[c] = STEP;                                                          \
-                        __asm__ volatile("" : "+v"(x[c]));                                    \
+                        TYPE next = STEP; /* asm on x[c] itself would keep x in memory */     \
+                        __asm__ volatile("" : "+v"(next));                                    \
+                        x[c] = next;                                                          \
                     }                                                                         \
             }                                                                                 \
             double seconds = omp_get_wtime() - begin;                                         \

@@ -136,12 +136,21 @@ def inference_rows(folder: Path, gguf: Path, quick: bool) -> list[Row]:
     return rows
 
 
-def add_base(groups: list[list[Row]]) -> None:
-    """Beside each side of ours in float32 the same of another commit."""
+def add_base(groups: list[list[Row]], folder: Path, own: Path) -> None:
+    """Beside each side of ours in float32 the same of another commit, which reads what lies in `folder` from
+    a folder of its `own`: it need not know what is written today.
+    """
     for row in (row for group in groups for row in group):
         for label, side in list(row.sides.items()):
             if side.script in ("our_steps.py", "our_inference.py") and "compute" not in side.case:
-                row.sides[label.replace("ours", "base", 1)] = replace(side, environment="base", rival=label)
+                moved = {
+                    key: str(own / Path(value).relative_to(folder))
+                    for key, value in side.case.items()
+                    if isinstance(value, str) and Path(value).is_relative_to(folder)
+                }
+                row.sides[label.replace("ours", "base", 1)] = replace(
+                    side, environment="base", rival=label, case=side.case | moved
+                )
 
 
 def crowded(rows: list[Row]) -> list[Row]:
