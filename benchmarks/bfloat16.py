@@ -1,8 +1,8 @@
 """What bfloat16 products change and what they cost: KL to float32 on held-out text, and seconds of a prefill
-by instruction set; with --train the held-out KL after a short recipe in either.
+by instruction set; with --recipe the held-out KL after the demo's recipe in either.
 
     python benchmarks/bfloat16.py [--model smollm2-135m] [--tokens 4096] [--threads 2] [--steps] [--cpu]
-                                  [--train] [--json FILE]
+                                  [--recipe --seeds 3 --out FOLDER] [--json FILE]
 
 Each instruction set is a process of its own with HYBRIDATTN_ISA set: `avx512` is the portable twin on a
 processor that has AVX-512 BF16. Times are the least of --repeat, float32 and bfloat16 in turns.
@@ -87,29 +87,40 @@ def distance(options: argparse.Namespace) -> dict:
     }
 
 
-def trained(options: argparse.Namespace, compute: str) -> dict:
-    """A short recipe in one arithmetic (`window_linear`, 8 evenly spaced softmax layers), and its held-out KL
-    in float32.
+def recipe(options: argparse.Namespace) -> list[dict]:
+    """The demo's whole recipe (scores, step 1, step 2 of the chosen layers) in either arithmetic for each seed,
+    and the held-out KL of its hybrid. A run that was stopped goes on; one that has ended is only read.
     """
-    from hybridattn import Model, TokenData, align, distill, evaluate, load_text, plan, set_num_threads
-    from hybridattn.data.split import Texts, locate
-
-    set_num_threads(options.threads)
-    teacher = Model.from_pretrained(options.model, compute=compute)
-    texts = Texts(locate("wikipedia", "--text"))
-    first = texts.training(teacher.tokenizer, options.align, 2048)
-    begin = time.perf_counter()
-    mixer = {"kind": "window_linear"}
-    probe = align(teacher, mixer, first, options.align // 2048, 1, seed=options.seed, progress=False)
-    hybrid = probe.to_hybrid(plan.uniform(len(teacher.layers), 8, probe.layers[0][1]))
-    second = texts.training(teacher.tokenizer, options.distill, 512, skip=options.align)
-    distill(hybrid, teacher, second, options.distill // 512, 1, seed=options.seed, progress=False)
-    seconds = time.perf_counter() - begin
-    heldout = load_text(locate("wikipedia", "--text", heldout=True))
-    data = TokenData.from_text(heldout, teacher.tokenizer, options.length, options.tokens)
-    teacher.compute = hybrid.compute = "float32"
-    kl = evaluate.kl(hybrid, teacher, data)
-    return {"kl": kl.kl, "kl_stderr": kl.kl_stderr, "seconds": seconds}
+    rows = []
+    for seed in range(options.seeds):
+        found: dict[str, dict] = {}
+        for compute in ("float32", "bfloat16"):
+            out = options.out / f"{compute}-{seed}"
+            changes = {
+                "seed": seed,
+                "compute": compute,
+                "teacher.model": options.model,
+                "distill.models": ["chosen"],
+                "measure.decode_tokens": 2,
+                "measure.repeats": 1,
+                "samples.tokens": 1,
+            }
+            sets = [f"--set={name}={json.dumps(value)}" for name, value in changes.items()]
+            command = [sys.executable, "-m", "hybridattn", "run", "--demo", "--out", str(out), *sets]
+            if not (out / "report.json").is_file():
+                environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+                subprocess.run(
+                    command, check=True, env=environment, stdout=subprocess.DEVNULL, cwd=HERE.parent
+                )
+            found[compute] = json.loads((out / "report.json").read_text())
+        row: dict = {"seed": seed}
+        for compute, report in found.items():
+            chosen = next(model for model in report["models"] if model["id"] == "chosen")
+            kl = {n: [at["kl"], at["kl_stderr"]] for n, at in chosen["after"].items()}
+            row[compute] = {"kl": kl, "softmax_layers": chosen["softmax_layers"]}
+        rows.append(row)
+        print(row, flush=True)
+    return rows
 
 
 def main() -> None:
@@ -118,14 +129,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="held-out text")
     parser.add_argument("--length", type=int, default=512, help="tokens of a window and of the prompt")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--align", type=int, default=8192, help="tokens of step 1, with --train")
-    parser.add_argument("--distill", type=int, default=4096, help="tokens of step 2, with --train")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", action="store_true", help="time steps 1 and 2, too")
     parser.add_argument("--cpu", action="store_true", help="CPU time, for a busy machine: with --threads 1")
     parser.add_argument("--levels", nargs="+", default=list(LEVELS), help="values of HYBRIDATTN_ISA")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", action="store_true", help="a short recipe in both, instead")
+    parser.add_argument("--recipe", action="store_true", help="the demo's recipe in both, instead")
+    parser.add_argument("--seeds", type=int, default=3, help="of --recipe")
+    parser.add_argument(
+        "--out", type=Path, default=HERE.parent / "build" / "bfloat16", help="of --recipe's runs"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cell", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -133,13 +145,12 @@ def main() -> None:
         return times(options)
     from machine import facts, write_json
 
-    names = ("model", "tokens", "length", "threads", "align", "distill", "seed", "repeat", "cpu")
+    names = ("model", "tokens", "length", "threads", "seeds", "repeat", "cpu")
     settings = {name: getattr(options, name) for name in names}
-    if options.train:
-        recipes = {compute: trained(options, compute) for compute in ("float32", "bfloat16")}
-        print(recipes)
+    if options.recipe:
+        done = recipe(options)
         if options.json:
-            write_json(options.json, {"machine": facts(), "settings": settings, "recipe": recipes})
+            write_json(options.json, {"machine": facts(), "settings": settings, "recipe": done})
         return
     rows = {}
     for level in options.levels:
