@@ -88,7 +88,7 @@ def distance(options: argparse.Namespace) -> dict:
 
 
 def recipe(options: argparse.Namespace) -> list[dict]:
-    """The demo's whole recipe (scores, step 1, step 2 of the chosen layers) in either arithmetic for each seed,
+    """The demo's recipe (scores, step 1, step 2 of the chosen layers) in both arithmetics for each seed,
     and the held-out KL of its hybrid. A run that was stopped goes on; one that has ended is only read.
     """
     rows = []
