@@ -100,7 +100,11 @@ def recipe(options: argparse.Namespace) -> list[dict]:
                 "seed": seed,
                 "compute": compute,
                 "teacher.model": options.model,
+                "score.methods": ["kl_replace"],  # the demo's first, which chooses
+                "plan.random_seeds": 0,
                 "distill.models": ["chosen"],
+                "evaluate.lengths": [512],
+                "measure.lengths": [512],
                 "measure.decode_tokens": 2,
                 "measure.repeats": 1,
                 "samples.tokens": 1,

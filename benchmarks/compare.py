@@ -59,6 +59,10 @@ class Sides:
                 self.running[key] = None
         return self.running[key]
 
+    def lost(self, process: Process) -> None:
+        """A process that died stays missing."""
+        self.running = {key: None if other is process else other for key, other in self.running.items()}
+
     def close(self) -> None:
         """Ends the processes; missing ones stay missing."""
         for key, process in list(self.running.items()):
@@ -99,11 +103,16 @@ def measure(row: table.Row, sides: Sides, repeat: int) -> dict:
             found[label] = {"ways": ways, "check": answer["check"]}
     with other_work(row.busy):
         for number in range(repeat + 1):
-            for label, process in ready.items():
-                for part, seconds in found[label]["ways"].items():
-                    answer = process.ask("run", part=part)
-                    seconds += answer["seconds"] * (number > 0)
-                    found[label]["peak_bytes"] = answer["peak"]
+            for label, process in list(ready.items()):
+                try:
+                    for part, seconds in found[label]["ways"].items():
+                        answer = process.ask("run", part=part)
+                        seconds += answer["seconds"] * (number > 0)
+                        found[label]["peak_bytes"] = answer["peak"]
+                except SideMissing as error:  # the other sides go on
+                    print(f"{row.name}, {label}: {error}", file=sys.stderr)
+                    del ready[label], found[label]
+                    sides.lost(process)
     for process in ready.values():
         process.ask("close")
     return found

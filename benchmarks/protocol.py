@@ -60,8 +60,11 @@ class Side:
         return answer
 
     def ask(self, do: str, **fields) -> dict:
-        self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:  # it died between two requests, say for want of memory
+            raise SideMissing(f"{self.name}: ended with exit code {self.process.wait()}") from None
         return self._receive()
 
     def close(self) -> None:
