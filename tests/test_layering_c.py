@@ -32,8 +32,8 @@ MOST_ARGUMENTS = 8
 ONLY_IN = [
     (r'#\s*include\s*[<"](Python\.h|numpy/)', r"python/", "Python.h and NumPy belong in csrc/python"),
     (r'#\s*include\s*[<"]ref/', r"ref/|python/ops_", "ref/ serves tests, through python/ops_*"),
-    (r'#\s*include\s*[<"](blis/)?blis\.h', r"core/blas\.c", "blis.h belongs in core/blas.c"),
-    (r"\bbli_\w+", r"core/blas\.c", "BLIS is called in core/blas.c"),
+    (r'#\s*include\s*[<"](blis/)?blis\.h', r"core/blas(_kernels)?\.c", "blis.h belongs in core/blas*.c"),
+    (r"\bbli_\w+", r"core/blas(_kernels)?\.c", "BLIS is called in core/blas*.c"),
     (r'#\s*include\s*[<"]omp\.h', r"core/openmp\.c", "omp.h belongs in core/openmp.c"),
     (r"\bomp_\w+\s*\(", r"core/openmp\.c", "the OpenMP runtime is called in core/openmp.c"),
     (r'#\s*pragma\s+omp|_Pragma\s*\(\s*"omp', r"(core|ops|mixers|model|distill)/", "no OpenMP here"),
@@ -41,7 +41,8 @@ ONLY_IN = [
      r"(?!)", "core/openmp.c runs parallel regions, and static and dynamic loops that are one"),
     (r"\b(malloc|calloc|realloc|aligned_alloc|posix_memalign|mmap|free|alloca)\s*\(", r"(?!kernels/)",
      "kernels allocate nothing"),
-    (r"\b(_?exit|abort|printf|fprintf|vprintf|vfprintf|puts|putchar|perror)\s*\(", r"(?!)",
+    (r"\b_exit\s*\(", r"core/blas_kernels\.c", "only a child process that tries BLIS ends"),
+    (r"\b(exit|abort|printf|fprintf|vprintf|vfprintf|puts|putchar|perror)\s*\(", r"(?!)",
      "a library neither prints nor ends the process: return a status"),
 ]  # fmt: skip
 

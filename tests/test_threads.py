@@ -96,6 +96,19 @@ def test_an_instruction_set_that_does_not_exist_is_refused():
     assert python(code, HYBRIDATTN_ISA="generic").stdout == "generic\n"
 
 
+@pytest.mark.parametrize("value", ["999", "haswell ", "-7", "3x"])
+def test_kernels_that_blis_does_not_have_are_refused(value):
+    """BLIS itself ends the process."""
+    child = python(SHOW, BLIS_ARCH_TYPE=value)
+    assert child.returncode == 1 and "libblis" not in child.stderr
+    said = child.stderr.splitlines()[-1]
+    assert said.startswith(f"ValueError: BLIS_ARCH_TYPE is '{value}', allowed by BLIS ")
+    number, name = re.search(r"here are .*?(\d+) \((\w+)\)", said).groups()
+    code = "import hybridattn as h; print(h.show_config()['blis_kernels'])"
+    assert python(code, BLIS_ARCH_TYPE=number).stdout == f"{name}\n"
+    assert python(code, BLIS_ARCH_TYPE="").stdout == python(code).stdout
+
+
 def test_more_threads_than_cores_cost_little():
     """A bound that no busy machine breaks and spinning breaks by far: it was a factor of 50 to 250."""
     model = tiny.teacher(layers=2, hidden_size=256, intermediate_size=512, num_attention_heads=8)

@@ -177,13 +177,3 @@ void ha_gemm_alone(ha_matmul p, ha_view a, ha_view b, ha_rows_out c)
     if (p.rows > 0 && p.columns > 0)
         checked_product(p, a, b, c, p.rows > FEW);
 }
-
-const char *ha_blas_version(void)
-{
-    return bli_info_get_version_str();
-}
-
-const char *ha_blas_arch(void)
-{
-    return bli_arch_string(bli_arch_query_id());
-}

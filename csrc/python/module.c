@@ -151,7 +151,7 @@ static PyMethodDef methods[] = {
  * too. */
 static int check_environment(void)
 {
-    if (ha_threads_check() != HA_OK || ha_kernels_check() != HA_OK) {
+    if (ha_threads_check() != HA_OK || ha_kernels_check() != HA_OK || ha_blas_check() != HA_OK) {
         PyErr_SetString(PyExc_ValueError, ha_error_message());
         return -1;
     }
