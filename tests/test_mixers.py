@@ -10,7 +10,7 @@ import pytest
 import tiny
 import twin_models
 
-from hybridattn import _core, radlads, select, testing
+from hybridattn import TokenData, _core, radlads, select, testing
 from hybridattn.model.model import Model
 
 SMALL = {"window": 9, "sinks": 2}
@@ -132,6 +132,26 @@ def test_the_whole_path(spec, tmp_path):
     assert again.generate("the", max_new_tokens=8, temperature=0) == student.generate(
         "the", max_new_tokens=8, temperature=0
     )
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_window_linear_with_its_gate_wide_open(bidirectional):
+    """Far keys alone count where there are any, from e^60 to beyond float32. Rows without far keys stay."""
+    teacher = tiny.teacher(bidirectional=bidirectional)
+    model = teacher.to_probe({"kind": "window_linear", "window": 8, "sinks": 2}).to_hybrid([0])
+    data, found = TokenData(TOKENS.ravel(), np.array([[0, 70], [70, 140]])), {}
+    for gate in (-1000.0, -4.0, 60.0, 100.0, 1000.0):
+        for name, array in model.parameters().items():
+            if name.endswith(".gate"):
+                array.numpy()[...] = gate
+        found[gate] = model.logits(TOKENS)
+        assert np.isfinite(found[gate]).all()
+        radlads.distill(model.copy(), teacher, data, steps=1, batch_size=1, progress=False)
+    np.testing.assert_allclose(found[1000.0], found[60.0], rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(found[100.0], found[60.0], rtol=1e-5, atol=2e-5)
+    assert np.abs(found[60.0][:, -1] - found[-4.0][:, -1]).max() > 1e-3  # the far keys do count
+    rows = slice(0, 8) if not bidirectional else slice(0, 0)
+    np.testing.assert_array_equal(found[1000.0][:, rows], found[-1000.0][:, rows])
 
 
 @pytest.mark.parametrize("feature", range(4))

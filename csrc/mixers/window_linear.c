@@ -81,10 +81,11 @@ static int is_sink(const ha_window_layout *l, const ha_batch *batch, int row)
     return batch->position[row] < l->sinks;
 }
 
-/* lambda and 1 / (1 + lambda den) of one row and head */
+/* lambda and 1 / (1 + lambda den) of one row and head. From e^60 on the window adds less than the last bit, and e^89
+ * is infinite: NaN in rows that have no far keys. */
 static void weights_of(float gate, const saved_arrays *p, ptrdiff_t at, float *lambda, float *share)
 {
-    *lambda = expf(gate + p->largest[at] - p->log_sum[at]);
+    *lambda = expf(fminf(gate + p->largest[at] - p->log_sum[at], 60.0f));
     *share = 1.0f / (1.0f + *lambda * p->denominators[at]);
 }
 
