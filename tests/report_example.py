@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import random
 
-LAYERS, LENGTHS = 30, (512, 2048)
+LAYERS, LENGTHS, TIMED = 30, (512, 2048), (512, 1024, 2048)
 CHOSEN = [3, 5, 8, 10, 18, 22, 23, 24]
 
 
@@ -27,16 +27,31 @@ def evaluation(kl: float, ppl: float, seed: int) -> dict:
     return rows
 
 
+def ratio(what: str, length: int, layers: int, speed: float) -> list[float]:
+    """Times the teacher's speed: median and range."""
+    base, own = (0.0141 + length * 1.9e-6 * share for share in (1.0, layers / LAYERS))
+    middle = speed if what == "prefill" else base / own
+    return [middle, 0.97 * middle, 1.02 * middle]
+
+
 def model(name: str, layers: list[int], before, after=None, speed: float = 1.0) -> dict:
     fixed = (LAYERS - len(layers)) * 98_304
+    timed = {
+        "prefill": {str(n): n / (720 * speed) * (1 + n / 9000) for n in TIMED},
+        "decode": {str(n): (0.0141 + n * 1.9e-6 * len(layers) / LAYERS) for n in TIMED},
+    }
     return {
         "id": name,
         "softmax_layers": layers,
         "before": before,
         "after": after,
         "cache": {"bytes_per_token": 1536 * len(layers), "fixed_bytes": fixed},
-        "prefill": {str(n): n / (720 * speed) * (1 + n / 9000) for n in (512, 1024, 2048)},
-        "decode": {str(n): (0.0141 + n * 1.9e-6 * len(layers) / LAYERS) for n in (512, 1024, 2048)},
+        **timed,
+        **{
+            f"{what}_range": {k: [0.98 * v, 1.03 * v] for k, v in times.items()}
+            for what, times in timed.items()
+        },
+        "speed": {what: {str(n): ratio(what, n, len(layers), speed) for n in TIMED} for what in timed},
         "sample": {
             "before": " is the fifth largest satellite in the Solar System | and the *largest* "
             "<b>relative</b> to its planet.",
@@ -116,6 +131,7 @@ def results(chosen_kl: float = 0.055) -> dict:
             ),
             model("chosen", CHOSEN, evaluation(0.058, 28.7, 11), evaluation(chosen_kl, 28.4, 12), 1.1),
         ],
+        "timing": {"rounds": 5, "busy": 0.01},
         "prompt": "The moon is the only natural satellite of the Earth. It",
         "made": {
             "seconds": 812.4,

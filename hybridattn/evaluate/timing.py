@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._core import get_num_threads
-from ..checks import check_int, refuse
+from ..checks import refuse
 from ..results.evaluation import Evaluation
 from ..results.markup import box, table
-from ..results.progress import bar
-from .latency import latency, processor
+from . import busy
+from .latency import processor
+from .rounds import distinguishable, take_turns
 
 if TYPE_CHECKING:
     from ..model.model import Model
-
-BUSY = 0.1  # of the processors' time taken by others, from which figures are doubtful
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bench(Evaluation):
     """Of `bench`: timings, one dict for each length and model, with tokens a second of reading (prefill) and
-    writing (decode): [median, least, most] over `rounds`; `speedup` of either over the first model, above 1
-    where it is faster; the bytes of the cache. busy: the share of the processors' time that others took, None
-    where that cannot be known.
+    writing (decode); `speedup`: either times that of the first model, above 1 is faster; each is [median,
+    least, most] over `rounds`. `distinguishable`: whether a speedup is told from 1, which takes 3 rounds that
+    agree; the bytes of the cache. busy: the share of the processors' time that others took, None where that
+    cannot be known.
     """
 
     timings: list[dict[str, Any]]
@@ -42,31 +40,34 @@ class Bench(Evaluation):
         "model",
         "reads, tokens/s",
         "writes, tokens/s",
-        "times as fast",
+        "times the first's speed",
     )
 
     @property
     def warning(self) -> str | None:
         """What to think of the figures where others used the machine."""
-        if self.busy is None or self.busy < BUSY:
-            return None
-        return (
-            f"others took {100 * self.busy:.0f}% of the processors: these figures are too slow and uncertain"
-        )
+        return busy.warning(self.busy)
 
     def rows(self) -> list[list[str]]:
         """Of a table under HEADER."""
 
-        def spread(figures: Sequence[float]) -> str:
-            return "{:,.0f} ({:,.0f} to {:,.0f})".format(*figures)
+        def spread(figures: Sequence[float], form: str = "{:,.0f} ({:,.0f} to {:,.0f})") -> str:
+            return form.format(*figures)
+
+        def speed(timed: dict[str, Any]) -> str:
+            if timed["model"] == self.timings[0]["model"]:
+                return "1"
+            return ", ".join(
+                f"{verb} {spread(timed['speedup'][what], '{:.2f} ({:.2f} to {:.2f})')}"
+                if timed["distinguishable"][what]
+                else f"{verb}: not distinguishable"
+                for verb, what in (("reads", "prefill"), ("writes", "decode"))
+            )
 
         return [
-            [
-                f"{t['length']:,}", t["model"], spread(t["prefill"]), spread(t["decode"]),
-                f"{t['speedup']['prefill']:.2f}, {t['speedup']['decode']:.2f}",
-            ]
+            [f"{t['length']:,}", t["model"], spread(t["prefill"]), spread(t["decode"]), speed(t)]
             for t in self.timings
-        ]  # fmt: skip
+        ]
 
     def _repr_html_(self) -> str:
         title = f"{self.rounds} rounds on {self.machine}, {self.threads} threads"
@@ -89,58 +90,31 @@ def bench(
     given: Any = models
     if not isinstance(given, Mapping) or not given:
         raise refuse("models", given, "a dict of a name and a model each, at least one")
-    check_int("rounds", rounds)
-    found: dict[tuple[int, str], list[tuple[float, float, int]]] = {}
-    before, own, began = _busy_seconds(), _own_seconds(), time.monotonic()
-    for _ in bar(range(rounds), "bench", progress):
-        for length in sorted(set(lengths)):
-            for name, model in models.items():
-                timed = latency(
-                    model, [length], decode_tokens=decode_tokens, repeats=1, cache_dtype=cache_dtype,
-                    beyond_positions=beyond_positions,
-                )  # fmt: skip
-                one = (timed["prefill"][length], timed["decode"][length], timed["cache_bytes"][length])
-                found.setdefault((length, name), []).append(one)
-    after, wall = _busy_seconds(), time.monotonic() - began
-    busy = None
-    if before is not None and after is not None and wall > 0:
-        others = after - before - (_own_seconds() - own)
-        busy = round(max(0.0, others / (wall * (os.cpu_count() or 1))), 3)
+    wanted = sorted(set(lengths))
+    found = take_turns(
+        {name: partial(_itself, model) for name, model in models.items()}, wanted, rounds,
+        decode_tokens=decode_tokens, cache_dtype=cache_dtype, beyond_positions=beyond_positions,
+        progress=progress,
+    )  # fmt: skip
     first = next(iter(models))
     timings = []
-    for (length, name), times in found.items():
-        reads, writes, sizes = zip(*times, strict=True)
-        base_reads, base_writes, _ = zip(*found[length, first], strict=True)
-        timings.append({
-            "length": length,
-            "model": name,
-            "prefill": _spread([length / seconds for seconds in reads]),
-            "decode": _spread([1.0 / seconds for seconds in writes]),
-            # of the same round each: what slowed one slowed the other
-            "speedup": {
-                "prefill": statistics.median(b / a for a, b in zip(reads, base_reads, strict=True)),
-                "decode": statistics.median(b / a for a, b in zip(writes, base_writes, strict=True)),
-            },
-            "cache_bytes": sizes[0],
-        })  # fmt: skip
-    return Bench(timings, rounds, get_num_threads(), processor(), busy)
+    for length in wanted:
+        for name in models:
+            per_second = {}
+            for what, tokens in (("prefill", length), ("decode", 1)):
+                middle, least, most = found.spread(name, what, length)
+                per_second[what] = [tokens / middle, tokens / most, tokens / least]
+            speed = {what: found.speed(name, what, length, first) for what in per_second}
+            timings.append({
+                "length": length,
+                "model": name,
+                **per_second,
+                "speedup": speed,
+                "distinguishable": {what: distinguishable(ratio, rounds) for what, ratio in speed.items()},
+                "cache_bytes": found.cache_bytes[name, length],
+            })  # fmt: skip
+    return Bench(timings, rounds, get_num_threads(), processor(), found.others)
 
 
-def _spread(values: Sequence[float]) -> list[float]:
-    return [statistics.median(values), min(values), max(values)]
-
-
-def _own_seconds() -> float:
-    used = os.times()
-    return used.user + used.system
-
-
-def _busy_seconds() -> float | None:
-    """Seconds that all processors together have worked, by /proc/stat; None where there is none."""
-    try:
-        with open("/proc/stat", encoding="ascii") as file:
-            fields = [int(text) for text in file.readline().split()[1:9]]
-    except (OSError, ValueError):
-        return None
-    user, nice, system, _idle, _wait, irq, softirq, steal = fields
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+def _itself(model: Model) -> Model:
+    return model

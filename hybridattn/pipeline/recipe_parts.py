@@ -133,7 +133,9 @@ class MeasurePart:
 
     lengths: tuple[int, ...] = key((512, 2_048), "tokens of the prompt", lengths)
     decode_tokens: int = key(16, "tokens that are written after it", positive)
-    repeats: int = key(3, "timings, of which the median counts", positive)
+    repeats: int = key(
+        5, "rounds in which all models take turns; the median counts, the range is told", positive
+    )
     dtype: str = key("float32", "of the weights while they are timed, see Model.astype")
 
 

@@ -45,6 +45,7 @@ def assemble(job: Job) -> dict[str, Any]:
             "distill": {m: results[f"distill/{m}"]["curve"] for m in distilled_ids(recipe)},
         },
         "models": [_model(job, model_id) for model_id in model_ids(recipe)],
+        "timing": results["measure"]["timing"],
         "prompt": recipe.samples.prompt,
         "made": {
             "seconds": sum(job.seconds.values()),
@@ -103,9 +104,10 @@ def _model(job: Job, model_id: str) -> dict[str, Any]:
     }
     # random sets after the first have its number of softmax layers, so its cache and size too
     shown = model_id if model_id in shown_ids(job.recipe) else "random-0"
-    entry |= {key: results[f"measure/{shown}"][key] for key in ("cache", "parameters")}
+    measured = results["measure"]["models"][shown]
+    entry |= {key: measured[key] for key in ("cache", "parameters")}
     if shown == model_id:
-        entry |= {key: results[f"measure/{model_id}"][key] for key in ("prefill", "decode")}
+        entry |= measured
         entry["sample"] = results[f"sample/{model_id}"]
     return entry
 

@@ -12,6 +12,7 @@ from . import answers, work
 from .ids import distilled_ids, model_ids, score_methods, shown_ids, state_shown
 from .job import Job
 from .machine import machine
+from .measure import measure
 from .recipe import Recipe
 from .recipe_parts import AlignPart, DistillPart
 
@@ -43,7 +44,7 @@ def build(recipe: Recipe, num_layers: int) -> list[Stage]:
     stages += [_evaluate(recipe, model_id, "before") for model_id in model_ids(recipe)]
     for model_id in distilled_ids(recipe):
         stages += [_distill(recipe, model_id), _evaluate(recipe, model_id, "after")]
-    stages += [_measure(recipe, model_id) for model_id in shown_ids(recipe)]
+    stages.append(_measure(recipe))
     if any((recipe.tasks.glue, recipe.tasks.squad, recipe.tasks.recall)):
         stages += [_answers(recipe, model_id) for model_id in shown_ids(recipe)]
     stages += [_sample(recipe, model_id) for model_id in shown_ids(recipe)]
@@ -171,18 +172,18 @@ def _distill(recipe: Recipe, model_id: str) -> Stage:
     )
 
 
-def _measure(recipe: Recipe, model_id: str) -> Stage:
-    part = recipe.measure
+def _measure(recipe: Recipe) -> Stage:
+    part, ids = recipe.measure, shown_ids(recipe)
 
     def inputs(job: Job) -> Any:
         return {
-            "model": job.model_digest(model_id, "before"),
+            "models": {model_id: job.model_digest(model_id, "before") for model_id in ids},
             "machine": machine(),
             "measure": asdict(part),
         }
 
     once = sum(part.lengths) + DECODE * part.decode_tokens * len(part.lengths)
-    return Stage(f"measure/{model_id}", lambda job: work.measure(job, model_id), inputs, once * part.repeats)
+    return Stage("measure", measure, inputs, once * part.repeats * len(ids))
 
 
 def _answers(recipe: Recipe, model_id: str) -> Stage:

@@ -12,7 +12,6 @@ import numpy as np
 
 from .. import evaluate as evaluation
 from .. import radlads, select
-from .._core import Cache
 from .._core import Model as CoreModel
 from ..checks import refuse
 from ..data import hub
@@ -20,7 +19,6 @@ from ..data.split import locate, note_aligned, same_text
 from ..diagnostics import KINDS
 from ..distributed.state import current
 from ..errors import ConfigError, DataError
-from ..evaluate import latency as measurement
 from ..files import file_digest
 from ..formats.dtypes import dtype_name
 from ..model.base import tokenizer_of
@@ -299,20 +297,6 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
     del hybrid
     gc.collect()
     return found
-
-
-def measure(job: Job, model_id: str) -> dict[str, Any]:
-    """Prefill and decode time at every length, the size of the cache and of the model."""
-    part = job.recipe.measure
-    model = job.model(model_id, "before")
-    stored = model if part.dtype == "float32" else model.astype(part.dtype)
-    found = measurement.latency(stored, part.lengths, decode_tokens=part.decode_tokens, repeats=part.repeats)
-    return {
-        "prefill": {str(k): v for k, v in found["prefill"].items()},
-        "decode": {str(k): v for k, v in found["decode"].items()},
-        "cache": {"bytes_per_token": found["bytes_per_token"], "fixed_bytes": int(Cache(model).nbytes)},
-        "parameters": int(model.num_parameters),
-    }
 
 
 def sample(job: Job, model_id: str, when: str) -> dict[str, Any]:

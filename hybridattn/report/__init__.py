@@ -20,10 +20,13 @@
         before, after (distillation): None or
             {str(length): {kl, kl_stderr, per_sequence, perplexity, tokens}}
         cache: None or {bytes_per_token, fixed_bytes}
-        prefill {str(tokens): seconds}; decode {str(tokens before): seconds per token}
+        prefill {str(tokens): seconds}; decode {str(tokens before): seconds per token}: medians of the rounds;
+            prefill_range, decode_range {..: [least, most]}; speed {prefill, decode {..: [median,
+            least, most]}}: times the teacher's. Results of versions before these have the first two alone
         tasks: None or {when, average, glue {name: {score ..}}, squad {name: {exact, f1 ..}},
             recall {task: {accuracy ..}}}, as glue.evaluate, squad.evaluate and evaluate.recall give them
         sample {"before": text, "after": text}
+    timing {rounds, busy (share of the processors' time that others took, None: not known)}, or none
     prompt, made {seconds, stages [{name, seconds, tokens}], recipe, versions {..}, machine {..}}
 
 Words and tables are laid out once (`document`) and rendered twice (`markdown`, `html`): they cannot differ.

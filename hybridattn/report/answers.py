@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import numbers as n
-from . import quality, verdict
+from . import speed, verdict
 from .blocks import Bullets, Details, Heading, Table
 
 
@@ -40,7 +40,7 @@ def section(results: dict[str, Any]) -> list[Any]:
 def _table(results: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
     """Cost beside the teacher's, perplexity, and the tasks."""
     teacher, train = entries[0], results["lengths"]["train"]
-    longest = max((int(k) for k in teacher.get("decode") or {}), default=0)
+    longest = max(speed.lengths(teacher), default=0)
     parts = teacher["tasks"]
     header = ["model", "parameters", "cache"]
     header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"] if longest else []
@@ -48,14 +48,13 @@ def _table(results: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
     header += ["GLUE-style"] if parts["average"] else []
     header += [f"{name} {what}" for name in parts["squad"] for what in ("EM", "F1")]
     header += [name.replace("_", " ") for name in parts["recall"]]
-    full = verdict.cache_bytes(teacher, longest or max(results["lengths"]["all"]))
     rows = []
     for entry in entries:
         size = verdict.cache_bytes(entry, longest or max(results["lengths"]["all"]))
         row = [verdict.label(entry["id"]), n.millions(entry.get("parameters"))]
-        row.append(n.times(size / full if size is not None and full else None))
+        row.append(n.size(size))
         if longest:
-            row += [quality.time_pair(teacher, entry, what, longest)[1] for what in ("prefill", "decode")]
+            row += [speed.beside_teacher(results, entry, what, longest) for what in speed.VERBS]
         found = verdict.cell(entry, entry["tasks"]["when"], train)
         row.append(n.perplexity(found["perplexity"] if found else None))
         row += _scores(entry["tasks"])
@@ -66,8 +65,9 @@ def _table(results: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
     return Table(
         header,
         rows,
-        f"Cache, reading and writing as a share of the teacher's{note}.",
-        quality.chosen_rows(rows),
+        f"Cache at {n.count(longest or max(results['lengths']['all']))} tokens{note}."
+        + (f" {speed.note(results)}" if longest else ""),
+        verdict.chosen_rows(rows),
     )
 
 
@@ -91,7 +91,7 @@ def _tasks(entries: list[dict[str, Any]]) -> Table:
                 rows.append(
                     [verdict.label(entry["id"]), f"{name}, {label}", _percent(row, what, percent), less]
                 )
-    return Table(["model", "set", "percent", "less the teacher's"], rows, "", quality.chosen_rows(rows))
+    return Table(["model", "set", "percent", "less the teacher's"], rows, "", verdict.chosen_rows(rows))
 
 
 def _percent(row: dict[str, Any], name: str, percent: float, sign: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import answers, quality, verdict
+from . import answers, quality, speed, verdict
 from . import numbers as n
 from .blocks import Code, Details, Facts, Figure, Heading, LayerMap, Paragraph, Samples, Table
 from .summary import summary
@@ -15,6 +15,7 @@ def build(results: dict[str, Any], charts: bool = True) -> list[Any]:
     blocks: list[Any] = [Heading(results["title"], 1)]
     lead, choice = summary(results)
     blocks += [Facts(_headline(results)), Paragraph(lead, "lead"), Paragraph(choice, "lead")]
+    blocks += speed.warning(results)
     if not charts:
         blocks.append(
             Paragraph(
@@ -24,7 +25,7 @@ def build(results: dict[str, Any], charts: bool = True) -> list[Any]:
             )
         )
     blocks += quality.section(results, charts) + answers.section(results)
-    blocks += _layers(results, charts) + _speed(results, charts)
+    blocks += _layers(results, charts) + speed.section(results, charts)
     blocks += _training(results, charts) + _samples(results) + _made(results)
     return blocks
 
@@ -39,15 +40,9 @@ def _headline(results: dict[str, Any]) -> list[tuple[str, str]]:
         items.append(
             (f"{'−' if new < old else '+'}{n.percent(abs(1 - new / old))}", f"cache at {n.count(context)}")
         )
-    shared = set(teacher.get("decode") or {}) & set(chosen.get("decode") or {})
-    if shared:
-        length = max(shared, key=int)
-        items.append(
-            (
-                n.times(teacher["decode"][length] / chosen["decode"][length]),
-                f"writing speed at {n.count(int(length))}",
-            )
-        )
+    for length in speed.lengths(chosen)[-1:]:
+        if found := speed.told(results, chosen, "decode", length):
+            items.append((n.times(found[0]), f"the teacher's speed of writing at {n.count(length)}"))
     when, train = verdict.stage_shown(results), results["lengths"]["train"]
     lost, base = verdict.cell(chosen, when, train), verdict.cell(teacher, "before", train)
     if lost:
@@ -148,48 +143,6 @@ def _layers(results: dict[str, Any], charts: bool) -> list[Any]:
         blocks.append(
             Details("The scores as numbers", [Table(["layer", *names], values, "● stays softmax.")])
         )
-    return blocks
-
-
-def _speed(results: dict[str, Any], charts: bool) -> list[Any]:
-    teacher = verdict.entry(results, "teacher")
-    lengths = sorted({int(k) for k in teacher.get("decode") or {}})
-    if not lengths:
-        return []
-    blocks: list[Any] = [Heading("Memory and speed")]
-    if charts:
-        blocks.append(
-            Figure(
-                "cost",
-                "Cache size, decode time and prefill speed against the number of tokens",
-                "Cost against text length, one text at a time. Sets of equal size cost the same wherever "
-                "the layers are.",
-            )
-        )
-    header = ["model", "length", "cache", "reading", "against teacher", "one token", "against teacher"]
-    rows: list[list[str]] = []
-    for model_id in ("teacher", "all-linear", "chosen"):
-        entry = verdict.model(results, model_id)
-        if not entry or not entry.get("decode"):
-            continue
-        for length in lengths:
-            rows.append(
-                [verdict.label(model_id), n.count(length), n.size(verdict.cache_bytes(entry, length))]
-                + [
-                    part
-                    for what in ("prefill", "decode")
-                    for part in quality.time_pair(teacher, entry, what, length)
-                ]
-            )
-    blocks.append(
-        Table(
-            header,
-            rows,
-            "Reading a prompt of that length and writing one token after it; × is time divided by the "
-            "teacher's, below 1 is faster.",
-            quality.chosen_rows(rows),
-        )
-    )
     return blocks
 
 

@@ -55,11 +55,10 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def times(ratio: float | None) -> str:
-    """A ratio to the teacher: '0.82×'."""
-    if ratio is None:
-        return MISSING
-    return f"{ratio:.2f}×" if ratio < 10 else f"{ratio:.0f}×"
+def times(ratio: float, *ends: float) -> str:
+    """A ratio to the teacher, with its range: '1.31× (1.28 to 1.35)'."""
+    texts = [f"{x:.2f}" if x < 10 else f"{x:.0f}" for x in (ratio, *ends)]
+    return f"{texts[0]}×" + (f" ({texts[1]} to {texts[2]})" if ends else "")
 
 
 def count(value: int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import numbers as n
-from . import verdict
+from . import speed, verdict
 from .blocks import Bullets, Details, Figure, Heading, Table
 
 
@@ -25,8 +25,8 @@ def section(results: dict[str, Any], charts: bool) -> list[Any]:
                 "The teacher's is the one to match.",
                 "**Cache** is the memory kept for every token of a text being written; linear layers keep "
                 "a fixed amount instead.",
-                "**Reading** a prompt and **writing** after it are timed at the given length, next to the "
-                "teacher's time.",
+                "**Reading** a prompt and **writing** after it are timed at the given length, in times the "
+                "teacher's speed.",
             ]
         )
     )
@@ -76,8 +76,7 @@ def section(results: dict[str, Any], charts: bool) -> list[Any]:
 
 def _overview(results: dict[str, Any]) -> Table:
     train = results["lengths"]["train"]
-    timed = [int(k) for k in verdict.entry(results, "teacher").get("decode") or {}]
-    longest = max(timed, default=None)
+    longest = max(speed.lengths(verdict.entry(results, "teacher")), default=None)
     header = ["model", "softmax layers", "KL before", "KL after", "perplexity", "cache per token"]
     if longest:
         header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"]
@@ -93,7 +92,12 @@ def _overview(results: dict[str, Any]) -> Table:
             n.size((entry.get("cache") or {}).get("bytes_per_token")),
         ]
         if longest:
-            row += [_time(results, entry, what, longest) for what in ("prefill", "decode")]
+            row += [
+                speed.seconds(entry, what, longest)
+                if model_id == "teacher"
+                else speed.beside_teacher(results, entry, what, longest)
+                for what in speed.VERBS
+            ]
         rows.append(row)
     tokens = (verdict.cell(verdict.model(results, "teacher"), "before", train) or {}).get("tokens")
     distilled = verdict.stage_shown(results) == "after"
@@ -104,8 +108,9 @@ def _overview(results: dict[str, Any]) -> Table:
         f"KL and perplexity on {n.count(tokens)} tokens of held-out text, {n.count(train)} at a time "
         f"({note}). All but the first two have the same number of softmax layers"
         + (" and those distilled got the same training" if distilled else "")
-        + ". × is time divided by the teacher's, below 1 is faster.",
-        chosen_rows(rows),
+        + "."
+        + (f" {speed.note(results)}" if longest else ""),
+        verdict.chosen_rows(rows),
     )
 
 
@@ -125,13 +130,8 @@ def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
         ["model", "KL before", "KL after", "perplexity before", "perplexity after"],
         rows,
         f"{n.count(length)} tokens at a time ({where}); {n.count(base.get('tokens'))} held-out tokens.",
-        chosen_rows(rows),
+        verdict.chosen_rows(rows),
     )
-
-
-def chosen_rows(rows: list[list[str]]) -> tuple[int, ...]:
-    """The rows to emphasise."""
-    return tuple(i for i, row in enumerate(rows) if row[0] == verdict.LABELS["chosen"])
 
 
 def _row_label(results: dict[str, Any], model_id: str) -> str:
@@ -156,14 +156,3 @@ def _kl(cell: dict[str, Any] | None) -> str:
 def _pair(entry: dict[str, Any], length: int, what: str) -> list[str]:
     cells = [verdict.cell(entry, when, length) for when in ("before", "after")]
     return [_kl(c) if what == "kl" else n.perplexity(c["perplexity"] if c else None) for c in cells]
-
-
-def time_pair(teacher: dict[str, Any], entry: dict[str, Any], what: str, length: int) -> tuple[str, str]:
-    """(time, ratio to the teacher's) at a length, as text."""
-    own, base = ((m.get(what) or {}).get(str(length)) for m in (entry, teacher))
-    return n.seconds(own), n.times(own / base if own and base else None)
-
-
-def _time(results: dict[str, Any], entry: dict[str, Any], what: str, length: int) -> str:
-    own, ratio = time_pair(verdict.entry(results, "teacher"), entry, what, length)
-    return own if entry["id"] == "teacher" else ratio

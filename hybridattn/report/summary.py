@@ -9,6 +9,7 @@ from typing import Any
 
 from .._core import mixers
 from . import numbers as n
+from . import speed
 from .verdict import (
     BASELINES,
     LABELS,
@@ -51,7 +52,7 @@ def _trade(results: dict[str, Any]) -> str:
             f"which a model keeps for every text it is writing; at {n.count(context)} tokens the cache takes "
             f"{n.size(now)} instead of {n.size(before)} ({_change(now / before)})."
         )
-    speeds = [s for s in (_speed(teacher, chosen, "prefill"), _speed(teacher, chosen, "decode")) if s]
+    speeds = [s for s in (speed.clause(results, what) for what in speed.VERBS) if s]
     if speeds:
         clause = " and ".join(speeds)
         text.append(clause[0].upper() + clause[1:] + ".")
@@ -187,27 +188,6 @@ def _gaps(rows: dict[str, dict[str, Any]]) -> str:
         return "too few sequences for a standard error"
     parts = [f"{n.kl(r['difference'], r['stderr'])} to {LABELS[b]}" for b, r in rows.items()]
     return "paired difference " + n.layers(parts)
-
-
-def _speed(teacher: dict[str, Any], chosen: dict[str, Any], what: str) -> str | None:
-    """A clause on the longest length both were timed at."""
-    shared = [int(k) for k in teacher.get(what) or {} if k in (chosen.get(what) or {})]
-    if not shared:
-        return None
-    length = str(max(shared))
-    old, new = teacher[what][length], chosen[what][length]
-    ratio = old / new
-    verb = {"prefill": f"reading {n.count(int(length))} tokens", "decode": "writing one token after them"}[
-        what
-    ]
-    pace = (
-        "about as fast"
-        if 0.97 < ratio < 1.03
-        else f"{ratio:.2f} times as fast"
-        if ratio >= 1.05
-        else f"{n.percent(abs(1 - ratio))} {'faster' if ratio > 1 else 'slower'}"
-    )
-    return f"{verb} takes {n.seconds(new)} instead of {n.seconds(old)} ({pace})"
 
 
 def _change(ratio: float, more: str = "more", less: str = "less") -> str:

@@ -26,6 +26,11 @@ def label(model_id: str) -> str:
     return f"random {int(number) + 1}" if base == "random" else LABELS.get(model_id, model_id)
 
 
+def chosen_rows(rows: list[list[str]]) -> tuple[int, ...]:
+    """The rows to emphasise."""
+    return tuple(i for i, row in enumerate(rows) if row[0] == LABELS["chosen"])
+
+
 def model(results: dict[str, Any], model_id: str) -> dict[str, Any] | None:
     """The entry of results["models"] with this id, or None."""
     return next((m for m in results["models"] if m["id"] == model_id), None)

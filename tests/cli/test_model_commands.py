@@ -15,7 +15,7 @@ from hybridattn import LayerScores, Model, align, evaluate, score, testing
 from hybridattn.cli import COMMANDS
 from hybridattn.data.tokenizer import Tokenizer
 from hybridattn.errors import ConfigError
-from hybridattn.evaluate import timing
+from hybridattn.evaluate import rounds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,35 +60,45 @@ def test_bench(made, capsys):
     assert [(r["length"], r["model"]) for r in found["timings"]] == [
         (8, "teacher"), (8, "hybrid"), (40, "teacher"), (40, "hybrid"),
     ]  # fmt: skip
-    assert found["timings"][0]["speedup"] == {"prefill": 1.0, "decode": 1.0}
-    code, out, _ = call(capsys, "bench", made / "teacher", *options)
-    assert code == 0 and "times as fast" in out and max(map(len, out.splitlines())) <= 100
+    assert found["timings"][0]["speedup"] == {"prefill": [1.0] * 3, "decode": [1.0] * 3}
+    assert not any(found["timings"][0]["distinguishable"].values())
+    code, out, _ = call(capsys, "bench", made / "teacher", made / "hybrid", *options)
+    assert code == 0 and "times the first's speed" in out and max(map(len, out.splitlines())) <= 100
     with pytest.raises(ConfigError, match="models is"):
         evaluate.bench([Model.from_pretrained(made / "teacher")])
 
 
 def test_models_take_turns_and_a_busy_machine_is_told(monkeypatch):
-    order, clock = [], iter([100.0, 130.0])
+    order = []
 
-    def latency(model, lengths, **_):
+    def latency(model, lengths, repeats, decode_tokens=16, **_):
+        if decode_tokens == 1:  # a first pass that does not count
+            return {}
         order.append(model)
-        seconds = {"fast": 1.0, "slow": 2.0}[model] * (1 + len(order))  # the machine gets slower and slower
+        seconds = {"fast": 1.0, "slow": 2.0}[model] * (5 + len(order))  # the machine gets slower and slower
+        timed = dict.fromkeys(lengths, seconds)
         return {
-            "prefill": {lengths[0]: seconds},
-            "decode": {lengths[0]: seconds},
-            "cache_bytes": {lengths[0]: 7},
+            "prefill": timed,
+            "decode": timed,
+            "cache_bytes": dict.fromkeys(lengths, 7),
+            "bytes_per_token": 1,
         }
 
-    monkeypatch.setattr(timing, "latency", latency)
-    monkeypatch.setattr(timing, "_busy_seconds", lambda: next(clock))
-    found = evaluate.bench({"slow": "slow", "fast": "fast"}, [10], rounds=3, progress=False)
-    assert order == ["slow", "fast"] * 3
-    assert 1.3 < found.timings[1]["speedup"]["decode"] < 2.0, "above 1 is faster"
-    assert found.busy > 1 and "others took" in found.warning and "others took" in found._repr_html_()
-    monkeypatch.setattr(timing, "_busy_seconds", lambda: None)
+    monkeypatch.setattr(rounds, "latency", latency)
+    monkeypatch.setattr(rounds.Watch, "others", lambda self: 0.4)
+    found = evaluate.bench({"slow": "slow", "fast": "fast"}, [10], rounds=4, progress=False)
+    assert order == ["slow", "fast", "fast", "slow"] * 2, "every other round goes backwards"
+    assert found.timings[0]["prefill"][0] == pytest.approx(10 / (2 * 9.5))
+    middle, least, most = found.timings[1]["speedup"]["decode"]
+    assert 1.5 < least < 2.0 < most < 2.5 and 1.9 < middle < 2.1, "above 1 is faster"
+    assert found.timings[1]["distinguishable"] == {"prefill": True, "decode": True}
+    assert f"reads {middle:.2f} ({least:.2f} to {most:.2f})" in found.rows()[1][-1]
+    assert "others took 40%" in found.warning and "others took" in found._repr_html_()
     order.clear()
-    quiet = evaluate.bench({"slow": "slow"}, [10], rounds=1, progress=False)
+    monkeypatch.setattr(rounds.Watch, "others", lambda self: None)
+    quiet = evaluate.bench({"slow": "slow", "fast": "fast"}, [10], rounds=2, progress=False)
     assert quiet.busy is None and quiet.warning is None and "busy" in quiet.to_dict()
+    assert quiet.rows()[1][-1] == "reads: not distinguishable, writes: not distinguishable"
 
 
 @pytest.mark.parametrize(("dtype", "more"), [("q8_0", []), ("q4_0", ["--calibration", "text.txt"])])

@@ -29,6 +29,7 @@ def go(inputs, out, **changes):
 
 def without_times(results):
     """The parts of the results that a second run must repeat exactly."""
-    models = [{k: v for k, v in m.items() if k not in ("prefill", "decode")} for m in results["models"]]
+    timed = ("prefill", "decode", "prefill_range", "decode_range", "speed")
+    models = [{k: v for k, v in m.items() if k not in timed} for m in results["models"]]
     scores = [{k: v for k, v in s.items() if k != "seconds"} for s in results["scores"]]
     return models, scores, results["curves"], results["chosen"]

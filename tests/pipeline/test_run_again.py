@@ -40,7 +40,7 @@ def test_a_change_runs_what_depends_on_it_and_no_more(first, inputs):
     changed, ran = go(inputs, out, align={"tokens": 640})
     assert ran[0] == "align" and {"score/kl_gate", "distill/chosen", "sample/teacher"} <= set(ran)
     assert "evaluate/before/teacher" in ran  # its record was made with other evaluation tokens
-    assert "measure/teacher" not in ran
+    assert "measure" in ran  # all models are timed in the same rounds
     assert changed["curves"]["align"]["tokens"][-1] == 640
     back, _ = go(inputs, out)  # the first recipe again: the same numbers
     assert without_times(back) == without_times(results)
@@ -81,8 +81,7 @@ def test_speed_is_measured_again_on_another_machine(inputs, first, tmp_path, mon
     shutil.copytree(first[0], tmp_path / "out")
     go(inputs, tmp_path / "out")
     monkeypatch.setattr(stages_module, "machine", lambda: {"processor": "another"})
-    ran = go(inputs, tmp_path / "out")[1]
-    assert len(ran) == 5 and {name.split("/")[0] for name in ran} == {"measure"}
+    assert go(inputs, tmp_path / "out")[1] == ["measure"]
 
 
 def test_another_version_runs_everything_again(monkeypatch):
