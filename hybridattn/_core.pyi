@@ -202,7 +202,8 @@ class Distiller:
         clip: float = 1.0,
         micro_batch: int = 0,
         layers: Sequence[int] | None = None,
-        recompute: bool = False,
+        recompute: bool | int = False,
+        moments: Literal["float32", "bfloat16"] = "float32",
     ) -> Self: ...
     step: int
     def run(

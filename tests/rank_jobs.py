@@ -20,11 +20,12 @@ MIXER = tiny.MIXERS[1]
 def train(checkpoint=None, steps=6, reduce="tree"):
     """Steps 1 to 3; a digest of everything that came out."""
     data, teacher = tiny.text_data(48), tiny.teacher()
-    probe = radlads.align(teacher, MIXER, data, steps=5, batch_size=3, progress=False)
+    moments = os.environ.get("MOMENTS", "float32")
+    probe = radlads.align(teacher, MIXER, data, steps=5, batch_size=3, progress=False, moments=moments)
     hybrid = probe.to_hybrid([1])
     second = radlads.distill(
         hybrid, teacher, data, steps=int(steps), batch_size=6, progress=False, checkpoint=checkpoint,
-        checkpoint_steps=10,
+        checkpoint_steps=10, moments=moments,
     )  # fmt: skip
     half = weights_fingerprint(hybrid)
     third = radlads.finetune(hybrid, data, steps=2, batch_size=5, progress=False)

@@ -67,31 +67,45 @@ def distill(data, hybrid=None, stage="distill", **options):
 
 
 @pytest.mark.parametrize(
-    ("layerwise", "after"),
-    [(False, 1), (False, 5), (True, 1), (True, 5), (True, 13)],  # layer by layer goes on past STEPS
+    ("layerwise", "after", "moments"),
+    [
+        (False, 1, "float32"),
+        (False, 5, "float32"),
+        (False, 5, "bfloat16"),
+        (True, 1, "float32"),
+        (True, 5, "float32"),
+        (True, 13, "float32"),  # layer by layer goes on past STEPS
+        (True, 13, "bfloat16"),
+    ],
 )
-def test_interrupted_align_goes_on_bit_for_bit(tmp_path, monkeypatch, data, layerwise, after):
-    straight = align(data, layerwise=layerwise)
+def test_interrupted_align_goes_on_bit_for_bit(tmp_path, monkeypatch, data, layerwise, after, moments):
+    options = {"layerwise": layerwise, "moments": moments}
+    straight = align(data, **options)
     with monkeypatch.context() as patch:
         interrupt(patch, after)
         with pytest.raises(KeyboardInterrupt):
-            align(data, layerwise=layerwise, checkpoint=tmp_path)
-    resumed = align(data, layerwise=layerwise, checkpoint=tmp_path)
+            align(data, checkpoint=tmp_path, **options)
+    resumed = align(data, checkpoint=tmp_path, **options)
     tiny.assert_same_weights(tiny.weights(resumed), tiny.weights(straight))
     assert resumed.train_result.losses.shape == (STEPS, 3)
     assert np.isfinite(resumed.train_result.losses).all()
     assert np.array_equal(resumed.train_result.losses, straight.train_result.losses)
 
 
-@pytest.mark.parametrize("stage", ["distill", "finetune"])
-def test_interrupted_distillation_goes_on_bit_for_bit(tmp_path, monkeypatch, data, stage):
-    straight, result = distill(data, stage=stage)
+@pytest.mark.parametrize(
+    ("stage", "moments"), [("distill", "float32"), ("finetune", "float32"), ("distill", "bfloat16")]
+)
+def test_interrupted_distillation_goes_on_bit_for_bit(tmp_path, monkeypatch, data, stage, moments):
+    straight, result = distill(data, stage=stage, moments=moments)
     file = tmp_path / "x" / "state.safetensors"
     with monkeypatch.context() as patch:
         interrupt(patch, 4)
         with pytest.raises(KeyboardInterrupt):
-            distill(data, stage=stage, checkpoint=file)
-    resumed, again = distill(data, stage=stage, checkpoint=file)
+            distill(data, stage=stage, moments=moments, checkpoint=file)
+    other = "bfloat16" if moments == "float32" else "float32"
+    with pytest.raises(CheckpointError, match=f'moments is "{moments}" in the checkpoint and "{other}"'):
+        distill(data, stage=stage, moments=other, checkpoint=file)
+    resumed, again = distill(data, stage=stage, moments=moments, checkpoint=file)
     tiny.assert_same_weights(tiny.weights(resumed), tiny.weights(straight))
     assert np.array_equal(again.losses, result.losses)
     assert [f.name for f in file.parent.iterdir()] == ["state.safetensors"]

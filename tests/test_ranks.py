@@ -77,6 +77,15 @@ def test_step_1_has_the_bits_of_a_plain_process(trained):
     assert plain["losses"][0][0] == pytest.approx(trained["losses"][0][0], rel=1e-6)
 
 
+def test_rounded_moments_have_the_same_bits_on_any_number_of_ranks(trained, tmp_path):
+    halves = result(2, "train", str(tmp_path / "2"), "6", MOMENTS="bfloat16")
+    assert halves == result(3, "train", str(tmp_path / "3"), "6", MOMENTS="bfloat16")
+    assert halves["hybrid"] != trained["hybrid"]
+    assert halves["losses"][0] == pytest.approx(trained["losses"][0], rel=1e-3)
+    files = [tmp_path / ranks / "checkpoint.safetensors" for ranks in "23"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_fast_is_near(trained):
     fast = result(2, "train", REDUCE="fast")
     assert fast["probe"] == trained["probe"]

@@ -142,9 +142,10 @@ typedef enum { HA_STAGE_ALIGN, HA_STAGE_DISTILL, HA_STAGE_FINETUNE } ha_stage;
 typedef struct {
     ha_stage stage;
     float beta1, beta2, eps, weight_decay,
-        clip;        /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
-    int micro_batch; /* windows that go through the model together; 0: as many as make up 512 tokens */
-    int recompute;   /* run each layer again in the backward pass instead of keeping what it saves */
+        clip;         /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
+    int micro_batch;  /* windows that go through the model together; 0: as many as make up 512 tokens */
+    int recompute;    /* so many first layers run again in the backward pass instead of keeping what they save */
+    ha_dtype moments; /* HA_F32, or HA_BF16: see ha_adamw_arenas */
 } ha_train_options;
 
 typedef struct ha_trainer ha_trainer;
@@ -172,8 +173,10 @@ ha_status ha_trainer_step(ha_trainer *trainer, const ha_windows *w, const float 
 int64_t ha_trainer_steps(const ha_trainer *trainer);
 /* For a trainer that goes on where another ended. */
 void ha_trainer_set_steps(ha_trainer *trainer, int64_t steps);
-/* AdamW's moments, laid out like the model's parameters, and whether parameter i is trained. */
-float *ha_trainer_moment(const ha_trainer *trainer, int second);
+/* AdamW's first or second moments, laid out like the model's parameters, from number `at` on. */
+void *ha_trainer_moment(const ha_trainer *trainer, int second, size_t at);
+/* Their type. */
+ha_dtype ha_trainer_moments(const ha_trainer *trainer);
 /* Whether parameter `param` is trained. */
 int ha_trainer_trains(const ha_trainer *trainer, int param);
 

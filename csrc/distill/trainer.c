@@ -43,8 +43,8 @@ static ha_status set_up(ha_trainer *t, const uint8_t *train_layer)
         t->segment[t->segments++] =
             (ha_segment){.offset = p->offset, .count = p->count, .decay = p->ndim > 1 ? t->options.weight_decay : 0.0f};
     }
-    t->m = ha_block_alloc(params->total * sizeof *t->m);
-    t->v = ha_block_alloc(params->total * sizeof *t->v);
+    t->m = ha_block_alloc(ha_dtype_bytes(t->options.moments, params->total));
+    t->v = ha_block_alloc(ha_dtype_bytes(t->options.moments, params->total));
     return t->m && t->v ? ha_model_need_grads(t->student) : HA_NO_MEMORY;
 }
 
@@ -72,7 +72,7 @@ void ha_trainer_free(ha_trainer *t)
 {
     if (!t)
         return;
-    size_t bytes = t->student->params.total * sizeof *t->m;
+    const size_t bytes = ha_dtype_bytes(t->options.moments, t->student->params.total);
     ha_block_free(t->m, bytes);
     ha_block_free(t->v, bytes);
     free(t->train_layer);
@@ -282,7 +282,7 @@ ha_status ha_trainer_finish(ha_trainer *t, const ha_align_part *part, const floa
     }
     for (int i = 0; i < t->segments; i++)
         t->segment[i].lr = lr[m->params.list[t->segment_param[i]].group];
-    const ha_adamw_arenas at = {m->weights, m->grads, t->m, t->v};
+    const ha_adamw_arenas at = {m->weights, m->grads, t->m, t->v, o->moments};
     for (int from = 0; from < t->segments; from = group_end(t, from)) {
         const ha_adamw_options step = {ha_trainer_clip(t, norm[from]), o->beta1, o->beta2, o->eps, t->steps + 1};
         if (!elsewhere(t, part, from))
@@ -324,24 +324,4 @@ ha_status ha_trainer_step(ha_trainer *t, const ha_windows *w, const float lr[2],
     if (status != HA_OK)
         ha_trainer_drop(t);
     return status;
-}
-
-int64_t ha_trainer_steps(const ha_trainer *t)
-{
-    return t->steps;
-}
-
-void ha_trainer_set_steps(ha_trainer *t, int64_t steps)
-{
-    t->steps = steps;
-}
-
-float *ha_trainer_moment(const ha_trainer *t, int second)
-{
-    return second ? t->v : t->m;
-}
-
-int ha_trainer_trains(const ha_trainer *t, int param)
-{
-    return t->trains[param];
 }

@@ -13,7 +13,7 @@ struct ha_trainer {
     ha_segment *segment;  /* the trained parameters, in table order */
     int *segment_param;
     int segments;
-    float *m, *v;
+    void *m, *v; /* AdamW's moments, of type options.moments */
     int64_t steps;
 };
 

@@ -114,7 +114,7 @@ ha_status ha_trainer_update(ha_trainer *t, float *grads, int first, int stop, do
     ha_segment *piece;
     HA_TRY(pieces_of(t, first, stop, lr, arena, &piece));
     const ha_adamw_options step = {ha_trainer_clip(t, norm), o->beta1, o->beta2, o->eps, t->steps + 1};
-    const ha_adamw_arenas at = {t->student->weights, grads, t->m, t->v};
+    const ha_adamw_arenas at = {t->student->weights, grads, t->m, t->v, o->moments};
     HA_TRY(ha_adamw(&step, stop - first, piece, &at, arena));
     ha_arena_release(arena, mark);
     return HA_OK;

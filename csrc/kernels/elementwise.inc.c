@@ -213,20 +213,3 @@ static void k_silu_mul_backward(size_t n, const float *a, const float *b, const 
         STORE(db, d * u * s);
     });
 }
-
-static void k_adamw(const ha_adamw_step *step, size_t n, float *weights, float *gradients, float *mean, float *square)
-{
-    const ha_adamw_step s = *step; /* a copy, which no store below can change */
-    const vf keep = v_set(1.0f - s.rate * s.decay);
-    const vf rate = v_set(s.rate / s.bias1);
-    const vf unbias = v_set(1.0f / s.bias2);
-    MAP(n, {
-        vf gradient = LOAD(gradients) * v_set(s.clip);
-        vf first = v_set(s.beta1) * LOAD(mean) + v_set(1.0f - s.beta1) * gradient;
-        vf second = v_set(s.beta2) * LOAD(square) + v_set(1.0f - s.beta2) * gradient * gradient;
-        STORE(mean, first);
-        STORE(square, second);
-        STORE(gradients, v_set(0.0f));
-        STORE(weights, LOAD(weights) * keep - rate * first / (v_sqrt(second * unbias) + v_set(s.eps)));
-    });
-}

@@ -73,9 +73,10 @@ typedef struct {
 } ha_recurrence_gradient;
 
 /* What a step of AdamW (Loshchilov and Hutter 2019) multiplies with: gradients by `clip`, at first;
- * bias1, bias2 are 1 - beta^step. */
+ * bias1, bias2 are 1 - beta^step. noise: what moments of 16 bits are rounded by in this step. */
 typedef struct {
     float clip, rate, beta1, beta2, eps, decay, bias1, bias2;
+    uint32_t noise;
 } ha_adamw_step;
 
 /* n rows of A or columns of B: number j of line i lies at at[i * line + j * step], and one of the
@@ -202,8 +203,10 @@ typedef struct {
 
     /* optimizer
      * ------------------------------------------------------------------------------------------------ */
-    /* A step on n items, which clears the gradients; mean and square are the two moments. */
-    void (*adamw)(const ha_adamw_step *step, size_t n, float *weights, float *gradients, float *mean, float *square);
+    /* A step on n items from number `at` of the arena on, which clears the gradients; mean and square
+     * are the two moments, in float32 [0] or rounded stochastically to bfloat16 [1]. */
+    void (*adamw[2])(const ha_adamw_step *step, size_t n, size_t at, float *weights, float *gradients, void *mean,
+                     void *square);
 } ha_kernels;
 
 /* The table for this processor, or for the set named in HYBRIDATTN_ISA (generic, avx2, avx512,

@@ -25,6 +25,7 @@ INLINE vf v_sqrt(vf x)
 #include "kernels/rounded.inc.c"
 #include "kernels/stored.inc.c"
 #include "kernels/elementwise.inc.c"
+#include "kernels/optimizer.inc.c"
 #include "kernels/rows.inc.c"
 #include "kernels/decode.inc.c"
 #include "kernels/recurrence.inc.c"
@@ -100,5 +101,5 @@ const ha_kernels HA_TABLE = {
     .recurrence_backward = k_recurrence_backward,
     .kl_row = k_kl_row,
     .cross_entropy_row = k_cross_entropy_row,
-    .adamw = k_adamw,
+    .adamw = {k_adamw, k_adamw_bf16},
 };

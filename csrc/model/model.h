@@ -155,13 +155,13 @@ typedef struct {
     ha_pass pass;
     float *gates; /* [num_layers] as they were in the forward pass */
     int both, recompute;
-    float **saved; /* [num_layers] what ha_layer_forward saves, or the layers' inputs [rows, hidden] */
+    float **saved; /* [num_layers] what ha_layer_forward saves, or layers' inputs [rows, hidden] */
     float *last;   /* [rows, hidden] output of the last layer */
     float *hidden; /* [rows, hidden] what ha_model_output made of it */
 } ha_tape;
 
 /* What is to run: gates [num_layers] or NULL (as the model says), both mixers of a layer or what
- * its gate needs. With `recompute`, layers keep their input alone. */
+ * its gate needs. The first `recompute` layers keep their input alone. */
 typedef struct {
     const float *gates;
     int both, recompute;

@@ -1,6 +1,6 @@
-/* Forward with a tape, and backward along it. A tape that recomputes holds the input of each layer
- * only, and runs the layer again before its backward pass (Chen et al. 2016): one more forward
- * pass, and the saved parts of one layer at a time. */
+/* Forward with a tape, and backward along it. Of layers that are recomputed a tape holds the input
+ * only, and runs each again before its backward pass (Chen et al. 2016): one more forward pass, and
+ * the saved parts of one layer at a time. */
 #include <string.h>
 
 #include "model/model.h"
@@ -22,10 +22,11 @@ ha_status ha_tape_forward(const ha_model *m, const ha_tape_options *options, con
         ha_layer_run run = {tape->gates[l], both};
         if (ha_interrupted(check))
             return HA_INTERRUPTED;
-        HA_PUSH(tape->saved[l], arena, recompute ? wide : ha_layer_saved(m, l, run, batch));
-        if (recompute)
+        const int again = l < recompute;
+        HA_PUSH(tape->saved[l], arena, again ? wide : ha_layer_saved(m, l, run, batch));
+        if (again)
             memcpy(tape->saved[l], tape->last, wide * sizeof *tape->last);
-        HA_TRY(ha_layer_forward(m, l, run, &tape->pass, tape->last, recompute ? NULL : tape->saved[l], NULL));
+        HA_TRY(ha_layer_forward(m, l, run, &tape->pass, tape->last, again ? NULL : tape->saved[l], NULL));
     }
     return ha_model_output(m, &tape->pass, tape->last, tape->hidden);
 }
@@ -34,7 +35,7 @@ ha_status ha_tape_forward(const ha_model *m, const ha_tape_options *options, con
 static ha_status saved_of(const ha_model *m, const ha_tape *tape, int l, ha_layer_run run, float **saved)
 {
     *saved = tape->saved[l];
-    if (!tape->recompute)
+    if (l >= tape->recompute)
         return HA_OK;
     HA_PUSH(*saved, tape->pass.arena, ha_layer_saved(m, l, run, tape->pass.batch));
     return ha_layer_forward(m, l, run, &tape->pass, tape->saved[l], *saved, NULL);

@@ -254,9 +254,13 @@ typedef struct {
     int64_t step;
 } ha_adamw_options;
 
-/* Arenas of one layout; mean and square are AdamW's two moments. */
+/* Arenas of one layout; mean and square are AdamW's two moments, of type `moments`: HA_F32, or
+ * HA_BF16, to which they are rounded stochastically: up with the probability that makes the mean
+ * right, drawn by step and place in the arena. */
 typedef struct {
-    float *weights, *gradients, *mean, *square;
+    float *weights, *gradients;
+    void *mean, *square;
+    ha_dtype moments;
 } ha_adamw_arenas;
 
 /* One step on `segments` pieces, which clears their gradients. */

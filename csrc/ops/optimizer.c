@@ -1,7 +1,9 @@
 /* Global gradient norm and AdamW over segments of the parameter arena. Floor: AdamW reads p, g, m,
- * v and writes p, g, m, v: 32 bytes a parameter; the norm reads g: 4 bytes. */
+ * v and writes p, g, m, v: 32 bytes a parameter, 24 with moments in bfloat16; the norm reads g: 4
+ * bytes. */
 #include <math.h>
 
+#include "core/rng.h"
 #include "core/thread.h"
 #include "kernels/kernels.h"
 #include "ops/ops.h"
@@ -49,11 +51,19 @@ ha_status ha_sum_squares(int n, const ha_segment *segment, const float *x, doubl
     return HA_OK;
 }
 
+/* The key of a step's noise: whole numbers that follow each other give keys that do not. */
+static uint32_t noise_of(int64_t step)
+{
+    ha_rng rng = ha_rng_seed((uint64_t)step);
+    return (uint32_t)(ha_rng_next(&rng) >> 32);
+}
+
 ha_status ha_adamw(const ha_adamw_options *options, int segments, const ha_segment *segment, const ha_adamw_arenas *at,
                    ha_arena *work)
 {
-    const ha_kernels *kernel = ha_kernels_get();
     const double step = (double)options->step;
+    const int narrow = at->moments == HA_BF16;
+    const size_t item = ha_dtype_size(at->moments);
     size_t mark = ha_arena_mark(work);
     block *blocks;
     int count;
@@ -63,15 +73,16 @@ ha_status ha_adamw(const ha_adamw_options *options, int segments, const ha_segme
                                  .beta2 = options->beta2,
                                  .eps = options->eps,
                                  .bias1 = (float)(1.0 - pow((double)options->beta1, step)),
-                                 .bias2 = (float)(1.0 - pow((double)options->beta2, step))};
+                                 .bias2 = (float)(1.0 - pow((double)options->beta2, step)),
+                                 .noise = noise_of(options->step)};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(ha_threads())
     for (int b = 0; b < count; b++) {
         const size_t from = blocks[b].offset;
         ha_adamw_step own = whole;
         own.rate = segment[blocks[b].segment].lr;
         own.decay = segment[blocks[b].segment].decay;
-        kernel->adamw(&own, blocks[b].count, at->weights + from, at->gradients + from, at->mean + from,
-                      at->square + from);
+        ha_kernels_get()->adamw[narrow](&own, blocks[b].count, from, at->weights + from, at->gradients + from,
+                                        (char *)at->mean + from * item, (char *)at->square + from * item);
     }
     ha_arena_release(work, mark);
     return HA_OK;

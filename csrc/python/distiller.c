@@ -32,21 +32,22 @@ static int check_stage(const ha_train_options *options, const char *stage, PyObj
 /* Distiller(student, teacher=None, stage="align", ...) */
 static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"student", "teacher",     "stage",  "betas",     "eps", "weight_decay",
-                            "clip",    "micro_batch", "layers", "recompute", NULL};
-    PyObject *student_given, *teacher_given = Py_None, *layers = Py_None;
-    const char *stage = "align";
+    static char *names[] = {"student", "teacher",     "stage",  "betas",     "eps",     "weight_decay",
+                            "clip",    "micro_batch", "layers", "recompute", "moments", NULL};
+    PyObject *student_given, *teacher_given = Py_None, *layers = Py_None, *recompute = Py_False;
+    const char *stage = "align", *moments = "float32";
     ha_train_options options = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f};
     uint8_t *flags = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOp:Distiller", names, &student_given, &teacher_given,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOOs:Distiller", names, &student_given, &teacher_given,
                                      &stage, &options.beta1, &options.beta2, &options.eps, &options.weight_decay,
-                                     &options.clip, &options.micro_batch, &layers, &options.recompute))
+                                     &options.clip, &options.micro_batch, &layers, &recompute, &moments))
         return NULL;
     module_state *state = ha_state_of(type);
     model_object *student = state ? ha_model_arg(state, student_given, "student") : NULL, *teacher;
     if (!student || ha_teacher_arg(state, teacher_given, student, "student", &teacher) < 0 ||
-        ha_stage_parse(stage, &options.stage) < 0 || ha_train_options_check(&options) < 0 ||
-        check_stage(&options, stage, layers, student, teacher) < 0)
+        ha_stage_parse(stage, &options.stage) < 0 || ha_moments_parse(moments, &options.moments) < 0 ||
+        ha_recompute_parse(recompute, student->model->config.num_layers, &options.recompute) < 0 ||
+        ha_train_options_check(&options) < 0 || check_stage(&options, stage, layers, student, teacher) < 0)
         return NULL;
     if (options.stage == HA_STAGE_ALIGN && ha_align_layers_parse(student->model, layers, &flags) < 0) {
         PyMem_Free(flags);
@@ -101,8 +102,8 @@ static PyObject *moments(distiller_object *self, PyObject *unused)
                 continue;
             const ha_param *param = &params->list[i];
             PyObject *view =
-                ha_tensor_view(state, (PyObject *)self, ha_trainer_moment(self->trainer, second) + param->offset,
-                               param->ndim, param->shape);
+                ha_tensor_view(state, (PyObject *)self, ha_trainer_moments(self->trainer),
+                               ha_trainer_moment(self->trainer, second, param->offset), param->ndim, param->shape);
             if (!view || PyDict_SetItemString(views, param->name, view) < 0)
                 Py_CLEAR(views);
             Py_XDECREF(view);
@@ -215,7 +216,7 @@ static PyGetSetDef getset[] = {
 static PyType_Slot type_slots[] = {
     {Py_tp_doc,
      "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
-     "clip=1.0, micro_batch=0, layers=None, recompute=False)\n--\n\n"
+     "clip=1.0, micro_batch=0, layers=None, recompute=False, moments='float32')\n--\n\n"
      "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
      "softmax mixers,\n"
      "'distill' minimises the distance that KLScorer.measure names, KL(teacher || student) for language models; "
@@ -223,7 +224,9 @@ static PyType_Slot type_slots[] = {
      "clipped to norm\n"
      "`clip` (0: not; layer by layer when aligning), `micro_batch` sequences in memory at a time, or (0) as many as "
      "make up 512 tokens. "
-     "`recompute` runs each layer again in the backward pass: less memory, the same gradients."},
+     "`recompute` runs each layer, or the first so many, again in the backward pass: less memory, the same "
+     "gradients. "
+     "`moments`: how AdamW's are kept, 'float32' or 'bfloat16', to which they are rounded stochastically."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -54,6 +54,30 @@ int ha_align_layers_parse(const ha_model *model, PyObject *object, uint8_t **out
     return any ? 0 : -1;
 }
 
+int ha_recompute_parse(PyObject *object, int layers, int *out)
+{
+    const long count = PyBool_Check(object) ? (object == Py_True ? layers : 0) : PyLong_AsLong(object);
+    if (PyErr_Occurred())
+        return -1;
+    if (count < 0 || count > layers) {
+        PyErr_Format(PyExc_ValueError, "recompute is %ld, allowed are False, True, and 0 to %d layers", count, layers);
+        return -1;
+    }
+    *out = (int)count;
+    return 0;
+}
+
+int ha_moments_parse(const char *name, ha_dtype *out)
+{
+    for (ha_dtype type = HA_F32; type <= HA_BF16; type++)
+        if (strcmp(name, ha_dtype_name(type)) == 0) {
+            *out = type;
+            return 0;
+        }
+    PyErr_Format(PyExc_ValueError, "moments is '%s', allowed are float32 and bfloat16", name);
+    return -1;
+}
+
 int ha_train_options_check(const ha_train_options *options)
 {
     const struct {

@@ -38,18 +38,21 @@ static int check_blocks(const distiller_object *self, int first, int stop)
 PyObject *ha_distiller_arena(distiller_object *self, PyObject *name)
 {
     const char *wanted = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : "";
-    float *data = NULL;
+    void *data = NULL;
+    ha_dtype dtype = HA_F32;
     if (!wanted)
         return NULL;
     if (strcmp(wanted, "weights") == 0)
         data = self->student->model->weights;
-    else if (strcmp(wanted, "m") == 0 || strcmp(wanted, "v") == 0)
-        data = ha_trainer_moment(self->trainer, wanted[0] == 'v');
+    else if (strcmp(wanted, "m") == 0 || strcmp(wanted, "v") == 0) {
+        data = ha_trainer_moment(self->trainer, wanted[0] == 'v', 0);
+        dtype = ha_trainer_moments(self->trainer);
+    }
     module_state *state = ha_state_of(Py_TYPE(self));
     if (!data)
         return PyErr_Format(PyExc_ValueError, "arena is %R, allowed are 'weights', 'm', 'v'", name);
     const Py_ssize_t shape[1] = {(Py_ssize_t)self->student->model->params.total};
-    return state ? (PyObject *)ha_tensor_new(state->tensor, HA_F32, 1, shape, data, (PyObject *)self, 0) : NULL;
+    return state ? (PyObject *)ha_tensor_new(state->tensor, dtype, 1, shape, data, (PyObject *)self, 0) : NULL;
 }
 
 PyObject *ha_distiller_blocks(distiller_object *self, PyObject *unused)

@@ -99,7 +99,8 @@ PyObject *ha_model_parameter(model_object *self, module_state *state, int i)
     const ha_param *param = &self->model->params.list[i];
     const ha_dtype dtype = ha_params_dtype(&self->model->params, i);
     if (dtype == HA_F32)
-        return ha_tensor_view(state, (PyObject *)self, self->model->weights + param->offset, param->ndim, param->shape);
+        return ha_tensor_view(state, (PyObject *)self, HA_F32, self->model->weights + param->offset, param->ndim,
+                              param->shape);
     PyObject *entry = PyDict_GetItemString(self->stored, param->name); /* (dtype, bytes) */
     PyObject *bytes = entry ? PyTuple_GetItem(entry, 1) : NULL;
     if (!bytes)

@@ -43,12 +43,12 @@ ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_
     return self;
 }
 
-PyObject *ha_tensor_view(module_state *state, PyObject *owner, float *data, int ndim, const int *shape)
+PyObject *ha_tensor_view(module_state *state, PyObject *owner, ha_dtype dtype, void *data, int ndim, const int *shape)
 {
     Py_ssize_t wide[HA_TENSOR_DIMS] = {0};
     for (int i = 0; i < ndim && i < HA_TENSOR_DIMS; i++)
         wide[i] = shape[i];
-    return (PyObject *)ha_tensor_new(state->tensor, HA_F32, ndim, wide, data, owner, 0);
+    return (PyObject *)ha_tensor_new(state->tensor, dtype, ndim, wide, data, owner, 0);
 }
 
 ha_tensor *ha_tensor_to(const ha_tensor *from, ha_dtype dtype)

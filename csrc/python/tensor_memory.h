@@ -20,8 +20,8 @@ typedef struct {
  * keeps data alive. */
 ha_tensor *ha_tensor_new(PyTypeObject *type, ha_dtype dtype, int ndim, const Py_ssize_t *shape, void *data,
                          PyObject *owner, int readonly);
-/* A float32 view of memory that `owner` keeps alive; shape [ndim]. */
-PyObject *ha_tensor_view(module_state *state, PyObject *owner, float *data, int ndim, const int *shape);
+/* A view of memory that `owner` keeps alive; shape [ndim]. */
+PyObject *ha_tensor_view(module_state *state, PyObject *owner, ha_dtype dtype, void *data, int ndim, const int *shape);
 /* A copy with memory of its own, converted to `dtype`. */
 ha_tensor *ha_tensor_to(const ha_tensor *tensor, ha_dtype dtype);
 

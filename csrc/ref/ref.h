@@ -124,6 +124,10 @@ typedef struct {
 
 /* One step on n numbers; g is cleared. */
 void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, double *m, double *v);
+/* The same with moments in bfloat16, rounded by chance; the first is number `at` of the arena, and key
+ * (32 random bits) is the step's. */
+void ref_adamw_rounded(size_t n, const ref_adamw_options *o, uint32_t key, size_t at, double *p, double *g, uint16_t *m,
+                       uint16_t *v);
 
 /* ref_task.c; the softmaxes of the batch's sequences are over numbers [rows]; loss [n_seq], or
  * [rows] of the errors */

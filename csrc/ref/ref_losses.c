@@ -3,6 +3,7 @@
 #include "ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
 /* hidden . head_v + bias_v; hidden [width] */
 static double logit(const ref_head *head, const double *hidden, ptrdiff_t v)
@@ -67,5 +68,39 @@ void ref_adamw(size_t n, const ref_adamw_options *o, double *p, double *g, doubl
                square = v[i] / (1.0 - pow(o->beta2, (double)o->step));
         p[i] -= o->lr * (mean / (sqrt(square) + o->eps) + o->decay * p[i]);
         g[i] = 0.0;
+    }
+}
+
+/* a bfloat16 is the upper half of a float */
+static double widened(uint16_t half)
+{
+    const uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return (double)x;
+}
+
+/* The neighbour below of `value`, or the one above when its distance from the one below, in parts of
+ * 65536 of the step between them, and `noise` make 65536. */
+static uint16_t by_chance(double value, uint32_t noise)
+{
+    const float x = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits >> 16) + ((bits & 0xffff) + noise >= 65536));
+}
+
+void ref_adamw_rounded(size_t n, const ref_adamw_options *o, uint32_t key, size_t at, double *p, double *g, uint16_t *m,
+                       uint16_t *v)
+{
+    for (size_t i = 0; i < n; i++) {
+        double mean = widened(m[i]), square = widened(v[i]);
+        uint32_t x = (uint32_t)(at + i) ^ key; /* "lowbias32" (C. Wellons, 2018) */
+        x = (x ^ x >> 16) * 0x7feb352du;
+        x = (x ^ x >> 15) * 0x846ca68bu;
+        x = x ^ x >> 16;
+        ref_adamw(1, o, &p[i], &g[i], &mean, &square);
+        m[i] = by_chance(mean, x & 0xffff);
+        v[i] = by_chance(square, x >> 16);
     }
 }

@@ -53,6 +53,7 @@ _WRITABLE = {
     np.dtype(np.float64): "F64",
     np.dtype(np.int32): "I32",
     np.dtype(np.int64): "I64",
+    np.dtype(np.uint16): "U16",
     np.dtype(np.uint8): "U8",
     np.dtype(np.bool_): "BOOL",
 }

@@ -46,9 +46,13 @@ __dir__ = contents(__name__)
 FORMAT = "hybridattn-checkpoint-2"
 FILE_NAME = "checkpoint.safetensors"
 
-BEFORE = {"compute": "float32", "teacher_compute": "float32"}  # what a run was before a field said so
+BEFORE = {
+    "compute": "float32",
+    "teacher_compute": "float32",
+    "moments": "float32",
+}  # what a run was before a field said so
 
-_DTYPES = {"F32": np.float32, "F64": np.float64}
+_DTYPES = {"F32": np.float32, "F64": np.float64, "U16": np.uint16}
 
 
 class Found(NamedTuple):

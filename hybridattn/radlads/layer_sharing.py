@@ -8,13 +8,14 @@ that one process gives, bit for bit. Only one message a step passes between two 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..distributed.pieces import Stopped, together
 from . import tree
+from .moments import Kind, arena
 
 if TYPE_CHECKING:
     from .._core import Distiller
@@ -149,12 +150,12 @@ class LayerSharing:
 
     # ---- checkpoints
 
-    def collect(self, distiller: Distiller) -> dict[str, Floats]:
+    def collect(self, distiller: Distiller) -> dict[str, npt.NDArray[Any]]:
         """As `WindowSharing.collect`; rank 0 also gets the weights of the other ranks' layers."""
-        found: dict[str, Floats] = {}
-        world = self.world
-        for kind in ("weights", "m", "v"):
-            own = distiller.arena(kind).numpy()
+        found: dict[str, npt.NDArray[Any]] = {}
+        world, kinds = self.world, get_args(Kind)
+        for kind in kinds:
+            own = arena(distiller, kind)
             whole = own if kind == "weights" or world.rank else np.zeros_like(own)
             for rank in range(self.used):
                 for part in self._parts(distiller, rank):
@@ -191,7 +192,7 @@ class LayerSharing:
                 self.world.broadcast(arena[part], rank)
 
 
-def span(arena: Floats, array: Floats) -> slice:
+def span(arena: npt.NDArray[Any], array: npt.NDArray[Any]) -> slice:
     """Where an array that lies in an arena does so."""
     start = (array.__array_interface__["data"][0] - arena.__array_interface__["data"][0]) // arena.itemsize
     return slice(start, start + array.size)

@@ -21,10 +21,10 @@ from ..results.progress import bar as make_bar
 from ..results.progress import log
 from ..stop import on_signals
 from . import checkpoint
+from .moments import moments as moments_of
 from .schedules import Schedule
 from .settings import Settings
 from .share_out import ShareOut
-from .share_out import moments as moments_of
 from .stopped import Interrupted, forget
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from ..checks import check_choice, check_int, check_number, refuse
 from ..distributed.state import current
+from .moments import MOMENTS, MomentsType
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Settings:
     up from 0. micro_batch: windows per forward and backward pass, 0: as many as make up 512 tokens; memory
     grows with it, the gradient is that of the whole batch. recompute: in steps 2 and 3 keep only each layer's
     input and run the layer again in the backward pass: the same gradients, a seventh of the activations, one
-    more forward pass. betas, eps, weight_decay: AdamW. clip: gradients are scaled down to this norm.
+    more forward pass; a number: of the first so many layers. moments: how AdamW's are kept, "float32", or
+    "bfloat16" in half the memory, rounded stochastically. betas, eps, weight_decay: AdamW.
+    clip: gradients are scaled down to this norm.
     checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
     steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
     progress: show a bar with loss, tokens per second and time left. interrupt: what Ctrl-C leads to, "raise"
@@ -29,7 +32,8 @@ class Settings:
     seed: int = 0
     warmup_steps: int = 0
     micro_batch: int = 0
-    recompute: bool = False
+    recompute: bool | int = False
+    moments: MomentsType = "float32"
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -44,6 +48,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 0), ("checkpoint_steps", 1)):
             check_int(name, getattr(self, name), low)
+        check_choice("moments", self.moments, MOMENTS)
+        if not isinstance(self.recompute, bool):
+            check_int("recompute", self.recompute, 0)
         check_choice("interrupt", self.interrupt, ("raise", "return"))
         for name, above in (
             ("eps", True),
@@ -62,7 +69,9 @@ class Settings:
 
     def facts(self) -> dict[str, Any]:
         """The settings that decide the result."""
-        names = ("seed", "warmup_steps", "micro_batch", "betas", "eps", "weight_decay", "clip")
+        names = (
+            "seed", "warmup_steps", "micro_batch", "moments", "betas", "eps", "weight_decay", "clip",
+        )  # fmt: skip
         return {name: value for name, value in asdict(self).items() if name in names}
 
 
@@ -72,7 +81,8 @@ class SettingKeywords(TypedDict, total=False):
     seed: int
     warmup_steps: int
     micro_batch: int
-    recompute: bool
+    recompute: bool | int
+    moments: MomentsType
     betas: tuple[float, float]
     eps: float
     weight_decay: float

@@ -11,6 +11,7 @@ import numpy as np
 from ..distributed.pieces import agree
 from ..distributed.state import current
 from .layer_sharing import LayerSharing, span
+from .moments import arena, moments
 from .sharing import SharedRun, WindowSharing
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ShareOut:
         collected, views = self.how.collect(distiller), moments(distiller)
         if not collected:
             return views
-        arenas = {kind: distiller.arena(kind).numpy() for kind in collected}  # type: ignore[arg-type]
+        arenas = {kind: arena(distiller, kind) for kind in collected}  # type: ignore[arg-type]
         return {
             name: collected[name[0]][span(arenas[name[0]], view)].reshape(view.shape)
             for name, view in views.items()
@@ -72,13 +73,7 @@ class ShareOut:
             return {}
         own, found = self.how.own(distiller), {}
         for name, view in moments(distiller).items():
-            place = span(distiller.arena(name[0]).numpy(), view)  # type: ignore[arg-type]
+            place = span(arena(distiller, name[0]), view)  # type: ignore[arg-type]
             first, stop = max(own.start, place.start), min(own.stop, place.stop)
             found[name] = slice(first - place.start, max(first, stop) - place.start)
         return found
-
-
-def moments(distiller: Distiller) -> dict[str, np.ndarray]:
-    """{"m.NAME": view, "v.NAME": view} of AdamW's moments."""
-    tables = distiller.moments()
-    return {f"{kind}.{name}": view.numpy() for kind in ("m", "v") for name, view in tables[kind].items()}

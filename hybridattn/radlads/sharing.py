@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ..distributed.communicator import CHUNK
 from ..distributed.pieces import together
 from . import tree
+from .moments import Kind, arena
 
 if TYPE_CHECKING:
     from .._core import Distiller
@@ -208,13 +209,14 @@ class WindowSharing:
 
     # ---- checkpoints
 
-    def collect(self, distiller: Distiller) -> dict[str, Floats]:
+    def collect(self, distiller: Distiller) -> dict[str, npt.NDArray[Any]]:
         """AdamW's moments "m" and "v" like the arena, whole on rank 0, elsewhere {}."""
         blocks, world = distiller.blocks(), self.world
         firsts = [(len(blocks) - 1) * rank // world.size for rank in range(world.size + 1)]
-        found = {}
-        for kind in ("m", "v"):
-            own = distiller.arena(kind).numpy()
+        found: dict[str, npt.NDArray[Any]] = {}
+        kinds: tuple[Kind, Kind] = ("m", "v")
+        for kind in kinds:
+            own = arena(distiller, kind)
             whole = np.zeros_like(own) if world.rank == 0 else own
             for rank in range(world.size):
                 part = slice(int(blocks[firsts[rank]]), int(blocks[firsts[rank + 1]]))

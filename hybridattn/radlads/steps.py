@@ -250,7 +250,10 @@ def make_distiller(
         weight_decay=shared.weight_decay,
         clip=shared.clip,
         micro_batch=min(shared.micro_batch, stage.batch_size),
-        recompute=shared.recompute,
+        recompute=shared.recompute
+        if shared.recompute is True
+        else min(shared.recompute, len(student.layers)),
+        moments=shared.moments,
         layers=layers,
     )
 

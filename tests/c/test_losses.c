@@ -1,5 +1,6 @@
 /* Losses on more rows than one piece holds, and the optimizer: as test_ops.c. */
 #include "arrays.h"
+#include "kernels/kernels.h"
 #include "ref/ref.h"
 
 enum { ROWS = 323, D = 24, V = 101 };
@@ -196,6 +197,88 @@ static void optimizer(void)
     drop();
 }
 
+/* x as bfloat16, back in x, and its halves */
+static uint16_t *halved(float *x, size_t n)
+{
+    uint16_t *half = (uint16_t *)zeros((n + 1) / 2);
+    ha_from_f32(HA_BF16, x, half, n);
+    return half;
+}
+
+/* Halves that differ, and by how much they do at most; bits of floats of one sign follow each other. */
+static int apart(const uint16_t *a, const uint16_t *b, size_t n, int *most)
+{
+    int count = 0;
+    *most = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int by = abs((int)a[i] - (int)b[i]);
+        count += by > 0;
+        *most = by > *most ? by : *most;
+    }
+    return count;
+}
+
+/* Moments in bfloat16: the twin's bits but for a few whose double lies on the other side of the noise, the
+ * same for any cut and any number of threads, and right on average. */
+static void rounded_optimizer(void)
+{
+    enum { N = 70000, FIRST = 65539, MANY = 100 };
+    const ha_segment all[] = {{0, N, 1e-2f, .1f}}, parts[] = {{0, FIRST, 1e-2f, .1f}, {FIRST, N - FIRST, 1e-2f, .1f}};
+    float *p0 = numbers(N, 1), *g0 = numbers(N, 1), *v0 = numbers(N, 1);
+    for (int i = 0; i < N; i++)
+        v0[i] = fabsf(v0[i]);
+    uint16_t *m0 = halved(numbers(N, 1), N), *s0 = halved(v0, N), *m = halved(v0, N), *s = halved(v0, N);
+    float *p = copy(p0, N), *g = copy(g0, N);
+    const ha_adamw_options step = {.7f, .9f, .95f, 1e-8f, 3};
+    const ha_adamw_arenas at = {p, g, m, s, HA_BF16};
+#define FROM_START                                                                             \
+    (memcpy(p, p0, N * sizeof *p), memcpy(g, g0, N * sizeof *p), memcpy(m, m0, N * sizeof *m), \
+     memcpy(s, s0, N * sizeof *s))
+    EXERCISE((FROM_START, ha_adamw(&step, 1, all, &at, &arena)), {p, N}, {g, N});
+    ha_set_threads(1);
+    FROM_START;
+    CHECK_INT(ha_adamw(&step, 1, all, &at, &arena), HA_OK);
+    uint16_t *m1 = halved(v0, N), *s1 = halved(v0, N);
+    memcpy(m1, m, N * sizeof *m);
+    memcpy(s1, s, N * sizeof *s);
+    ha_set_threads(2);
+    FROM_START;
+    CHECK_INT(ha_adamw(&step, 2, parts, &at, &arena), HA_OK);
+    CHECK(memcmp(m, m1, N * sizeof *m) == 0 && memcmp(s, s1, N * sizeof *s) == 0);
+    double *pd = wide(p0, N), *gd = wide(g0, N);
+    const ref_adamw_options o = {(double)all[0].lr, .9, .95, 1e-8, (double)all[0].decay, .7, 3};
+    ha_rng rng = ha_rng_seed(3);
+    int most;
+    ref_adamw_rounded(N, &o, (uint32_t)(ha_rng_next(&rng) >> 32), 0, pd, gd, m0, s0);
+    CHECK_TWIN(p, pd, N);
+    CHECK(apart(m, m0, N, &most) < N / 1000 && most <= 1);
+    CHECK(apart(s, s0, N, &most) < N / 1000 && most <= 1);
+    /* moments that go down by a hundredth of what separates two bfloat16 a step, all noise and no update */
+    double sum = 0.0;
+    for (int i = 0; i < N; i++)
+        m[i] = s[i] = 0x3fc0; /* 1.5 */
+    for (int i = 0; i < MANY; i++) {
+        const ha_adamw_options still = {1.0f, 1.0f - 1.0f / 16384, 1.0f - 1.0f / 16384, 1.0f, i + 1};
+        memset(g, 0, N * sizeof *g);
+        CHECK_INT(ha_adamw(&still, 1, all, &at, &arena), HA_OK);
+    }
+    for (int i = 0; i < N; i++) {
+        float x[2];
+        ha_kernels_get()->decode[HA_BF16](1, &m[i], &x[0]);
+        ha_kernels_get()->decode[HA_BF16](1, &s[i], &x[1]);
+        sum += (double)x[0] + (double)x[1];
+    }
+    CHECK_CLOSE(sum / (2.0 * N), 1.5 * pow(1.0 - 1.0 / 16384, MANY), 1e-4);
+    const uint32_t ends[] = {0x7f7fffff, 0x7f800000}; /* the largest number and infinity */
+    for (int i = 0; i < 2; i++) {
+        memcpy(&g[i], &ends[i], sizeof *g);
+        m[i] = s[i] = 0x7f80;
+    }
+    CHECK_INT(ha_adamw(&step, 1, all, &at, &arena), HA_OK);
+    CHECK(m[0] == 0x7f80 && m[1] == 0x7f80 && s[0] == 0x7f80 && s[1] == 0x7f80);
+    drop();
+}
+
 int main(void)
 {
     ha_arena_open(&arena);
@@ -204,6 +287,7 @@ int main(void)
     RUN(align_loss);
     RUN(sums);
     RUN(optimizer);
+    RUN(rounded_optimizer);
     ha_arena_close(&arena);
     return REPORT();
 }
