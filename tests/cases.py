@@ -230,12 +230,12 @@ def attention(name, rows, heads=2, kv_heads=1, dim=16, sharp=1.0, keys=None, **o
 
 
 def gated_delta(
-    name, rows, heads=2, dk=16, dv=16, g=-0.3, beta=None, zero_keys=False, state=False, **options
+    name, rows, heads=2, dk=16, dv=16, g=-0.3, beta=None, zero_keys=False, state=False, group=1, **options
 ) -> Case:
-    """g: the mean of the log decays; all of them where it is 0 or below -5."""
+    """g: the mean of the log decays; all of them where it is 0 or below -5. group: heads of q for each."""
 
     def make(rng):
-        q, k = normal(rng, rows, heads, dk), normal(rng, rows, heads, dk)
+        q, k = normal(rng, rows, heads * group, dk), normal(rng, rows, heads, dk)
         k /= np.linalg.norm(k, axis=-1, keepdims=True)
         if zero_keys:
             k[:: 3 if rows > 1 else 1] = 0.0
@@ -260,12 +260,15 @@ def recurrence(
     g=-0.3,
     zero_keys=False,
     state=False,
+    group=1,
     **options,
 ) -> Case:
-    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value."""
+    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value; group: heads
+    of q for each.
+    """
 
     def make(rng):
-        q, k, v = normal(rng, rows, heads, dk), normal(rng, rows, heads, dk), normal(rng, rows, heads, dv)
+        q, k, v = (normal(rng, rows, heads * n, d) for n, d in ((group, dk), (1, dk), (1, dv)))
         k /= np.linalg.norm(k, axis=-1, keepdims=True)
         if zero_keys:
             k[::2] = 0.0
@@ -480,6 +483,9 @@ CASES = [
     gated_delta("more_values", 67, heads=1, dk=8, dv=40),
     gated_delta("more_keys", 67, heads=1, dk=33, dv=9),
     gated_delta("wide_head", 66, heads=1, dk=128, dv=128),
+    gated_delta("three_queries", 150, group=3, state=True),
+    gated_delta("grouped_token", 1, dk=64, dv=64, group=3, state=True),
+    gated_delta("grouped_sequences", sum(UNEVEN), heads=1, dk=24, dv=40, group=2, lengths=UNEVEN),
     recurrence("one_token", 1),
     recurrence("one_token_in_place", 1, "delta", dv=64, state=True),
     recurrence("chunks", 150, "erase", heads=3),
@@ -500,6 +506,9 @@ CASES = [
         ]
     ),
     recurrence("wide_head", 66, "erase", heads=1, dk=128, dv=128),
+    recurrence("grouped_add", 66, "add", "head", dk=17, dv=9, group=4, state=True),
+    recurrence("grouped_erase", 70, "erase", dk=9, dv=70, group=2),
+    recurrence("grouped_values", 65, "add", "value", dk=16, dv=33, group=3),
     recurrence("no_decay", 130, "add", g=0.0, state=True),
     recurrence("strong_decay", 130, "erase", g=-50.0, state=True),
     recurrence("values_one_token", 1, "add", "value", dv=64, state=True),

@@ -24,6 +24,13 @@ CASES = {kind: ({"kind": kind}, {}) for kind in source.kinds() if kind != "softm
     "gla_conv_silu": ({"kind": "gla", "conv": 3, "silu": 1}, {}),
     "gsa_slots": ({"kind": "gsa", "slots": 5, "conv": 2}, {}),
     "rwkv7_plain": ({"kind": "rwkv7", "rope": 0, "silu": 1}, {}),
+    "gated_delta_lean": (
+        {"kind": "gated_delta", "grouped": 1, "output_gate": "low_rank", "gate_rank": 5, "conv": 3},
+        {},
+    ),
+    "gsa_grouped": ({"kind": "gsa", "grouped": 1, "slots": 6}, {}),
+    "kda_grouped": ({"kind": "kda", "grouped": 1, "output_gate": "full"}, {}),
+    "mamba2_no_gate": ({"kind": "mamba2", "grouped": 1, "output_gate": "none"}, {}),
     "biases": ({"kind": "kda"}, dict(attention_bias=True, mlp_bias=True, tied=False)),
     "qwen2": (
         {"kind": "window_linear", "window": 6},

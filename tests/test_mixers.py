@@ -22,6 +22,9 @@ VARIANTS = [
     {"kind": "linear", "feature": 3},
     {"kind": "gated_delta", "conv": 4},
     {"kind": "rwkv6", "conv": 2},
+    {"kind": "gated_delta", "grouped": 1, "output_gate": "low_rank"},
+    {"kind": "kda", "grouped": 1, "output_gate": "none"},
+    {"kind": "gsa", "grouped": 1},
 ]
 
 

@@ -91,7 +91,7 @@ def attention(**options):
         (
             lambda: ops.recurrence(*[x(3, 1, 8)] * 3, g=x(3)),
             ValueError,
-            r"g has 1 dimensions, expected 2: \[T H\]",
+            r"g has 1 dimensions, expected 2: \[T K\]",
         ),
         (
             lambda: ops.recurrence(*[x(3, 1, 8)] * 3, a=x(3, 1, 8)),

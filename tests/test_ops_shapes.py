@@ -49,9 +49,14 @@ def test_softmax_attention(lengths, heads, half, window, sinks):
 
 
 @few
-@given(LENGTHS, st.integers(1, 3), SIZE, SIZE, st.sampled_from([0, -0.01, -0.3, -8.0]), st.booleans())
-def test_gated_delta(lengths, heads, dk, dv, decay, state):
-    compare(cases.gated_delta("drawn", sum(lengths), heads, dk, dv, decay, state=state, lengths=lengths))
+@given(
+    LENGTHS,
+    *(st.integers(1, 3), st.integers(1, 4)),
+    *(SIZE, SIZE, st.sampled_from([0, -0.01, -0.3, -8.0]), st.booleans()),
+)
+def test_gated_delta(lengths, heads, group, dk, dv, decay, state):
+    options = {"group": group, "state": state, "lengths": lengths}
+    compare(cases.gated_delta("drawn", sum(lengths), heads, dk, dv, decay, **options))
 
 
 @few

@@ -37,6 +37,7 @@ def test_hidden_states(twin):
 
 
 OWN = ["softmax_gate", "window_gate", "gated_delta_own_heads", "gated_delta_own_heads_conv"]
+LEAN = ["gated_delta_lean", "gated_delta_three_queries", "kda_full_gate", "rwkv7_small_gate", "gsa_grouped"]
 ENCODERS = [
     f"both_{name}" for name in (*RECURRENT, "linear_relu", "linear_favor", "window_linear", "linformer")
 ]
@@ -75,7 +76,7 @@ def test_extremes(kind, extreme):
     assert all(np.isfinite(t.numpy()).all() for t in model.parameters().values())
 
 
-@pytest.mark.parametrize("kind", [*RECURRENT, "gated_delta_conv", "rwkv7_conv", *OWN])
+@pytest.mark.parametrize("kind", [*RECURRENT, "gated_delta_conv", "rwkv7_conv", *OWN, *LEAN])
 def test_decoding_continues_the_pass(kind):
     """A prompt, then token by token, is the whole: states of fixed size go from call to call."""
     model = next(t for t in TWINS if t.name == kind).model()

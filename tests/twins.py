@@ -15,10 +15,17 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(x / 2)
 
 
+def logits_of(own: dict[str, np.ndarray], name: str, x: np.ndarray, inner=lambda low: low) -> np.ndarray | None:
+    """[T,width] of a projection of full or low rank; None where there is none."""
+    if f"{name}_down.weight" in own:
+        return inner(x @ own[f"{name}_down.weight"].T) @ own[f"{name}_up.weight"].T
+    return x @ own[f"{name}_proj.weight"].T if f"{name}_proj.weight" in own else None
+
+
 def recurrent(
     twin: Twin, own: dict[str, np.ndarray], x: np.ndarray, qkv: list[np.ndarray], lengths: list[int]
 ) -> np.ndarray:
-    """Mixers on the recurrence, between the projections of x to q, k, v [T,H,d] and the output projection."""
+    """Mixers on the recurrence, between the projections of x to q [T,H,d], k, v [T,KV,d] and the output projection."""
     config, dim, kind = twin.config, twin.config["head_dim"], twin.kind
     silu = twin.options.get("silu", kind in ("delta", "kda", "gsa", "mamba2"))
     q, k, v = (a * sigmoid(a) if silu else a for a in qkv)
@@ -30,12 +37,20 @@ def recurrent(
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
 
     def part(name: str, inner=lambda low: low) -> np.ndarray:
-        """Logits [T,H,d] of a part of low rank."""
-        low = inner(x @ own[f"{name}_down.weight"].T)
-        return (low @ own[f"{name}_up.weight"].T).reshape(q.shape)
+        """Logits [T,KV,d] of a part of low rank."""
+        return logits_of(own, name, x, inner).reshape(k.shape)
+
+    def output_gate(f, inner=lambda low: low) -> np.ndarray:
+        """f of the logits [T,H,d]; ones where there is no gate."""
+        logits = logits_of(own, "g", x, inner)
+        return np.ones(q.shape) if logits is None else f(logits).reshape(q.shape)
+
+    def swish(a: np.ndarray) -> np.ndarray:
+        return a * sigmoid(a)
 
     if kind == "gsa":
-        g = -np.logaddexp(0, -x @ own["f_proj.weight"].T).reshape(len(x), q.shape[1], -1) / 8
+        g = -np.logaddexp(0, -x @ own["f_proj.weight"].T).reshape(len(x), k.shape[1], -1) / 8
+        k, v, g = (np.repeat(a, q.shape[1] // a.shape[1], axis=1) for a in (k, v, g))
         back = np.concatenate([np.arange(e - n, e)[::-1] for e, n in zip(np.cumsum(lengths), lengths)])
         o = 0.0
         for order in (np.arange(len(x)), back)[: 1 + config["bidirectional"]]:
@@ -46,32 +61,29 @@ def recurrent(
     if kind == "delta":
         operands, gate = {"beta": sigmoid(x @ own["b_proj.weight"].T)}, 1.0
     elif kind == "kda":
-        decay = np.log1p(np.exp(part("f") + own["dt_bias"].reshape(q.shape[1:])))
+        decay = np.log1p(np.exp(part("f") + own["dt_bias"].reshape(k.shape[1:])))
         operands = {"beta": sigmoid(x @ own["b_proj.weight"].T), "g": -np.exp(own["A_log"])[:, None] * decay}
-        gate = sigmoid(part("g"))
+        gate = output_gate(sigmoid)
     elif kind == "retention":
-        operands = {"g": np.tile(np.log(1 - 2.0 ** (-5 - np.arange(q.shape[1]))), (len(x), 1))}
-        gate = (x @ own["g_proj.weight"].T).reshape(q.shape)
-        gate = gate * sigmoid(gate)
+        operands = {"g": np.tile(np.log(1 - 2.0 ** (-5 - np.arange(k.shape[1]))), (len(x), 1))}
+        gate = output_gate(swish)
     elif kind == "gla":
-        operands = {"g": -np.logaddexp(0, -part("w") - own["w_bias"].reshape(q.shape[1:])) / 16}
-        gate = (x @ own["g_proj.weight"].T).reshape(q.shape)
-        gate = gate * sigmoid(gate)
+        operands = {"g": -np.logaddexp(0, -part("w") - own["w_bias"].reshape(k.shape[1:])) / 16}
+        gate = output_gate(swish)
     elif kind == "rwkv6":
-        g = np.maximum(-np.exp(part("w", np.tanh) + own["w_bias"].reshape(q.shape[1:])), -5)
-        operands, k, gate = {"g": g}, k * (1 - np.exp(g)), sigmoid(part("g"))
+        g = np.maximum(-np.exp(part("w", np.tanh) + own["w_bias"].reshape(k.shape[1:])), -5)
+        operands, k, gate = {"g": g}, k * (1 - np.exp(g)), output_gate(sigmoid)
     elif kind == "mamba2":
         dt = np.log1p(np.exp(x @ own["a_proj.weight"].T + own["dt_bias"]))
         operands, k = {"g": -np.exp(own["A_log"]) * dt}, k * dt[..., None]
         q = q * dim**0.5
-        before = (x @ own["g_proj.weight"].T).reshape(q.shape)
-        before, gate = before * sigmoid(before), 1.0
+        before, gate = output_gate(swish), 1.0
     else:
-        g = -np.exp(-0.5) * sigmoid(part("w", np.tanh) + own["w_bias"].reshape(q.shape[1:]))
-        a = sigmoid(part("a") + own["a_bias"].reshape(q.shape[1:]))
+        g = -np.exp(-0.5) * sigmoid(part("w", np.tanh) + own["w_bias"].reshape(k.shape[1:]))
+        a = sigmoid(part("a") + own["a_bias"].reshape(k.shape[1:]))
         kappa = k / np.sqrt((k**2).sum(-1, keepdims=True) + 1e-6)
         operands, k = {"g": g, "a": -a * kappa, "b": kappa}, k * (1 - np.exp(g) + a)
-        gate = part("g", sigmoid)
+        gate = output_gate(lambda logits: logits, sigmoid)
     o = ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, **operands)
     if config["bidirectional"]:
         o = o + ref.recurrence(q * dim**-0.5, k, v, lengths=lengths, reverse=True, **operands)
@@ -125,7 +137,9 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
         q, k = (ref.rope(a, inv_freq, lengths=lengths, factor=factor) for a in (q, k))
         y = ref.softmax_attention(q, k, v, lengths=lengths, causal=not both, window=config["sliding_window"])
     elif twin.kind == "gated_delta":
-        operands = q, k, v, heads("g"), project("b"), project("a"), own["A_log"], own["dt_bias"]
+        gate = logits_of(own, "g", x)
+        gate = None if gate is None else gate.reshape(len(x), -1, dim)
+        operands = q, k, v, gate, project("b"), project("a"), own["A_log"], own["dt_bias"]
         y = ref.mix_gated_delta(
             *operands,
             own["norm.weight"],

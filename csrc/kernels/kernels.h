@@ -39,35 +39,40 @@ typedef struct {
  *     u = S^T b,   S = diag(w) S + k z^T + a u^T,   o = S^T q;   S [key_dim, columns]
  * a and b NULL: nothing is read before the write. a NULL: the delta rule, z = beta (v - u);
  * otherwise z = v. value_decay wv [count, value_decay_stride], unless NULL, decays the columns in
- * the place of w: S = S diag(wv) + k z^T, without a and b. */
+ * the place of w: S = S diag(wv) + k z^T, without a and b. `group` heads of queries read the state,
+ * query_group floats from one's rows to the next one's. */
 typedef struct {
     int count, key_dim;
     ptrdiff_t stride;
     const float *queries, *keys, *decay, *erase_write, *erase_read, *value_decay;
     ptrdiff_t value_decay_stride;
+    int group;
+    ptrdiff_t query_group;
 } ha_recurrence_chunk;
 
 /* A block of columns: values, out and reads [count, columns], reads.at unless NULL; beta [count] or
- * NULL; state [key_dim, columns]. */
+ * NULL; state [key_dim, columns]. out_group: floats from the output for one head of the group to
+ * the next. */
 typedef struct {
     int columns;
     ha_rows values;
     const float *beta;
     ptrdiff_t beta_stride;
     ha_rows_out state, out, reads;
+    ptrdiff_t out_group;
 } ha_recurrence_block;
 
 /* What a block of columns needs in its backward pass, [count, stride] each: in, what was written
- * (z) and what was read before (u), and the gradient of the output; out, the gradients of z and u
- * and of the columns' decay. */
+ * (z) and what was read before (u), and the gradients of the outputs, dout_group floats from one
+ * head of the group to the next; out, the gradients of z and u and of the columns' decay. */
 enum { HA_REPLAY_COLUMNS = 8 };
 typedef struct {
-    ptrdiff_t stride;
+    ptrdiff_t stride, dout_group;
     const float *writes, *reads, *dout;
     float *dwrites, *dreads, *dvalue_decay;
 } ha_recurrence_columns;
 
-/* Gradients of the rows, added to; a and b as in the chunk. */
+/* Gradients of the rows, added to; queries, a and b as in the chunk. */
 typedef struct {
     float *queries, *keys, *decay, *erase_write, *erase_read;
 } ha_recurrence_gradient;

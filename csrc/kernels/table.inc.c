@@ -29,6 +29,7 @@ INLINE vf v_sqrt(vf x)
 #include "kernels/rows.inc.c"
 #include "kernels/decode.inc.c"
 #include "kernels/recurrence.inc.c"
+#include "kernels/recurrence_backward.inc.c"
 
 const ha_kernels HA_TABLE = {
     .isa = HA_ISA_NAME,

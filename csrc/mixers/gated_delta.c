@@ -27,6 +27,7 @@ const ha_mixer_kind ha_gated_delta_mixer = {
     .phrase = "a recurrent state that is overwritten by a gated delta rule",
     .align_rate = 0.006,
     .option = {HA_RECURRENT_OPTIONS(0, 1),
+               HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_FULL, HA_OUTPUT_GATE_FULL),
                {"heads", 0, 0, 1 << 12, "heads, 0: as many as softmax has"},
                {"key_heads", 0, 0, 1 << 12, "heads of q and k, each for as many of the others, 0: all"},
                {"head_dim", 0, 0, 1 << 12, "channels of a head, 0: as softmax has"}},

@@ -36,6 +36,6 @@ const ha_mixer_kind ha_gla_mixer = {
     .summary = "gated linear attention: an additive state with a decay for every channel of a key",
     .phrase = "a recurrent state with a decay for each channel",
     .align_rate = 0.006,
-    .option = {HA_RECURRENT_OPTIONS(0, 0)},
+    .option = {HA_RECURRENT_OPTIONS(0, 0), HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_FULL, HA_OUTPUT_GATE_FULL)},
     HA_RECURRENT(frame),
 };

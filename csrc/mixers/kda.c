@@ -9,7 +9,7 @@ enum { RANK = 64 };
 static const ha_recurrent frame = {
     .form = HA_FORM_DELTA,
     .gate = HA_GATE_CHANNEL,
-    .part = {[HA_PART_OUTPUT] = {"g", .rank = RANK},
+    .part = {[HA_PART_OUTPUT] = {"g"},
              [HA_PART_BETA] = {"b", .per = HA_PER_HEAD},
              [HA_PART_DECAY] = {"f", "dt_bias", .rank = RANK}},
     .has_output_gate = 1,
@@ -27,6 +27,6 @@ const ha_mixer_kind ha_kda_mixer = {
     .summary = "Kimi Delta Attention: a delta-rule state with a decay for every channel of a key",
     .phrase = "a recurrent state that is overwritten by a delta rule, with a decay for each channel",
     .align_rate = 0.006,
-    .option = {HA_RECURRENT_OPTIONS(0, 1)},
+    .option = {HA_RECURRENT_OPTIONS(0, 1), HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_LOW_RANK, HA_OUTPUT_GATE_FULL)},
     HA_RECURRENT(frame),
 };

@@ -69,6 +69,6 @@ const ha_mixer_kind ha_mamba2_mixer = {
     .summary = "Mamba-2: an additive state with one decay per head, which is also how much a token writes",
     .phrase = "the recurrent state of Mamba-2",
     .align_rate = 0.01,
-    .option = {HA_RECURRENT_OPTIONS(0, 1)},
+    .option = {HA_RECURRENT_OPTIONS(0, 1), HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_FULL, HA_OUTPUT_GATE_FULL)},
     HA_RECURRENT(frame),
 };

@@ -14,7 +14,7 @@
 #include "mixers/config.h"
 #include "mixers/params.h"
 
-enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 10 };
+enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 12 };
 
 /* What one pass over a batch shares. */
 typedef struct {
@@ -52,6 +52,7 @@ typedef struct {
     const char *name;
     int value, min, max; /* default and range */
     const char *what;
+    const char *const *names; /* what people call its values, [max + 1]; NULL: by their number */
 } ha_option;
 
 typedef struct ha_mixer ha_mixer;

@@ -18,6 +18,9 @@ ha_status ha_own_heads(ha_mixer *mixer, int layer)
     if (heads % key_heads)
         return ha_fail(HA_BAD_VALUE, "layers[%d]: %s's key_heads is %d, allowed are divisors of heads (%d)", layer,
                        name, key_heads, heads);
+    if (option[HA_OPTION_GROUPED])
+        return ha_fail(HA_BAD_VALUE, "layers[%d]: %s's grouped is 1, allowed with heads of its own shape is 0", layer,
+                       name);
     if (option[HA_OPTION_ROPE])
         return ha_fail(HA_BAD_VALUE, "layers[%d]: %s's rope is 1, allowed with heads of its own shape is 0", layer,
                        name);
@@ -62,7 +65,7 @@ void ha_own_heads_transfer(const ha_mixer *mixer, const ha_mixer *softmax, float
     const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     const int wide = c->num_heads * c->head_dim, group = l.heads / l.key_heads;
     for (int which = 0; which < 3; which++)
-        for (int i = 0, n = which < 2 ? l.query : l.inner; i < n; i++) {
+        for (int i = 0, n = l.across[which]; i < n; i++) {
             const int channel = which < 2 ? i / l.dim * group * l.dim + i % l.dim : i;
             transfer_row(mixer, softmax, l.from[which] + i, softmax_row(c, which, channel), weights, rng);
         }

@@ -15,14 +15,14 @@
 typedef struct {
     float *projected; /* [rows, width] with biases, before any activation */
     float *output;    /* [rows, inner] of the recurrence */
-    float *reads;     /* [directions rows, inner] what it read before each write, unless it only adds */
+    float *reads;     /* [directions rows, kept] what it read before each write, unless it only adds */
     float *states;    /* and what else slots.h saves */
     size_t floats;
 } saved_arrays;
 
 static ha_recurrence shape_of(const ha_recurrent_layout *l)
 {
-    return (ha_recurrence){l->heads, l->dim, l->dim, l->frame->gate};
+    return (ha_recurrence){l->kv_heads, l->dim, l->dim, l->frame->gate, ha_recurrent_group(l)};
 }
 
 /* Where they lie in `saved`; with NULL only `floats` is meant. What is not kept lies first, the
@@ -36,7 +36,7 @@ static saved_arrays arrays_in(const ha_recurrent_layout *l, const ha_batch *batc
     p.projected = ha_slice(&slices, (size_t)batch->rows * (size_t)l->width);
     p.output = ha_slice(&slices, wide);
     if (keep && l->frame->form != HA_FORM_ADD)
-        p.reads = ha_slice(&slices, both * wide);
+        p.reads = ha_slice(&slices, both * (size_t)batch->rows * (size_t)l->kept);
     if (keep)
         p.states =
             ha_slice(&slices, both * (l->slots ? ha_slots_saved(l, batch) : ha_recurrence_states(&shape, batch)));
@@ -63,9 +63,18 @@ double ha_recurrent_flops(const ha_mixer *mixer, double context)
     (void)context;
     double flops = 2.0 * mixer->config->hidden_size * (l.width + l.inner) + 2.0 * l.conv * l.mixed;
     for (int i = 0; i < l.n_parts; i++)
-        flops += 2.0 * l.frame->part[i].rank * l.size[i];
+        flops += 2.0 * l.rank[i] * l.size[i];
     const double each = l.frame->form == HA_FORM_ADD ? 5.0 : l.frame->form == HA_FORM_DELTA ? 7.0 : 9.0;
-    return flops + each * l.directions * (double)l.state;
+    return flops + (each + 2.0 * (ha_recurrent_group(&l) - 1)) * l.directions * (double)l.state;
+}
+
+/* Whether the upper half of the output gate may be of another type than float32: where a full gate is
+ * the kind's own, it takes that one's place, and its rows are whole blocks. */
+static int may_be_stored(const ha_mixer *mixer, int rank)
+{
+    const ha_recurrent *f = mixer->kind->frame;
+    return f->has_output_gate && mixer->kind->option[HA_OPTION_OUTPUT_GATE].value == HA_OUTPUT_GATE_FULL && rank &&
+           rank % 32 == 0;
 }
 
 ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, ha_params *params)
@@ -79,32 +88,36 @@ ha_status ha_recurrent_declare(ha_mixer *mixer, const char *prefix, int layer, h
                        mixer->kind->name, l.conv);
     ha_joined joined[HA_MAX_PARTS];
     char name[HA_MAX_PARTS][HA_MAX_NAME];
+    int n_joined = 0;
     for (int i = 0; i < l.n_parts; i++) {
-        snprintf(name[i], sizeof name[i], "%s_%s.weight", f->part[i].name, f->part[i].rank ? "down" : "proj");
-        joined[i] = (ha_joined){name[i], f->part[i].rank ? f->part[i].rank : l.size[i]};
+        snprintf(name[i], sizeof name[i], "%s_%s.weight", f->part[i].name, l.rank[i] ? "down" : "proj");
+        if (l.size[i])
+            joined[n_joined++] = (ha_joined){name[i], l.rank[i] ? l.rank[i] : l.size[i]};
     }
     mixer->no_bias = !mixer->option[HA_OPTION_BIAS];
     mixer->no_qk_norm = !mixer->option[HA_OPTION_QK_NORM];
-    HA_TRY(ha_declare_projections(mixer, prefix, layer, l.heads, 1, joined, l.n_parts, params));
-    ha_param vector = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 1, .shape = {l.heads}};
+    HA_TRY(ha_declare_projections(mixer, prefix, layer, l.kv_heads, 1, joined, n_joined, params));
+    ha_param vector = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 1, .shape = {l.kv_heads}};
     ha_param matrix = {.group = HA_GROUP_MIXER, .layer = layer, .aligns = 1, .ndim = 2};
     if (f->decays)
         HA_TRY(ha_params_add(params, prefix, "A_log", &vector, &mixer->at[HA_SLOT_KIND]));
     for (int i = 0; i < l.n_parts; i++) {
         snprintf(name[i], sizeof name[i], "%s_up.weight", f->part[i].name);
         matrix.shape[0] = vector.shape[0] = l.size[i];
-        matrix.shape[1] = f->part[i].rank;
-        if (f->part[i].rank)
+        matrix.shape[1] = l.rank[i];
+        matrix.matrix = i == 0 && may_be_stored(mixer, l.rank[i]);
+        if (l.rank[i])
             HA_TRY(ha_params_add(params, prefix, name[i], &matrix, &mixer->at[HA_SLOT_UP + i]));
         if (f->part[i].bias)
             HA_TRY(ha_params_add(params, prefix, f->part[i].bias, &vector, &mixer->at[HA_SLOT_BIAS + i]));
     }
     matrix.shape[1] = l.conv;
+    matrix.matrix = 0;
     for (int i = 0; l.conv && i < 3; i++) {
         const char *const conv[] = {"q_conv.weight", "k_conv.weight", "v_conv.weight"};
         size_t behind; /* the place of what is joined to the one before it */
         matrix.joined = i > 0;
-        matrix.shape[0] = i < 2 ? l.query : l.inner;
+        matrix.shape[0] = l.across[i];
         HA_TRY(ha_params_add(params, prefix, conv[i], &matrix, i == 0 ? &mixer->at[HA_SLOT_CONV] : &behind));
     }
     vector.shape[0] = l.normed;
@@ -120,15 +133,16 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
     if (mixer->own.heads)
         ha_own_heads_transfer(mixer, softmax, weights, rng);
     else
-        ha_transfer_projections(mixer, softmax, l.heads, weights);
+        ha_transfer_projections(mixer, softmax, l.kv_heads, weights);
     float *w = weights + mixer->at[HA_SLOT_QKV], deviation = 1.0f / sqrtf((float)d);
     for (ptrdiff_t i = l.mixed * d; i < l.width * d; i++)
         w[i] = deviation * ha_rng_normal(rng);
     for (int i = 0; i < l.n_parts; i++) {
-        const int rank = l.frame->part[i].rank;
-        /* small, so that a gate starts near what its bias says */
+        const int rank = l.rank[i];
+        /* small, so that a gate starts near what its bias says; but silu near 0 would shut the output */
+        const float size = i == 0 && l.has_gate && l.frame->output == HA_ACT_SILU ? 1.0f : 0.1f;
         for (size_t j = 0; rank && j < (size_t)l.size[i] * (size_t)rank; j++)
-            weights[mixer->at[HA_SLOT_UP + i] + j] = 0.1f / sqrtf((float)rank) * ha_rng_normal(rng);
+            weights[mixer->at[HA_SLOT_UP + i] + j] = size / sqrtf((float)rank) * ha_rng_normal(rng);
         if (l.frame->part[i].bias)
             memset(weights + mixer->at[HA_SLOT_BIAS + i], 0, (size_t)l.size[i] * sizeof *weights);
     }
@@ -154,14 +168,14 @@ static void project(const ha_mixer *mixer, const ha_pass *pass, const ha_recurre
         if (bias)
             ha_kernels_get()->axpy((size_t)l->mixed, 1.0f, bias, row);
         for (int i = 0; i < l->n_parts; i++)
-            if (l->frame->part[i].bias && !l->frame->part[i].rank)
+            if (l->frame->part[i].bias && !l->rank[i])
                 ha_kernels_get()->axpy((size_t)l->size[i], 1.0f, ha_weight(mixer, pass, HA_SLOT_BIAS + i),
                                        row + l->column[i]);
     }
 }
 
 /* dx [rows, hidden] += the gradient of the projections' input unless NULL, and the gradients of
- * their weights; the bias [3 inner] is that of q, k and v */
+ * their weights; the bias [mixed] is that of q, k and v */
 static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *x,
                              const float *dprojected, float *dx)
 {
@@ -178,7 +192,7 @@ static void project_backward(const ha_mixer *mixer, const ha_pass *pass, const h
 static ha_recurrence_in recurrence_operands(const ha_recurrent_layout *l, const ha_recurrent_operands *x)
 {
     return (ha_recurrence_in){x->queries,     x->written,    x->values, x->log_decay, x->beta,
-                              x->erase_write, x->erase_read, l->inner,  l->inner};
+                              x->erase_write, x->erase_read, l->inner,  l->kept,      l->kept};
 }
 
 typedef void (*row_pass)(int rows, int width, float *x);
@@ -200,10 +214,10 @@ static void each_operand(const ha_recurrent_layout *l, int rows, const ha_recurr
     const struct {
         float *x;
         int width;
-    } operand[] = {{x->queries, l->inner},     {l->slots ? x->keys : NULL, l->inner},
-                   {x->values, l->inner},      {x->written, l->gated},
-                   {x->erase_write, l->inner}, {x->erase_read, l->inner},
-                   {x->beta, l->heads},        {x->log_decay, l->frame->gate == HA_GATE_HEAD ? l->heads : l->gated}};
+    } operand[] = {{x->queries, l->inner},    {l->slots ? x->keys : NULL, l->kept},
+                   {x->values, l->kept},      {x->written, l->gated},
+                   {x->erase_write, l->kept}, {x->erase_read, l->kept},
+                   {x->beta, l->kv_heads},    {x->log_decay, l->frame->gate == HA_GATE_HEAD ? l->kv_heads : l->gated}};
     for (int i = 0; l->directions == 2 && i < 8; i++)
         if (operand[i].x)
             pass(rows, operand[i].width, operand[i].x);
@@ -293,7 +307,7 @@ ha_status ha_recurrent_backward(const ha_mixer *mixer, const ha_pass *pass, cons
         const ha_recurrence_in operands = recurrence_operands(&l, &in);
         const ha_recurrence_saved kept = {p.reads, p.states};
         const ha_recurrence_out gradients = {d.queries,     d.written,    d.values, d.log_decay, d.beta,
-                                             d.erase_write, d.erase_read, l.inner,  l.inner};
+                                             d.erase_write, d.erase_read, l.inner,  l.kept,      l.kept};
         if (l.slots)
             HA_TRY(ha_slots_backward(&l, &run, &in, p.states, d_o, &d, pass->arena));
         else

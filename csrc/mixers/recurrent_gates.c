@@ -31,7 +31,7 @@ void ha_decay_init(const ha_mixer *mixer, float *weights, ha_rng *rng)
     while (!part[decay].bias)
         decay++;
     float *a_log = weights + mixer->at[HA_SLOT_KIND], *bias = weights + mixer->at[HA_SLOT_BIAS + decay];
-    const int heads = ha_recurrent_layout_of(mixer).heads;
+    const int heads = ha_recurrent_layout_of(mixer).kv_heads;
     for (int h = 0, n = decays_per_head(mixer); h < heads; h++, bias += n) {
         for (int i = 0; i < n; i++) {
             double step = exp(ha_rng_uniform(rng) * log(100.0) + log(0.001));

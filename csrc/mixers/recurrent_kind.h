@@ -9,7 +9,7 @@ enum { HA_MAX_PARTS = 4 };
 
 /* A projection of x besides q, k, v, with `width` outputs: `name_proj.weight` [width, hidden]; of
  * low rank when rank > 0: `name_up.weight` [width, rank] after f of `name_down.weight` [rank,
- * hidden]. bias: its name, or NULL. */
+ * hidden]. bias: its name, or NULL. The output gate has the rank that its options say. */
 typedef enum { HA_PER_CHANNEL, HA_PER_HEAD, HA_PER_SLOT } ha_recurrent_part_width;
 
 typedef struct {
@@ -21,8 +21,9 @@ typedef struct {
 
 /* One token, for the functions of a kind: logits of the parts with their biases, and keys as the
  * frame made them; to fill: what the kind's form and gate want of log_decay (g), beta, erase_write
- * (a) and erase_read (b), and `written` when it writes something else than its keys. `gated`
- * numbers are in `written` and, by channel, in log_decay: heads * dim, or heads * slots. */
+ * (a) and erase_read (b), and `written` when it writes something else than its keys. heads: those of
+ * keys and states. `gated` numbers are in `written` and, by channel, in log_decay: heads * dim, or
+ * heads * slots. */
 typedef struct {
     int heads, dim, gated;
     const float *part[HA_MAX_PARTS], *keys;
@@ -51,7 +52,7 @@ typedef struct {
     ha_recurrent_form form;
     ha_gate gate;
     ha_recurrent_part part[HA_MAX_PARTS]; /* ends at the first without a name */
-    int has_output_gate;                  /* the first part gates the output through f = output */
+    int has_output_gate;                  /* the first part gates the output through f = output, unless left out */
     ha_act output;
     ha_output_norm norm;
     int gate_first; /* the norm reads what the gate has let through; needs both */
@@ -59,7 +60,7 @@ typedef struct {
     int unscaled;  /* q is read as it is, not over the root of dim */
     int slots;     /* slots.h in the place of the recurrence, as many slots as HA_OPTION_SLOTS says */
     int own_heads; /* the options below give the heads a shape of their own */
-    int decays;    /* A_log [heads] is a parameter, at HA_SLOT_KIND */
+    int decays;    /* A_log [heads of states] is a parameter, at HA_SLOT_KIND */
     /* Any of these may be NULL. init: biases and own parameters, which are 0 before it. */
     void (*init)(const ha_mixer *mixer, float *weights, ha_rng *rng);
     void (*gates)(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_token *t);
@@ -72,15 +73,27 @@ enum { HA_SLOT_KIND = HA_SLOT_NORM + 1, HA_SLOT_CONV };
 _Static_assert((int)HA_SLOT_CONV < (int)HA_MAX_SLOTS, "ha_mixer has a place for every slot");
 
 /* The first options of every such kind. */
-enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_BIAS, HA_OPTION_QK_NORM, HA_OPTION_SLOTS };
-/* Those of kinds with heads of their own. */
-enum { HA_OPTION_HEADS = HA_OPTION_SLOTS, HA_OPTION_KEY_HEADS, HA_OPTION_HEAD_DIM };
+enum { HA_OPTION_ROPE, HA_OPTION_SILU, HA_OPTION_CONV, HA_OPTION_BIAS, HA_OPTION_QK_NORM, HA_OPTION_GROUPED };
+/* Those of kinds with an output gate, and of those with heads of their own; or those with slots. */
+enum { HA_OPTION_OUTPUT_GATE = HA_OPTION_GROUPED + 1, HA_OPTION_GATE_RANK };
+enum { HA_OPTION_HEADS = HA_OPTION_GATE_RANK + 1, HA_OPTION_KEY_HEADS, HA_OPTION_HEAD_DIM };
+enum { HA_OPTION_SLOTS = HA_OPTION_OUTPUT_GATE };
 #define HA_RECURRENT_OPTIONS(rope, silu)                                                                \
     {"rope", rope, 0, 1, "rotate q and k"}, {"silu", silu, 0, 1, "silu on q, k and v"},                 \
         {"conv", 0, 0, HA_MAX_CONV, "taps of a causal convolution on q, k and v before silu, 0: none"}, \
         {"bias", 1, 0, 1, "biases on q, k, v and output where the teacher has them"},                   \
+        {"qk_norm", 1, 0, 1, "norms on q and k where the teacher has them"},                            \
     {                                                                                                   \
-        "qk_norm", 1, 0, 1, "norms on q and k where the teacher has them"                               \
+        "grouped", 0, 0, 1, "the teacher's key and value heads, a state each, 0: repeated"              \
+    }
+
+/* Values of the option output_gate, and their names. */
+enum { HA_OUTPUT_GATE_NONE, HA_OUTPUT_GATE_LOW_RANK, HA_OUTPUT_GATE_FULL };
+extern const char *const ha_output_gates[];
+#define HA_OUTPUT_GATE_OPTIONS(value, most)                                                     \
+    {"output_gate", value, 0, most, "projection of the output gate", .names = ha_output_gates}, \
+    {                                                                                           \
+        "gate_rank", 64, 1, 1 << 12, "numbers in the middle of an output gate of low rank"      \
     }
 
 #endif

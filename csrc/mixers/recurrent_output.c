@@ -13,17 +13,17 @@ static void output_row(const ha_mixer *mixer, const ha_pass *pass, const ha_recu
 {
     const ha_recurrent *f = l->frame;
     const float *norm = ha_weight(mixer, pass, HA_SLOT_NORM), eps = mixer->config->norm_eps;
-    if (f->has_output_gate)
+    if (l->has_gate)
         ha_activate(f->output, (size_t)l->inner, gate, open);
-    if (f->gate_first)
+    if (l->gate_first)
         for (int i = 0; i < l->inner; i++)
             n[i] = o[i] * open[i];
     else if (!f->norm)
         memcpy(n, o, (size_t)l->inner * sizeof *n);
     for (int i = 0; f->norm && i < l->inner; i += l->normed)
-        ha_kernels_get()->rms_norm(l->normed, f->gate_first ? n + i : o + i, norm, eps, f->gate_first ? y + i : n + i);
-    for (int i = 0; !f->gate_first && i < l->inner; i++)
-        y[i] = f->has_output_gate ? n[i] * open[i] : n[i];
+        ha_kernels_get()->rms_norm(l->normed, l->gate_first ? n + i : o + i, norm, eps, l->gate_first ? y + i : n + i);
+    for (int i = 0; !l->gate_first && i < l->inner; i++)
+        y[i] = l->has_gate ? n[i] * open[i] : n[i];
 }
 
 ha_status ha_recurrent_output(const ha_mixer *mixer, const ha_pass *pass, const ha_recurrent_layout *l, const float *o,
@@ -69,11 +69,11 @@ static ha_status norm_then_gate(const ha_mixer *mixer, const ha_pass *pass, cons
         float *n = scratch + 3 * (ptrdiff_t)ha_thread_index() * inner, *open = n + inner, *y = open + inner;
         output_row(mixer, pass, l, o + at, in->logits[0] + r * in->logit_stride[0], n, open, y);
         for (int i = 0; i < inner; i++) {
-            dn[at + i] = l->frame->has_output_gate ? dy[at + i] * open[i] : dy[at + i];
+            dn[at + i] = l->has_gate ? dy[at + i] * open[i] : dy[at + i];
             n[i] *= dy[at + i];
             d_o[at + i] = l->frame->norm ? 0.0f : dn[at + i];
         }
-        if (l->frame->has_output_gate)
+        if (l->has_gate)
             ha_activate_backward(l->frame->output, (size_t)inner, in->logits[0] + r * in->logit_stride[0], n,
                                  d->logits[0] + r * d->logit_stride[0]);
     }
@@ -122,7 +122,7 @@ ha_status ha_recurrent_output_backward(const ha_mixer *mixer, const ha_pass *pas
                                        const ha_recurrent_operands *d)
 {
     const size_t mark = ha_arena_mark(pass->arena);
-    HA_TRY((l->frame->gate_first ? gate_then_norm : norm_then_gate)(mixer, pass, l, o, in, dy, d_o, d));
+    HA_TRY((l->gate_first ? gate_then_norm : norm_then_gate)(mixer, pass, l, o, in, dy, d_o, d));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

@@ -5,7 +5,8 @@
 
 #include "mixers/recurrent_layout.h"
 
-/* What the recurrence reads [directions rows, inner], [.., gated] or [.., heads]; qkv [rows,
+/* What the recurrence reads: queries [directions rows, inner], the others [.., kept], [.., gated] or
+ * [.., kv_heads]; qkv [rows,
  * mixed], what queries, keys and values are made of; the logits of the parts, and those of low rank
  * before they are widened. */
 typedef struct {

@@ -9,12 +9,13 @@
 static ha_recurrent_operands from_row(const ha_recurrent_layout *l, const ha_recurrent_operands *x, ptrdiff_t row)
 {
     ha_recurrent_operands to = *x;
-    float **const wide[] = {&to.queries, &to.keys, &to.values, &to.erase_write, &to.erase_read};
-    for (int i = 0; i < 5; i++)
-        *wide[i] = *wide[i] ? *wide[i] + row * l->inner : NULL;
+    float **const kept[] = {&to.keys, &to.values, &to.erase_write, &to.erase_read};
+    for (int i = 0; i < 4; i++)
+        *kept[i] = *kept[i] ? *kept[i] + row * l->kept : NULL;
+    to.queries += row * l->inner;
     to.written = x->written == x->keys ? to.keys : x->written + row * l->gated;
-    to.beta = x->beta ? x->beta + row * l->heads : NULL;
-    to.log_decay = x->log_decay ? x->log_decay + row * (l->frame->gate == HA_GATE_HEAD ? l->heads : l->gated) : NULL;
+    to.beta = x->beta ? x->beta + row * l->kv_heads : NULL;
+    to.log_decay = x->log_decay ? x->log_decay + row * (l->frame->gate == HA_GATE_HEAD ? l->kv_heads : l->gated) : NULL;
     return to;
 }
 

@@ -26,6 +26,6 @@ const ha_mixer_kind ha_retention_mixer = {
     .summary = "RetNet's retention: an additive state with a fixed decay per head",
     .phrase = "a recurrent state with a fixed decay for each head",
     .align_rate = 0.006,
-    .option = {HA_RECURRENT_OPTIONS(1, 0)},
+    .option = {HA_RECURRENT_OPTIONS(1, 0), HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_FULL, HA_OUTPUT_GATE_FULL)},
     HA_RECURRENT(frame),
 };

@@ -11,11 +11,11 @@ static const float LEAST = -5.0f;
 /* Decays slow to fast. */
 static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 {
-    const ha_config *c = mixer->config;
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
     float *decay = weights + mixer->at[HA_SLOT_BIAS + DECAY];
     (void)rng;
-    for (int i = 0; i < c->num_heads * c->head_dim; i++) /* slow to fast over the channels of a head */
-        decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
+    for (int i = 0; i < l.kept; i++) /* slow to fast over the channels of a head */
+        decay[i] = -6.0f + 5.0f * (float)(i % l.dim) / (float)l.dim;
 }
 
 /* log_decay, and written = (1 - decay) key */
@@ -44,7 +44,7 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_ADD,
     .gate = HA_GATE_CHANNEL,
-    .part = {[OUTPUT] = {"g", .rank = RANK}, [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_ACT_TANH}},
+    .part = {[OUTPUT] = {"g"}, [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_ACT_TANH}},
     .has_output_gate = 1,
     .output = HA_ACT_SIGMOID,
     .writes_own = 1,
@@ -58,6 +58,6 @@ const ha_mixer_kind ha_rwkv6_mixer = {
     .summary = "RWKV-6: an additive state that takes in of each channel what it lets go of",
     .phrase = "the recurrent state of RWKV-6",
     .align_rate = 0.003,
-    .option = {HA_RECURRENT_OPTIONS(1, 0)},
+    .option = {HA_RECURRENT_OPTIONS(1, 0), HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_LOW_RANK, HA_OUTPUT_GATE_LOW_RANK)},
     HA_RECURRENT(frame),
 };

@@ -15,15 +15,15 @@ static const float TINY = 1e-6f;
 /* Decays and the output gate. */
 static void init(const ha_mixer *mixer, float *weights, ha_rng *rng)
 {
-    const ha_config *c = mixer->config;
-    float *decay = weights + mixer->at[HA_SLOT_BIAS + DECAY], *gate = weights + mixer->at[HA_SLOT_UP + OUTPUT];
+    const ha_recurrent_layout l = ha_recurrent_layout_of(mixer);
+    float *decay = weights + mixer->at[HA_SLOT_BIAS + DECAY];
     (void)rng;
     /* Slow to fast over the channels of a head, as RWKV starts; the gate is open: 2 sigmoid(.)
      * averages 1. */
-    for (int i = 0; i < c->num_heads * c->head_dim; i++)
-        decay[i] = -6.0f + 5.0f * (float)(i % c->head_dim) / (float)c->head_dim;
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)c->num_heads * c->head_dim * RANK; i++)
-        gate[i] += 2.0f / RANK;
+    for (int i = 0; i < l.kept; i++)
+        decay[i] = -6.0f + 5.0f * (float)(i % l.dim) / (float)l.dim;
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)l.inner * l.rank[OUTPUT]; i++)
+        weights[mixer->at[HA_SLOT_UP + OUTPUT] + (size_t)i] += 2.0f / (float)l.rank[OUTPUT];
 }
 
 static float inverse_length(int dim, const float *k)
@@ -76,7 +76,7 @@ static void gates_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
 static const ha_recurrent frame = {
     .form = HA_FORM_ERASE,
     .gate = HA_GATE_CHANNEL,
-    .part = {[OUTPUT] = {"g", .rank = RANK, .inner = HA_ACT_SIGMOID},
+    .part = {[OUTPUT] = {"g", .inner = HA_ACT_SIGMOID},
              [DECAY] = {"w", "w_bias", .rank = RANK, .inner = HA_ACT_TANH},
              [RATE] = {"a", "a_bias", .rank = RANK}},
     .has_output_gate = 1,
@@ -92,6 +92,6 @@ const ha_mixer_kind ha_rwkv7_mixer = {
     .summary = "RWKV-7: a state that decays by channel and erases along each key at rates of its own",
     .phrase = "the recurrent state of RWKV-7",
     .align_rate = 0.006,
-    .option = {HA_RECURRENT_OPTIONS(1, 0)},
+    .option = {HA_RECURRENT_OPTIONS(1, 0), HA_OUTPUT_GATE_OPTIONS(HA_OUTPUT_GATE_LOW_RANK, HA_OUTPUT_GATE_LOW_RANK)},
     HA_RECURRENT(frame),
 };

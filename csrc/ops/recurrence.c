@@ -5,9 +5,10 @@
 #include "core/thread.h"
 #include "ops/recurrence_chunk.h"
 
-/* Columns of a task, and tokens that its columns see before the next ones come: their rows fit L1
- * beside the state. */
-enum { BLOCK = 64, PIECE = 16 };
+/* Columns of a task, those where there are few tasks, and tokens that its columns see before the next
+ * ones come: their rows fit L1 beside the state. NARROW is what kernels take at once: a column has
+ * the same bits in every block. */
+enum { BLOCK = 64, NARROW = 32, PIECE = 16 };
 
 size_t ha_recurrence_states(const ha_recurrence *r, const ha_batch *batch)
 {
@@ -44,11 +45,13 @@ static void run(const task *task, ptrdiff_t row, ptrdiff_t end, ha_rows_out stat
     const size_t size = (size_t)r->heads * (size_t)r->key_dim * (size_t)r->value_dim;
     const ptrdiff_t reads_stride = (ptrdiff_t)r->heads * r->value_dim;
     const ptrdiff_t at = (ptrdiff_t)h * r->value_dim + task->column;
+    const ptrdiff_t out_at = (ptrdiff_t)h * r->group * r->value_dim + task->column;
+    const int wide = r->group * r->key_dim; /* of the queries of a state */
     float *saved = task->states;
     for (ptrdiff_t start = row; row < end; row += PIECE) {
         int n = end - row < PIECE ? (int)(end - row) : PIECE;
         for (ptrdiff_t next = row + PIECE; next < end && next < row + 2 * PIECE; next++) {
-            PREFETCH_ROW(in->queries, in->key_stride, r->key_dim, next, h, 0);
+            PREFETCH_ROW(in->queries, in->query_stride, wide, next, h, 0);
             PREFETCH_ROW(in->keys, in->key_stride, r->key_dim, next, h, 0);
             PREFETCH_ROW(in->values, in->value_stride, r->value_dim, next, h, 0);
         }
@@ -64,8 +67,9 @@ static void run(const task *task, ptrdiff_t row, ptrdiff_t end, ha_rows_out stat
             .beta = in->beta ? in->beta + row * r->heads + h : NULL,
             .beta_stride = r->heads,
             .state = state,
-            .out = ha_rows_out_from(task->out, row, at),
-            .reads = ha_rows_to(task->reads ? task->reads + row * reads_stride + at : NULL, reads_stride)};
+            .out = ha_rows_out_from(task->out, row, out_at),
+            .reads = ha_rows_to(task->reads ? task->reads + row * reads_stride + at : NULL, reads_stride),
+            .out_group = r->value_dim};
         kernel->recurrence(&c, &block);
     }
 }
@@ -75,10 +79,12 @@ ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, c
                                 const ha_recurrence_saved *saved, ha_arena *work)
 {
     float *states = saved ? saved->states : NULL;
-    const int heads = r->heads, dk = r->key_dim, dv = r->value_dim, blocks = (dv + BLOCK - 1) / BLOCK;
+    const int heads = r->heads, dk = r->key_dim, dv = r->value_dim;
     const size_t mark = ha_arena_mark(work), size = (size_t)dk * (size_t)dv, packed = packed_floats(r);
     const size_t per_thread = packed + (size_t)dk * BLOCK;
     const int threads = (size_t)batch->rows * (size_t)heads * size < 1 << 17 ? 1 : ha_threads();
+    const int tasks = batch->n_seq * heads * ((dv + BLOCK - 1) / BLOCK);
+    const int width = threads > 1 && tasks < 4 * threads ? NARROW : BLOCK, blocks = (dv + width - 1) / width;
     float *scratch;
     size_t *first;
     HA_PUSH(scratch, work, per_thread * (size_t)threads);
@@ -88,7 +94,7 @@ ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, c
     for (int s = 0; s < batch->n_seq; s++)
         for (int h = 0; h < heads; h++)
             for (int block = 0; block < blocks; block++) {
-                const int col = block * BLOCK, cols = dv - col < BLOCK ? dv - col : BLOCK;
+                const int col = block * width, cols = dv - col < width ? dv - col : width;
                 const size_t at = (size_t)h * size + (size_t)col;
                 float *rows = scratch + per_thread * (size_t)ha_thread_index(), *state = rows + packed;
                 const float *from = state_in && state_in[s] ? state_in[s] + at : NULL;
@@ -103,7 +109,7 @@ ha_status ha_recurrence_forward(const ha_recurrence *r, const ha_batch *batch, c
                                    .column = col,
                                    .columns = cols};
                 const ptrdiff_t row = batch->offset[s], end = batch->offset[s + 1];
-                if (from && from == to && cols == BLOCK && end - row == 1) { /* decode: a token in place */
+                if (from && from == to && cols == width && end - row == 1) { /* decode: a token in place */
                     run(&task, row, end, ha_rows_to(to, dv), rows);
                     continue;
                 }

@@ -19,9 +19,9 @@
 
 typedef struct {
     float *packed;   /* as pack_chunk fills it */
-    float *gradient; /* [5][C, ld]: q, k, w, a, b */
+    float *gradient; /* [group + 4][C, ld]: q of each head of the group, k, w, a, b */
     float *history;  /* [C + 1, columns, ld] */
-    float *columns;  /* [6][C, dv]: z, u, dout, dz, du, and dwv or v - u */
+    float *columns;  /* [5 + group][C, dv]: z, u, dz, du, dwv or v - u, and dout of each head of the group */
     size_t floats;
 } scratch_parts;
 
@@ -32,9 +32,9 @@ static scratch_parts parts(const ha_recurrence *r, float *scratch)
     ha_slices slices = {scratch, 0};
     scratch_parts p;
     p.packed = ha_slice(&slices, packed_floats(r));
-    p.gradient = ha_slice(&slices, 5 * C * ld);
+    p.gradient = ha_slice(&slices, (size_t)(4 + r->group) * C * ld);
     p.history = ha_slice(&slices, (C + 1) * HA_REPLAY_COLUMNS * ld);
-    p.columns = ha_slice(&slices, 6 * C * (size_t)r->value_dim);
+    p.columns = ha_slice(&slices, (size_t)(5 + r->group) * C * (size_t)r->value_dim);
     p.floats = slices.used;
     return p;
 }
@@ -49,7 +49,7 @@ typedef struct {
 } place;
 
 /* All columns of a chunk in one piece, read once; asks for the rows of q and k on the way. reads
- * [rows, heads, dv] or NULL, dout [rows, heads, dv], beta [HA_CHUNK] */
+ * [rows, heads, dv] or NULL, dout [rows, heads * group, dv], beta [HA_CHUNK] */
 static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recurrence_in *in, const place *at_chunk,
                                           const float *reads, ha_rows dout, float *beta, float *to)
 {
@@ -57,17 +57,18 @@ static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recur
     const int n = at_chunk->n, h = at_chunk->head;
     const int dv = r->value_dim;
     const size_t bytes = (size_t)dv * sizeof *to;
-    float *z = to, *uu = z + C * dv, *o = uu + C * dv, *dz = o + C * dv, *du = dz + C * dv, *dwv = du + C * dv;
+    float *z = to, *uu = z + C * dv, *dz = uu + C * dv, *du = dz + C * dv, *dwv = du + C * dv, *o = dwv + C * dv;
     for (int t = 0; t < n; t++) {
         const ptrdiff_t at = (row + t) * r->heads + h;
-        PREFETCH_ROW(in->queries, in->key_stride, r->key_dim, row + t, h, 0);
+        PREFETCH_ROW(in->queries, in->query_stride, r->group * r->key_dim, row + t, h, 0);
         PREFETCH_ROW(in->keys, in->key_stride, r->key_dim, row + t, h, 0);
         PREFETCH_ROW(in->values, in->value_stride, dv, row + t + AHEAD, h, 0);
-        PREFETCH_ROW(dout.at, dout.stride, dv, row + t + AHEAD, h, 0);
+        PREFETCH_ROW(dout.at, dout.stride, r->group * dv, row + t + AHEAD, h, 0);
         if (reads)
             PREFETCH_ROW(reads, (ptrdiff_t)r->heads * dv, dv, row + t + AHEAD, h, 0);
         memcpy(z + t * dv, in->values + (row + t) * in->value_stride + (ptrdiff_t)h * dv, bytes);
-        memcpy(o + t * dv, dout.at + (row + t) * dout.stride + (ptrdiff_t)h * dv, bytes);
+        for (ptrdiff_t g = 0; g < r->group; g++)
+            memcpy(o + (g * C + t) * dv, dout.at + (row + t) * dout.stride + (h * r->group + g) * dv, bytes);
         beta[t] = in->beta ? in->beta[at] : 1.0f;
         if (reads)
             memcpy(uu + t * dv, reads + at * dv, bytes);
@@ -77,7 +78,7 @@ static ha_recurrence_columns pack_columns(const ha_recurrence *r, const ha_recur
             z[t * dv + j] = beta[t] * off[j];
         }
     }
-    return (ha_recurrence_columns){dv, z, uu, o, dz, du, dwv};
+    return (ha_recurrence_columns){dv, (ptrdiff_t)C * dv, z, uu, o, dz, du, dwv};
 }
 
 /* A chunk as the kernels see it. */
@@ -97,8 +98,8 @@ static void block_backward(const ha_recurrence *r, const packed_chunk *p, int co
     const ha_recurrence_columns *all = &p->columns;
     ha_recurrence_chunk c = p->rows;
     c.value_decay = c.value_decay ? c.value_decay + col : NULL;
-    const ha_recurrence_columns x = {all->stride,        all->writes + col, all->reads + col,       all->dout + col,
-                                     all->dwrites + col, all->dreads + col, all->dvalue_decay + col};
+    const ha_recurrence_columns x = {all->stride,     all->dout_group,    all->writes + col, all->reads + col,
+                                     all->dout + col, all->dwrites + col, all->dreads + col, all->dvalue_decay + col};
     for (int j = 0; j < cols; j++)
         memcpy(p->history + j * c.stride, p->state + (ptrdiff_t)(col + j) * r->key_dim,
                (size_t)r->key_dim * sizeof *p->state);
@@ -118,7 +119,7 @@ static void unpack_columns(const ha_recurrence *r, const ha_recurrence_in *in, c
         const float *dz = x->dwrites + t * dv;
         float *to = d->values + (row + t) * d->value_stride + (ptrdiff_t)h * dv;
         PREFETCH_ROW(d->values, d->value_stride, dv, row + t + AHEAD, h, 1);
-        PREFETCH_ROW(d->queries, d->key_stride, r->key_dim, row + t, h, 1);
+        PREFETCH_ROW(d->queries, d->query_stride, r->group * r->key_dim, row + t, h, 1);
         PREFETCH_ROW(d->keys, d->key_stride, r->key_dim, row + t, h, 1);
         for (int j = 0; j < dv; j++)
             to[j] = beta[t] * dz[j];
@@ -142,7 +143,9 @@ static void unpack_gradient(const ha_recurrence *r, const ha_recurrence_in *in, 
     }
     for (int t = 0; t < c->count; t++, row++) {
         const ptrdiff_t to = row * d->key_stride + (ptrdiff_t)h * dk, at = t * c->stride;
-        memcpy(d->queries + to, g->queries + at, bytes);
+        for (ptrdiff_t i = 0; i < r->group; i++)
+            memcpy(d->queries + row * d->query_stride + (h * r->group + i) * dk, g->queries + i * c->query_group + at,
+                   bytes);
         memcpy(d->keys + to, g->keys + at, bytes);
         if (in->erase_write) {
             memcpy(d->erase_write + to, g->erase_write + at, bytes);
@@ -173,16 +176,16 @@ static void one_chunk(const problem *p, const place *at, const float *state, flo
     const ha_recurrence_in *in = p->in;
     const ptrdiff_t wide = C * padded(r->key_dim);
     const scratch_parts s = parts(r, scratch);
-    float *g = s.gradient, beta[C];
+    float *g = s.gradient, *of_keys = g + r->group * wide, beta[C];
     const packed_chunk packed = {
         .columns = pack_columns(r, in, at, in->erase_write || in->beta ? p->reads : NULL, p->dout, beta, s.columns),
         .rows = pack_chunk(r, in, at->row, at->n, at->head, s.packed),
-        .gradient = {g, g + wide, g + 2 * wide, g + 3 * wide, g + 4 * wide},
+        .gradient = {g, of_keys, of_keys + wide, of_keys + 2 * wide, of_keys + 3 * wide},
         .beta = beta,
         .state = state,
         .carried = carried,
         .history = s.history};
-    memset(g, 0, 5 * (size_t)wide * sizeof *g);
+    memset(g, 0, (size_t)(4 + r->group) * (size_t)wide * sizeof *g);
     for (int col = 0; col < r->value_dim; col += HA_REPLAY_COLUMNS)
         block_backward(r, &packed, col,
                        r->value_dim - col < HA_REPLAY_COLUMNS ? r->value_dim - col : HA_REPLAY_COLUMNS);

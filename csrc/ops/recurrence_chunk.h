@@ -33,7 +33,8 @@ static inline ptrdiff_t padded(int dk)
 /* Floats that pack_chunk fills. */
 static inline size_t packed_floats(const ha_recurrence *r)
 {
-    return (size_t)C * (size_t)(5 * padded(r->key_dim) + (r->gate == HA_GATE_VALUE ? padded(r->value_dim) : 0));
+    return (size_t)C *
+           (size_t)((4 + r->group) * padded(r->key_dim) + (r->gate == HA_GATE_VALUE ? padded(r->value_dim) : 0));
 }
 
 /* Asks for row `row` of a head, `width` floats at its place among rows of ld, to be read or
@@ -49,7 +50,8 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
 {
     const ha_kernels *kernel = ha_kernels_get();
     const ptrdiff_t ld = padded(r->key_dim), dk = r->key_dim, ldwv = padded(r->value_dim);
-    float *q = to, *k = q + C * ld, *w = k + C * ld, *a = w + C * ld, *b = a + C * ld, *wv = b + C * ld, decay[C];
+    float *q = to, *k = q + r->group * C * ld, *w = k + C * ld, *a = w + C * ld, *b = a + C * ld, *wv = b + C * ld,
+          decay[C];
     const int shared = r->gate == HA_GATE_NONE || r->gate == HA_GATE_HEAD, values = r->gate == HA_GATE_VALUE;
     const size_t bytes = (size_t)dk * sizeof *to;
     for (int t = 0; t < n; t++)
@@ -58,7 +60,8 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
         kernel->exp((size_t)n, decay, decay);
     for (int t = 0; t < n; t++, row++) {
         const ptrdiff_t from = row * in->key_stride + h * dk, at = t * ld;
-        memcpy(q + at, in->queries + from, bytes);
+        for (ptrdiff_t g = 0; g < r->group; g++)
+            memcpy(q + g * C * ld + at, in->queries + row * in->query_stride + (h * r->group + g) * dk, bytes);
         memcpy(k + at, in->keys + from, bytes);
         if (r->gate == HA_GATE_CHANNEL)
             kernel->exp((size_t)dk, in->log_decay + (row * r->heads + h) * dk, w + at);
@@ -82,7 +85,9 @@ static inline ha_recurrence_chunk pack_chunk(const ha_recurrence *r, const ha_re
                                  in->erase_write ? a : NULL,
                                  in->erase_write || in->beta ? b : NULL,
                                  values ? wv : NULL,
-                                 ldwv};
+                                 ldwv,
+                                 r->group,
+                                 C * ld};
 }
 
 #endif

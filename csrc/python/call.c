@@ -37,6 +37,12 @@ void ha_call_require_span(ha_call *call, const char *name, int64_t value, int lo
                     (long long)value, lowest);
 }
 
+void ha_call_require_groups(ha_call *call)
+{
+    const int heads = ha_size(call, 'H'), key_heads = ha_size(call, 'K');
+    ha_call_require(call, heads % key_heads == 0, "k has %d heads, allowed are divisors of q's %d", key_heads, heads);
+}
+
 void ha_call_state_size(ha_call *call, int64_t size)
 {
     ha_call_require(call, size <= INT_MAX, "a state has %lld numbers a head, allowed are up to %d", (long long)size,

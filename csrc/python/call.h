@@ -54,6 +54,8 @@ void *ha_data(const ha_call *call, const char *name);
 void ha_call_require(ha_call *call, int ok, const char *format, ...);
 /* Fails the call unless lowest <= value <= 2^30: positions plus it stay ints. */
 void ha_call_require_span(ha_call *call, const char *name, int64_t value, int lowest);
+/* Fails the call unless 'H' heads of q share 'K' of k. */
+void ha_call_require_groups(ha_call *call);
 /* Sets 'P', the size of a state or of a result that only the operation knows; it must be an int. */
 void ha_call_state_size(ha_call *call, int64_t size);
 

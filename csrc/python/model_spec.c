@@ -166,6 +166,23 @@ int ha_parse_config(PyObject *given, ha_config *config, float **inv_freq)
     return 0;
 }
 
+/* *number = that of the name `value`; -1 with an exception. */
+static int parse_name(PyObject *value, const ha_mixer_kind *kind, const ha_option *option, int layer, int *number)
+{
+    char allowed[HA_MAX_NAME] = "";
+    for (int i = option->min; i <= option->max; i++) {
+        const size_t used = strlen(allowed);
+        if (PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, option->names[i]) == 0) {
+            *number = i;
+            return 0;
+        }
+        PyOS_snprintf(allowed + used, sizeof allowed - used, "%s'%s'", used ? ", " : "", option->names[i]);
+    }
+    PyErr_Format(PyExc_ValueError, "layers[%d]: %s option %s is %R, allowed are %s", layer, kind->name, option->name,
+                 value, allowed);
+    return -1;
+}
+
 /* option[i] = value, where i is the place of the option called `key` in the kind; -1 with an
  * exception. */
 static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kind, int layer, int *option)
@@ -181,6 +198,8 @@ static int parse_option(PyObject *key, PyObject *value, const ha_mixer_kind *kin
         const ha_option *known = &kind->option[i];
         if (strcmp(known->name, name) != 0)
             continue;
+        if (known->names)
+            return parse_name(value, kind, known, layer, &option[i]);
         long number = PyLong_Check(value) ? PyLong_AsLong(value) : -1;
         if (!PyLong_Check(value) || PyErr_Occurred() || number < known->min || number > known->max) {
             PyErr_Clear();

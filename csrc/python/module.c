@@ -40,14 +40,32 @@ static PyObject *show_config(PyObject *module, PyObject *unused)
                          ha_processors_now());
 }
 
-/* {name: {default, min, max, what}} of the options of a kind */
+/* {default, min, max, what} of an option, or {default, choices, what} of one whose values have names */
+static PyObject *option_facts(const ha_option *option)
+{
+    PyObject *names = option->names ? PyTuple_New(option->max - option->min + 1) : NULL;
+    if (!option->names)
+        return Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", option->value, "min", option->min, "max", option->max,
+                             "what", option->what);
+    for (int i = option->min; names && i <= option->max; i++) {
+        PyObject *name = PyUnicode_FromString(option->names[i]);
+        if (!name)
+            Py_CLEAR(names);
+        else
+            PyTuple_SET_ITEM(names, i - option->min, name);
+    }
+    return names ? Py_BuildValue("{s:s,s:N,s:s}", "default", option->names[option->value], "choices", names, "what",
+                                 option->what)
+                 : NULL;
+}
+
+/* {name: facts} of the options of a kind */
 static PyObject *options_of(const ha_mixer_kind *kind)
 {
     PyObject *options = PyDict_New();
     for (int i = 0; options && i < HA_MAX_OPTIONS && kind->option[i].name; i++) {
         const ha_option *option = &kind->option[i];
-        PyObject *entry = Py_BuildValue("{s:i,s:i,s:i,s:s}", "default", option->value, "min", option->min, "max",
-                                        option->max, "what", option->what);
+        PyObject *entry = option_facts(option);
         if (!entry || PyDict_SetItemString(options, option->name, entry) < 0)
             Py_CLEAR(options);
         Py_XDECREF(entry);

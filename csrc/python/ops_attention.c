@@ -10,8 +10,7 @@
 /* Heads that share key heads, window and sinks. */
 static void check_heads(ha_call *call)
 {
-    const int heads = ha_size(call, 'H'), key_heads = ha_size(call, 'K');
-    ha_call_require(call, heads % key_heads == 0, "k has %d heads, allowed are divisors of q's %d", key_heads, heads);
+    ha_call_require_groups(call);
     ha_call_require_span(call, "window", ha_argument(call, "window")->whole, 0);
     ha_call_require_span(call, "sinks", ha_argument(call, "sinks")->whole, 0);
 }

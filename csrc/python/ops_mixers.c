@@ -4,6 +4,11 @@
 
 #include "ref/ref.h"
 
+#define OR_NONE(name_, shape_)                                            \
+    {                                                                     \
+        .name = name_, .kind = HA_ARRAY, .shape = (shape_), .nullable = 1 \
+    }
+
 /* An int, a flag or the number of a choice. */
 static int whole(const ha_call *call, const char *name)
 {
@@ -47,10 +52,12 @@ static const ha_operation slot_attention = {
 };
 HA_OPERATION(slot_attention)
 
-/* y [T,H,2h] of q, k, v, gate [T,H,2h]; b, a [T,H]; A_log, dt_bias [H]; norm [2h] */
+/* y [T,H,2h] of q, gate [T,H,2h] (None: no gate), k, v [T,K,2h]; b, a [T,K]; A_log, dt_bias [K]; norm
+ * [2h] */
 static ha_status gated_delta_naive(const ha_call *call)
 {
     const ref_gated_delta_mixer m = {.heads = ha_size(call, 'H'),
+                                     .kv_heads = ha_size(call, 'K'),
                                      .dim = 2 * ha_size(call, 'h'),
                                      .silu = whole(call, "silu"),
                                      .bidirectional = whole(call, "bidirectional"),
@@ -69,24 +76,20 @@ static ha_status gated_delta_naive(const ha_call *call)
 
 static const ha_operation mix_gated_delta = {
     .name = "mix_gated_delta",
-    .doc = "The gated_delta mixer between its projections: q, k, v, gate [T,H,d], b, a [T,H], A_log, dt_bias [H],\n"
-           "norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d].",
+    .doc = "The gated_delta mixer between its projections: q, gate [T,H,d] (gate may be None), k, v [T,K,d], b, a "
+           "[T,K],\nA_log, dt_bias [K], norm [d], inv_freq [d/2] to rotate q and k -> [T,H,d].",
     .positional = 9,
-    .parameter = {HA_PARAM_ARRAY("q", "T H 2h"), HA_PARAM_ARRAY("k", "T H 2h"), HA_PARAM_ARRAY("v", "T H 2h"),
-                  HA_PARAM_ARRAY("gate", "T H 2h"), HA_PARAM_ARRAY("b", "T H"), HA_PARAM_ARRAY("a", "T H"),
-                  HA_PARAM_ARRAY("A_log", "H"), HA_PARAM_ARRAY("dt_bias", "H"), HA_PARAM_ARRAY("norm", "2h"),
+    .parameter = {HA_PARAM_ARRAY("q", "T H 2h"), HA_PARAM_ARRAY("k", "T K 2h"), HA_PARAM_ARRAY("v", "T K 2h"),
+                  OR_NONE("gate", "T H 2h"), HA_PARAM_ARRAY("b", "T K"), HA_PARAM_ARRAY("a", "T K"),
+                  HA_PARAM_ARRAY("A_log", "K"), HA_PARAM_ARRAY("dt_bias", "K"), HA_PARAM_ARRAY("norm", "2h"),
                   HA_PARAM_OPTIONAL("inv_freq", "h"), HA_PARAM(HA_NUMBER, "rope_factor", "1.0"),
                   HA_PARAM(HA_FLAG, "silu", "True"), HA_PARAM(HA_NUMBER, "norm_eps", "1e-6"), HA_PARAM_LENGTHS,
                   HA_PARAM(HA_FLAG, "bidirectional", "False")},
     .result = {{"T H 2h"}},
+    .check = ha_call_require_groups,
     .naive = gated_delta_naive,
 };
 HA_OPERATION(mix_gated_delta)
-
-#define FEATURE_WEIGHT(name_, shape_)                                     \
-    {                                                                     \
-        .name = name_, .kind = HA_ARRAY, .shape = (shape_), .nullable = 1 \
-    }
 
 /* Heads that share key heads, and weights [heads,2h,2h] where the feature map, by its number, has
  * some. */
@@ -129,11 +132,11 @@ static const ha_operation mix_window_linear = {
            "feature_k [KV,d,d] or None by the number of the feature map, gate [H], inv_freq [d/2] -> [T,H,d].",
     .positional = 7,
     .parameter = {HA_PARAM_ARRAY("q", "T H 2h"), HA_PARAM_ARRAY("k", "T K 2h"), HA_PARAM_ARRAY("v", "T K 2h"),
-                  FEATURE_WEIGHT("feature_q", "H 2h 2h"), FEATURE_WEIGHT("feature_k", "K 2h 2h"),
-                  HA_PARAM_ARRAY("gate", "H"), HA_PARAM_ARRAY("inv_freq", "h"),
-                  HA_PARAM(HA_NUMBER, "rope_factor", "1.0"), HA_PARAM(HA_INT, "window", "64"),
-                  HA_PARAM(HA_INT, "sinks", "4"), HA_PARAM(HA_FLAG, "rope_features", "True"),
-                  HA_PARAM(HA_INT, "feature", "2"), HA_PARAM_LENGTHS, HA_PARAM(HA_FLAG, "bidirectional", "False")},
+                  OR_NONE("feature_q", "H 2h 2h"), OR_NONE("feature_k", "K 2h 2h"), HA_PARAM_ARRAY("gate", "H"),
+                  HA_PARAM_ARRAY("inv_freq", "h"), HA_PARAM(HA_NUMBER, "rope_factor", "1.0"),
+                  HA_PARAM(HA_INT, "window", "64"), HA_PARAM(HA_INT, "sinks", "4"),
+                  HA_PARAM(HA_FLAG, "rope_features", "True"), HA_PARAM(HA_INT, "feature", "2"), HA_PARAM_LENGTHS,
+                  HA_PARAM(HA_FLAG, "bidirectional", "False")},
     .result = {{"T H 2h"}},
     .check = check_window,
     .naive = window_naive,
@@ -159,10 +162,9 @@ static const ha_operation mix_linear = {
     .doc = "The linear mixer between its projections, arrays as in mix_window_linear; norm [d] for normalise=0.",
     .positional = 6,
     .parameter = {HA_PARAM_ARRAY("q", "T H 2h"), HA_PARAM_ARRAY("k", "T K 2h"), HA_PARAM_ARRAY("v", "T K 2h"),
-                  FEATURE_WEIGHT("feature_q", "H 2h 2h"), FEATURE_WEIGHT("feature_k", "K 2h 2h"),
-                  HA_PARAM_ARRAY("inv_freq", "h"), HA_PARAM_OPTIONAL("norm", "2h"), HA_PARAM(HA_INT, "feature", "2"),
-                  HA_PARAM(HA_FLAG, "rope", "True"), HA_PARAM(HA_NUMBER, "rope_factor", "1.0"),
-                  HA_PARAM(HA_NUMBER, "norm_eps", "1e-6"), HA_PARAM_LENGTHS,
+                  OR_NONE("feature_q", "H 2h 2h"), OR_NONE("feature_k", "K 2h 2h"), HA_PARAM_ARRAY("inv_freq", "h"),
+                  HA_PARAM_OPTIONAL("norm", "2h"), HA_PARAM(HA_INT, "feature", "2"), HA_PARAM(HA_FLAG, "rope", "True"),
+                  HA_PARAM(HA_NUMBER, "rope_factor", "1.0"), HA_PARAM(HA_NUMBER, "norm_eps", "1e-6"), HA_PARAM_LENGTHS,
                   HA_PARAM(HA_FLAG, "bidirectional", "False")},
     .result = {{"T H 2h"}},
     .check = check_features,

@@ -82,6 +82,7 @@ typedef struct {
     int heads, key_dim, value_dim;
     int channels; /* log_decay [rows, heads, key_dim], else [rows, heads] */
     int reverse;  /* from the last token of a sequence to its first */
+    int group;    /* heads of queries for each */
 } ref_recurrence_shape;
 
 /* As ha_recurrence_in; value_decay [rows, heads, value_dim]. What may be NULL: log_decay, beta,
@@ -90,7 +91,7 @@ typedef struct {
     const double *queries, *keys, *values, *log_decay, *beta, *erase_write, *erase_read, *value_decay;
 } ref_recurrence_in;
 
-/* state [n_seq, heads, key_dim, value_dim]; out [rows, heads, value_dim] */
+/* state [n_seq, heads, key_dim, value_dim]; out [rows, heads * group, value_dim] */
 void ref_recurrence(const ref_recurrence_shape *r, const ha_batch *batch, const ref_recurrence_in *in, double *state,
                     double *out);
 
@@ -144,14 +145,15 @@ void ref_relative_error(int rows, int d, const double *target, const double *y, 
 /* ref_mixers.c: a linear mixer between its input projections and its output projection; y [rows,
  * heads, dim] */
 typedef struct {
-    int heads, dim, silu, bidirectional;
+    int heads, kv_heads, dim, silu, bidirectional;
     const double *inv_freq; /* [dim / 2], or NULL: no rotation */
     double rope_factor;
     double norm_eps;
 } ref_gated_delta_mixer;
 
-/* What its projections give: queries, keys, values, gate [rows, heads, dim] and b, a [rows, heads];
- * and its parameters a_log, dt_bias [heads] and norm [dim]. */
+/* What its projections give: queries, gate [rows, heads, dim], keys, values [rows, kv_heads, dim]
+ * and b, a [rows, kv_heads]; and its parameters a_log, dt_bias [kv_heads] and norm [dim]. gate may
+ * be NULL. */
 typedef struct {
     ref_attention_in projected;
     const double *gate, *b, *a, *a_log, *dt_bias, *norm;

@@ -10,10 +10,10 @@ static double silu(double x)
     return x * ref_sigmoid(x);
 }
 
-/* to = factor * a / sqrt(a . a + 1e-6) with a = silu(x) (or x), head by head */
-static void unit_length(const ref_gated_delta_mixer *m, int rows, const double *x, double factor, double *to)
+/* to = factor * a / sqrt(a . a + 1e-6) with a = silu(x) (or x), for each of `count` heads of rows */
+static void unit_length(const ref_gated_delta_mixer *m, int count, const double *x, double factor, double *to)
 {
-    for (ptrdiff_t at = 0; at < (ptrdiff_t)rows * m->heads * m->dim; at += m->dim) {
+    for (ptrdiff_t at = 0; at < (ptrdiff_t)count * m->dim; at += m->dim) {
         for (int i = 0; i < m->dim; i++)
             to[at + i] = m->silu ? silu(x[at + i]) : x[at + i];
         double length = sqrt(ref_dot(m->dim, to + at, to + at) + 1e-6);
@@ -28,34 +28,34 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
                               double *y, ha_arena *work)
 {
     const ref_attention_in *projected = &in->projected;
-    const int rows = batch->rows, H = m->heads, D = m->dim;
-    const size_t wide = (size_t)rows * (size_t)(H * D), narrow = (size_t)rows * (size_t)H;
-    const size_t state_size = (size_t)batch->n_seq * (size_t)(H * D) * (size_t)D;
+    const int rows = batch->rows, H = m->heads, KV = m->kv_heads, D = m->dim;
+    const size_t wide = (size_t)rows * (size_t)(H * D), kept = (size_t)rows * (size_t)(KV * D);
+    const size_t narrow = (size_t)rows * (size_t)KV, state_size = (size_t)batch->n_seq * (size_t)(KV * D) * (size_t)D;
     double *unit_q, *unit_k, *values, *g, *beta, *state, *o, *back;
     HA_PUSH(o, work, wide);
     HA_PUSH(back, work, wide);
     HA_PUSH(unit_q, work, wide);
-    HA_PUSH(unit_k, work, wide);
-    HA_PUSH(values, work, wide);
+    HA_PUSH(unit_k, work, kept);
+    HA_PUSH(values, work, kept);
     HA_PUSH(g, work, narrow);
     HA_PUSH(beta, work, narrow);
     HA_PUSH(state, work, state_size);
     memset(state, 0, state_size * sizeof *state);
-    unit_length(m, rows, projected->queries, 1.0 / sqrt(D), unit_q);
-    unit_length(m, rows, projected->keys, 1.0, unit_k);
-    for (size_t i = 0; i < wide; i++)
+    unit_length(m, rows * H, projected->queries, 1.0 / sqrt(D), unit_q);
+    unit_length(m, rows * KV, projected->keys, 1.0, unit_k);
+    for (size_t i = 0; i < kept; i++)
         values[i] = m->silu ? silu(projected->values[i]) : projected->values[i];
     for (size_t i = 0; i < narrow; i++) {
-        size_t h = i % (size_t)H;
+        size_t h = i % (size_t)KV;
         beta[i] = ref_sigmoid(in->b[i]);
         g[i] = -exp(in->a_log[h]) * log1p(exp(in->a[i] + in->dt_bias[h]));
     }
     if (m->inv_freq) {
         const ref_rotation rotation = {batch->position, m->inv_freq, D / 2, m->rope_factor};
         ref_rope(&rotation, rows, H, D, unit_q, unit_q);
-        ref_rope(&rotation, rows, H, D, unit_k, unit_k);
+        ref_rope(&rotation, rows, KV, D, unit_k, unit_k);
     }
-    ref_recurrence_shape shape = {H, D, D, 0, 0};
+    ref_recurrence_shape shape = {KV, D, D, 0, 0, H / KV};
     const ref_recurrence_in operands = {unit_q, unit_k, values, g, beta, NULL, NULL, NULL};
     ref_recurrence(&shape, batch, &operands, state, o);
     if (m->bidirectional) {
@@ -66,7 +66,7 @@ ha_status ref_mix_gated_delta(const ref_gated_delta_mixer *m, const ha_batch *ba
             o[i] += back[i];
     }
     ref_rms_norm(rows * H, D, o, in->norm, m->norm_eps, y);
-    for (size_t i = 0; i < wide; i++)
+    for (size_t i = 0; in->gate && i < wide; i++)
         y[i] *= silu(in->gate[i]);
     return HA_OK;
 }

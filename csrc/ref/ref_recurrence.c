@@ -3,15 +3,15 @@
 
 #include <math.h>
 
-/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g + gv) S + a u + k v, o = S^T q; beta:
- * the delta rule instead */
-static double recurrence_column(const ref_recurrence_shape *r, ptrdiff_t at, const ref_recurrence_in *in, int x,
-                                double *column)
+/* Column x of S [dk,dv] at one token: u = S^T b, S = exp(g + gv) S + a u + k v, o = S^T q of every
+ * head of the group; beta: the delta rule instead */
+static void recurrence_column(const ref_recurrence_shape *r, ptrdiff_t at, const ref_recurrence_in *in, int x,
+                              double *column, double *out)
 {
     const ptrdiff_t keys = at * r->key_dim;
     const double v = in->values[at * r->value_dim + x],
                  keep = in->value_decay ? exp(in->value_decay[at * r->value_dim + x]) : 1.0;
-    double seen = 0.0, o = 0.0;
+    double seen = 0.0;
     for (ptrdiff_t i = 0; i < r->key_dim; i++) {
         double decay = exp(!in->log_decay ? 0.0 : r->channels ? in->log_decay[keys + i] : in->log_decay[at]);
         double b = in->erase_read ? in->erase_read[keys + i] : in->beta ? decay * in->keys[keys + i] : 0.0;
@@ -22,9 +22,13 @@ static double recurrence_column(const ref_recurrence_shape *r, ptrdiff_t at, con
         double *s = column + i * r->value_dim;
         *s = decay * keep * *s + (in->erase_write ? in->erase_write[keys + i] * seen : 0.0) +
              in->keys[keys + i] * (in->beta ? in->beta[at] * (v - seen) : v);
-        o += *s * in->queries[keys + i];
     }
-    return o;
+    for (ptrdiff_t head = at * r->group; head < (at + 1) * r->group; head++) {
+        double o = 0.0;
+        for (ptrdiff_t i = 0; i < r->key_dim; i++)
+            o += column[i * r->value_dim] * in->queries[head * r->key_dim + i];
+        out[head * r->value_dim + x] = o;
+    }
 }
 
 void ref_recurrence(const ref_recurrence_shape *r, const ha_batch *batch, const ref_recurrence_in *in, double *state,
@@ -36,7 +40,7 @@ void ref_recurrence(const ref_recurrence_shape *r, const ha_batch *batch, const 
                 ptrdiff_t at = (ptrdiff_t)(batch->offset[s] + (r->reverse ? n - 1 - t : t)) * r->heads + h;
                 double *own = state + ((ptrdiff_t)s * r->heads + h) * r->key_dim * r->value_dim;
                 for (int x = 0; x < r->value_dim; x++)
-                    out[at * r->value_dim + x] = recurrence_column(r, at, in, x, own + x);
+                    recurrence_column(r, at, in, x, own + x, out);
             }
 }
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from .. import radlads
 from ..data.split import Texts, locate, note_aligned
-from ..errors import Unfinished
+from ..errors import ConfigError, Unfinished
 from ..model.base import tokenizer_of
 from ..model.model import Model
+from ..model.saved import named_options
 from ..pipeline.recipe import MIXER
 from ..pipeline.recipe_parts import AlignPart
 from .common import (
     Parser,
     apply_threads,
-    mixer_spec,
     refuse_overwrite,
     show,
     training_summary,
@@ -27,6 +29,23 @@ from .shards import UNFINISHED, shard
 EXAMPLE = """\
 hybridattn align smollm2-135m --text wikipedia --tokens 50000 --out probe
 hybridattn align smollm2-135m --text wikipedia --out probe --folder work --shard 0/2"""
+
+
+def mixer_spec(kind: str, options: Sequence[str]) -> dict[str, Any]:
+    """{"kind": kind, "window": 64} from ["window=64"]; ConfigError for anything but NAME=NUMBER, or NAME=VALUE
+    where the option's values have names.
+    """
+    spec: dict[str, Any] = {"kind": kind}
+    named = named_options(kind)
+    for option in options:
+        name, equals, value = option.partition("=")
+        try:
+            spec[name] = value if name in named else int(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--option {option!r}: write it as NAME=NUMBER, for example window=64")
+    return spec
 
 
 def parser() -> Parser:
@@ -45,8 +64,8 @@ def parser() -> Parser:
         "--option",
         action="append",
         default=[],
-        metavar="NAME=NUMBER",
-        help="option of the mixer, such as window=64; may be repeated",
+        metavar="NAME=VALUE",
+        help="option of the mixer, such as window=64 or output_gate=low_rank; may be repeated",
     )
     p.add_argument(
         "--lr",

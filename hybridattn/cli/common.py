@@ -243,20 +243,6 @@ def layer_list(text: str) -> list[int]:
     return sorted(layers)
 
 
-def mixer_spec(kind: str, options: Sequence[str]) -> dict[str, Any]:
-    """{"kind": kind, "window": 64} from ["window=64"]; ConfigError for anything but NAME=NUMBER."""
-    spec: dict[str, Any] = {"kind": kind}
-    for option in options:
-        name, equals, value = option.partition("=")
-        try:
-            spec[name] = int(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise ConfigError(f"--option {option!r}: write it as NAME=NUMBER, for example window=64")
-    return spec
-
-
 def apply_threads(args: argparse.Namespace) -> None:
     """Set the number of threads when the command line names one."""
     if args.threads:

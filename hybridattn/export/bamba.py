@@ -14,6 +14,7 @@ import numpy as np
 
 from . import decoder, rope
 from .checkpoint import DTYPES, write_checkpoint
+from .expanded import Expanded
 from .registry import Layout, Misfit, Options
 from .weights import Array, Weights
 
@@ -81,7 +82,7 @@ def config(model: Model, dtype: str) -> dict[str, Any]:
 
 def tensors(model: Model) -> Iterator[tuple[str, Array]]:
     """(name, float32) of every tensor."""
-    weights, config = Weights(model), model.model_config
+    weights, config = Expanded(model), model.model_config
     yield "model.embed_tokens.weight", weights["embed.weight"]
     for i, specs in enumerate(model.layers):
         before, ours = f"model.layers.{i}.", f"layers.{i}."

@@ -94,6 +94,8 @@ def _layer(
             yield f"{kind} rotates q and k (rope 1); allowed: rope 0"
         if not spec.get("silu", 1):
             yield f"{kind} has no silu on q, k and v (silu 0); allowed: silu 1"
+        if spec.get("output_gate") == "none":
+            yield f"{kind} has no output gate (output_gate none); allowed: output_gate low_rank or full"
         yield from linear(model, spec)
 
 

@@ -38,7 +38,7 @@ def misfits(model: Model) -> list[Misfit]:
 
 
 def _linear(model: Model, spec: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in linear_spec(model).items():
+    for key, value in {"output_gate": "full", **linear_spec(model)}.items():
         if spec.get(key) != value:
             yield f"gated_delta's {key} is {spec.get(key)}; allowed: {value}, as in its other layers"
 

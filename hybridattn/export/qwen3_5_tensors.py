@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from .constant import Constants
+from .expanded import Expanded
 from .weights import Array, Weights
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def tensors(
     dtype: what they will be rounded to. A norm's weight less 1 is coarse in 16 bits where the weight is
     small; what that loses is put into the columns of the matrices that read the norm.
     """
-    weights, config = Weights(model), model.model_config
+    weights, config = Expanded(model), model.model_config
     yield "model.embed_tokens.weight", weights["embed.weight"]
     for i, specs in enumerate(model.layers):
         before, ours = f"model.layers.{i}.", f"layers.{i}."

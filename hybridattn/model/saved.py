@@ -65,6 +65,12 @@ def complete(spec: Mapping[str, Any]) -> Spec:
     return {"kind": spec.get("kind"), **{name: option["default"] for name, option in options.items()}, **spec}
 
 
+def named_options(kind: str) -> dict[str, tuple[str, ...]]:
+    """The options of a mixer whose values have names, and these names."""
+    options = mixers().get(kind, {}).get("options", {})
+    return {name: option["choices"] for name, option in options.items() if "choices" in option}
+
+
 def own_layers(config: ModelConfig) -> list[list[Spec]]:
     """The mixers of the family's own checkpoints."""
     specs = config.native_layers or ({"kind": "softmax"},) * config.num_layers

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..compute import COMPUTES
 from ..errors import ConfigError, PlanError
+from ..model.saved import named_options
 from ..radlads.schedules import align_lr
 from .recipe_keys import check_keys, key, keys, not_negative, one_of, read_keys, refuse_unknown, typed
 from .recipe_parts import (
@@ -158,13 +159,14 @@ PARTS = {name: type(part) for name, part in vars(Recipe()).items() if dataclasse
 
 
 def _mixer(table: dict[str, Any]) -> dict[str, Any]:
-    """Kind and whole-number options; which options a kind has is for the core to say."""
+    """Kind and options, whole numbers or names; which options a kind has is for the core to say."""
     kind = table.get("kind", MIXER)
     if not isinstance(kind, str):
         raise ConfigError(f"recipe: mixer.kind is {kind!r}; it must be text in quotes")
     options = {name: value for name, value in table.items() if name != "kind"}
+    named = named_options(kind)
     for name, value in options.items():
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) and not (isinstance(value, str) and name in named):
             raise ConfigError(f"recipe: mixer.{name} is {value!r}; it must be a number, true or false")
     return {
         "kind": kind,

@@ -59,13 +59,14 @@ class ShortConvolution(nn.Module):
 
 
 class Recurrent(Projections):
-    """q, k, v = f(conv(x W)), the recurrence, a norm and an output gate. Every head has keys of its own.
+    """q, k, v = f(conv(x W)), the recurrence, a norm and an output gate. Every head has keys of its own, or
+    those of its group (`grouped`), which are repeated here.
 
     State: S [H, d, d], and the last inputs of the convolution.
     """
 
-    parts: dict[str, Part] = {}
-    output: Any = None  # of the part "g", which gates the output
+    parts: dict[str, Part] = {}  # "g", which gates the output, is left out or gets its rank by the options
+    output: Any = None  # of the part "g"
     norm_per: str | None = "head"
     unit = False  # q and k have length 1
     decays = False  # A_log
@@ -73,11 +74,19 @@ class Recurrent(Projections):
     scaled = True  # q over the root of d
 
     def __init__(self, config: HybridAttnConfig, spec: dict[str, Any]) -> None:
-        super().__init__(config, spec, config.num_attention_heads)
+        own = config.num_key_value_heads if spec.get("grouped") else config.num_attention_heads
+        super().__init__(config, spec, own)
         self.rope, self.silu, self.taps = bool(spec["rope"]), bool(spec["silu"]), spec["conv"]
-        inner, wide = self.heads * self.dim, config.hidden_size
-        self.slots = spec.get("slots", 0)
-        sizes = {"head": self.heads, "channel": inner, "slot": self.heads * self.slots}
+        inner, kept, wide = self.heads * self.dim, own * self.dim, config.hidden_size
+        self.slots, self.parts = spec.get("slots", 0), dict(self.parts)
+        if self.output is not None:
+            gate = spec.get("output_gate", "low_rank" if self.parts["g"].rank else "full")
+            rank = spec.get("gate_rank", 64) if gate == "low_rank" else 0
+            self.parts["g"] = self.parts["g"]._replace(rank=rank, per="output")
+            if gate == "none":
+                del self.parts["g"]
+                self.output = None
+        sizes = {"head": own, "channel": kept, "slot": own * self.slots, "output": inner}
         for name, part in self.parts.items():
             if part.rank:
                 self.add_module(f"{name}_down", nn.Linear(wide, part.rank, bias=False))
@@ -87,9 +96,9 @@ class Recurrent(Projections):
             if part.bias:
                 self.register_parameter(part.bias, nn.Parameter(torch.zeros(sizes[part.per])))
         if self.decays:
-            self.A_log = nn.Parameter(torch.zeros(self.heads))
+            self.A_log = nn.Parameter(torch.zeros(own))
         for name in ("q_conv", "k_conv", "v_conv") if self.taps else ():
-            self.add_module(name, ShortConvolution(inner, self.taps))
+            self.add_module(name, ShortConvolution(inner if name == "q_conv" else kept, self.taps))
         if self.norm_per:
             width = self.dim if self.norm_per == "head" else inner
             self.norm = RMSNorm(width, config.body["norm_eps"])
@@ -126,8 +135,10 @@ class Recurrent(Projections):
         gates = self.gates(logits, k)
         if tokens.valid is not None and "g" in gates:  # padding keeps the state; its k, v, a and b are 0
             gates["g"] = gates["g"] * tokens.valid[:, None, :, None]
+        k, v = self.for_every_head(k), self.for_every_head(v)
+        gates = {name: self.for_every_head(y) for name, y in gates.items()}
         y = self.mix(q / self.dim**0.5 if self.scaled else q, k, v, gates, state)
-        if self.gate_first:
+        if self.gate_first and self.output is not None:
             y = y * self.output(logits["g"])
         if self.norm_per == "whole":
             y = self.split_heads(self.norm(y.transpose(1, 2).flatten(2)))
@@ -136,6 +147,10 @@ class Recurrent(Projections):
         if self.output is not None and not self.gate_first:
             y = y * self.output(logits["g"])
         return self.out(y)
+
+    def for_every_head(self, x: Tensor) -> Tensor:
+        """[B, KV, T, .] to [B, H, T, .]"""
+        return x.repeat_interleave(self.heads // self.kv_heads, 1)
 
     def convolved(self, inputs: list[Tensor], tokens: Tokens, state: State | None) -> list[Tensor]:
         """q, k and v through their convolutions, if there are any; padding counts as what comes before the
@@ -148,7 +163,7 @@ class Recurrent(Projections):
         long = extend(held, joined.unsqueeze(1), self.taps - 1, tokens.first)
         if state is not None:
             state["conv"] = long[:, :, steps:]
-        pieces = long.squeeze(1).chunk(3, -1)
+        pieces = long.squeeze(1).split([y.shape[-1] for y in inputs], -1)
         outputs = zip((self.q_conv, self.k_conv, self.v_conv), pieces, strict=True)
         return [tokens.blank(f(y)) for f, y in outputs]  # held inputs reach into padding
 
@@ -162,7 +177,7 @@ class Recurrent(Projections):
             y = getattr(self, f"{name}_proj")(x).float()
         if part.bias:
             y = y + getattr(self, part.bias).float()
-        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return y.unflatten(-1, (self.heads if name == "g" else self.kv_heads, -1)).transpose(1, 2)
 
     def decay(self, x: Tensor) -> Tensor:
         """-exp(A_log) softplus(x)"""
@@ -204,7 +219,7 @@ class Retention(Recurrent):
     output = staticmethod(F.silu)
 
     def gates(self, logits: dict[str, Tensor], k: Tensor) -> dict[str, Tensor]:
-        head = torch.arange(self.heads, device=k.device, dtype=torch.float32)
+        head = torch.arange(self.kv_heads, device=k.device, dtype=torch.float32)
         return {"g": torch.log1p(-torch.exp2(-5 - head)).reshape(1, -1, 1, 1).expand_as(k[..., :1])}
 
 
