@@ -24,6 +24,10 @@ VARIANTS = {
     "linear favor": {"kind": "linear", "feature": 3},
     "gated_delta conv": {"kind": "gated_delta", "conv": 4},
     "gated_delta rope": {"kind": "gated_delta", "rope": 1},
+    "gated_delta low rank": {"kind": "gated_delta", "output_gate": "low_rank"},
+    "gated_delta grouped": {"kind": "gated_delta", "grouped": 1},
+    "gated_delta grouped low rank": {"kind": "gated_delta", "grouped": 1, "output_gate": "low_rank"},
+    "gated_delta grouped no gate": {"kind": "gated_delta", "grouped": 1, "output_gate": "none"},
 }
 COLUMNS = (
     ("mixer", "{name}"),

@@ -263,8 +263,8 @@ def recurrence(
     group=1,
     **options,
 ) -> Case:
-    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value; group: heads
-    of q for each.
+    """form: add, delta (beta), erase (a and b, at most 1 long); gate: none, head, channel, value; group:
+    heads of q for each.
     """
 
     def make(rng):

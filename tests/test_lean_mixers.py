@@ -7,7 +7,7 @@ import pytest
 import tiny
 import twin_models
 
-from hybridattn import _core, elastic, errors
+from hybridattn import _core, errors
 from hybridattn.cli.align import mixer_spec
 from hybridattn.model import Model
 from hybridattn.pipeline.recipe import Recipe
@@ -71,7 +71,9 @@ def test_gates_of_each_size():
     for gate in ("none", "low_rank", "full"):
         spec = {**LEAN, "output_gate": gate}
         model = tiny.teacher().to_probe(spec).to_hybrid([0])
-        shapes[gate] = {n: a.shape for n, a in model.arrays().items() if n.startswith("layers.1.gated_delta.g_")}
+        shapes[gate] = {
+            n: a.shape for n, a in model.arrays().items() if n.startswith("layers.1.gated_delta.g_")
+        }
     assert shapes == {
         "none": {},
         "low_rank": {
@@ -115,7 +117,7 @@ def test_named_options_from_the_command_line_and_recipes():
         Recipe.from_dict({"mixer": LEAN | {"grouped": "yes"}})
 
 
-def test_saved_stored_and_elastic(tmp_path):
+def test_saved_stored_and_switched(tmp_path):
     """What is saved says what it is; other types of weights, and both mixers in one model."""
     teacher = tiny.teacher(hidden_size=64, intermediate_size=64)
     probe = moved(teacher.to_probe({**LEAN, "gate_rank": 32}))
@@ -131,9 +133,8 @@ def test_saved_stored_and_elastic(tmp_path):
         assert all(types[f"layers.1.gated_delta.{part}.weight"][0] == dtype for part in ("k_proj", "g_up"))
         found, plain = (m.logits(TOKENS) for m in (stored, stored.astype("float32")))
         np.testing.assert_allclose(found, plain, rtol=0, atol=1e-4 * np.abs(plain).max())
-    both = elastic.make(probe, [0, 2, 1])
-    both.set_softmax_layers(1)
-    assert both.logits(TOKENS).tobytes() == whole.tobytes()
+    probe.set_softmax_layers([0])
+    assert probe.logits(TOKENS).tobytes() == whole.tobytes()
 
 
 def test_exports_repeat_rows_and_multiply_gates_out(tmp_path):

@@ -90,7 +90,11 @@ TWINS = [
         )
     ),
     *(Twin(f"{kind}_grouped", kind, {"grouped": 1}) for kind in RECURRENT),
-    Twin("gated_delta_lean", "gated_delta", {"grouped": 1, "output_gate": "low_rank", "gate_rank": 3, "conv": 3}),
+    Twin(
+        "gated_delta_lean",
+        "gated_delta",
+        {"grouped": 1, "output_gate": "low_rank", "gate_rank": 3, "conv": 3},
+    ),
     Twin("gated_delta_no_gate", "gated_delta", {"output_gate": "none", "rope": 1}, BIASES),
     Twin("gated_delta_one_kv_head", "gated_delta", {"grouped": 1, "rope": 1}, BIASES | {"num_kv_heads": 1}),
     Twin("gated_delta_three_queries", "gated_delta", {"grouped": 1}, {"num_heads": 6}),

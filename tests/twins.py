@@ -15,7 +15,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(x / 2)
 
 
-def logits_of(own: dict[str, np.ndarray], name: str, x: np.ndarray, inner=lambda low: low) -> np.ndarray | None:
+def logits_of(
+    own: dict[str, np.ndarray], name: str, x: np.ndarray, inner=lambda low: low
+) -> np.ndarray | None:
     """[T,width] of a projection of full or low rank; None where there is none."""
     if f"{name}_down.weight" in own:
         return inner(x @ own[f"{name}_down.weight"].T) @ own[f"{name}_up.weight"].T
@@ -25,7 +27,7 @@ def logits_of(own: dict[str, np.ndarray], name: str, x: np.ndarray, inner=lambda
 def recurrent(
     twin: Twin, own: dict[str, np.ndarray], x: np.ndarray, qkv: list[np.ndarray], lengths: list[int]
 ) -> np.ndarray:
-    """Mixers on the recurrence, between the projections of x to q [T,H,d], k, v [T,KV,d] and the output projection."""
+    """Mixers on the recurrence, between the projections of x, q [T,H,d] and k, v [T,KV,d], and that of y."""
     config, dim, kind = twin.config, twin.config["head_dim"], twin.kind
     silu = twin.options.get("silu", kind in ("delta", "kda", "gsa", "mamba2"))
     q, k, v = (a * sigmoid(a) if silu else a for a in qkv)

@@ -32,8 +32,8 @@ hybridattn align smollm2-135m --text wikipedia --out probe --folder work --shard
 
 
 def mixer_spec(kind: str, options: Sequence[str]) -> dict[str, Any]:
-    """{"kind": kind, "window": 64} from ["window=64"]; ConfigError for anything but NAME=NUMBER, or NAME=VALUE
-    where the option's values have names.
+    """{"kind": kind, "window": 64} from ["window=64"]; ConfigError for anything but NAME=NUMBER, or NAME=TEXT
+    for an option whose values have names.
     """
     spec: dict[str, Any] = {"kind": kind}
     named = named_options(kind)
