@@ -127,7 +127,9 @@ static PyMethodDef methods[] = {
      "mixers()\n--\n\nThe registered token mixers: name -> {'summary', 'phrase', 'align_lr', 'options', 'masks'}. "
      "phrase: what\nthe kind is in half a sentence, or None; align_lr: the learning rate that step 1 starts from "
      "unless "
-     "told, None for\nsoftmax; masks: whose models it serves, of 'causal' (decoders) and 'bidirectional' (encoders)."},
+     "told, None for\nsoftmax; options: name -> default and what, with min and max of numbers or choices of names; "
+     "masks: whose "
+     "models it serves,\nof 'causal' (decoders) and 'bidirectional' (encoders)."},
     {"register_mixer", (PyCFunction)(void (*)(void))ha_register_mixer, METH_VARARGS | METH_KEYWORDS,
      "register_mixer(name, forward, vjp, step, parameters, init, state=None, *, bidirectional=False,\n"
      "               summary='registered from Python', phrase=None, align_lr=0.001)\n--\n\n"
