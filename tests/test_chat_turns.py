@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from gguf_files import TEACHER
 from tokenizer_cases import byte_level
 
 import hybridattn as ha
@@ -107,6 +109,22 @@ FAMILIES = {
 }  # fmt: skip
 
 
+SMOLLM2 = "SmolLM2-135M-Instruct"
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "chat.json").read_text(encoding="utf-8"))
+ANSWERS = ["Yes, 1 < 2.  ", "Und dann: \U0001f642 \n\n ok", ""]
+
+
+def turns(name):
+    """The conversation before each of three answers, with answers that are always the same."""
+    messages = [{"role": "system", "content": SYSTEM}] if name == SMOLLM2 or FAMILIES[name][2] else []
+    before = []
+    for text, answer in zip(USERS, ANSWERS, strict=True):
+        messages = [*messages, {"role": "user", "content": text}]
+        before.append(messages)
+        messages = [*messages, {"role": "assistant", "content": answer}]
+    return before
+
+
 def tokenizer(name) -> Tokenizer:
     special, template, _ = FAMILIES[name]
     core = byte_level(special=("<eos>", *special))
@@ -160,6 +178,26 @@ def test_the_prompt_is_that_of_transformers(name, tmp_path):
             messages, add_generation_prompt=True, tokenize=True, return_dict=False
         )
         assert ids == want, (turn, theirs.decode(want))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_prompt_is_that_of_transformers_when_it_was_last_asked(name):
+    """golden/make_chat.py asked it, so this needs no transformers."""
+    if name == SMOLLM2:
+        if not TEACHER.exists():
+            pytest.skip("SmolLM2-135M has not been fetched (make demo)")
+        model = tiny.teacher(vocab_size=49_152, hidden_size=16, layers=1)
+        model.tokenizer = Tokenizer.from_gguf(TEACHER)
+    else:
+        model = model_of(tokenizer(name))
+    chat = ha.Chat(model)
+    for said, ids in zip(turns(name), GOLDEN[name], strict=True):
+        assert chat.tokens(said) == ids, chat.tokenizer.decode(ids, skip_special_tokens=False)
+    assert len({len(ids) for ids in GOLDEN[name]}) == 3
+
+
+def test_every_template_has_its_golden_prompts():
+    assert set(GOLDEN) == {*FAMILIES, SMOLLM2}
 
 
 def test_what_a_cache_holds_is_not_read_again(monkeypatch):

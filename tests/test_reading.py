@@ -87,7 +87,7 @@ def scores(tmp_path_factory):
 )  # fmt: skip
 def test_scores_are_checked(tmp_path, scores, change):
     (tmp_path / "s.json").write_text(json.dumps({**scores, **change}))
-    with pytest.raises(DataError, match=r"s\.json: not a file of layer scores: "):
+    with pytest.raises(DataError, match=r"s\.json: not a file of layer scores, written by version [^:]+: "):
         plans.make(LayerScores.load(tmp_path / "s.json"), k=1)
 
 

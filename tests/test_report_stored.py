@@ -32,7 +32,11 @@ def test_written_again(stored, tmp_path):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        (("format",), r"report\.json: no report: format is None; allowed: 'hybridattn-report-1'"),
+        (
+            ("format",),
+            r"report\.json, of version 0.0.9: no report: format is None; allowed: 'hybridattn-report-1'; "
+            "open it with that version, or run the recipe again with this one",
+        ),
         (("scores", 0, "sequences"), r"of version 0.0.9: scores\[0\] has no sequences; run the recipe again"),
         (("models", 1, "cache"), r"of version 0.0.9: models\[1\] has no cache"),
         (("chosen", "text"), "of version 0.0.9: chosen has no text"),

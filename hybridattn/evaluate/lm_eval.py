@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .. import __version__ as __version__  # for lm_eval.yaml
 from ..checks import check_int, refuse
 from ..data.prompts import beginning, encode_pair, open_tokens
 from ..data.tokenizer import Tokenizer
@@ -48,8 +49,10 @@ class Request(Protocol):
 class HybridAttnLM(LM):
     """pretrained: a Model, or what `Model.from_pretrained` takes, with dtype and softmax_layers.
 
-    batch_size: sequences of one pass. max_length: at most this many tokens are seen, of a longer text the
-    last ones (default: the model's positions). max_gen_toks: new tokens where a task sets no limit.
+    batch_size: sequences of one pass; "auto" and "auto:N" are 8, or max_batch_size where that is less.
+    max_length: at most this many tokens are seen, of a longer text the last ones (default: the model's
+    positions). max_gen_toks: new tokens where a task sets no limit. device: any but cuda. chat_template_args,
+    enable_thinking: variables of the chat template. trust_remote_code, for data sets: nothing is run here.
     """
 
     def __init__(
@@ -63,21 +66,27 @@ class HybridAttnLM(LM):
         device: str | None = None,
         max_batch_size: int | None = None,
         progress: bool = True,
+        chat_template_args: Mapping[str, Any] | None = None,
+        enable_thinking: bool | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
-        if device is not None and str(device).startswith("cuda"):
+        if device is not None and str(device).lower().startswith("cuda"):
             raise refuse("device", device, "cpu: this package computes there, whatever else is named")
         if not isinstance(pretrained, Model):
             pretrained = Model.from_pretrained(pretrained, softmax_layers, dtype)
         self.model = pretrained
         self.tokenizer: Tokenizer = tokenizer_of(self.model)
-        self.batch_size = size_of(batch_size)
+        self.batch_size = size_of(batch_size, max_batch_size)
         limit = self.model.model_config.max_positions
         self.max_length = check_int("max_length", limit if max_length is None else max_length, 2, limit)
         self.max_gen_toks = check_int("max_gen_toks", max_gen_toks)
         self.name = str(self.model.model_config.hf.get("_name_or_path", "hybridattn"))
         self.progress = progress
         self._template: str | None = None  # the name of the chat template that was asked for
+        self._variables = dict(chat_template_args or {})
+        if enable_thinking is not None:
+            self._variables["enable_thinking"] = enable_thinking
 
     @property
     def tokenizer_name(self) -> str:
@@ -102,6 +111,7 @@ class HybridAttnLM(LM):
             add_generation_prompt,
             template=self._template,
             continue_final_message=not add_generation_prompt,
+            **self._variables,
         )
 
     def loglikelihood(

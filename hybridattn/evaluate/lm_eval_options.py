@@ -86,11 +86,16 @@ def asked(given: Mapping[str, Any], default_room: int) -> Asked:
     )
 
 
-def batch_size(given: int | str, automatic: int = 8) -> int:
-    """A number, also as text; `automatic` for "auto" and "auto:N", which measure nothing here."""
+AUTOMATIC = 8  # sequences of one pass
+
+
+def batch_size(given: int | str, most: int | None = None) -> int:
+    """A number, also as text; AUTOMATIC, or `most` where that is less, for "auto" and "auto:N", which measure
+    nothing here.
+    """
     if isinstance(given, str):
         if given == "auto" or (given.startswith("auto:") and _is_number(given[5:])):
-            return automatic
+            return AUTOMATIC if most is None else min(AUTOMATIC, check_int("max_batch_size", most))
         if not given.strip().isdecimal():
             raise refuse("batch_size", given, "a whole number of at least 1, auto, or auto:N")
         given = int(given)

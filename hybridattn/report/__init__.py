@@ -81,13 +81,16 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path)
     content = read_json(file, DataError)
+    made = content.get("made") if isinstance(content, dict) else None
+    versions = made.get("versions") if isinstance(made, dict) else None
+    writer = versions.get("hybridattn") if isinstance(versions, dict) else None
+    where = f"{file}, of version {writer or 'unknown'}"
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{file}: no report: format is {found!r}; allowed: {FORMAT!r}")
-    made = content.get("made")
-    versions = made.get("versions") if isinstance(made, dict) else None
-    writer = versions.get("hybridattn", "unknown") if isinstance(versions, dict) else "unknown"
-    where = f"{file}, of version {writer}"
+        advice = "; open it with that version, or run the recipe again with this one" if writer else ""
+        raise DataError(
+            f"{where if writer else file}: no report: format is {found!r}; allowed: {FORMAT!r}{advice}"
+        )
     for name, kind in _FIELDS.items():
         field(content, name, kind, where, DataError)
     for name, parts in _PARTS.items():

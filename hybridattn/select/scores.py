@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import stats
+from .. import __version__, stats
 from ..charts import views
 from ..errors import DataError
 from ..families.config import MAX_LAYERS
@@ -184,19 +184,25 @@ class LayerScores(Comparable):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, every digit kept."""
-        content = {"format": FORMAT, **asdict(self), "per_sequence": self.per_sequence.tolist()}
+        content = {"format": FORMAT, "version": __version__, **asdict(self)}
+        content["per_sequence"] = self.per_sequence.tolist()
         content["tokens"] = None if self.tokens is None else self.tokens.tolist()
         content["values"], content["stderr"] = self.values.tolist(), self.stderr.tolist()
         write_sheet(path, content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LayerScores:
-        """Read what `save` wrote. Raises DataError naming the file when it is something else."""
-        where = f"{os.fspath(path)}: not a file of layer scores"
+        """Read what `save` wrote, in this version or an earlier one. Raises DataError naming the file, and
+        the version that wrote it, when it is something else.
+        """
         content = read_json(path, DataError)
+        version = content.get("version") if isinstance(content, dict) else None
+        written = f", written by version {version}" if isinstance(version, str) else ""
+        where = f"{os.fspath(path)}: not a file of layer scores{written}"
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             got = content.get("format") if isinstance(content, dict) else type(content).__name__
-            raise DataError(f"{where}: format is {got!r}; allowed: {FORMAT!r}")
+            advice = "; open it with that version, or score again with this one" if written else ""
+            raise DataError(f"{where}: format is {got!r}; allowed: {FORMAT!r}{advice}")
         content = {"cost": {}, "measure": "kl", "tokens": None, "layers": None, "total": None, **content}
         number = (int, float)
         kinds: dict[str, type | tuple[type, ...]] = {
