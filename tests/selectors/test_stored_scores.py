@@ -1,4 +1,4 @@
-"""Files of layer scores say which version wrote them; those of others open, or are refused by their version."""
+"""Files of layer scores say which version wrote them; others open, or are refused by theirs."""
 
 from __future__ import annotations
 
