@@ -36,7 +36,8 @@ def test_the_first_files_open(tmp_path):
         (
             {"format": "hybridattn-scores-2", "version": "3.1.0"},
             r"s\.json: not a file of layer scores, written by version 3\.1\.0: format is "
-            "'hybridattn-scores-2'; allowed: 'hybridattn-scores-1'; open it with that version, or score again with this one",
+            "'hybridattn-scores-2'; allowed: 'hybridattn-scores-1'; open it with that "
+            "version, or score again with this one",
         ),
         ({"format": "hybridattn-scores-2"}, "scores: format is 'hybridattn-scores-2'; allowed: '.*-1'$"),
         ({"version": "0.0.9", "method": None}, "written by version 0.0.9: method is"),
