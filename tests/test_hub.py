@@ -134,7 +134,7 @@ def test_resolve(tmp_path, wheels, monkeypatch):
     assert hub.resolve(tmp_path) == tmp_path and hub.resolve(tmp_path / "m.gguf") == tmp_path / "m.gguf"
     assert hub.resolve("smollm2-135m").read_bytes() == GGUF
     for name in ("nowhere", str(tmp_path / "no" / "such"), "no/such.gguf", ""):
-        with pytest.raises(HybridAttnError, match="smollm2-135m, minilm-l6, or a hub id"):
+        with pytest.raises(HybridAttnError, match=r"smollm2-135m, .*minilm-l6, or a hub id"):
             hub.resolve(name)
     (tmp_path / "model.bin").touch()
     with pytest.raises(HybridAttnError, match=r"neither a folder nor a .gguf file"):

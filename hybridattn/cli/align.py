@@ -17,6 +17,7 @@ from ..model.saved import named_options
 from ..pipeline.recipe import MIXER
 from ..pipeline.recipe_parts import AlignPart
 from .common import (
+    MODEL_HELP,
     Parser,
     apply_threads,
     refuse_overwrite,
@@ -56,7 +57,7 @@ def parser() -> Parser:
         "the probe, holds both mixers in every layer; score, plan and distill start from it.",
         EXAMPLE,
     )
-    p.add_argument("teacher", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("teacher", help=MODEL_HELP)
     p.add_argument(
         "--mixer", metavar="KIND", default=MIXER, help="kind of linear mixer (default: %(default)s)"
     )

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ..model.chat import Chat
-from .common import Parser, apply_threads
+from .common import MODEL_HELP, Parser, apply_threads
 from .models import load_model, sampling
 
 EXAMPLE = """\
@@ -25,7 +25,7 @@ def parser() -> Parser:
         f"mind. {HELP}.",
         EXAMPLE,
     )
-    p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument("--system", metavar="TEXT", help="a first message that says how to answer")
     p.add_argument("--template", metavar="NAME", help="which of the tokenizer's chat templates")
     p.add_sampling(512)

@@ -13,7 +13,7 @@ from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..report import numbers
 from . import evaluate_sets
-from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
+from .common import MODEL_HELP, TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
 from .models import load_model
 
 EXAMPLE = """
@@ -39,7 +39,7 @@ def parser() -> Parser:
         "differences in pairs.",
         EXAMPLE,
     )
-    p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("model", help=MODEL_HELP)
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", metavar="FILE", help=TEXT_HELP)
     what.add_argument(

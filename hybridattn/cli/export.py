@@ -12,7 +12,7 @@ from ..export import fits, layout_of, layouts
 from ..export.registry import grouped
 from ..model import card
 from ..model.model import Model
-from .common import Parser, apply_threads, show
+from .common import MODEL_HELP, Parser, apply_threads, show
 
 EXAMPLE = """\
 hybridattn export hybrid --list
@@ -28,7 +28,7 @@ def parser() -> Parser:
         "layer, why, and what would hold it.",
         EXAMPLE,
     )
-    p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument("--to", metavar="LAYOUT", help="the layout; --list names them")
     p.add_argument("--out", metavar="DIR", help="folder to write, which appears when it is whole")
     p.add_argument(

@@ -7,7 +7,7 @@ import json
 import sys
 
 from ..errors import DataError
-from .common import Parser, apply_threads
+from .common import MODEL_HELP, Parser, apply_threads
 from .models import load_model, sampling
 
 EXAMPLE = """\
@@ -20,7 +20,7 @@ def parser() -> Parser:
     p = Parser(
         "generate", "Continue a text with a teacher or a hybrid; the text appears as it is made.", EXAMPLE
     )
-    p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument("prompt", nargs="?", help="text to continue (default: read from standard input)")
     p.add_sampling(128)
     p.add_storage()

@@ -8,7 +8,7 @@ from ..checks import check_choice
 from ..export.gguf import FILE
 from ..model.model import SAVE_DTYPES, Model
 from ..report import numbers
-from .common import Parser, apply_threads, refuse_overwrite, show, writing
+from .common import MODEL_HELP, Parser, apply_threads, refuse_overwrite, show, writing
 from .models import stored_as
 
 EXAMPLE = """\
@@ -24,7 +24,7 @@ def parser() -> Parser:
         "of 8 or 4 bits are a GGUF file, which this package and llama.cpp read, of models that fit into it.",
         EXAMPLE,
     )
-    p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument("--dtype", required=True, metavar="TYPE", help="bfloat16, float16, q8_0, q4_0 or q4_1")
     p.add_argument("--calibration", metavar="FILE", help="text by which blocks are rounded (GPTQ)")
     p.add_argument("--out", required=True, metavar="DIR", help="folder to write")

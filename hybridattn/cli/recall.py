@@ -8,7 +8,7 @@ from .. import evaluate
 from ..checks import check_choice
 from ..diagnostics import KINDS
 from ..report import numbers
-from .common import Parser, apply_threads, natural, positive, show, shows
+from .common import MODEL_HELP, Parser, apply_threads, natural, positive, show, shows
 from .models import load_model
 
 EXAMPLE = "hybridattn recall hybrid --diagnostic needle --prompts 32 --seq-len 1024"
@@ -22,7 +22,7 @@ def parser() -> Parser:
         "token. Several diagnostics at once, each on prompts of its own seed.",
         EXAMPLE,
     )
-    p.add_argument("model", help="model folder, .gguf file, hub id, or smollm2-135m (built in)")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument(
         "--diagnostic", action="append", metavar="NAME",
         help="such as needle or phone_book; may be repeated (default: all)",

