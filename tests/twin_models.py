@@ -34,6 +34,14 @@ CONFIG = {
 GATE = {"attention_gate": True}
 YARN = {"rope_attention_factor": 1.3}
 ENCODER = {"bidirectional": 1}
+SANDWICH = {
+    "block": 3,
+    "act": 2,  # GELU by tanh in the MLP's gate
+    "embed_scale": 4.5,
+    "local_layers": [1],
+    "local_window": 6,
+    "local_inv_freq": [0.7, 0.5, 0.3, 0.2],
+}
 BIASES = {"attention_bias": True, "output_bias": True, "mlp_bias": True, "tie_embeddings": False}
 
 
@@ -70,6 +78,9 @@ TWINS = [
     Twin("softmax_yarn", "softmax", changes=YARN),
     Twin("softmax_gate", "softmax", changes=GATE),
     Twin("softmax_gate_biases", "softmax", changes=BIASES | GATE),
+    Twin("softmax_sandwich", "softmax", changes=SANDWICH),
+    Twin("window_linear_sandwich", "window_linear", {"window": 5, "sinks": 2}, SANDWICH),
+    Twin("gated_delta_sandwich", "gated_delta", {"rope": 1}, SANDWICH),
     Twin("window_gate", "window", {"window": 5, "sinks": 2}, GATE),
     Twin("gated_delta", "gated_delta"),
     Twin("gated_delta_own_heads", "gated_delta", {"heads": 6, "key_heads": 2, "head_dim": 4}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from twin_models import CONFIG, Twin
@@ -188,19 +190,32 @@ def mix(twin: Twin, weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, 
 
 
 def hidden(twin: Twin, weights: dict[str, np.ndarray], tokens: np.ndarray, lengths: list[int]) -> np.ndarray:
-    eps = twin.config["norm_eps"]
-    x = ref.embed(tokens, weights["embed.weight"])
+    config, eps = twin.config, twin.config["norm_eps"]
+    x = ref.embed(tokens, weights["embed.weight"]) * config.get("embed_scale", 1.0)
+    turns = {"rope_inv_freq": config.get("local_inv_freq"), "sliding_window": config.get("local_window")}
+    local = replace(twin, changes=twin.changes | turns)
     for i in range(CONFIG["num_layers"]):
         layer = f"layers.{i}."
+
+        def behind(name: str, y: np.ndarray, layer: str = layer) -> np.ndarray:
+            """A norm in front of the sum, where the block has one."""
+            weight = weights.get(f"{layer}{name}_post_norm.weight")
+            return y if weight is None else ref.rms_norm(y, weight, eps=eps)
+
         normed = ref.rms_norm(x, weights[layer + "mixer_norm.weight"], eps=eps)
-        x = x + mix(twin, weights, f"{layer}{twin.kind}.", normed, lengths)
+        own = local if i in config.get("local_layers", ()) else twin
+        x = x + behind("mixer", mix(own, weights, f"{layer}{twin.kind}.", normed, lengths))
         normed = ref.rms_norm(x, weights[layer + "mlp_norm.weight"], eps=eps)
         gate, up, down = (
             (weights[f"{layer}mlp.{n}_proj.weight"], weights.get(f"{layer}mlp.{n}_proj.bias"))
             for n in ("gate", "up", "down")
         )
-        gate_up = np.concatenate([ref.linear(normed, *gate), ref.linear(normed, *up)], -1)
-        x = x + ref.linear(ref.swiglu(gate_up), *down)
+        opened, raised = ref.linear(normed, *gate), ref.linear(normed, *up)
+        if config.get("act"):
+            inner = 0.5 * opened * (1 + np.tanh(np.sqrt(2 / np.pi) * (opened + 0.044715 * opened**3))) * raised
+        else:
+            inner = ref.swiglu(np.concatenate([opened, raised], -1))
+        x = x + behind("mlp", ref.linear(inner, *down))
     return ref.rms_norm(x, weights["final_norm.weight"], eps=eps)
 
 

@@ -2,6 +2,8 @@
 #ifndef HA_MIXERS_CONFIG_H
 #define HA_MIXERS_CONFIG_H
 
+#include <stdint.h>
+
 #include "core/activation.h"
 #include "ops/ops.h"
 
@@ -10,8 +12,9 @@ typedef enum { HA_NORM_RMS, HA_NORM_LAYER } ha_norm_kind; /* LayerNorms have bia
 /* With M the mixers, F the MLP, N norms:
  *     PRE       y = x + M(N(x)),      z = y + F(N(y))
  *     POST      y = N(x + M(x)),      z = N(y + F(y))
- *     PARALLEL  z = x + M(N(x)) + F(N'(x)) */
-typedef enum { HA_BLOCK_PRE, HA_BLOCK_POST, HA_BLOCK_PARALLEL } ha_block_form;
+ *     PARALLEL  z = x + M(N(x)) + F(N'(x))
+ *     SANDWICH  y = x + N'(M(N(x))),  z = y + N'(F(N(y))) */
+typedef enum { HA_BLOCK_PRE, HA_BLOCK_POST, HA_BLOCK_PARALLEL, HA_BLOCK_SANDWICH } ha_block_form;
 
 /* A head that answers one question about a sequence: its class, its values, or where in it a span
  * starts and ends. */
@@ -33,14 +36,21 @@ typedef struct {
     const float *rope_inv_freq; /* [rope_dim / 2], any scaling already in it */
     float rope_factor;          /* multiplies cos and sin (YaRN); 1 otherwise */
     int sliding_window;         /* of the softmax layers; 0: none */
-    int bidirectional;          /* an encoder: every token sees its whole sequence */
+    /* Local layers, those whose local [num_layers] is not 0, see a window of their own and turn by frequencies
+     * of their own [rope_dim / 2], without a factor. NULL: there are none. */
+    const uint8_t *local;
+    const float *local_inv_freq;
+    int local_window;
+    int rope_table;    /* which of a pass's tables q and k turn by: 1 in the config that local layers are given */
+    int bidirectional; /* an encoder: every token sees its whole sequence */
     int attention_bias, output_bias, mlp_bias;
     int attention_gate; /* softmax layers multiply their output by a sigmoid of x */
     int qk_norm;        /* RMSNorm of each head of q and k, before RoPE */
     ha_norm_kind norm;
     ha_block_form block;
-    int mlp_plain; /* down(act(up(x))) instead of SwiGLU */
-    ha_act act;    /* of a plain MLP and of the head's transform */
+    int mlp_plain;     /* down(act(up(x))) instead of down(act(gate(x)) * up(x)) */
+    ha_act act;        /* of the MLP, HA_ACT_NONE: silu of a gated one; and of the head's transform */
+    float embed_scale; /* multiplies the embeddings of tokens; 0: nothing does */
 
     int positions,
         position_offset; /* learned positions, 0: none; position p is row p + offset of [positions + offset, d] */

@@ -19,7 +19,7 @@ enum { HA_MAX_SLOTS = 20, HA_MAX_OPTIONS = 12 };
 /* What one pass over a batch shares. */
 typedef struct {
     const ha_batch *batch;
-    const float *cos, *sin; /* [rows, rope_dim / 2] */
+    const float *cos[2], *sin[2]; /* [rows, rope_dim / 2], by config.rope_table */
     const ha_params *params;
     const float *weights; /* the parameter arena */
     float *grads;         /* its gradients, or NULL when only inputs need them */

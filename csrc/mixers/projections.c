@@ -85,7 +85,7 @@ void ha_transfer_projections(const ha_mixer *mixer, const ha_mixer *softmax, int
 void ha_rotate(const ha_mixer *mixer, const ha_pass *pass, int heads, float sign, float *x, ptrdiff_t ldx)
 {
     const ha_config *c = mixer->config;
-    const ha_rotation rotation = {c->rope_dim / 2, pass->cos, pass->sin};
+    const ha_rotation rotation = {c->rope_dim / 2, pass->cos[c->rope_table], pass->sin[c->rope_table]};
     ha_rope(&rotation, pass->batch->rows, heads, c->head_dim, sign, ha_rows_to(x, ldx));
 }
 

@@ -100,8 +100,8 @@ static ha_status one_row(const ha_mixer *mixer, const ha_pass *pass, int row, co
                           .segment = batch->segment ? batch->segment + row : NULL};
     ha_pass single = *pass;
     single.batch = &own;
-    single.cos += row * half;
-    single.sin += row * half;
+    single.cos[mixer->config->rope_table] += row * half;
+    single.sin[mixer->config->rope_table] += row * half;
     return mixer->kind->forward(mixer, &single, x + at, scale, out + at, NULL, state);
 }
 

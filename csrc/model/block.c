@@ -1,9 +1,10 @@
-/* One layer, in the three forms of config.h: mixers M and MLP F, each with its norm N before it
- * (PRE), behind its sum (POST), or both before both (PARALLEL).
+/* One layer, in the four forms of config.h: mixers M and MLP F, each with its norm N before it
+ * (PRE), behind its sum (POST), both before both (PARALLEL), or before it and behind it, in front of
+ * the sum (SANDWICH).
  *
  * Saved for the backward pass: the input, what the mixers keep, x + M where it is looked at again,
- * the MLP's inner floats, and, in POST, the input of the last norm. Norms and activations are made
- * again: a pass over memory is cheaper than keeping them. */
+ * the MLP's inner floats, and the input of the last norm in POST, of both norms in front of a sum in
+ * SANDWICH. Norms and activations are made again: a pass over memory is cheaper than keeping them. */
 #include <string.h>
 
 #include "core/slices.h"
@@ -13,7 +14,7 @@
 #include "model/parts.h"
 
 typedef struct {
-    float *x, *softmax, *linear, *middle, *inner, *last;
+    float *x, *softmax, *linear, *mixed, *middle, *inner, *last;
     size_t floats;
 } saved_parts;
 
@@ -28,9 +29,10 @@ static saved_parts parts(const ha_model *m, const ha_layer *layer, ha_layer_run 
     p.x = ha_slice(&slices, x);
     p.softmax = ha_slice(&slices, ha_runs_softmax(layer, run) ? layer->softmax.kind->saved(&layer->softmax, batch) : 0);
     p.linear = ha_slice(&slices, ha_runs_linear(layer, run) ? layer->linear.kind->saved(&layer->linear, batch) : 0);
+    p.mixed = ha_slice(&slices, form == HA_BLOCK_SANDWICH ? x : 0);
     p.middle = ha_slice(&slices, form == HA_BLOCK_PARALLEL ? 0 : x);
     p.inner = ha_slice(&slices, ha_wide(batch, ha_mlp_inner(&m->config)));
-    p.last = ha_slice(&slices, form == HA_BLOCK_POST ? x : 0);
+    p.last = ha_slice(&slices, form == HA_BLOCK_POST || form == HA_BLOCK_SANDWICH ? x : 0);
     p.floats = slices.used;
     return p;
 }
@@ -56,6 +58,18 @@ void ha_layer_input(const ha_model *m, int l, const ha_pass *pass, const float *
         ha_norm_forward(m, m->layer[l].mixer_norm, pass, x, h);
 }
 
+/* x += N(what), of SANDWICH. */
+static ha_status add_normed(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *what, float *x)
+{
+    const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
+    float *y;
+    HA_PUSH(y, pass->arena, n);
+    ha_norm_forward(m, norm, pass, what, y);
+    add(n, y, x);
+    ha_arena_release(pass->arena, mark);
+    return HA_OK;
+}
+
 /* What PARALLEL's MLP sees, to be taken before the mixers change x. */
 static ha_status parallel_input(const ha_model *m, const ha_layer *layer, const ha_pass *pass, const float *x,
                                 float **h)
@@ -76,10 +90,21 @@ static ha_status finish(const ha_model *m, const ha_layer *layer, const ha_pass 
     const ha_block_form form = m->config.block;
     if (keep && form != HA_BLOCK_PARALLEL)
         ha_copy(n, x, p->middle);
-    if (form == HA_BLOCK_PRE)
+    if (form == HA_BLOCK_PRE || form == HA_BLOCK_SANDWICH)
         ha_norm_forward(m, layer->mlp_norm, pass, x, h);
     if (form == HA_BLOCK_POST)
         ha_norm_forward(m, layer->mixer_norm, pass, x, x);
+    if (form == HA_BLOCK_SANDWICH) {
+        const size_t mark = ha_arena_mark(pass->arena);
+        float *out = p->last;
+        if (!keep)
+            HA_PUSH(out, pass->arena, n);
+        ha_copy(n, NULL, out);
+        HA_TRY(ha_mlp_forward(m, layer, pass, h, p->inner, out));
+        HA_TRY(add_normed(m, layer->mlp_post_norm, pass, out, x));
+        ha_arena_release(pass->arena, mark);
+        return HA_OK;
+    }
     HA_TRY(ha_mlp_forward(m, layer, pass, form == HA_BLOCK_POST ? x : h, p->inner, x));
     if (form != HA_BLOCK_POST)
         return HA_OK;
@@ -105,12 +130,21 @@ ha_status ha_layer_forward(const ha_model *m, int l, ha_layer_run run, const ha_
         ha_copy(n, x, p.x);
     ha_layer_input(m, l, pass, x, h);
     HA_TRY(parallel_input(m, layer, pass, x, &beside));
+    float *mixed = x; /* what the mixers are added to */
+    if (m->config.block == HA_BLOCK_SANDWICH) {
+        mixed = p.mixed;
+        if (!saved)
+            HA_PUSH(mixed, pass->arena, n);
+        ha_copy(n, NULL, mixed);
+    }
     if (ha_runs_softmax(layer, run))
-        HA_TRY(ha_trail_forward(&layer->softmax, pass, h, run.gate, x, saved ? p.softmax : NULL,
+        HA_TRY(ha_trail_forward(&layer->softmax, pass, h, run.gate, mixed, saved ? p.softmax : NULL,
                                 cache ? ha_cache_state(cache, l, 0) : NULL));
     if (ha_runs_linear(layer, run))
-        HA_TRY(ha_trail_forward(&layer->linear, pass, h, 1.0f - run.gate, x, saved ? p.linear : NULL,
+        HA_TRY(ha_trail_forward(&layer->linear, pass, h, 1.0f - run.gate, mixed, saved ? p.linear : NULL,
                                 cache ? ha_cache_state(cache, l, 1) : NULL));
+    if (mixed != x)
+        HA_TRY(add_normed(m, layer->mixer_post_norm, pass, mixed, x));
     HA_TRY(finish(m, layer, pass, x, beside ? beside : h, &p, saved != NULL));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
@@ -125,10 +159,27 @@ ha_status ha_layer_finish(const ha_model *m, int l, const ha_pass *pass, const f
     HA_TRY(parallel_input(m, &m->layer[l], pass, x, &h));
     if (!h)
         HA_PUSH(h, pass->arena, n);
-    add(n, mixed, x);
+    if (m->config.block == HA_BLOCK_SANDWICH)
+        HA_TRY(add_normed(m, m->layer[l].mixer_post_norm, pass, mixed, x));
+    else
+        add(n, mixed, x);
     HA_TRY(finish(m, &m->layer[l], pass, x, h, &p, 0));
     ha_arena_release(pass->arena, mark);
     return HA_OK;
+}
+
+/* The gradient of what a norm in front of a sum saw, from that of the sum: a copy of dx through the norm in
+ * SANDWICH, dx itself in the other forms. The copy is on the arena. */
+static ha_status before_sum(const ha_model *m, ha_norm norm, const ha_pass *pass, const float *seen, float *dx,
+                            float **out)
+{
+    *out = dx;
+    if (m->config.block != HA_BLOCK_SANDWICH)
+        return HA_OK;
+    const size_t n = ha_wide(pass->batch, m->config.hidden_size);
+    HA_PUSH(*out, pass->arena, n);
+    ha_copy(n, dx, *out);
+    return ha_norm_through(m, norm, pass, seen, *out);
 }
 
 /* From dx of the layer's output to that of x + M, but for PARALLEL, where dx stays and `beside`
@@ -139,7 +190,7 @@ static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha
     const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(pass->batch, m->config.hidden_size);
     const ha_block_form form = m->config.block;
     const float *seen = form == HA_BLOCK_PARALLEL ? p->x : p->middle;
-    float *h, *dh = beside;
+    float *h, *dout, *dh = beside;
     HA_PUSH(h, pass->arena, n);
     if (!dh)
         HA_PUSH(dh, pass->arena, n);
@@ -147,8 +198,9 @@ static ha_status mlp_backward(const ha_model *m, const ha_layer *layer, const ha
         HA_TRY(ha_norm_through(m, layer->mlp_norm, pass, p->last, dx));
     if (pass->grads)
         ha_norm_forward(m, form == HA_BLOCK_POST ? layer->mixer_norm : layer->mlp_norm, pass, seen, h);
-    HA_TRY(ha_mlp_backward(m, layer, pass, h, p->inner, dx, dh));
-    if (form == HA_BLOCK_PRE)
+    HA_TRY(before_sum(m, layer->mlp_post_norm, pass, p->last, dx, &dout));
+    HA_TRY(ha_mlp_backward(m, layer, pass, h, p->inner, dout, dh));
+    if (form == HA_BLOCK_PRE || form == HA_BLOCK_SANDWICH)
         HA_TRY(ha_norm_backward(m, layer->mlp_norm, pass, seen, dh, dx));
     if (form == HA_BLOCK_POST) {
         add(n, dh, dx);
@@ -165,7 +217,7 @@ static ha_status mixers_backward(const ha_model *m, int l, ha_layer_run run, con
     const ha_layer *layer = &m->layer[l];
     const ha_batch *batch = pass->batch;
     const size_t mark = ha_arena_mark(pass->arena), n = ha_wide(batch, m->config.hidden_size);
-    float *h, *dh;
+    float *h, *dh, *dout;
     double *dot[2] = {NULL, NULL};
     HA_PUSH(h, pass->arena, n);
     HA_PUSH(dh, pass->arena, n);
@@ -176,10 +228,11 @@ static ha_status mixers_backward(const ha_model *m, int l, ha_layer_run run, con
     }
     ha_layer_input(m, l, pass, p->x, h);
     ha_copy(n, NULL, dh);
+    HA_TRY(before_sum(m, layer->mixer_post_norm, pass, p->mixed, dx, &dout));
     if (ha_runs_softmax(layer, run))
-        HA_TRY(layer->softmax.kind->backward(&layer->softmax, pass, h, run.gate, p->softmax, dx, dh, dot[0]));
+        HA_TRY(layer->softmax.kind->backward(&layer->softmax, pass, h, run.gate, p->softmax, dout, dh, dot[0]));
     if (ha_runs_linear(layer, run))
-        HA_TRY(layer->linear.kind->backward(&layer->linear, pass, h, 1.0f - run.gate, p->linear, dx, dh, dot[1]));
+        HA_TRY(layer->linear.kind->backward(&layer->linear, pass, h, 1.0f - run.gate, p->linear, dout, dh, dot[1]));
     for (int s = 0; dgate && s < batch->n_seq; s++)
         dgate[s] = layer->softmax.kind && layer->linear.kind ? dot[0][s] - dot[1][s] : 0.0;
     if (m->config.block == HA_BLOCK_POST)

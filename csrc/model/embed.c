@@ -11,6 +11,8 @@ static void sum_of(const ha_model *m, const ha_pass *pass, const int32_t *segmen
     const int rows = batch->rows, d = m->config.hidden_size;
     const size_t skipped = (size_t)m->config.position_offset * (size_t)d;
     ha_embed_forward(rows, d, batch->token, ha_matrix_of(pass, m->embed), x);
+    if (m->config.embed_scale > 0.0f)
+        ha_scale(ha_wide(batch, d), m->config.embed_scale, x);
     if (m->config.positions)
         ha_embed_add(rows, d, batch->position, pass->weights + m->positions + skipped, x);
     if (m->config.segments)
@@ -57,11 +59,13 @@ ha_status ha_model_embed_backward(const ha_model *m, const ha_pass *pass, float 
         sum_of(m, pass, segment, x);
         HA_TRY(ha_norm_through(m, m->embed_norm, pass, x, dx));
     }
-    ha_embed_backward(rows, d, batch->token, dx, pass->grads + m->embed);
     if (m->config.positions)
         ha_embed_backward(rows, d, batch->position, dx, pass->grads + m->positions + skipped);
     if (m->config.segments)
         ha_embed_backward(rows, d, segment, dx, pass->grads + m->segments);
+    if (m->config.embed_scale > 0.0f)
+        ha_scale(ha_wide(batch, d), m->config.embed_scale, dx);
+    ha_embed_backward(rows, d, batch->token, dx, pass->grads + m->embed);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
 }

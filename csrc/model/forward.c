@@ -20,15 +20,19 @@ static ha_status check_embedded(const ha_model *m, const ha_batch *batch)
 ha_status ha_pass_begin(const ha_model *m, const ha_batch *batch, float *grads, ha_arena *arena,
                         const ha_interrupt *check, ha_pass *pass)
 {
-    const int half = m->config.rope_dim / 2;
-    float *cosine, *sine;
+    const ha_config *own[2] = {&m->config, &m->local};
+    float *cosine[2] = {NULL, NULL}, *sine[2] = {NULL, NULL};
     HA_TRY(check_embedded(m, batch));
-    HA_PUSH(cosine, arena, (size_t)batch->rows * (size_t)half);
-    HA_PUSH(sine, arena, (size_t)batch->rows * (size_t)half);
-    ha_rope_table(batch->rows, half, batch->position, m->config.rope_inv_freq, m->config.rope_factor, cosine, sine);
+    for (int i = 0; i < 1 + m->local.rope_table; i++) {
+        const int half = own[i]->rope_dim / 2;
+        HA_PUSH(cosine[i], arena, (size_t)batch->rows * (size_t)half);
+        HA_PUSH(sine[i], arena, (size_t)batch->rows * (size_t)half);
+        ha_rope_table(batch->rows, half, batch->position, own[i]->rope_inv_freq, own[i]->rope_factor, cosine[i],
+                      sine[i]);
+    }
     *pass = (ha_pass){.batch = batch,
-                      .cos = cosine,
-                      .sin = sine,
+                      .cos = {cosine[0], cosine[1]},
+                      .sin = {sine[0], sine[1]},
                       .params = &m->params,
                       .weights = m->weights,
                       .grads = grads,

@@ -1,4 +1,4 @@
-/* The MLP of a layer: SwiGLU, down(silu(gate(h)) * up(h)), or plain, down(act(up(h))). */
+/* The MLP of a layer: gated, down(act(gate(h)) * up(h)), or plain, down(act(up(h))). */
 #include "model/parts.h"
 
 int ha_mlp_inner(const ha_config *c)
@@ -33,8 +33,10 @@ ha_status ha_mlp_forward(const ha_model *m, const ha_layer *layer, const ha_pass
     ha_linear_forward(&up, rows, ha_rows_of(h, d), 0, ha_rows_to(inner, up.out));
     if (c->mlp_plain)
         ha_act_forward(c->act, ha_wide(pass->batch, f), inner, act);
-    else
+    else if (c->act == HA_ACT_NONE)
         ha_swiglu_forward(rows, f, inner, act);
+    else
+        ha_glu_forward(c->act, rows, f, inner, act);
     ha_observe(pass, layer->down, f, act);
     ha_linear_forward(&down, rows, ha_rows_of(act, f), 1, ha_rows_to(out, d));
     ha_arena_release(pass->arena, mark);
@@ -60,8 +62,10 @@ ha_status ha_mlp_backward(const ha_model *m, const ha_layer *layer, const ha_pas
     ha_linear_backward(&down, rows, ha_rows_of(NULL, f), ha_rows_of(dout, d), &of_act);
     if (c->mlp_plain)
         ha_act_backward(c->act, ha_wide(pass->batch, f), inner, dact, pass->grads ? act : NULL);
-    else
+    else if (c->act == HA_ACT_NONE)
         ha_swiglu_backward(rows, f, inner, dact, pass->grads ? act : NULL);
+    else
+        ha_glu_backward(c->act, rows, f, inner, dact, pass->grads ? act : NULL);
     ha_linear_backward(&down, rows, ha_rows_of(act, f), ha_rows_of(dout, d), &of_down);
     ha_linear_backward(&up, rows, ha_rows_of(h, d), ha_rows_of(inner, up.out), &of_up);
     ha_arena_release(pass->arena, mark);

@@ -38,7 +38,7 @@ static ha_status declare_mixer(ha_model *m, ha_mixer *mixer, const ha_mixer_kind
         return ha_fail(HA_BAD_VALUE, "layers[%d]: mixer %s is for bidirectional models only; this one is causal", l,
                        kind->name);
     mixer->kind = kind;
-    mixer->config = &m->config;
+    mixer->config = m->config.local && m->config.local[l] ? &m->local : &m->config;
     if (option)
         memcpy(mixer->option, option, sizeof mixer->option);
     snprintf(prefix, sizeof prefix, "layers.%d.%s.", l, kind->name);
@@ -82,6 +82,12 @@ static ha_status declare_layer(ha_model *m, int l, const ha_layer_spec *spec)
         HA_TRY(declare_mixer(m, &layer->linear, spec->linear, spec->option, l));
     snprintf(name, sizeof name, "layers.%d.mlp_norm", l);
     HA_TRY(add_norm(m, name, l, &layer->mlp_norm));
+    if (m->config.block == HA_BLOCK_SANDWICH) {
+        snprintf(name, sizeof name, "layers.%d.mixer_post_norm", l);
+        HA_TRY(add_norm(m, name, l, &layer->mixer_post_norm));
+        snprintf(name, sizeof name, "layers.%d.mlp_post_norm", l);
+        HA_TRY(add_norm(m, name, l, &layer->mlp_post_norm));
+    }
     return declare_mlp(m, l);
 }
 
@@ -122,6 +128,20 @@ static ha_status declare_head(ha_model *m)
     return c->task.kind == HA_TASK_NONE ? HA_OK : ha_task_declare(m);
 }
 
+/* The config of local layers: its window, and frequencies behind the others. */
+static void add_local(ha_model *m, size_t half)
+{
+    float *own = m->rope_inv_freq + half;
+    if (half)
+        memcpy(own, m->config.local_inv_freq, half * sizeof *own);
+    m->local = m->config;
+    m->local.rope_inv_freq = own;
+    m->local.rope_factor = 1.0f;
+    m->local.sliding_window = m->config.local_window;
+    m->local.rope_table = 1;
+    m->local.local = NULL;
+}
+
 /* Everything behind the allocation of the model itself. */
 static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec *specs)
 {
@@ -129,7 +149,7 @@ static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec
     m->config = *config;
     if (config->task.kind != HA_TASK_NONE)
         m->config.lm_head = m->config.head_bias = m->config.head_transform = 0;
-    m->rope_inv_freq = malloc((half + 1) * sizeof *m->rope_inv_freq);
+    m->rope_inv_freq = malloc((2 * half + 1) * sizeof *m->rope_inv_freq);
     m->layer = calloc(layers, sizeof *m->layer);
     m->gates = malloc(layers * sizeof *m->gates);
     if (!m->rope_inv_freq || !m->layer || !m->gates)
@@ -137,6 +157,8 @@ static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec
     if (half)
         memcpy(m->rope_inv_freq, config->rope_inv_freq, half * sizeof *m->rope_inv_freq);
     m->config.rope_inv_freq = m->rope_inv_freq;
+    if (config->local)
+        add_local(m, half);
     m->positions = m->segments = m->transform = m->transform_bias = m->head = m->head_bias = HA_NONE;
     m->pooler = m->pooler_bias = m->classifier = m->classifier_bias = HA_NONE;
     HA_TRY(declare_embeddings(m));
@@ -144,6 +166,7 @@ static ha_status build(ha_model *m, const ha_config *config, const ha_layer_spec
         HA_TRY(declare_layer(m, l, &specs[l]));
         m->gates[l] = specs[l].has_softmax ? 1.0f : 0.0f;
     }
+    m->config.local = NULL; /* the caller's */
     HA_TRY(declare_head(m));
     m->weights = ha_block_alloc(m->params.total * sizeof *m->weights);
     return m->weights ? HA_OK : HA_NO_MEMORY;

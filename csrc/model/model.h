@@ -14,13 +14,14 @@ typedef struct {
 
 typedef struct {
     ha_norm mixer_norm, mlp_norm;
-    size_t up, up_bias, down, down_bias; /* up: of SwiGLU the gate's and up's rows */
+    ha_norm mixer_post_norm, mlp_post_norm; /* of a SANDWICH */
+    size_t up, up_bias, down, down_bias;    /* up: of a gated MLP the gate's and up's rows */
     ha_mixer softmax, linear;
 } ha_layer;
 
 typedef struct {
-    ha_config config;
-    float *rope_inv_freq; /* owned copy behind config.rope_inv_freq */
+    ha_config config, local; /* local: what mixers of local layers are given; rope_table 0: there are none */
+    float *rope_inv_freq;    /* owned copies behind the configs' rope_inv_freq */
     ha_params params;
     ha_layer *layer;
     float *gates;           /* [num_layers], for passes that bring none of their own; may change at any time */

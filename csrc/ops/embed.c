@@ -19,6 +19,15 @@ void ha_embed_add(int rows, int d, const int32_t *index, const float *table, flo
         ha_kernels_get()->axpy((size_t)d, 1.0f, table + (ptrdiff_t)index[r] * d, x + (ptrdiff_t)r * d);
 }
 
+void ha_scale(size_t n, float factor, float *x)
+{
+    enum { PIECE = 8192 };
+#pragma omp parallel for schedule(static) num_threads(ha_threads()) if (n > PIECE)
+    for (size_t at = 0; at < n; at += PIECE)
+        for (size_t i = at; i < n && i < at + PIECE; i++)
+            x[i] *= factor;
+}
+
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable)
 {
     /* Threads share out columns, not rows: equal tokens then add up in row order whoever does

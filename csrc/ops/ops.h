@@ -98,6 +98,11 @@ typedef struct {
  * backward pass: factor^2 times the inverse. */
 void ha_rope(const ha_rotation *rotation, int rows, int heads, int dim, float sign, ha_rows_out x);
 
+/* glu.c: y = act(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
+void ha_glu_forward(ha_act act, int rows, int f, const float *gate_up, float *y);
+/* gate_up becomes its gradient; y unless NULL as above */
+void ha_glu_backward(ha_act act, int rows, int f, float *gate_up, const float *dy, float *y);
+
 /* swiglu.c: y = silu(gate) * up; gate_up [rows, 2f] = [gate, up], y [rows,f] */
 void ha_swiglu_forward(int rows, int f, const float *gate_up, float *y);
 /* gate_up becomes its own gradient; y [rows,f], unless NULL, is made again for the weight gradient
@@ -113,6 +118,8 @@ void ha_act_backward(ha_act f, size_t n, float *x, const float *dy, float *y);
 void ha_embed_forward(int rows, int d, const int32_t *token, ha_matrix table, float *x);
 /* x[r] += table[index[r]]; table [., d] */
 void ha_embed_add(int rows, int d, const int32_t *index, const float *table, float *x);
+/* x[i] *= factor */
+void ha_scale(size_t n, float factor, float *x);
 /* dtable [vocabulary, d] += the rows of dx [rows, d], each at its token */
 void ha_embed_backward(int rows, int d, const int32_t *token, const float *dx, float *dtable /* += */);
 

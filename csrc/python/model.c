@@ -49,11 +49,11 @@ static int init(model_object *self, PyObject *args, PyObject *kwargs)
     PyObject *config, *layers, *own_config = NULL, *own_layers = NULL, *stored = NULL;
     ha_config numbers = {0};
     ha_layer_spec *specs = NULL;
-    float *inv_freq = NULL;
+    ha_config_memory memory = {0};
     int result = -1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Model", names, &config, &layers))
         return -1;
-    if (ha_parse_config(config, &numbers, &inv_freq) == 0 &&
+    if (ha_parse_config(config, &numbers, &memory) == 0 &&
         !(specs = PyMem_Calloc((size_t)numbers.num_layers, sizeof *specs)))
         PyErr_NoMemory();
     if (specs && ha_parse_layers(layers, numbers.num_layers, specs) == 0) {
@@ -67,7 +67,7 @@ static int init(model_object *self, PyObject *args, PyObject *kwargs)
     Py_XDECREF(own_config);
     Py_XDECREF(own_layers);
     Py_XDECREF(stored);
-    PyMem_Free(inv_freq);
+    ha_config_memory_free(&memory);
     PyMem_Free(specs);
     return result;
 }

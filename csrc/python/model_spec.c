@@ -54,17 +54,19 @@ static int get_float(PyObject *dict, const char *name, double low, double high, 
     return bad ? -1 : 0;
 }
 
-/* *out: a copy of rope_inv_freq [half], freed by the caller with PyMem_Free; NULL when half is 0.
- * -1 with an exception. */
-static int get_inv_freq(PyObject *dict, int half, float **out)
+/* *out: a copy of the frequencies called `name` [half], freed by the caller with PyMem_Free; NULL
+ * when half is 0. -1 with an exception. */
+static int get_inv_freq(PyObject *dict, const char *name, int half, float **out)
 {
+    char full[64];
     if (half == 0)
         return 0;
-    PyObject *value = PyMapping_GetItemString(dict, "rope_inv_freq");
+    PyObject *value = PyMapping_GetItemString(dict, name);
     if (!value)
         return -1;
+    snprintf(full, sizeof full, "config %s", name);
     const npy_intp shape[1] = {half};
-    PyArrayObject *array = ha_array_arg(value, "config rope_inv_freq", NPY_FLOAT32, 1, shape);
+    PyArrayObject *array = ha_array_arg(value, full, NPY_FLOAT32, 1, shape);
     Py_DECREF(value);
     if (!array)
         return -1;
@@ -105,10 +107,13 @@ static int parse_form(PyObject *given, ha_config *config)
     int norm = 0, block = 0, act = 0;
     config->final_norm = config->lm_head = 1;
     config->rope_dim = config->head_dim;
+    if (PyMapping_HasKeyString(given, "embed_scale") &&
+        get_float(given, "embed_scale", 0.0, 1e6, &config->embed_scale) < 0)
+        return -1;
     if (get_int_if(given, "qk_norm", 0, 1, &config->qk_norm) < 0 ||
         get_int_if(given, "attention_gate", 0, 1, &config->attention_gate) < 0 ||
         get_int_if(given, "norm", 0, HA_NORM_LAYER, &norm) < 0 ||
-        get_int_if(given, "block", 0, HA_BLOCK_PARALLEL, &block) < 0 ||
+        get_int_if(given, "block", 0, HA_BLOCK_SANDWICH, &block) < 0 ||
         get_int_if(given, "mlp_plain", 0, 1, &config->mlp_plain) < 0 ||
         get_int_if(given, "act", 0, HA_ACTS - 1, &act) < 0 ||
         get_int_if(given, "positions", 0, most, &config->positions) < 0 ||
@@ -130,7 +135,56 @@ static int parse_form(PyObject *given, ha_config *config)
     return -1;
 }
 
-int ha_parse_config(PyObject *given, ha_config *config, float **inv_freq)
+/* Which layers are local, from the list local_layers of their numbers, with their window and
+ * frequencies; left out: none. -1 with an exception. */
+static int parse_local(PyObject *given, ha_config *config, ha_config_memory *memory)
+{
+    PyObject *value = NULL, *list = NULL;
+    int status = -1;
+    if (!PyMapping_HasKeyString(given, "local_layers"))
+        return 0;
+    if (!(value = PyMapping_GetItemString(given, "local_layers")) || !(list = PySequence_Tuple(value)))
+        goto done;
+    if (PyTuple_GET_SIZE(list) == 0) {
+        status = 0;
+        goto done;
+    }
+    if (get_int(given, "local_window", 0, 1 << 30, &config->local_window) < 0 ||
+        get_inv_freq(given, "local_inv_freq", config->rope_dim / 2, &memory->local_inv_freq) < 0)
+        goto done;
+    memory->local = PyMem_Calloc((size_t)config->num_layers, 1);
+    if (!memory->local) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list); i++) {
+        PyObject *item = PyTuple_GET_ITEM(list, i);
+        const long layer = PyLong_Check(item) ? PyLong_AsLong(item) : -1;
+        if (layer < 0 || layer >= config->num_layers) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_ValueError, "config local_layers holds %R, allowed are layers from 0 to %d", item,
+                         config->num_layers - 1);
+            goto done;
+        }
+        memory->local[layer] = 1;
+    }
+    config->local = memory->local;
+    config->local_inv_freq = memory->local_inv_freq;
+    status = 0;
+done:
+    Py_XDECREF(value);
+    Py_XDECREF(list);
+    return status;
+}
+
+void ha_config_memory_free(ha_config_memory *memory)
+{
+    PyMem_Free(memory->inv_freq);
+    PyMem_Free(memory->local_inv_freq);
+    PyMem_Free(memory->local);
+}
+
+int ha_parse_config(PyObject *given, ha_config *config, ha_config_memory *memory)
 {
     const int most = 1 << 24;
     if (!PyMapping_Check(given)) {
@@ -160,10 +214,10 @@ int ha_parse_config(PyObject *given, ha_config *config, float **inv_freq)
                      config->num_heads, config->num_kv_heads);
         return -1;
     }
-    if (get_inv_freq(given, config->rope_dim / 2, inv_freq) < 0)
+    if (get_inv_freq(given, "rope_inv_freq", config->rope_dim / 2, &memory->inv_freq) < 0)
         return -1;
-    config->rope_inv_freq = *inv_freq;
-    return 0;
+    config->rope_inv_freq = memory->inv_freq;
+    return parse_local(given, config, memory);
 }
 
 /* *number = that of the name `value`; -1 with an exception. */

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..checks import refuse
 from ..errors import ConfigError
-from . import bert, distilbert, gpt2, gpt_neox, llama, mistral, qwen2, qwen3, qwen3_5, roberta
+from . import bert, distilbert, gemma3, gpt2, gpt_neox, llama, mistral, qwen2, qwen3, qwen3_5, roberta
 from .config import ModelConfig
 from .layout import Cut, Layout
 from .reading import CLASSES, class_name, stem
@@ -25,6 +25,7 @@ _FAMILIES: dict[str, ModuleType] = {
     "qwen3": qwen3,
     "qwen3_5_text": qwen3_5,
     "qwen3_5": qwen3_5,
+    "gemma3_text": gemma3,
     "gpt2": gpt2,
     "gpt_neox": gpt_neox,
     "bert": bert,

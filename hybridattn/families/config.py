@@ -22,10 +22,11 @@ POOLERS = ("none", "tanh", "relu")
 
 # In the order of the numbers by which the core knows them.
 NORMS = ("rms", "layer")
-BLOCKS = ("pre", "post", "parallel")
+BLOCKS = ("pre", "post", "parallel", "sandwich")
 ACTIVATIONS = ("none", "gelu", "gelu_tanh", "relu", "silu", "sigmoid", "tanh")  # in the order of C
 MLP_ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 SWIGLU = "swiglu"
+GATED = {SWIGLU: "none", "geglu_tanh": "gelu_tanh"}  # MLPs with a gate, and its activation as the core has it
 _LM_HEAD = ("lm_head", "head_bias", "head_transform")
 _BOOLS = (
     "bidirectional",
@@ -92,8 +93,12 @@ class ModelConfig:
     attention_gate: softmax layers multiply what their heads give by a sigmoid of a projection of x.
     qk_norm: RMSNorm of every head of q and k, before RoPE.
     norm: "rms" or "layer" (with biases). block: where norms stand, before the mixer and before the MLP
-    ("pre"), after each sum ("post"), or before both of a mixer and an MLP side by side ("parallel").
-    mlp: "swiglu", or the activation of an MLP without a gate: "gelu", "gelu_tanh", "relu", "silu".
+    ("pre"), after each sum ("post"), before both of a mixer and an MLP side by side ("parallel"), or before
+    them and again behind them, in front of each sum ("sandwich").
+    local_layers: layers whose softmax sees a window of its own, local_window (0: none), and turns by
+    local_inv_freq, as long as rope_inv_freq; sliding_window is that of the others.
+    mlp: "swiglu", "geglu_tanh" (GELU by tanh in its gate), or the activation of an MLP without a gate: "gelu",
+    "gelu_tanh", "relu", "silu". embed_scale: multiplies the embeddings of tokens.
     positions: how many learned position embeddings there are, 0 for none; position_offset: rows before the
     first of them. segments: embeddings of token types, 0 for none. embed_norm: a norm after the embeddings,
     final_norm: one after the last layer.
@@ -117,6 +122,9 @@ class ModelConfig:
     rope_inv_freq: tuple[float, ...]
     rope_attention_factor: float = 1.0
     sliding_window: int = 0
+    local_layers: tuple[int, ...] = ()
+    local_window: int = 0
+    local_inv_freq: tuple[float, ...] = ()
     bidirectional: bool = False
     attention_bias: bool = False
     output_bias: bool = False
@@ -126,6 +134,7 @@ class ModelConfig:
     norm: str = "rms"
     block: str = "pre"
     mlp: str = SWIGLU
+    embed_scale: float = 1.0
     positions: int = 0
     position_offset: int = 0
     segments: int = 0
@@ -155,15 +164,18 @@ class ModelConfig:
             check_int(name, getattr(self, name))
         check_int("num_layers", self.num_layers, 1, MAX_LAYERS)
         check_int("head_dim", self.head_dim, 1, MAX_HEAD_DIM)
-        check_int("sliding_window", self.sliding_window, 0, 1 << 30)
+        for name in ("sliding_window", "local_window"):
+            check_int(name, getattr(self, name), 0, 1 << 30)
+        for layer in self.local_layers:
+            check_int("local_layers", layer, 0, self.num_layers - 1)
         for name in ("positions", "position_offset", "segments"):
             check_int(name, getattr(self, name), 0)
         for name in _BOOLS:
             check_bool(name, getattr(self, name))
         check_choice("norm", self.norm, NORMS)
         check_choice("block", self.block, BLOCKS)
-        check_choice("mlp", self.mlp, (SWIGLU, *MLP_ACTIVATIONS))
-        if self.head_transform and self.mlp == SWIGLU:
+        check_choice("mlp", self.mlp, (*GATED, *MLP_ACTIVATIONS))
+        if self.head_transform and self.mlp in GATED:
             raise refuse("mlp", self.mlp, f"with head_transform {', '.join(MLP_ACTIVATIONS)}")
         if self.task is not None and any(getattr(self, name) for name in _LM_HEAD):
             raise refuse("lm_head", True, "false beside a task, without head_bias and head_transform")
@@ -174,14 +186,21 @@ class ModelConfig:
         if self.num_heads % self.num_kv_heads:
             raise refuse("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
         check_number("norm_eps", self.norm_eps, above=True)
+        check_number("embed_scale", self.embed_scale, above=True)
         check_number("rope_attention_factor", self.rope_attention_factor, above=True)
         if len(self.rope_inv_freq) > self.head_dim // 2:
             raise ConfigError(
                 f"rope_inv_freq has {len(self.rope_inv_freq)} numbers; "
                 f"allowed: up to head_dim/2 = {self.head_dim // 2}"
             )
-        for i, frequency in enumerate(self.rope_inv_freq):
-            check_number(f"rope_inv_freq[{i}]", frequency, above=True)
+        if self.local_layers and len(self.local_inv_freq) != len(self.rope_inv_freq):
+            raise ConfigError(
+                f"local_inv_freq has {len(self.local_inv_freq)} numbers; allowed: as many as rope_inv_freq, "
+                f"{len(self.rope_inv_freq)}"
+            )
+        for name in ("rope_inv_freq", "local_inv_freq"):
+            for i, frequency in enumerate(getattr(self, name)):
+                check_number(f"{name}[{i}]", frequency, above=True)
         if self.bos_token_id is not None:
             check_int("bos_token_id", self.bos_token_id, 0, self.vocab_size - 1)
         for token in self.eos_token_ids:
@@ -208,11 +227,22 @@ class ModelConfig:
             "sliding_window": self.sliding_window,
             "norm": NORMS.index(self.norm),
             "block": BLOCKS.index(self.block),
-            "mlp_plain": self.mlp != SWIGLU,
-            "act": ACTIVATIONS.index("none" if self.mlp == SWIGLU else self.mlp),
+            "mlp_plain": self.mlp not in GATED,
+            "act": ACTIVATIONS.index(GATED.get(self.mlp, self.mlp)),
             "positions": self.positions,
             "position_offset": self.position_offset,
             "segments": self.segments,
             **{name: getattr(self, name) for name in _BOOLS},
+            **({"embed_scale": self.embed_scale} if self.embed_scale != 1.0 else {}),
+            **self._local(),
             **(self.task.to_core() if self.task else {}),
+        }
+
+    def _local(self) -> dict[str, Any]:
+        if not self.local_layers:
+            return {}
+        return {
+            "local_layers": list(self.local_layers),
+            "local_window": self.local_window,
+            "local_inv_freq": list(self.local_inv_freq),
         }

@@ -16,6 +16,8 @@ _CLASS = {
     "regress": "ForSequenceClassification",
     "span": "ForQuestionAnswering",
 }
+# Families whose classifiers are called in another way than their language models in transformers.
+_CLASSIFIER = {"Gemma3": "Gemma3Text"}
 # Families whose question answering models keep an older name of the decoder in transformers.
 _TRANSFORMER = ("llama", "qwen2", "qwen3")
 
@@ -84,7 +86,8 @@ def task_to_hf(config: ModelConfig) -> dict[str, Any]:
     task, hf = config.task, config.hf
     if task is None:
         return {}
-    found: dict[str, Any] = {"architectures": [stem(hf) + _CLASS[task.kind]]}
+    begin = stem(hf)
+    found: dict[str, Any] = {"architectures": [_CLASSIFIER.get(begin, begin) + _CLASS[task.kind]]}
     if task.kind != "span":
         labels = hf.get("id2label")
         if not isinstance(labels, dict) or len(labels) != task.num_labels:

@@ -16,6 +16,8 @@ CLASSES = {
     "Qwen2": "qwen2",
     "Qwen3": "qwen3",
     "Qwen3_5": "qwen3_5_text",
+    "Gemma3": "gemma3_text",
+    "Gemma3Text": "gemma3_text",
     "GPT2": "gpt2",
     "GPTNeoX": "gpt_neox",
     "Bert": "bert",

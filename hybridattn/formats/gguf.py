@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ConfigError, WeightError
 from ..families import config_from_hf
 from ..families.config import ModelConfig
-from . import gguf_bamba, gguf_qwen35
+from . import gguf_bamba, gguf_gemma3, gguf_qwen35
 from .dtypes import Bytes
 from .exported import as_exported
 from .gguf_config import ROPE_FACTORS, hf_config
@@ -62,6 +62,8 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFModel:
             theirs = gguf_qwen35.Qwen35Tensors(source, hf)
         elif architecture == gguf_bamba.ARCHITECTURE:
             theirs = gguf_bamba.BambaTensors(source)
+        elif architecture == gguf_gemma3.ARCHITECTURE:
+            theirs = gguf_gemma3.Gemma3Tensors(source)
         ours = as_exported(theirs, hf)
         if ours is None:
             return GGUFModel(config_from_hf(hf), theirs, header.metadata)

@@ -12,7 +12,7 @@ import numpy as np
 from ..checks import refuse
 from ..errors import ConfigError
 from ..families.rope import rope_frequencies
-from . import gguf_bamba, gguf_qwen35
+from . import gguf_bamba, gguf_gemma3, gguf_qwen35
 from .gguf_header import GGUFHeader
 from .gguf_keys import check_keys, refuse_parts
 
@@ -24,9 +24,10 @@ _FAMILIES = {
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
     gguf_bamba.ARCHITECTURE: ("bamba", "BambaForCausalLM"),
     gguf_qwen35.ARCHITECTURE: ("qwen3_5_text", "Qwen3_5ForCausalLM"),
+    gguf_gemma3.ARCHITECTURE: ("gemma3_text", "Gemma3ForCausalLM"),
 }
 
-_KEYS = {gguf_bamba.ARCHITECTURE: gguf_bamba.KEYS, gguf_qwen35.ARCHITECTURE: gguf_qwen35.KEYS}
+_KEYS = {module.ARCHITECTURE: module.KEYS for module in (gguf_bamba, gguf_gemma3, gguf_qwen35)}
 
 
 def hf_config(header: GGUFHeader) -> dict[str, Any]:
@@ -88,6 +89,9 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
         hf["attention_bias"] = any(f"blk.{i}.attn_q.bias" in tensors for i in range(len(tensors)))
     elif architecture != "qwen2":  # which always has them
         hf["attention_bias"] = "blk.0.attn_q.bias" in tensors
+    if architecture == gguf_gemma3.ARCHITECTURE:
+        del hf["hidden_act"]
+        hf |= gguf_gemma3.hf_keys(header, head_dim)
     if architecture in ("llama", gguf_bamba.ARCHITECTURE):
         hf["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     scaling = _rope_scaling(header, hf, f"{architecture}.rope.")

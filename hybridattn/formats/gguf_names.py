@@ -38,6 +38,12 @@ _QWEN35 = {
 }
 # Whole names, since they end in neither .weight nor .bias or in another one.
 _QWEN35_WHOLE = {"ssm_a": "linear_attn.A_log", "ssm_dt.bias": "linear_attn.dt_bias"}
+# Gemma 3: norms behind mixer and MLP too.
+_GEMMA3 = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 # Bamba.
 _BAMBA = {
     "ffn_norm": "pre_ff_layernorm",
@@ -54,6 +60,7 @@ _BAMBA_TOP = {"output_norm.weight": "model.final_layernorm.weight"}
 # architecture: names at the top, in a layer, and whole ones, beside those that all have
 _OWN: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {
     "qwen35": ({}, _QWEN35, _QWEN35_WHOLE),
+    "gemma3": ({}, _GEMMA3, {}),
     "granitehybrid": (_BAMBA_TOP, _BAMBA, _BAMBA_WHOLE),
 }
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")

@@ -103,7 +103,8 @@ def to_hf(config: ModelConfig, saved: Section, dtype: str) -> dict[str, Any]:
     if task is not None:
         section["task"] = asdict(task)
     section["base_architectures"] = hf.get("architectures")
-    if config.native_layers:
+    without = {key: value for key, value in config.hf.items() if key != "layer_types"}
+    if config.native_layers or config_from_hf(without).local_layers != config.local_layers:
         section["base_layer_types"] = hf.get("layer_types")
     return {
         **hf,

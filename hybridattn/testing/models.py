@@ -54,6 +54,15 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "linear_value_head_dim": 8,
         "rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     },
+    "gemma3": _LLAMA
+    | {
+        "model_type": "gemma3_text",
+        "architectures": ["Gemma3ForCausalLM"],
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 24,
+        "sliding_window_pattern": 2,
+    },
     "gpt2": {
         "architectures": ["GPT2LMHeadModel"],
         "vocab_size": EOS + 1,

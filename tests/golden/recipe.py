@@ -159,6 +159,20 @@ FAMILIES: dict[str, dict] = {
             rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5, mrope_section=[2, 1, 1]
         ),
     ),
+    "gemma3": dict(
+        DECODER,
+        model_type="gemma3_text",
+        num_hidden_layers=3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        head_dim=12,
+        query_pre_attn_scalar=12,
+        sliding_window=9,
+        tie_word_embeddings=True,
+        rope_parameters=dict(
+            full_attention=dict(rope_type="linear", factor=4.0, rope_theta=1000000.0),
+            sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+        ),
+    ),
     "gpt2": dict(GPT2, model_type="gpt2"),
     "gpt_neox": dict(ENCODER, model_type="gpt_neox", rotary_pct=0.5, bos_token_id=1, eos_token_id=2),
     "bert": dict(ENCODER, model_type="bert", hidden_act="gelu_new"),
