@@ -50,8 +50,10 @@ METADATA = {
 }  # fmt: skip
 
 
-def write(path, tensors, kind=Type.F32, architecture="llama", encode=None, **changes):
-    """Write a GGUF file; matrices as `kind`, vectors as F32. A change of None takes a key away."""
+def write(path, tensors, kind=Type.F32, architecture="llama", encode=None, order=permuted, **changes):
+    """Write a GGUF file; matrices as `kind`, vectors as F32; order: what is done to their rows. A change of
+    None takes a key away.
+    """
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in {**METADATA, **changes}.items():
         if isinstance(value, bool):
@@ -65,7 +67,7 @@ def write(path, tensors, kind=Type.F32, architecture="llama", encode=None, **cha
         elif value is not None:
             writer.add_array(key, value)
     for name, tensor in tensors.items():
-        stored = permuted(name, tensor)
+        stored = order(name, tensor)
         if tensor.ndim == 1 or kind == Type.F32:
             writer.add_tensor(name, stored)
         else:

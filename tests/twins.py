@@ -212,7 +212,9 @@ def hidden(twin: Twin, weights: dict[str, np.ndarray], tokens: np.ndarray, lengt
         )
         opened, raised = ref.linear(normed, *gate), ref.linear(normed, *up)
         if config.get("act"):
-            inner = 0.5 * opened * (1 + np.tanh(np.sqrt(2 / np.pi) * (opened + 0.044715 * opened**3))) * raised
+            inner = (
+                0.5 * opened * (1 + np.tanh(np.sqrt(2 / np.pi) * (opened + 0.044715 * opened**3))) * raised
+            )
         else:
             inner = ref.swiglu(np.concatenate([opened, raised], -1))
         x = x + behind("mlp", ref.linear(inner, *down))

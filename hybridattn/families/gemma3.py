@@ -26,7 +26,13 @@ __all__ = ["LAYOUT", "config_from_hf"]
 FULL, SLIDING = "full_attention", "sliding_attention"
 _ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "rope_local_base_freq")
 _OWN = (*_ROPE, "layer_types", "sliding_window")
-_READ = (*_OWN, "hidden_activation", "query_pre_attn_scalar", "sliding_window_pattern", "_sliding_window_pattern")
+_READ = (
+    *_OWN,
+    "hidden_activation",
+    "query_pre_attn_scalar",
+    "sliding_window_pattern",
+    "_sliding_window_pattern",
+)
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "hidden_act": (None, "gelu_pytorch_tanh"),
     "hidden_activation": (None, "gelu_pytorch_tanh"),
@@ -83,9 +89,7 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     scalar = hf.get("query_pre_attn_scalar", 256)
     if scalar != config.head_dim:
         raise refuse("query_pre_attn_scalar", scalar, f"head_dim ({config.head_dim})")
-    own, factor = rope_frequencies(
-        {"rope_parameters": ropes[SLIDING]}, config.head_dim, config.max_positions
-    )
+    own, factor = rope_frequencies({"rope_parameters": ropes[SLIDING]}, config.head_dim, config.max_positions)
     if factor != 1.0:
         raise refuse(f"rope_parameters of {SLIDING}", ropes[SLIDING], "a type that leaves scores as they are")
     local = tuple(layer for layer, kind in enumerate(kinds) if kind == SLIDING)

@@ -1,7 +1,7 @@
 """GGUF files of architecture `gemma3`: how they differ from Gemma 3 text checkpoints.
 
-Norms hold the weight itself, not less 1. The rope base of layers with a window, and which layers have one, are
-not in most files: llama.cpp knows them, whose converter and graph are the source.
+Norms hold the weight itself, not less 1. The rope base of layers with a window, and which layers have one,
+are not in most files: llama.cpp knows them, whose converter and graph are the source.
 """
 
 from __future__ import annotations
@@ -31,18 +31,23 @@ def hf_keys(header: GGUFHeader, head_dim: Any) -> dict[str, Any]:
 
     window, pattern = get("attention.sliding_window", 0), get("attention.sliding_window_pattern", _PATTERN)
     layers, heads, hidden = (
-        header.count(f"{ARCHITECTURE}.{key}") for key in ("block_count", "attention.head_count", "embedding_length")
+        header.count(f"{ARCHITECTURE}.{key}")
+        for key in ("block_count", "attention.head_count", "embedding_length")
     )
     if isinstance(pattern, list):  # whether each layer has a window
         if len(pattern) != layers:
             raise refuse(
-                f"{ARCHITECTURE}.attention.sliding_window_pattern", pattern, f"a truth value for {layers} layers"
+                f"{ARCHITECTURE}.attention.sliding_window_pattern",
+                pattern,
+                f"a truth value for {layers} layers",
             )
         has = [bool(each) for each in pattern]
     elif type(pattern) is int and pattern > 0:
         has = [(i + 1) % pattern != 0 for i in range(layers)]
     else:
-        raise refuse(f"{ARCHITECTURE}.attention.sliding_window_pattern", pattern, "a number above 0, or a list")
+        raise refuse(
+            f"{ARCHITECTURE}.attention.sliding_window_pattern", pattern, "a number above 0, or a list"
+        )
     if not window:
         has = [False] * layers
     base = get("rope.freq_base_swa", _LOCAL_BASE)

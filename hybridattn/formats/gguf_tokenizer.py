@@ -83,9 +83,13 @@ def tokenizer_parts(metadata: dict[str, Any]) -> tuple[Tokenizer, dict[str, Any]
     if len(set(tokens)) != len(tokens):
         raise DataError("tokenizer.ggml.tokens has a token twice")
     core = _sentencepiece(metadata, tokens) if kind == "llama" else _byte_level(metadata, tokens)
-    for number, token in enumerate(tokens):
-        if types[number] in (_CONTROL, _USER_DEFINED):
-            core.add_tokens([AddedToken(token, special=types[number] == _CONTROL, normalized=False)])
+    core.add_tokens(  # all at once: every call looks through those that are there
+        [
+            AddedToken(token, special=kind == _CONTROL, normalized=False)
+            for token, kind in zip(tokens, types, strict=True)
+            if kind in (_CONTROL, _USER_DEFINED)
+        ]
+    )
     # what llama.cpp takes where a file of SentencePiece's kind does not say
     default = {"bos": 1, "eos": 2} if kind == "llama" and len(tokens) > 2 else {}
     bos, eos = (_id(metadata, name, len(tokens), default.get(name)) for name in ("bos", "eos"))
