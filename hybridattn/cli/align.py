@@ -17,7 +17,6 @@ from ..model.saved import named_options
 from ..pipeline.recipe import MIXER
 from ..pipeline.recipe_parts import AlignPart
 from .common import (
-    MODEL_HELP,
     Parser,
     apply_threads,
     refuse_overwrite,
@@ -25,6 +24,7 @@ from .common import (
     training_summary,
     writing,
 )
+from .models import MODEL_HELP
 from .shards import UNFINISHED, shard
 
 EXAMPLE = """\

@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from ..model.chat import Chat
-from .common import MODEL_HELP, Parser, apply_threads
-from .models import load_model, sampling
+from .common import Parser, apply_threads
+from .models import MODEL_HELP, load_model, sampling
 
 EXAMPLE = """\
 hybridattn chat smollm2-135m --system "You answer in one sentence."

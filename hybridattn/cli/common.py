@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from .._core import set_num_threads
 from ..checks import LARGEST
 from ..compute import COMPUTES
-from ..data.hub import MODELS
 from ..distributed import by_first, current, is_writer
 from ..errors import ConfigError
 from ..files import refuse_foreign
@@ -30,8 +29,9 @@ COLUMNS = 100  # of a table in a terminal
 _LEAST = 24  # columns that a wrapped cell needs
 _FIGURE = re.compile(r"[-+<>~]?[.\d]|-?$|nan|inf")  # how a figure begins; an empty cell is one
 
-MODEL_HELP = f"model folder, .gguf file, hub id, or built in: {', '.join(MODELS)}"
-TEXT_HELP = ".txt, .txt.gz, .jsonl or .parquet file, a folder of them, or wikipedia or articles (built in)"
+TEXT_HELP = (
+    ".txt, .txt.gz, .jsonl or .parquet file, a folder of them, or built in: wikipedia, articles, bible"
+)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -13,8 +13,8 @@ from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..report import numbers
 from . import evaluate_sets
-from .common import MODEL_HELP, TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
-from .models import load_model
+from .common import TEXT_HELP, Parser, apply_threads, natural, positive, show, shows
+from .models import MODEL_HELP, load_model
 
 EXAMPLE = """
 hybridattn evaluate hybrid --text wikipedia --teacher smollm2-135m --tokens 8192
@@ -51,7 +51,8 @@ def parser() -> Parser:
     what.add_argument(
         "--squad",
         metavar="FILE",
-        help="file of SQuAD 1.1 or 2.0; or SQuAD-style and built in: disfl_qa, quac",
+        help="file of SQuAD 1.1 or 2.0; or built in: squad_dev, squad_new_wiki, squad_nyt, squad_reddit, "
+        "squad_amazon, disfl_qa, quac",
     )
     p.add_argument("--teacher", metavar="MODEL", help="the model to compare with")
     text = p.add_argument_group("with --text")
@@ -67,7 +68,12 @@ def parser() -> Parser:
         help="sliding window: move by this many tokens, so that each is predicted with more context",
     )
     glue = p.add_argument_group("with --glue")
-    glue.add_argument("--data", metavar="DIR", help="folder of GLUE's files, as `fetch glue` makes it")
+    glue.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder of GLUE's files, as `fetch glue` makes it; or one file of labelled rows, or its "
+        "ADDRESS#sha256=DIGEST, of which a tenth is the validation split",
+    )
     glue.add_argument(
         "--split", metavar="NAME", help="validation (default), train, or test, which has no labels"
     )

@@ -27,7 +27,7 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
         known = ", ".join([*glue_sets.TASKS, *glue_sets.BUILTIN])
         parser.error(f"--glue is {args.glue!r}; allowed: {known}")
     if task.name not in glue_sets.BUILTIN and not args.data:
-        parser.error(f"--data is needed for {task.name}: a folder of GLUE's files")
+        parser.error(f"--data is needed for {task.name}: a folder of GLUE's files, or a file")
     if task.name in glue_sets.BUILTIN and args.data:
         parser.error(f"--data does not go with {task.name}, which is built in")
     if args.split not in task.files:

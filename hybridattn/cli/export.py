@@ -12,7 +12,8 @@ from ..export import fits, layout_of, layouts
 from ..export.registry import grouped
 from ..model import card
 from ..model.model import Model
-from .common import MODEL_HELP, Parser, apply_threads, show
+from .common import Parser, apply_threads, show
+from .models import MODEL_HELP
 
 EXAMPLE = """\
 hybridattn export hybrid --list

@@ -7,8 +7,8 @@ import json
 import sys
 
 from ..errors import DataError
-from .common import MODEL_HELP, Parser, apply_threads
-from .models import load_model, sampling
+from .common import Parser, apply_threads
+from .models import MODEL_HELP, load_model, sampling
 
 EXAMPLE = """\
 hybridattn generate hybrid "The moon is" --max-tokens 40

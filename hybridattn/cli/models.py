@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..data.hub import MODELS
 from ..data.split import locate
 from ..data.text_files import load_text
 from ..data.tokens import TokenData
@@ -12,6 +13,7 @@ from ..model.base import tokenizer_of
 from ..model.model import Model
 
 CALIBRATION_TOKENS = 16_384
+MODEL_HELP = f"model folder, .gguf file, hub id, or built in: {', '.join(MODELS)}"
 
 
 def load_model(args: argparse.Namespace, source: str) -> Model:

