@@ -45,8 +45,8 @@ def parser() -> Parser:
         default=ScorePart.text,
         metavar="FILE",
         help="what scores are read on: recall (synthetic prompts), diagnostic:TASK (its answers), a text "
-        "file, or wikipedia or articles, a part that align and distill leave out; joined by + in equal parts "
-        "(default: %(default)s)",
+        "file, or wikipedia, articles or bible, a part that align and distill leave out; joined by + in "
+        "equal parts (default: %(default)s)",
     )
     p.add_argument(
         "--tokens", type=positive, default=ScorePart.tokens, help="tokens of it (default: %(default)s)"
