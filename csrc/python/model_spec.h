@@ -15,6 +15,7 @@ typedef struct {
 /* Fills `config` from a mapping of names to numbers. Returns 0, or -1 with an exception that names
  * the field. */
 int ha_parse_config(PyObject *given, ha_config *config, ha_config_memory *memory);
+/* Frees what the memory points to; the memory itself is the caller's. */
 void ha_config_memory_free(ha_config_memory *memory);
 /* out [num_layers] from a list of lists of one or two mixer specs. Returns 0, or -1 with an
  * exception. */
