@@ -30,6 +30,7 @@ class Op:
 
 OPS = {
     "linear": Op(("x", "weight"), keywords=("bias",)),
+    "least_squares": Op(("x", "y", "start")),
     "stored_linear": Op(("x", "weight"), fixed=("weight",), keywords=("bias",)),
     "rms_norm": Op(("x", "weight")),
     "head_norm": Op(("x", "weight")),
@@ -133,6 +134,14 @@ def linear(name: str, rows: int, width: int, out: int, bias: bool = False, **mor
         return arrays | ({"bias": normal(rng, out)} if bias else {})
 
     return Case("linear", name, make, **more)
+
+
+def least_squares(name: str, rows: int, width: int, out: int, damping: float = 0.01) -> Case:
+    def make(rng):
+        x = normal(rng, rows, width) @ normal(rng, width, width, scale=width**-0.5)
+        return {"x": x, "y": normal(rng, rows, out), "start": normal(rng, out, width)}
+
+    return Case("least_squares", name, make, {"damping": damping}, tolerance=2e-4, gradient=False)
 
 
 STORAGE_TYPES = ("float32", "bfloat16", "float16", "q8_0", "q4_0", "q4_1")
@@ -381,6 +390,10 @@ def softmax_loss(op, name, lengths, scale=1.0, **more) -> Case:
 
 UNEVEN = [1, 64, 5, 63, 2]  # 135 rows
 CASES = [
+    least_squares("one_row", 1, 5, 2),
+    least_squares("one_output", 40, 7, 1),
+    least_squares("wide", 70, 90, 33),
+    least_squares("strong", 50, 20, 40, damping=10.0),
     linear("one_number", 1, 1, 1),
     linear("one_row", 1, 70, 65, bias=True),
     linear("few_rows", 4, 33, 130, bias=True),

@@ -221,4 +221,20 @@ ha_status ha_trainer_update(ha_trainer *trainer, float *grads, int first, int st
 ha_status ha_trainer_align(ha_trainer *trainer, const ha_windows *w, const ha_align_part *part, const float lr[2],
                            ha_arena *arena, const ha_interrupt *check, double *loss, double *grad_norm);
 
+/* What is wanted of a layer, float32 [tokens of the windows, ..] each unless NULL. softmax_read brings
+ * softmax_output and reach with it. */
+typedef struct {
+    float *input;          /* [hidden] what the mixers read */
+    float *softmax_read;   /* [inner] what the softmax mixer's output projection reads */
+    float *softmax_output; /* [hidden] of that mixer */
+    double *reach;         /* [heads][3] +=, see ha_attention_reach */
+    float *linear_read;    /* [inner] what the linear mixer's output projection reads */
+    float *stream;         /* [hidden] the teacher's stream behind the layer */
+} ha_trace;
+
+/* trace.c: layer l on the teacher's stream, in [tokens of the windows, hidden]; NULL: l is 0, and
+ * the tokens are embedded */
+ha_status ha_windows_trace(const ha_model *m, int l, const ha_windows *w, const float *in, const ha_trace *to,
+                           ha_arena *arena, const ha_interrupt *check);
+
 #endif

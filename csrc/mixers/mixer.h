@@ -26,6 +26,8 @@ typedef struct {
     int aligning;         /* step 1: only parameters that align want gradients */
     int trailing;         /* states that have a trail leave one state a token in it (trail.h) */
     float **moments;      /* [params->count] or NULL: X^T X [in,in] of the rows X that a matrix meets, where wanted */
+    float *seen;          /* [rows,in] or NULL: a copy of the rows that the matrix at offset `watched` meets */
+    size_t watched;
     ha_arena *arena;
     const ha_interrupt *check;
 } ha_pass;
@@ -139,8 +141,8 @@ static inline const float *ha_weight(const ha_mixer *mixer, const ha_pass *pass,
     return mixer->at[slot] == HA_NONE ? NULL : pass->weights + mixer->at[slot];
 }
 
-/* moments.c: adds rows x [batch rows, in] to the moments of the matrix at an offset, if they are
- * wanted. */
+/* moments.c: adds rows x [batch rows, in] to the moments of the matrix at an offset, and keeps
+ * them, where either is wanted. */
 void ha_observe(const ha_pass *pass, size_t offset, int in, const float *x);
 
 /* The projection at a slot with what is joined to it, of whatever type it is stored in. */

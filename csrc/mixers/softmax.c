@@ -5,6 +5,7 @@
 #include "mixers/attention_gate.h"
 #include "mixers/projections.h"
 #include "mixers/ring.h"
+#include "mixers/softmax.h"
 
 extern const ha_mixer_kind ha_window_mixer;
 
@@ -45,8 +46,7 @@ static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
     return arrays_in(mixer, batch, NULL).floats;
 }
 
-/* The attention of either kind. */
-static ha_attention shape_of(const ha_mixer *mixer)
+ha_attention ha_softmax_shape(const ha_mixer *mixer)
 {
     const ha_config *c = mixer->config;
     const int ring = mixer->kind == &ha_window_mixer;
@@ -62,7 +62,7 @@ static ha_attention shape_of(const ha_mixer *mixer)
 /* A ring for the kind `window`, keys and values of every token otherwise. */
 static ha_state_shape state_shape(const ha_mixer *mixer)
 {
-    const ha_attention shape = shape_of(mixer);
+    const ha_attention shape = ha_softmax_shape(mixer);
     if (mixer->kind == &ha_window_mixer)
         return ha_ring_shape(&shape);
     return (ha_state_shape){.planes = 2 * shape.kv_heads, .row = shape.dim};
@@ -106,7 +106,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
     saved_arrays p = arrays_in(mixer, batch, saved);
     ha_project_in(mixer, pass, x, p.qkv, p.before_norm);
     ha_rotate(mixer, pass, c->num_heads + c->num_kv_heads, 1.0f, p.qkv, width);
-    const ha_attention shape = shape_of(mixer);
+    const ha_attention shape = ha_softmax_shape(mixer);
     const ha_attention_out to = {ha_rows_to(p.mixed, q), p.log_sum, NULL};
     if (state && mixer->kind == &ha_window_mixer) {
         for (int s = 0; s < batch->n_seq; s++)
@@ -151,7 +151,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
     ha_project_out_backward(mixer, pass, y, scale, dout, dy, gate);
     if (scale != 0.0f) {
         HA_TRY(ha_gate_backward(mixer, pass, x, p.mixed, p.gate, dy, dx));
-        const ha_attention shape = shape_of(mixer);
+        const ha_attention shape = ha_softmax_shape(mixer);
         ha_dot_per_head(rows, c->num_heads, dim, dy, q, p.mixed, q, delta);
         const ha_attention_saved kept = {.queries = ha_rows_of(p.qkv, width),
                                          .keys = ha_rows_of(p.qkv + q, width),
@@ -173,7 +173,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
 static double flops(const ha_mixer *mixer, double context)
 {
     const ha_config *c = mixer->config;
-    const ha_attention shape = shape_of(mixer);
+    const ha_attention shape = ha_softmax_shape(mixer);
     double width = c->num_heads * c->head_dim, most = (2 - shape.causal) * (shape.window - 1) + 1 + shape.sinks;
     if (shape.window && context > most)
         context = most;

@@ -290,4 +290,14 @@ void ha_dot_per_sequence(const ha_batch *batch, int d, const float *x, ptrdiff_t
 void ha_dot_per_head(int rows, int heads, int dim, const float *x, ptrdiff_t ldx, const float *y, ptrdiff_t ldy,
                      float *delta);
 
+/* Rows x [rows, in] and what a linear function of them should give, y [rows, out]. */
+typedef struct {
+    int rows, in, out;
+    const float *x, *y;
+} ha_regression;
+
+/* least_squares.c: weight [out, in] = the W with the least sum of |x W^T - y|^2 plus damping, times
+ * the mean of X^T X's diagonal, times |W - start|^2; weight may be start */
+ha_status ha_least_squares(const ha_regression *r, double damping, const float *start, float *weight, ha_arena *arena);
+
 #endif

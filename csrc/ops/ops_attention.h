@@ -69,4 +69,17 @@ ha_status ha_attention_backward(const ha_attention *a, const ha_batch *batch, co
                                 const ha_attention_upstream *upstream, const ha_attention_gradient *gradient,
                                 ha_arena *work);
 
+/* What ha_attention_reach looks at: queries [rows, heads, dim], keys and values [rows, kv_heads,
+ * dim], log_sum [rows, heads] as it came out; every how many queries one is asked. */
+typedef struct {
+    ha_rows queries, keys, values;
+    const float *log_sum;
+    int every;
+} ha_reach_in;
+
+/* attention_reach.c: sums [heads][3] += how many queries were asked, the mean of log(1 +
+ * distance in tokens) of each, their spreads from 0 (one key) to 1 (all alike) */
+ha_status ha_attention_reach(const ha_attention *a, const ha_batch *batch, const ha_reach_in *in, double *sums,
+                             ha_arena *arena);
+
 #endif

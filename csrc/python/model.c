@@ -13,6 +13,7 @@
 #include "python/model_lock.h"
 #include "python/model_spec.h"
 #include "python/model_store.h"
+#include "python/model_trace.h"
 #include "python/model_windows.h"
 #include "python/raise.h"
 
@@ -222,6 +223,15 @@ static PyMethodDef methods[] = {
      "{name: float32 [in, in]} for some of matrices(): the sum of x^T x over the rows x that each is multiplied with, "
      "zero where it is not used. Matrices that read the same have one array.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; segments as in forward_windows."},
+    {"trace_layer", (PyCFunction)(void (*)(void))ha_model_trace_layer, METH_VARARGS | METH_KEYWORDS,
+     "trace_layer($self, layer, tokens, windows, incoming=None, linear=False, segments=None)\n--\n\n"
+     "What a layer reads and gives on the teacher's stream, float32 [T, ..] for the T tokens of all windows, by name: "
+     "'stream' behind it; where it holds both mixers also 'input' of the mixers, 'softmax_output', 'softmax_read' "
+     "(what softmax's output projection reads) and 'reach', float64 [heads, 3]: queries asked, and the sums over them "
+     "of "
+     "the mean log(1 + distance in tokens) and of the spread, 0 (one key) to 1 (all alike).\n\n"
+     "incoming: the 'stream' of the layer before; linear: 'linear_read' alone, what the linear mixer's output "
+     "projection reads; the others as in moments."},
     {"matrices", (PyCFunction)ha_model_matrices, METH_NOARGS,
      "matrices($self)\n--\n\nNames of the parameters that store takes."},
     {"stored", (PyCFunction)ha_model_stored_method, METH_NOARGS,

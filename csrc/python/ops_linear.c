@@ -154,5 +154,46 @@ static const ha_operation stored_linear_vjp = {
 };
 HA_OPERATION(stored_linear_vjp)
 
-const ha_entry ha_ops_linear[] = {
-    HA_ENTRY(linear), HA_ENTRY(linear_vjp), HA_ENTRY(stored_linear), HA_ENTRY(stored_linear_vjp), {0}};
+/* x [T,I], y [T,O], start [O,I] -> [O,I] */
+static ha_status least_squares_fast(const ha_call *call)
+{
+    const ha_regression r = {ha_size(call, 'T'), ha_size(call, 'I'), ha_size(call, 'O'), ha_data(call, "x"),
+                             ha_data(call, "y")};
+    return ha_least_squares(&r, ha_argument(call, "damping")->number, ha_data(call, "start"), call->out[0],
+                            call->arena);
+}
+
+/* The same in float64. */
+static ha_status least_squares_naive(const ha_call *call)
+{
+    const int in = ha_size(call, 'I');
+    double *work;
+    HA_PUSH(work, call->arena, (size_t)in * (size_t)(in + 1));
+    ref_least_squares(ha_size(call, 'T'), in, ha_size(call, 'O'), ha_data(call, "x"), ha_data(call, "y"),
+                      ha_data(call, "start"), ha_argument(call, "damping")->number, work, call->out[0]);
+    return HA_OK;
+}
+
+static void check_damping(ha_call *call)
+{
+    const double damping = ha_argument(call, "damping")->number;
+    ha_call_require(call, damping > 0.0 && damping < 1e30, "damping is %g, allowed is more than 0", damping);
+}
+
+static const ha_operation least_squares = {
+    .name = "least_squares",
+    .doc = "Ridge regression: the W [out,in] with the least sum of |x W^T - y|^2 + damping m |W - start|^2, m the mean "
+           "of the diagonal of x^T x: x [T,in], y [T,out], start [out,in].",
+    .positional = 3,
+    .parameter = {HA_PARAM_ARRAY("x", "T I"), HA_PARAM_ARRAY("y", "T O"), HA_PARAM_ARRAY("start", "O I"),
+                  HA_PARAM(HA_NUMBER, "damping", "0.01")},
+    .result = {{"O I"}},
+    .check = check_damping,
+    .fast = least_squares_fast,
+    .naive = least_squares_naive,
+};
+HA_OPERATION(least_squares)
+
+const ha_entry ha_ops_linear[] = {HA_ENTRY(least_squares),     HA_ENTRY(linear),
+                                  HA_ENTRY(linear_vjp),        HA_ENTRY(stored_linear),
+                                  HA_ENTRY(stored_linear_vjp), {0}};

@@ -12,10 +12,12 @@ from .. import radlads
 from ..data.split import Texts, locate, note_aligned
 from ..errors import ConfigError, Unfinished
 from ..model.base import tokenizer_of
+from ..model.calibrated import INITS
 from ..model.model import Model
 from ..model.saved import named_options
 from ..pipeline.recipe import MIXER
 from ..pipeline.recipe_parts import AlignPart
+from ..report import numbers
 from .common import (
     Parser,
     apply_threads,
@@ -78,6 +80,13 @@ def parser() -> Parser:
         "--lr-final", type=float, default=AlignPart.lr_final, help="and at the end (default: %(default)s)"
     )
     p.add_argument(
+        "--init",
+        choices=INITS,
+        default=AlignPart.init,
+        help="where the mixers start: the softmax weights alone, or fitted to the teacher on 8192 tokens "
+        "(gated_delta, kda, gla, mamba2; default: %(default)s)",
+    )
+    p.add_argument(
         "--layerwise", action="store_true", help="one layer after the other: slower, memory of one layer"
     )
     p.add_argument("--folder", metavar="DIR", help="finished layers, to go on from")
@@ -107,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
                 batch_size=args.batch_size,
                 lr=args.lr or None,
                 lr_final=args.lr_final,
+                init=args.init,
                 seed=args.seed,
                 layerwise=args.layerwise,
                 shard=args.shard,
@@ -124,4 +134,9 @@ def run(args: argparse.Namespace) -> None:
     result = probe.train_result
     assert result is not None  # align sets it
     report = training_summary(result.losses, steps * args.seq_len * args.batch_size, result.seconds, args.out)
+    if (cost := probe.calibration) is not None:
+        report[0]["calibration"] = {"tokens": cost.tokens, "seconds": cost.seconds}
+        report[1].insert(
+            0, ["calibration", f"{numbers.count(cost.tokens)} tokens, {numbers.seconds(cost.seconds)}"]
+        )
     show(args, report[0], (), report[1])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,11 +19,15 @@ from ..data.tokenizer import Tokenizer
 from ..errors import ConfigError, DataError, PlanError
 from ..families.config import ModelConfig, TaskHead
 from ..results import markup
-from . import pickled
+from . import calibrated, pickled
+from .calibrated import Calibration
 from .plan import Plan
 from .reach import ReachModel
 from .result import TrainResult
 from .saved import Spec, complete, own_layers
+
+if TYPE_CHECKING:
+    from ..data.tokens import TokenData
 
 
 def chosen(model: BaseModel, softmax_layers: int | Sequence[int]) -> list[int]:
@@ -108,6 +112,7 @@ class BaseModel(ReachModel):
     tokenizer: Tokenizer | None
     plan: Plan | None
     train_result: TrainResult | None
+    calibration: Calibration | None  # of the start of a probe, see `to_probe`
     softmax_order: tuple[int, ...] | None  # see `elastic.make`
 
     def __init__(
@@ -125,6 +130,7 @@ class BaseModel(ReachModel):
         self.tokenizer = tokenizer
         self.plan = None
         self.train_result = None
+        self.calibration = None
         self.softmax_order = None
 
     @property
@@ -155,9 +161,19 @@ class BaseModel(ReachModel):
         stored = sum(data.nbytes for _, data in self.stored().values())
         return stored + sum(tensor.nbytes for tensor in self.parameters(stored=False).values())
 
-    def to_probe(self, mixer: Mapping[str, Any], seed: int = 0) -> Self:
+    def to_probe(
+        self,
+        mixer: Mapping[str, Any],
+        seed: int = 0,
+        *,
+        init: str = "transfer",
+        data: TokenData | None = None,
+    ) -> Self:
         """A model with this one's softmax mixers and, beside each, a linear mixer started from it (weight
         transfer).
+
+        init "calibrated" then fits the start of a recurrence (gated_delta, kda, gla, mamba2) to this model's
+        attention on the first 8192 tokens of `data` (after arXiv 2606.16429); `calibration` has its cost.
 
         Layers that are linear in the family's own checkpoints stay as they are; their options are the
         defaults of a mixer of the same kind, so that the model can be saved as such a checkpoint again.
@@ -169,6 +185,7 @@ class BaseModel(ReachModel):
         if kind is None or kind == "softmax":
             raise refuse("mixer kind", kind, "a linear mixer, for example window_linear or gated_delta")
         mixer = {**self._native_spec(str(kind)), **mixer}
+        calibrated.check(mixer, init, data)
         if not any(self.softmax_at(i) for i in range(len(self.layers))):
             raise refuse("layers", "all linear", "at least one softmax layer, to start a linear mixer from")
         layers = [
@@ -179,6 +196,8 @@ class BaseModel(ReachModel):
         self._share(probe, but=tuple(f"layers.{i}.{kind}." for i in switchable(probe)))
         probe.gates[:] = 1.0
         probe.init_mixers(seed=seed)
+        if data is not None:
+            probe.calibration = calibrated.calibrate(probe, data)
         return probe
 
     def to_hybrid(self, softmax_layers: Iterable[int] | Plan) -> Self:

@@ -12,6 +12,7 @@ from typing import Any
 from ..diagnostics.texts import TEXT_KINDS
 from ..distributed.state import REDUCE
 from ..errors import ConfigError
+from ..model.calibrated import INITS
 from ..radlads.schedules import SCHEDULES
 from .recipe_keys import filled, key, lengths, not_negative, one_of, positive, share
 
@@ -60,6 +61,11 @@ class AlignPart:
     batch_size: int = key(1, "windows per step", positive)
     lr: float = key(0.0, "0: the mixer's own, radlads.align_lr", not_negative)
     lr_final: float = key(1e-5, "learning rate of the last step", not_negative)
+    init: str = key(
+        "transfer",
+        'where mixers start: softmax weights alone, or "calibrated": fitted to the teacher on 8192 tokens',
+        one_of(INITS),
+    )
     layerwise: bool = key(False, "one layer at a time: the memory of one layer, slower")
 
 

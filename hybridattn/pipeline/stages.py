@@ -63,10 +63,13 @@ SET_EXAMPLE, SET_ANSWER = 150.0, 500.0  # of these sets: tokens of an example, o
 def _align(recipe: Recipe) -> Stage:
     def inputs(job: Job) -> Any:
         files = job.results["fetch"]["digests"]
+        settings = asdict(recipe.align)
+        if settings["init"] == "transfer":  # what there was before this key: results of then are still good
+            del settings["init"]
         return {
             "files": [files["teacher"], files["text"]],  # held-out text is not read
             "mixer": complete(recipe.mixer),
-            "align": {**asdict(recipe.align), "lr": work.align_lr(recipe)},
+            "align": {**settings, "lr": work.align_lr(recipe)},
             "seed": recipe.seed,
         }
 

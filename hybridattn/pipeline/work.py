@@ -168,6 +168,7 @@ def align(job: Job) -> dict[str, Any]:
         batch_size=part.batch_size,
         lr=align_lr(job.recipe),
         lr_final=part.lr_final,
+        init=part.init,
         seed=job.recipe.seed,
         layerwise=part.layerwise,
         checkpoint=job.store.checkpoint("align", job.digests["align"]),
@@ -179,7 +180,11 @@ def align(job: Job) -> dict[str, Any]:
     result = probe.train_result
     assert result is not None  # align sets it
     job.keep("probe", probe)
-    return {"curve": curve(result.curve, part.seq_len * part.batch_size)}
+    found = {"curve": curve(result.curve, part.seq_len * part.batch_size)}
+    cost = probe.calibration
+    return (
+        found if cost is None else {**found, "calibration": {"tokens": cost.tokens, "seconds": cost.seconds}}
+    )
 
 
 def align_lr(recipe: Recipe) -> float:

@@ -60,6 +60,7 @@ def align(
     lr: float | None = None,
     lr_final: float = 1e-5,
     schedule: str = "cosine",
+    init: str = "transfer",
     layerwise: bool = False,
     shard: tuple[int, int] | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -72,6 +73,9 @@ def align(
     softmax output flows on, so layers do not depend on each other. layerwise=True trains them one at a time,
     with the training memory of one layer and the same result (gradients are clipped per layer), at the price
     of more forward passes.
+
+    init: where the linear mixers start, "transfer" (softmax weights alone) or "calibrated", which reads the
+    first 8192 tokens of `data` (see `Model.to_probe`); the result's `calibration` holds its cost.
 
     folder: finished layers are kept there and found again. shard (i, n): this process does only layers i,
     i + n, ..; Unfinished is raised until all are there. A run without a shard over the same folder does what
@@ -88,7 +92,7 @@ def align(
             "layerwise", True, "False with ranks: each has the training memory of its own layers alone"
         )
     data.within(teacher.model_config.max_positions)
-    probe = teacher.to_probe(mixer, seed=options.seed)
+    probe = teacher.to_probe(mixer, seed=options.seed, init=init, data=data if init == "calibrated" else None)
     if lr is None:
         lr = align_lr(mixer["kind"])
     layers = range(len(probe.layers))
