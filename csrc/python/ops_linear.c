@@ -169,8 +169,15 @@ static ha_status least_squares_naive(const ha_call *call)
     const int in = ha_size(call, 'I');
     double *work;
     HA_PUSH(work, call->arena, (size_t)in * (size_t)(in + 1));
-    ref_least_squares(ha_size(call, 'T'), in, ha_size(call, 'O'), ha_data(call, "x"), ha_data(call, "y"),
-                      ha_data(call, "start"), ha_argument(call, "damping")->number, work, call->out[0]);
+    const ref_regression g = {ha_size(call, 'T'),
+                              in,
+                              ha_size(call, 'O'),
+                              ha_data(call, "x"),
+                              ha_data(call, "y"),
+                              ha_data(call, "start"),
+                              ha_argument(call, "damping")->number,
+                              work};
+    ref_least_squares(&g, call->out[0]);
     return HA_OK;
 }
 

@@ -203,8 +203,15 @@ typedef struct {
 ha_status ref_mix_linear(const ref_linear_mixer *m, const ha_batch *batch, const ref_attention_in *in, double *y,
                          ha_arena *work);
 
-/* ref_regression.c: see ha_least_squares; system: scratch [in, in + 1] */
-void ref_least_squares(int rows, int in, int out, const double *x, const double *y, const double *start, double damping,
-                       double *system, double *weight);
+/* ref_regression.c: see ha_least_squares; x [rows, in], y [rows, out], start [out, in]; system:
+ * scratch [in, in + 1] */
+typedef struct {
+    int rows, in, out;
+    const double *x, *y, *start;
+    double damping, *system;
+} ref_regression;
+
+/* weight [out, in] */
+void ref_least_squares(const ref_regression *g, double *weight);
 
 #endif

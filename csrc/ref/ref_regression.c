@@ -26,25 +26,26 @@ static void eliminate(int in, double *system)
     }
 }
 
-void ref_least_squares(int rows, int in, int out, const double *x, const double *y, const double *start, double damping,
-                       double *system, double *weight)
+void ref_least_squares(const ref_regression *g, double *weight)
 {
+    const ptrdiff_t in = g->in, out = g->out;
     double mean = 0.0;
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * in; i++)
-        mean += x[i] * x[i] / in;
+    for (ptrdiff_t i = 0; i < g->rows * in; i++)
+        mean += g->x[i] * g->x[i] / (double)in;
+    const double pull = g->damping * (mean > 0.0 ? mean : 1.0);
     for (ptrdiff_t o = 0; o < out; o++) {
         for (ptrdiff_t i = 0; i < in; i++)
             for (ptrdiff_t j = 0; j <= in; j++) {
                 const int last = j == in;
                 double sum = 0.0;
-                for (ptrdiff_t r = 0; r < rows; r++)
-                    sum += x[r * in + i] * (last ? y[r * out + o] : x[r * in + j]);
+                for (ptrdiff_t r = 0; r < g->rows; r++)
+                    sum += g->x[r * in + i] * (last ? g->y[r * out + o] : g->x[r * in + j]);
                 if (last || i == j)
-                    sum += damping * (mean > 0.0 ? mean : 1.0) * (last ? start[o * in + i] : 1.0);
-                system[i * (in + 1) + j] = sum;
+                    sum += pull * (last ? g->start[o * in + i] : 1.0);
+                g->system[i * (in + 1) + j] = sum;
             }
-        eliminate(in, system);
+        eliminate(g->in, g->system);
         for (ptrdiff_t i = 0; i < in; i++)
-            weight[o * in + i] = system[i * (in + 1) + in];
+            weight[o * in + i] = g->system[i * (in + 1) + in];
     }
 }

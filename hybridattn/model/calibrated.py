@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .._core import Model as CoreModel
 from .._core import ops
 from ..checks import check_choice, refuse
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData, Windows
-    from .base import BaseModel
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -70,7 +70,7 @@ def read_windows(data: TokenData) -> Windows:
     return data.windows[: max(1, int(np.searchsorted(ends, TOKENS, side="right")))]
 
 
-def calibrate(probe: BaseModel, data: TokenData) -> Calibration:
+def calibrate(probe: CoreModel, data: TokenData) -> Calibration:
     """Fit the linear mixers of `probe`, in place, on the first windows of `data`. Same bits for every number
     of threads. Raises ConfigError for kinds without such a start, DataError.
     """
@@ -78,10 +78,11 @@ def calibrate(probe: BaseModel, data: TokenData) -> Calibration:
     windows = read_windows(data)
     shape = len(probe.layers), int(probe.config["num_heads"])
     distance, spread = np.full(shape, np.nan), np.full(shape, np.nan)
-    arrays = probe.arrays(stored=False)
+    arrays = {name: tensor.numpy() for name, tensor in probe.parameters(stored=False).items()}
     stream: Floats | None = None
     for layer, specs in enumerate(probe.layers):
-        text = {"tokens": data.tokens, "windows": windows, "incoming": stream, "segments": data.segments}
+        text: dict[str, Any] = {"tokens": data.tokens, "windows": windows, "segments": data.segments}
+        text["incoming"] = stream
         found = probe.trace_layer(layer, **text)
         if "reach" in found:
             count, far, wide = found["reach"].T

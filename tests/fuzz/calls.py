@@ -198,6 +198,7 @@ def _models() -> list[Call]:
             Call(lambda model=model: model.nll, (TOKENS, mask)),
             Call(lambda model=model: model.forward_windows, (FLAT, WINDOWS, out), {"segments": FLAT * 0}),
             Call(lambda model=model: model.moments, (FLAT, WINDOWS, model.matrices()[:1])),
+            Call(lambda model=model: model.trace_layer, (0, FLAT, WINDOWS), {"segments": FLAT * 0}),
             Call(lambda model=model: model.cost, (64.0,)),
             Call(with_cache("reserve"), (np.array([20, 20]),)),
             Call(with_cache("fork"), (2,)),

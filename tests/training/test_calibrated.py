@@ -149,7 +149,7 @@ def test_trace_layer_refuses_what_it_cannot_read(data):
         (9, stream, False),
         (1, stream, True),
     ):
-        with pytest.raises(ValueError, match="layer is|linear is"):
+        with pytest.raises(ValueError, match=r"layer is|linear is"):
             model.trace_layer(layer, data.tokens, data.windows, incoming, linear=linear)
     with pytest.raises(ValueError, match="incoming"):
         model.trace_layer(1, data.tokens, data.windows, stream[:-1])
