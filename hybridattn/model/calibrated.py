@@ -123,8 +123,9 @@ class _Fit:
     def run(self, distance: Doubles, spread: Doubles) -> None:
         self._decay(distance)
         if "b_proj.weight" in self.own:
-            beta = np.clip(_STRONGEST * (1.0 - spread), 0.02, _STRONGEST)
-            self.own["b_proj.weight"][...] = np.outer(np.log(beta / (1.0 - beta)), self.constant)
+            matrix = self.own["b_proj.weight"]
+            beta = np.clip(_STRONGEST * (1.0 - _of_states(spread, len(matrix))), 0.02, _STRONGEST)
+            matrix[...] = np.outer(np.log(beta / (1.0 - beta)), self.constant)
         self._gate()
         self._output()
 
@@ -133,33 +134,46 @@ class _Fit:
         rate = np.log1p(1.0 / np.clip(distance, 0.1, _LONGEST))  # -g, a number a head
         own = self.own
         if "w_bias" in own:  # g = log(sigmoid(w)) / 16
-            own["w_bias"][...] = np.repeat(-_inverse_softplus(16.0 * rate), own["w_bias"].size // self.count)
+            rate = _of_states(rate, own["w_bias"].size // self._dim)
+            own["w_bias"][...] = np.repeat(-_inverse_softplus(16.0 * rate), self._dim)
             return
+        rate = _of_states(rate, own["A_log"].size)
         own["A_log"][...] = np.log(_RATE)
-        bias = own["dt_bias"]
-        bias[...] = np.repeat(_inverse_softplus(rate / _RATE), bias.size // self.count)
+        own["dt_bias"][...] = np.repeat(_inverse_softplus(rate / _RATE), own["dt_bias"].size // len(rate))
         if "a_proj.weight" in own:
             own["a_proj.weight"][...] = 0.0
 
     def _gate(self) -> None:
         """A gate that opens with the size of what softmax gives: a number a head, linear in x."""
-        own = self.own
-        if "g_proj.weight" in own:
-            own["g_proj.weight"][...] = _OPEN * self.constant
-            if self.kind == "mamba2":  # its norm comes behind the gate: a factor a head is lost in it
-                return
-            logit = _OPEN * ops.linear(self.input, self.constant[None])[:, 0]
-            size = self._sizes(logit / (1.0 + np.exp(-logit)))
-            own["g_proj.weight"][...] = np.repeat(self._linear(_inverse_silu(size)), self._dim, axis=0)
-        elif "g_up.weight" in own and self.count <= own["g_up.weight"].shape[1]:
-            up, down = own["g_up.weight"], own["g_down.weight"]
-            before = up.copy()
-            up[...] = 0.0
-            size = np.clip(0.5 * self._sizes(np.full(len(self.input), 0.5, np.float32)), 0.05, 0.95)
-            up[:, self.count :] = before[:, self.count :]
-            for head in range(self.count):
-                up[head * self._dim : (head + 1) * self._dim, head] = 1.0
-            down[: self.count] = self._linear(np.log(size / (1.0 - size)))
+        if not {"g_proj.weight", "g_up.weight"} & self.own.keys():
+            return
+        whole = self._set_gate(np.outer(np.full(self.count, _OPEN), self.constant).astype(np.float32))
+        if not whole or self.kind == "mamba2":  # whose norm is behind the gate: a factor a head is lost in it
+            return
+        logit = _OPEN * ops.linear(self.input, self.constant[None])[:, 0].astype(np.float64)
+        opened = 1.0 / (1.0 + np.exp(-logit))
+        if self.kind == "kda":  # sigmoid
+            size = np.clip(0.5 * self._sizes(opened), 0.05, 0.95)
+            self._set_gate(self._linear(np.log(size / (1.0 - size))))
+        else:  # silu
+            self._set_gate(self._linear(_inverse_silu(self._sizes(logit * opened))))
+
+    def _set_gate(self, logits: Floats) -> bool:
+        """Give all channels of a head the logit x . logits[head]; False where the gate's rank is too low to
+        tell heads apart, and all have that of the first one.
+        """
+        if "g_proj.weight" in self.own:
+            self.own["g_proj.weight"][...] = np.repeat(logits, self._dim, axis=0)
+            return True
+        down, up = self.own["g_down.weight"], self.own["g_up.weight"]
+        whole = self.count <= len(down)
+        used = self.count if whole else 1
+        down[:used] = logits[:used]
+        up[:, used:] = 0.0
+        up[:, :used] = np.repeat(
+            np.eye(self.count)[:, :used] if whole else np.ones((self.count, 1)), self._dim, axis=0
+        )
+        return whole
 
     @property
     def _dim(self) -> int:
@@ -168,7 +182,7 @@ class _Fit:
     def _by_head(self, rows: Floats) -> Floats:
         return rows.reshape(len(rows), self.count, self._dim)
 
-    def _sizes(self, gate: Floats) -> Doubles:
+    def _sizes(self, gate: Doubles) -> Doubles:
         """[rows, heads]: what the normed state of each token and head must be multiplied with to come
         nearest to softmax's, in units of its mean; gate [rows]: what it is multiplied with now.
         """
@@ -195,6 +209,11 @@ class _Fit:
         start = weight * np.repeat(scale, self._dim).astype(np.float32)
         wanted_output = self.wanted - self.own.get("o_proj.bias", np.float32(0.0))
         weight[...] = ops.least_squares(read, wanted_output, start, damping=_DAMPING)
+
+
+def _of_states(values: Doubles, states: int) -> Doubles:
+    """One of each state [states]: the mean over the heads that read it."""
+    return values.reshape(states, -1).mean(axis=1)
 
 
 def _inverse_softplus(y: Doubles) -> Doubles:

@@ -20,12 +20,13 @@ def residual(probe, data):
     return error.mean() / size.mean()
 
 
+@pytest.mark.parametrize("options", [{}, {"grouped": 1, "output_gate": "low_rank"}, {"output_gate": "none"}])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_calibrated_start_is_nearer_to_softmax_on_held_out_text(kind, data):
+def test_a_calibrated_start_is_nearer_to_softmax_on_held_out_text(kind, options, data):
     train, held_out = data.split(len(data) // 4)
-    teacher = tiny.teacher()
-    plain = residual(teacher.to_probe({"kind": kind}), held_out)
-    probe = teacher.to_probe({"kind": kind}, init="calibrated", data=train)
+    teacher, mixer = tiny.teacher(), {"kind": kind, **options}
+    plain = residual(teacher.to_probe(mixer), held_out)
+    probe = teacher.to_probe(mixer, init="calibrated", data=train)
     assert residual(probe, held_out) < min(0.95, 0.9 * plain)
     assert probe.calibration.tokens == train.num_tokens  # less than it would read
     assert probe.calibration.seconds > 0
