@@ -43,6 +43,8 @@ def deeper(settings: dict[str, Any], layers: int, tokens: int) -> dict[str, Any]
     """The golden files' settings with more layers, and positions for that many tokens (and RoBERTa's two)."""
     own = {key: layers for key in ("num_hidden_layers", "n_layer", "n_layers") if key in settings}
     own |= {key: tokens + 2 for key in ("max_position_embeddings", "n_positions") if key in settings}
+    if "layer_types" in settings:  # again from the first
+        own["layer_types"] = (settings["layer_types"] * layers)[:layers]
     return settings | own
 
 

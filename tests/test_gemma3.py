@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +203,33 @@ def test_what_gguf_files_leave_out(tmp_path):
         Model.from_pretrained(gguf_of(tmp_path / "p.gguf", **{"attention.sliding_window_pattern": [True]}))
     with pytest.raises(ConfigError, match="final_logit_softcapping"):
         Model.from_pretrained(gguf_of(tmp_path / "q.gguf", final_logit_softcapping=30.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"local_layers": [3]}, ValueError, "local_layers holds 3, allowed are layers from 0 to 2"),
+        ({"local_layers": ["1"]}, ValueError, "local_layers holds '1', allowed are layers from 0 to 2"),
+        ({"local_layers": 1}, TypeError, "not iterable"),
+        ({"local_window": -1}, ValueError, "local_window is -1"),
+        ({"local_inv_freq": [1.0]}, ValueError, "local_inv_freq has"),
+        ({"embed_scale": -2.0}, ValueError, "embed_scale is -2.0, allowed are positive numbers"),
+        ({"block": 4}, ValueError, "block is 4, allowed are whole numbers from 0 to 3"),
+    ],
+)
+def test_the_core_refuses_by_name(teacher, changes, error, message):
+    layers = [[{"kind": "softmax"}]] * 3
+    core = teacher.model_config.to_core()
+    with pytest.raises(error, match=message):
+        _core.Model(core | changes, layers)
+    assert _core.Model(core | {"local_layers": []}, layers).parameters()  # all layers see all
+
+
+def test_a_config_says_what_local_layers_need():
+    config = config_from_hf(HF)
+    with pytest.raises(ConfigError, match=r"local_layers is 3; allowed: .* to 2"):
+        replace(config, local_layers=(3,))
+    with pytest.raises(
+        ConfigError, match="local_inv_freq has 1 numbers; allowed: as many as rope_inv_freq, 6"
+    ):
+        replace(config, local_inv_freq=(1.0,))

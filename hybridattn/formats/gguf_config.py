@@ -91,7 +91,7 @@ def hf_config(header: GGUFHeader) -> dict[str, Any]:
         hf["attention_bias"] = "blk.0.attn_q.bias" in tensors
     if architecture == gguf_gemma3.ARCHITECTURE:
         del hf["hidden_act"]
-        hf |= gguf_gemma3.hf_keys(header, head_dim)
+        hf |= {key: _shortest(value) for key, value in gguf_gemma3.hf_keys(header, head_dim).items()}
     if architecture in ("llama", gguf_bamba.ARCHITECTURE):
         hf["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     scaling = _rope_scaling(header, hf, f"{architecture}.rope.")

@@ -50,12 +50,11 @@ def hf_keys(header: GGUFHeader, head_dim: Any) -> dict[str, Any]:
         )
     if not window:
         has = [False] * layers
-    base = get("rope.freq_base_swa", _LOCAL_BASE)
     return {
         "hidden_activation": "gelu_pytorch_tanh",
         "layer_types": ["sliding_attention" if each else "full_attention" for each in has],
         "sliding_window": window or None,
-        "rope_local_base_freq": float(str(np.float32(base))) if isinstance(base, float) else base,
+        "rope_local_base_freq": get("rope.freq_base_swa", _LOCAL_BASE),
         "query_pre_attn_scalar": hidden // heads if layers == _LARGEST else head_dim,
     }
 

@@ -11,13 +11,15 @@ static ha_task task; /* of the models that are made next */
 static const char *const kinds[] = {"gated_delta", "window_linear"};
 
 /* Llama's block with biases and a tied head, without and untied, and what other families have instead. */
-typedef enum { FORM_BIASES, FORM_PLAIN, FORM_POST, FORM_PARALLEL, FORM_QK_NORM, FORMS } form;
+typedef enum { FORM_BIASES, FORM_PLAIN, FORM_POST, FORM_PARALLEL, FORM_QK_NORM, FORM_SANDWICH, FORMS } form;
 
 /* Both mixers in every layer; a short convolution with biases. */
 static inline ha_model *make(const char *kind, form form, uint64_t seed)
 {
     const int plain = form == FORM_PLAIN, post = form == FORM_POST, parallel = form == FORM_PARALLEL;
-    static const float inv_freq[] = {1.0f, 0.1f, 0.01f, 0.001f};
+    const int sandwich = form == FORM_SANDWICH;
+    static const float inv_freq[] = {1.0f, 0.1f, 0.01f, 0.001f}, local_inv_freq[] = {0.8f, 0.4f, 0.2f, 0.1f};
+    static const uint8_t local[LAYERS] = {1, 0, 1};
     const ha_config config = {.vocab_size = V,
                               .hidden_size = D,
                               .num_layers = LAYERS,
@@ -35,13 +37,20 @@ static inline ha_model *make(const char *kind, form form, uint64_t seed)
                               .output_bias = !plain,
                               .mlp_bias = !plain,
                               .tie_embeddings = !plain,
-                              .qk_norm = form == FORM_QK_NORM,
+                              .qk_norm = form == FORM_QK_NORM || sandwich,
+                              .local = sandwich ? local : NULL,
+                              .local_inv_freq = local_inv_freq,
+                              .local_window = 11,
+                              .embed_scale = sandwich ? 1.5f : 0.0f,
                               .norm = post || parallel ? HA_NORM_LAYER : HA_NORM_RMS,
                               .block = post       ? HA_BLOCK_POST
                                        : parallel ? HA_BLOCK_PARALLEL
+                                       : sandwich ? HA_BLOCK_SANDWICH
                                                   : HA_BLOCK_PRE,
                               .mlp_plain = post || parallel,
-                              .act = post ? HA_ACT_GELU : HA_ACT_GELU_TANH,
+                              .act = post                   ? HA_ACT_GELU
+                                     : parallel || sandwich ? HA_ACT_GELU_TANH
+                                                            : HA_ACT_NONE,
                               .positions = post ? 80 : 0,
                               .position_offset = post ? 2 : 0,
                               .segments = post ? 2 : 0,
