@@ -133,7 +133,7 @@ def test_a_window_costs_less(teacher):
 
 def test_exports_say_why_not(teacher, tmp_path):
     assert all(export.fits(teacher)[name] for name in export.layouts())
-    with pytest.raises(ExportError, match="model_type is gemma3_text"):
+    with pytest.raises(ExportError, match="model_type is gemma3;"):
         teacher.export(tmp_path / "out", "sliding_window")
 
 
@@ -233,3 +233,23 @@ def test_a_config_says_what_local_layers_need():
         ConfigError, match="local_inv_freq has 1 numbers; allowed: as many as rope_inv_freq, 6"
     ):
         replace(config, local_inv_freq=(1.0,))
+
+
+def test_the_text_part_of_a_model_of_images(tmp_path):
+    """What transformers writes of one, and the names that its older files have."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 4}
+    text = {key: value for key, value in HF.items() if key != "model_type"}
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    torch.manual_seed(0)
+    theirs = transformers.Gemma3ForConditionalGeneration(config).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = Model.from_pretrained(tmp_path / "theirs")
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(TOKENS).long()).logits.numpy()
+    assert ours.model_config.family == "gemma3" and ours.model_config.local_layers == (0, 2)
+    assert_close(ours.logits(TOKENS), expected, what="logits")
+    with pytest.raises(ConfigError, match="model_type of text_config is 'llama'; allowed: gemma3_text"):
+        config_from_hf({"model_type": "gemma3", "text_config": {"model_type": "llama"}})

@@ -26,6 +26,7 @@ _FAMILIES: dict[str, ModuleType] = {
     "qwen3_5_text": qwen3_5,
     "qwen3_5": qwen3_5,
     "gemma3_text": gemma3,
+    "gemma3": gemma3,
     "gpt2": gpt2,
     "gpt_neox": gpt_neox,
     "bert": bert,

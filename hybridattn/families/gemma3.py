@@ -18,11 +18,12 @@ from ..checks import check_bool, check_int, refuse
 from . import rotary
 from .config import MAX_LAYERS, ModelConfig
 from .layout import Layout
-from .reading import integer
+from .reading import integer, text_part
 from .rope import rope_frequencies
 
 __all__ = ["LAYOUT", "config_from_hf"]
 
+MODEL_TYPE = "gemma3_text"
 FULL, SLIDING = "full_attention", "sliding_attention"
 _ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "rope_local_base_freq")
 _OWN = (*_ROPE, "layer_types", "sliding_window")
@@ -66,19 +67,22 @@ LAYOUT = Layout(
     zero_centred=re.compile(
         r"final_norm\.weight|layers\.\d+\.((mixer|mlp)(_post)?_norm|softmax\.[qk]_norm)\.weight"
     ),
-    ignored=re.compile(r"(^|\.)rotary_emb\.\w*inv_freq$"),
+    other_prefixes=("model.language_model.", "language_model.model."),
+    ignored=re.compile(r"(^|\.)rotary_emb\.\w*inv_freq$|^(model\.)?(vision_tower|multi_modal_projector)\."),
 )
 
 
 def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
-    """ModelConfig of a `Gemma3ForCausalLM` config, with that class's defaults. ConfigError on bad values, and
-    for attention scores that are not divided by the root of head_dim.
+    """ModelConfig of a `Gemma3ForCausalLM` config, with that class's defaults, or of the text part of a
+    `Gemma3ForConditionalGeneration` one. ConfigError on bad values, and for attention scores that are not
+    divided by the root of head_dim.
     """
+    hf = text_part(hf, MODEL_TYPE, "Gemma3ForCausalLM")
     kinds, ropes = _kinds(hf), _ropes(hf)
     bias = check_bool("attention_bias", hf.get("attention_bias") or False)
     config = rotary.read_config(
         {**{key: value for key, value in hf.items() if key not in _OWN}, "rope_parameters": ropes[FULL]},
-        "gemma3_text",
+        "gemma3",
         neutral=_NEUTRAL,
         defaults=_DEFAULTS,
         attention_bias=bias,

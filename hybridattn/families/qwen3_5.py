@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from . import rotary
 from .config import MAX_LAYERS, ModelConfig
 from .layout import Joined, Layout
-from .reading import integer
+from .reading import integer, text_part
 
 __all__ = ["LAYOUT", "config_from_hf"]
 
@@ -90,7 +90,7 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     `Qwen3_5ForConditionalGeneration` one. ConfigError on bad values, and for heads of a linear layer whose
     keys are wider than their values or less wide.
     """
-    hf = _text_part(hf)
+    hf = text_part(hf, MODEL_TYPE, "Qwen3_5ForCausalLM")
     kinds = _kinds(hf)
     bias = check_bool("attention_bias", hf.get("attention_bias") or False)
     config = rotary.read_config(
@@ -107,25 +107,6 @@ def config_from_hf(hf: dict[str, Any]) -> ModelConfig:
     linear = _linear(hf)
     native = tuple({"kind": "softmax"} if kind == "full_attention" else dict(linear) for kind in kinds)
     return replace(config, attention_gate=True, native_layers=native, hf=hf)
-
-
-def _text_part(hf: dict[str, Any]) -> dict[str, Any]:
-    """The config of the text model, which is all that is read of a model of text and images."""
-    if "text_config" not in hf:
-        return {**hf, "model_type": MODEL_TYPE}
-    text = hf["text_config"]
-    if not isinstance(text, dict):
-        raise refuse("text_config", text, "an object")
-    kind = text.get("model_type", MODEL_TYPE)
-    if kind != MODEL_TYPE:
-        raise refuse("model_type of text_config", kind, MODEL_TYPE)
-    outer = {key: hf[key] for key in ("tie_word_embeddings", "eos_token_id", "bos_token_id") if key in hf}
-    return {**outer, **text, **_tied(hf), "model_type": MODEL_TYPE, "architectures": ["Qwen3_5ForCausalLM"]}
-
-
-def _tied(hf: dict[str, Any]) -> dict[str, Any]:
-    """Whether embeddings are tied, which the outer config says where it says it."""
-    return {"tie_word_embeddings": hf["tie_word_embeddings"]} if "tie_word_embeddings" in hf else {}
 
 
 def _kinds(hf: dict[str, Any]) -> list[str]:

@@ -87,6 +87,23 @@ def class_name(hf: Mapping[str, Any]) -> str:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
+def text_part(hf: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """The config of a model of text, which is all that is read of a model of text and images: `hf` itself, or
+    its text_config. kind, name: its model_type and class.
+    """
+    if "text_config" not in hf:
+        return {**hf, "model_type": kind}
+    text = hf["text_config"]
+    if not isinstance(text, dict):
+        raise refuse("text_config", text, "an object")
+    if text.get("model_type", kind) != kind:
+        raise refuse("model_type of text_config", text.get("model_type"), kind)
+    outer = {key: hf[key] for key in ("tie_word_embeddings", "eos_token_id", "bos_token_id") if key in hf}
+    # whether embeddings are tied the outer config says, where it says it
+    tied = {"tie_word_embeddings": hf["tie_word_embeddings"]} if "tie_word_embeddings" in hf else {}
+    return {**outer, **text, **tied, "model_type": kind, "architectures": [name]}
+
+
 def stem(hf: Mapping[str, Any]) -> str:
     """What the names of the family's classes begin with: from the checkpoint's class, else its model_type."""
     name = re.fullmatch(r"(\w+?)(For\w+|LMHeadModel|Model)", class_name(hf))
