@@ -12,6 +12,7 @@ import tiny
 from hybridattn import DataError, distributed, evaluate, radlads, select
 from hybridattn._core import set_num_threads
 from hybridattn.radlads import steps as steps_of_training
+from hybridattn.radlads.sharing import WindowSharing
 from hybridattn.radlads.teacher import open_cache, weights_fingerprint
 
 MIXER = tiny.MIXERS[1]
@@ -104,6 +105,35 @@ def one_fails():
     world.barrier()
 
 
+def windows_fail():
+    """Rank 1 fails before its first windows of a step, before its last ones, and after these, when most of
+    their gradients have gone to the others. All hear it, and go on: [what they heard, whether a run after it
+    has the bits of one before it].
+    """
+    plain, calls, moment = WindowSharing._windows, [], ""
+
+    def broken(*given):
+        calls.append(given)
+        where = f"before {len(calls)}"
+        if distributed.current().rank == 1 and where == moment:
+            raise DataError("no such window")
+        loss = plain(*given)
+        if distributed.current().rank == 1 and where.replace("before", "after") == moment:
+            raise DataError("no such window")
+        return loss
+
+    bits, heard = train()["hybrid"], []
+    WindowSharing._windows = broken
+    for moment in ("before 1", "before 3", "after 3"):  # noqa: B007  broken reads it
+        calls.clear()
+        try:
+            train()
+        except ValueError as error:
+            heard.append(str(error).replace("rank 1: ", ""))
+    WindowSharing._windows = plain
+    return [heard, bits == train()["hybrid"]]
+
+
 def piece_fails():
     """A piece of shared work fails: the error comes to all ranks, which go on."""
     heard = None
@@ -130,8 +160,8 @@ def main() -> None:
     if not distributed.launched():
         print(json.dumps(work(*arguments), default=asdict))
         return
-    reduce = os.environ.get("REDUCE", "tree")
-    with distributed.world(reduce=reduce) as world:
+    reduce, overlap = os.environ.get("REDUCE", "tree"), os.environ.get("OVERLAP", "auto")
+    with distributed.world(reduce=reduce, overlap=overlap) as world:
         if "PIDS" in os.environ:
             Path(os.environ["PIDS"], str(world.rank)).write_text(str(os.getpid()))
         found = work(*arguments)

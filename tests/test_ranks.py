@@ -66,9 +66,10 @@ def trained():
     return result(1, "train")
 
 
+@pytest.mark.parametrize("overlap", ["never", "always"])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_training_has_the_same_bits_on_any_number_of_ranks(trained, ranks):
-    assert result(ranks, "train") == trained
+def test_training_has_the_same_bits_on_any_number_of_ranks(trained, ranks, overlap):
+    assert result(ranks, "train", OVERLAP=overlap) == trained
 
 
 def test_step_1_has_the_bits_of_a_plain_process(trained):
@@ -109,7 +110,7 @@ def test_the_teachers_states_are_filled_together(tmp_path):
     assert result(3, "cache", str(tmp_path / "b.npy")) == result(0, "cache", str(tmp_path / "a.npy"))
 
 
-def interrupted(tmp_path: Path, ranks: int, number: int, victim: int, *job: str):
+def interrupted(tmp_path: Path, ranks: int, number: int, victim: int, *job: str, **more: str):
     """A job whose rank gets a signal once there is a checkpoint: (status, stderr, seconds to the end)."""
     pids, checkpoint = tmp_path / "pids", tmp_path / "checkpoint"
     file, before = checkpoint / "checkpoint.safetensors", 0
@@ -123,7 +124,7 @@ def interrupted(tmp_path: Path, ranks: int, number: int, victim: int, *job: str)
     pids.mkdir()
     with subprocess.Popen(
         command(ranks, str(HERE / "rank_jobs.py"), job[0], str(checkpoint), *job[1:]),
-        env=environment(PIDS=str(pids)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(PIDS=str(pids), **more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         until = time.monotonic() + SECONDS
         while not saved() and process.poll() is None:
@@ -135,21 +136,24 @@ def interrupted(tmp_path: Path, ranks: int, number: int, victim: int, *job: str)
         return process.returncode, errors, time.monotonic() - sent
 
 
-@pytest.mark.parametrize("job", ["train", "align"])
-def test_a_stop_on_any_rank_stops_all_and_another_number_goes_on(tmp_path, job):
-    code, errors, _ = interrupted(tmp_path, 2, signal.SIGTERM, 1, job, "3000")
+@pytest.mark.parametrize(("job", "overlap"), [("train", "never"), ("train", "always"), ("align", "auto")])
+def test_a_stop_on_any_rank_stops_all_and_another_number_goes_on(tmp_path, job, overlap):
+    code, errors, _ = interrupted(tmp_path, 2, signal.SIGTERM, 1, job, "3000", OVERLAP=overlap)
     assert code != 0 and "died" not in errors and "stopped after" in errors, errors
     stopped = (tmp_path / "checkpoint" / "checkpoint.safetensors").stat().st_mtime_ns
-    code, errors, _ = interrupted(tmp_path, 3, signal.SIGTERM, 0, job, "3000")
+    code, errors, _ = interrupted(tmp_path, 3, signal.SIGTERM, 0, job, "3000", OVERLAP=overlap)
     assert code != 0 and "died" not in errors and "stopped after" in errors, errors
     assert (tmp_path / "checkpoint" / "checkpoint.safetensors").stat().st_mtime_ns > stopped
 
 
-@pytest.mark.parametrize(("job", "victim"), [("train", 0), ("train", 1), ("align", 2)])
-def test_a_dead_rank_is_named_and_nothing_saved_is_lost(tmp_path, job, victim):
+@pytest.mark.parametrize(
+    ("job", "victim", "overlap"),
+    [("train", 0, "never"), ("train", 1, "never"), ("train", 2, "always"), ("align", 2, "auto")],
+)
+def test_a_dead_rank_is_named_and_nothing_saved_is_lost(tmp_path, job, victim, overlap):
     steps = "150"
     whole = result(1, job, str(tmp_path / "other"), steps)
-    code, errors, seconds = interrupted(tmp_path, 3, signal.SIGKILL, victim, job, steps)
+    code, errors, seconds = interrupted(tmp_path, 3, signal.SIGKILL, victim, job, steps, OVERLAP=overlap)
     assert code != 0 and seconds < 30.0
     assert f"error: rank {victim} (process" in errors and guardian.KEPT in errors, errors
     assert result(2, job, str(tmp_path / "checkpoint"), steps) == whole
@@ -164,6 +168,11 @@ def test_other_weights_are_named():
 def test_an_error_on_one_rank_names_it():
     done = run(2, "one_fails")
     assert done.returncode != 0 and "error: rank 1: no such text" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("overlap", ["never", "always"])
+def test_windows_that_fail_fail_everywhere_and_ranks_go_on(overlap):
+    assert result(2, "windows_fail", OVERLAP=overlap) == [["distill: no such window"] * 3, True]
 
 
 def test_a_piece_that_fails_fails_everywhere_and_ranks_go_on():

@@ -208,6 +208,12 @@ ha_status ha_trainer_gradients(ha_trainer *trainer, const ha_share *share, const
 int ha_trainer_blocks(const ha_trainer *trainer);
 /* Where block i starts in the arena and, for i = their number, where the last one ends. */
 size_t ha_trainer_block(const ha_trainer *trainer, int i);
+/* stage [blocks]: in which stage of a backward pass the block's gradient becomes final, see
+ * ha_param_stage. */
+void ha_trainer_stages(const ha_trainer *trainer, int64_t *stage);
+/* Stages that have made gradients final so far, in all calls together: in each call the windows
+ * that go through the model last count theirs. Any thread may ask while another one trains. */
+int64_t ha_trainer_finished(const ha_trainer *trainer);
 /* sum += more, and more = 0, on the trained parameters */
 ha_status ha_trainer_fold(const ha_trainer *trainer, float *sum, float *more, ha_arena *arena);
 /* squares [stop - first] of the blocks' gradients */

@@ -89,6 +89,7 @@ typedef struct {
     float scale;
     ha_arena *arena;
     const ha_interrupt *check;
+    atomic_llong *finished; /* for the batch that is the last to add to the gradients, else NULL */
 } work;
 
 /* The teacher's hidden states [rows, hidden] of windows [from, to): given, or computed. */
@@ -105,7 +106,7 @@ static ha_status teacher_rows(const ha_trainer *t, const work *s, int from, int 
 /* The student's forward pass with the gates that it has. */
 static ha_status student_forward(const ha_trainer *t, const work *s, const ha_batch *batch, ha_tape *tape)
 {
-    const ha_tape_options options = {.recompute = t->options.recompute};
+    const ha_tape_options options = {.recompute = t->options.recompute, .finished = s->finished};
     return ha_tape_forward(t->student, &options, batch, t->student->grads, s->arena, s->check, tape);
 }
 
@@ -210,7 +211,7 @@ ha_status ha_trainer_accumulate(ha_trainer *t, const ha_share *share, const ha_t
     ha_align_part rest = part ? *part : (ha_align_part){0, layers, NULL, NULL};
     ha_windows w = *share->windows;
     w.count = share->stop;
-    const work s = {&w, data, 1.0f / (float)terms, arena, check};
+    work s = {&w, data, 1.0f / (float)terms, arena, check, NULL};
     for (int i = 0; i < n_losses; i++)
         loss[i] = 0.0;
     for (int from = share->first, to; from < w.count; from = to) {
@@ -218,6 +219,7 @@ ha_status ha_trainer_accumulate(ha_trainer *t, const ha_share *share, const ha_t
         size_t mark = ha_arena_mark(arena);
         to = micro == 0 ? ha_windows_group(&w, from, MICRO_ROWS) : micro < w.count - from ? from + micro : w.count;
         ha_batch batch;
+        s.finished = to == w.count ? &t->finished : NULL;
         HA_TRY(ha_windows_batch(&w, from, to, 1, arena, &batch));
         if (align)
             HA_TRY(ha_align_batch(t->student, t->train_layer, &rest, &batch, s.scale, arena, check, loss));

@@ -15,6 +15,7 @@ struct ha_trainer {
     int segments;
     void *m, *v; /* AdamW's moments, of type options.moments */
     int64_t steps;
+    atomic_llong finished; /* see ha_trainer_finished */
 };
 
 /* The gradients of a share of a step, added to the student's; loss [1 or num_layers]: the share's

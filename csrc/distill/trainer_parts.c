@@ -35,6 +35,18 @@ size_t ha_trainer_block(const ha_trainer *t, int i)
     return t->segments ? t->segment[t->segments - 1].offset + t->segment[t->segments - 1].count : 0;
 }
 
+void ha_trainer_stages(const ha_trainer *t, int64_t *stage)
+{
+    for (int s = 0; s < t->segments; s++)
+        for (size_t left = blocks_in(&t->segment[s]); left; left--)
+            *stage++ = ha_param_stage(t->student, t->segment_param[s]);
+}
+
+int64_t ha_trainer_finished(const ha_trainer *t)
+{
+    return atomic_load_explicit(&t->finished, memory_order_acquire);
+}
+
 /* piece [stop - first]: the blocks as segments of their own, with the rates of their groups */
 static ha_status pieces_of(const ha_trainer *t, int first, int stop, const float *lr, ha_arena *arena,
                            ha_segment **piece)

@@ -3,6 +3,8 @@
 #ifndef HA_MODEL_MODEL_H
 #define HA_MODEL_MODEL_H
 
+#include <stdatomic.h>
+
 #include "mixers/mixer.h"
 #include "ops/ops.h"
 
@@ -159,13 +161,16 @@ typedef struct {
     float **saved; /* [num_layers] what ha_layer_forward saves, or layers' inputs [rows, hidden] */
     float *last;   /* [rows, hidden] output of the last layer */
     float *hidden; /* [rows, hidden] what ha_model_output made of it */
+    atomic_llong *finished;
 } ha_tape;
 
 /* What is to run: gates [num_layers] or NULL (as the model says), both mixers of a layer or what
- * its gate needs. The first `recompute` layers keep their input alone. */
+ * its gate needs. The first `recompute` layers keep their input alone. finished: unless NULL, += 1 at
+ * the end of each stage of the backward pass, see ha_param_stage. */
 typedef struct {
     const float *gates;
     int both, recompute;
+    atomic_llong *finished;
 } ha_tape_options;
 
 /* grads [params.total], to which the backward pass adds, or NULL. */
@@ -174,6 +179,9 @@ ha_status ha_tape_forward(const ha_model *model, const ha_tape_options *options,
 /* From dhidden [rows, hidden] (overwritten) down to the embedding. dgates [num_layers][n_seq] or
  * NULL. */
 ha_status ha_tape_backward(const ha_model *model, ha_tape *tape, float *dhidden, double *dgates);
+/* The stage of the backward pass that is the last to add to a parameter's gradient: 0 for what is
+ * behind the layers, then one for each layer from the last down, then one for embeddings. */
+int ha_param_stage(const ha_model *model, int param);
 
 /* cache.c: decode state of n_seq sequences of one model, for the mixers that the gates at its
  * creation let run. Keys and values are stored as `type`, HA_F32 or HA_F16. */

@@ -10,7 +10,7 @@ ha_status ha_tape_forward(const ha_model *m, const ha_tape_options *options, con
 {
     const int layers = m->config.num_layers, both = options->both, recompute = options->recompute;
     const size_t wide = (size_t)batch->rows * (size_t)m->config.hidden_size;
-    *tape = (ha_tape){.both = both, .recompute = recompute};
+    *tape = (ha_tape){.both = both, .recompute = recompute, .finished = options->finished};
     HA_PUSH(tape->gates, arena, (size_t)layers);
     HA_TRY(ha_gates_of(m, options->gates, tape->gates));
     HA_TRY(ha_pass_begin(m, batch, grads, arena, check, &tape->pass));
@@ -41,6 +41,13 @@ static ha_status saved_of(const ha_model *m, const ha_tape *tape, int l, ha_laye
     return ha_layer_forward(m, l, run, &tape->pass, tape->saved[l], *saved, NULL);
 }
 
+/* Whoever reads the count sees the gradients that it counts. */
+static void end_stage(const ha_tape *tape)
+{
+    if (tape->finished)
+        atomic_fetch_add_explicit(tape->finished, 1, memory_order_release);
+}
+
 ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, double *dgates)
 {
     const ha_pass *pass = &tape->pass;
@@ -49,6 +56,7 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
     float *dx;
     HA_PUSH(dx, pass->arena, (size_t)batch->rows * (size_t)m->config.hidden_size);
     HA_TRY(ha_model_output_backward(m, pass, tape->last, dhidden, dx));
+    end_stage(tape);
     for (int l = m->config.num_layers - 1; l >= 0; l--) {
         ha_layer_run run = {tape->gates[l], tape->both};
         if (ha_interrupted(pass->check))
@@ -58,8 +66,22 @@ ha_status ha_tape_backward(const ha_model *m, ha_tape *tape, float *dhidden, dou
         HA_TRY(saved_of(m, tape, l, run, &saved));
         HA_TRY(ha_layer_backward(m, l, run, pass, saved, dx, dgates ? dgates + (ptrdiff_t)l * batch->n_seq : NULL));
         ha_arena_release(pass->arena, layer_mark);
+        end_stage(tape);
     }
     HA_TRY(ha_model_embed_backward(m, pass, dx));
+    end_stage(tape);
     ha_arena_release(pass->arena, mark);
     return HA_OK;
+}
+
+int ha_param_stage(const ha_model *m, int param)
+{
+    const ha_param *p = &m->params.list[param];
+    const size_t embeddings[] = {m->embed, m->positions, m->segments, m->embed_norm.weight, m->embed_norm.bias};
+    if (p->layer >= 0)
+        return m->config.num_layers - p->layer;
+    for (size_t i = 0; i < sizeof embeddings / sizeof *embeddings; i++)
+        if (embeddings[i] == p->offset)
+            return m->config.num_layers + 1;
+    return 0;
 }

@@ -153,6 +153,13 @@ static int set_step(distiller_object *self, PyObject *value, void *closure)
     return 0;
 }
 
+/* Stages of backward passes so far, asked without the model's lock. */
+static PyObject *get_finished(distiller_object *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(ha_trainer_finished(self->trainer));
+}
+
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))ha_distiller_run, METH_VARARGS | METH_KEYWORDS,
      "run($self, tokens, windows, lr, start, stop, teacher_hidden=None, callback=None, weights=None, "
@@ -177,6 +184,10 @@ static PyMethodDef methods[] = {
     {"blocks", (PyCFunction)ha_distiller_blocks, METH_NOARGS,
      "blocks($self)\n--\n\nint64 [blocks + 1]: where each block of trained parameters starts in the arena, and where "
      "the last one ends. They depend on the model and the trained layers alone."},
+    {"stages", (PyCFunction)ha_distiller_stages, METH_NOARGS,
+     "stages($self)\n--\n\nint64 [blocks]: the backward pass of gradients ends in num_layers + 2 stages: 0 is what is "
+     "behind the layers, then come the layers from the last down, then embeddings. A block's gradient is final with "
+     "this stage."},
     {"gradients", (PyCFunction)(void (*)(void))ha_distiller_gradients, METH_VARARGS | METH_KEYWORDS,
      "gradients($self, tokens, windows, first, stop, grads, teacher_hidden=None, weights=None, labels=None, "
      "segments=None)\n--\n\n"
@@ -209,6 +220,10 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef getset[] = {
+    {"finished", (getter)get_finished, NULL,
+     "Stages of backward passes (see stages) that were the last of their call to add to the gradient, counted over all "
+     "calls. Another thread may read it, and what is final, while gradients is at work.",
+     NULL},
     {"step", (getter)get_step, (setter)set_step, "Completed steps, the count behind AdamW's bias correction.", NULL},
     {0},
 };

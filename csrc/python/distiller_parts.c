@@ -1,4 +1,4 @@
-/* Distiller's arena, blocks, gradients, fold, squares, update and align_part: the parts of a step.
+/* Distiller's arena, blocks, stages, gradients, fold, squares, update and align_part: the parts of a step.
  * Every process of a shared step calls them on its share, and sends what lies in the arrays between
  * them. */
 #include "python/distiller_parts.h"
@@ -62,6 +62,16 @@ PyObject *ha_distiller_blocks(distiller_object *self, PyObject *unused)
     PyObject *found = PyArray_SimpleNew(1, &count, NPY_INT64);
     for (int i = 0; found && i < count; i++)
         ((int64_t *)PyArray_DATA((PyArrayObject *)found))[i] = (int64_t)ha_trainer_block(self->trainer, i);
+    return found;
+}
+
+PyObject *ha_distiller_stages(distiller_object *self, PyObject *unused)
+{
+    (void)unused;
+    npy_intp count = ha_trainer_blocks(self->trainer);
+    PyObject *found = PyArray_SimpleNew(1, &count, NPY_INT64);
+    if (found)
+        ha_trainer_stages(self->trainer, PyArray_DATA((PyArrayObject *)found));
     return found;
 }
 

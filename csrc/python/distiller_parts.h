@@ -8,6 +8,8 @@
 PyObject *ha_distiller_arena(distiller_object *self, PyObject *name);
 /* Distiller.blocks() */
 PyObject *ha_distiller_blocks(distiller_object *self, PyObject *unused);
+/* Distiller.stages() */
+PyObject *ha_distiller_stages(distiller_object *self, PyObject *unused);
 /* Distiller.gradients(tokens, windows, first, stop, grads, ...) */
 PyObject *ha_distiller_gradients(distiller_object *self, PyObject *args, PyObject *kwargs);
 /* Distiller.fold(sum, more) */

@@ -146,7 +146,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def add_ranks(self) -> None:
-        """--reduce and --leaves."""
+        """--reduce, --leaves and --overlap."""
         self.add_argument(
             "--reduce",
             choices=("tree", "fast"),
@@ -156,6 +156,11 @@ class Parser(argparse.ArgumentParser):
             "--leaves",
             type=positive,
             help="with mpiexec: parts of a step, added as a tree (default: 8); ranks beyond them idle",
+        )
+        self.add_argument(
+            "--overlap",
+            choices=("auto", "always", "never"),
+            help="with mpiexec: send gradients during the backward pass (default: auto, between machines)",
         )
 
     def add_force(self) -> None:

@@ -35,6 +35,7 @@ def run(name: str, work: Callable[[argparse.Namespace], None], options: argparse
         agree(f"hybridattn {name}", {key: str(value) for key, value in sorted(vars(options).items())})
         found.reduce = getattr(options, "reduce", None) or found.reduce
         found.leaves = getattr(options, "leaves", None) or found.leaves
+        found.overlap = getattr(options, "overlap", None) or found.overlap
         if name not in SINGLE:
             work(options)
         elif found.rank == 0:

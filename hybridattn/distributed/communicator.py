@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -36,31 +36,33 @@ class Communicator:
         self._mpi, self._comm = MPI, comm
         self.rank = int(comm.Get_rank())
         self.size = int(comm.Get_size())
+        self.level = int(MPI.Query_thread())  # which threads may use the library
         self.bytes_sent = 0
         self.seconds = 0.0
 
     # ---- waiting
 
-    def wait(self, *requests: Any) -> None:
-        """Until all of them are done, asleep in between."""
-        started, pause = time.perf_counter(), SLEEPS[0]
-        for spin in range(SPINS):
-            if self._mpi.Request.Testall(list(requests)):
-                break
-            if spin > 4:
-                os.sched_yield()
-        else:
-            while not self._mpi.Request.Testall(list(requests)):
+    def test(self, *requests: Any) -> bool:
+        """Whether all of them are done."""
+        return bool(self._mpi.Request.Testall(list(requests)))
+
+    def until(self, done: Callable[[], bool], sleep: bool = True) -> None:
+        """Ask `done` until it is true, asleep in between. sleep False: for large arrays between ranks that
+        are all there, as fast as it goes.
+        """
+        started, pause, asked = time.perf_counter(), SLEEPS[0], 0
+        while not done():
+            asked += 1
+            if sleep and asked > SPINS:
                 time.sleep(pause)
                 pause = min(2.0 * pause, SLEEPS[1])
+            elif not sleep or asked > 5:
+                os.sched_yield()
         self.seconds += time.perf_counter() - started
 
-    def move(self, *requests: Any) -> None:
-        """The same for large arrays between ranks that are all there: as fast as it goes."""
-        started = time.perf_counter()
-        while not self._mpi.Request.Testall(list(requests)):
-            os.sched_yield()
-        self.seconds += time.perf_counter() - started
+    def wait(self, *requests: Any) -> None:
+        """Until all of them are done, asleep in between."""
+        self.until(lambda: self.test(*requests))
 
     def barrier(self) -> None:
         """Until every rank is here."""
@@ -106,12 +108,12 @@ class Communicator:
         self.wait(self._comm.Irecv(_whole(out), rank, tag))
 
     def post(self, array: npt.NDArray[Any], to: int, tag: int) -> Any:
-        """Begin to send; for `move`."""
+        """Begin to send; for `test`."""
         self.bytes_sent += array.nbytes
         return self._comm.Isend(_whole(array), to, tag)
 
     def expect(self, out: npt.NDArray[Any], source: int, tag: int) -> Any:
-        """Begin to receive; for `move`."""
+        """Begin to receive; for `test`."""
         return self._comm.Irecv(_whole(out), source, tag)
 
     def waiting(self, tag: int) -> bool:
@@ -123,12 +125,30 @@ class Communicator:
         self.bytes_sent += array.nbytes * (self.size - 1) if self.rank == root else 0
         self.wait(self._comm.Ibcast(_whole(array), root))
 
-    def gather_parts(self, array: npt.NDArray[np.float32], bounds: Sequence[int]) -> None:
-        """array[bounds[r]:bounds[r + 1]] of every rank r in the place of everybody's. All ranks are there."""
-        counts = np.diff(bounds).tolist()
-        self.bytes_sent += 4 * counts[self.rank] * (self.size - 1)
-        target = [_whole(array), (counts, list(bounds[:-1])), self._mpi.FLOAT]
-        self.move(self._comm.Iallgatherv(self._mpi.IN_PLACE, target))
+    def collect_parts(
+        self, array: npt.NDArray[Any], out: npt.NDArray[Any], parts: Sequence[Sequence[slice]], tag: int
+    ) -> None:
+        """On rank 0 `out` gets the parts of `array` that each rank has, by rank; on others it is not used."""
+        for rank, slices in enumerate(parts):
+            for part in slices:
+                if rank == 0 and self.rank == 0:
+                    out[part] = array[part]
+                elif self.rank == 0:
+                    self.receive(out[part], rank, tag)
+                elif self.rank == rank:
+                    self.send(array[part], 0, tag)
+
+    def gather_parts(self, array: npt.NDArray[np.float32], bounds: Sequence[Sequence[int]]) -> None:
+        """array[b[r]:b[r + 1]] of every rank r in the place of everybody's, for each b of bounds. All ranks
+        are there.
+        """
+        requests = []
+        for places in bounds:
+            counts = np.diff(places).tolist()
+            self.bytes_sent += 4 * counts[self.rank] * (self.size - 1)
+            target = [_whole(array), (counts, list(places[:-1])), self._mpi.FLOAT]
+            requests.append(self._comm.Iallgatherv(self._mpi.IN_PLACE, target))
+        self.until(lambda: self.test(*requests), sleep=False)
 
     def reduce_parts(self, array: npt.NDArray[np.float32], bounds: Sequence[int]) -> None:
         """array[bounds[r]:bounds[r + 1]] becomes the sum over ranks on rank r, added in an order that the MPI
@@ -137,7 +157,8 @@ class Communicator:
         counts = np.diff(bounds).tolist()
         own = np.empty(counts[self.rank], np.float32)
         self.bytes_sent += 4 * (int(bounds[-1] - bounds[0]) - counts[self.rank])
-        self.move(self._comm.Ireduce_scatter(_whole(array[bounds[0] : bounds[-1]]), own, counts))
+        request = self._comm.Ireduce_scatter(_whole(array[bounds[0] : bounds[-1]]), own, counts)
+        self.until(lambda: self.test(request), sleep=False)
         array[bounds[self.rank] : bounds[self.rank + 1]] = own
 
 

@@ -41,14 +41,20 @@ def spread(
     return [parts[i % world.size][i // world.size] for i in range(len(items))]
 
 
-def together(world: World, work: Callable[[], Found]) -> list[Found]:
-    """What `work` gave on each rank. An error on any rank, or a request to stop, is raised on all of them."""
+def together(
+    world: World, work: Callable[[], Found], then: Callable[[bool], None] | None = None
+) -> list[Found]:
+    """What `work` gave on each rank. An error on any rank, or a request to stop, is raised on all of them.
+    then(worked): what every rank does after its work, whether that worked or not, before they agree.
+    """
     failed: BaseException | None = None
     found = None
     try:
         found = work()
     except (Exception, KeyboardInterrupt) as error:
         failed = error
+    if then is not None:
+        then(failed is None)
     heard = world.allgather((found, None if failed is None else describe(failed)))
     wrong = [(rank, text) for rank, (_, text) in enumerate(heard) if text is not None]
     if not wrong:

@@ -13,11 +13,13 @@ from ..stop import on_signals
 from . import launch
 from .group import World
 from .pieces import agree, describe
-from .state import REDUCE, current, entered
+from .state import OVERLAP, REDUCE, current, entered
 
 
 @contextmanager
-def world(comm: Any = None, *, reduce: str = "tree", leaves: int = 8) -> Iterator[World]:
+def world(
+    comm: Any = None, *, reduce: str = "tree", leaves: int = 8, overlap: str = "auto"
+) -> Iterator[World]:
     """The block in which this process works together with the other ranks of `comm`, an mpi4py communicator
     (None: a copy of MPI.COMM_WORLD). Every rank has to run the same calls in it. See `World` for the rest.
 
@@ -27,12 +29,14 @@ def world(comm: Any = None, *, reduce: str = "tree", leaves: int = 8) -> Iterato
     """
     check_choice("reduce", reduce, REDUCE)
     check_int("leaves", leaves)
+    check_choice("overlap", overlap, OVERLAP)
     if current() is not None:
         raise ConfigError("world is entered inside another one; allowed: one at a time")
-    found = World(launch.communicator() if comm is None else comm.Dup(), reduce, leaves)
+    found = World(launch.communicator() if comm is None else comm.Dup(), reduce, leaves, overlap)
     try:
         with entered(found), on_signals():
-            agree("world", {"version": _core.show_config()["version"], "reduce": reduce, "leaves": leaves})
+            version = _core.show_config()["version"]
+            agree("world", {"version": version, "reduce": reduce, "leaves": leaves, "overlap": overlap})
             found.fit_threads()
             yield found
             found.barrier()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .group import World
 
 REDUCE = ("tree", "fast")  # how gradients of ranks are added up, see `group.World`
+OVERLAP = ("auto", "always", "never")  # and when
 
 
 def current() -> World | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..diagnostics.texts import TEXT_KINDS
-from ..distributed.state import REDUCE
+from ..distributed.state import OVERLAP, REDUCE
 from ..errors import ConfigError
 from ..model.calibrated import INITS
 from ..radlads.schedules import SCHEDULES
@@ -114,6 +114,11 @@ class DistillPart:
         "tree", 'with mpiexec: "tree" for the same bits on any number of ranks, or "fast"', one_of(REDUCE)
     )
     leaves: int = key(8, "with mpiexec: parts of a step that are added as a tree", positive)
+    overlap: str = key(
+        "auto",
+        'with mpiexec: whether gradients are sent during the backward pass; "auto" between machines',
+        one_of(OVERLAP),
+    )
     # the distillation of "all-linear" costs as much again, and says what softmax layers are worth
     models: tuple[str, ...] = key(
         ("chosen", "uniform", "random", "diagnostic"),

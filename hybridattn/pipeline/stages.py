@@ -160,7 +160,7 @@ def _distill(recipe: Recipe, model_id: str) -> Stage:
     part = recipe.distill
 
     def inputs(job: Job) -> Any:
-        others = ("models", "random_seeds", *(("reduce", "leaves") if not job.on_ranks else ()))
+        others = ("models", "random_seeds", "overlap", *(("reduce", "leaves") if not job.on_ranks else ()))
         settings = {k: v for k, v in asdict(part).items() if k not in others}
         return {"model": job.model_digest(model_id, "before"), "distill": settings, "seed": recipe.seed}
 

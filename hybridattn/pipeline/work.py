@@ -260,7 +260,7 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
     """Step 2, and step 3 when the recipe has tokens for it; saves the hybrid to models/ID/."""
     part, name = job.recipe.distill, f"distill/{model_id}"
     if (world := current()) is not None:
-        world.reduce, world.leaves = part.reduce, part.leaves
+        world.reduce, world.leaves, world.overlap = part.reduce, part.leaves, part.overlap
     hybrid = job.model(model_id, "before")
     job.forget("hybrid")
     job.forget("probe")  # it is read again for the next hybrid; training needs the memory

@@ -157,14 +157,8 @@ class LayerSharing:
         for kind in kinds:
             own = arena(distiller, kind)
             whole = own if kind == "weights" or world.rank else np.zeros_like(own)
-            for rank in range(self.used):
-                for part in self._parts(distiller, rank):
-                    if rank == 0 and world.rank == 0:
-                        whole[part] = own[part]
-                    elif world.rank == 0:
-                        world.receive(whole[part], rank, LAYER)
-                    elif rank == world.rank:
-                        world.send(own[part], 0, LAYER)
+            parts = [self._parts(distiller, rank) for rank in range(self.used)]
+            world.collect_parts(own, whole, parts, LAYER)
             if world.rank == 0 and kind != "weights":
                 found[kind] = whole
         return found
@@ -179,10 +173,9 @@ class LayerSharing:
                 found.append(span(arena, arrays[name]))
         return found
 
-    def own(self, distiller: Distiller) -> slice:
-        """The part of the arena that holds this rank's moments, and parameters that are not trained."""
-        parts = self._parts(distiller, self.world.rank)
-        return slice(parts[0].start, parts[-1].stop) if parts else slice(0, 0)
+    def own(self, distiller: Distiller) -> list[slice]:
+        """The parts of the arena that hold this rank's moments."""
+        return self._parts(distiller, self.world.rank)
 
     def finish(self, distiller: Distiller) -> None:
         """The weights of every layer to every rank."""

@@ -74,6 +74,8 @@ class ShareOut:
         own, found = self.how.own(distiller), {}
         for name, view in moments(distiller).items():
             place = span(arena(distiller, name[0]), view)  # type: ignore[arg-type]
-            first, stop = max(own.start, place.start), min(own.stop, place.stop)
-            found[name] = slice(first - place.start, max(first, stop) - place.start)
+            kept = [slice(max(part.start, place.start), min(part.stop, place.stop)) for part in own]
+            kept = [part for part in kept if part.start < part.stop] or [slice(place.start, place.start)]
+            # parts of one parameter lie side by side
+            found[name] = slice(kept[0].start - place.start, kept[-1].stop - place.start)
         return found

@@ -3,25 +3,26 @@ parameters.
 
     gradients of own windows  ->  sum over ranks, each of its part  ->  AdamW on the part  ->  weights to all
 
-The windows of a step are cut into `leaves`, whose gradients are added along the tree of `tree.py`. So is the
-norm, block by block. Moments exist where they are updated only (ZeRO-1, arXiv 1910.02054): the core maps
-memory for all, and what is not touched takes none.
+The windows of a step are cut into `leaves`, whose gradients are added along the tree of `tree.py`, after the
+last backward pass or during it (`exchange.py`). The norm is added up block by block. Moments
+exist where they are updated only (ZeRO-1, arXiv 1910.02054): the core maps memory for all, and what is not
+touched takes none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..distributed.communicator import CHUNK
 from ..distributed.pieces import together
 from . import tree
+from .exchange import Exchange
 from .moments import Kind, arena
+from .parts import Parts
 
 if TYPE_CHECKING:
     from .._core import Distiller
@@ -66,6 +67,7 @@ class WindowSharing:
         self.share = shares[world.rank]
         self.root = (0, self.leaves)
         self.nodes = [tree.cover(self.root, part) if part[0] < part[1] else [] for part in shares]
+        self.overlaps = world.overlaps
         self._spare: list[Floats] = []  # zero everywhere
         world.note_idle(self.leaves, "parts of a step")
 
@@ -82,42 +84,49 @@ class WindowSharing:
         """Steps start .. stop - 1; losses [stop - start, 1]. As `_core.Distiller.run`, an error or a request
         to stop on any rank comes to all of them, and leaves all as after the last whole step.
         """
-        blocks = distiller.blocks()
-        firsts = [(len(blocks) - 1) * rank // self.world.size for rank in range(self.world.size + 1)]
-        bounds = [int(blocks[first]) for first in firsts]
-        tokens = 0
+        parts, tokens = self._parts(distiller), 0
         for step in range(start, stop):
-            total, loss = self._gradients(distiller, step, bounds)
-            first, last = firsts[self.world.rank], firsts[self.world.rank + 1]
-            squares = self.world.allgather(distiller.squares(total, first, last))
-            norm = math.sqrt(float(np.cumsum(np.concatenate([[0.0], *squares]))[-1]))  # in order
+            total, loss = self._gradients(distiller, step, parts)
+            norm = self._norm(distiller, total, parts)
             rates = self.training.lr[step]
-            distiller.update(total, first, last, norm, (float(rates[0]), float(rates[1])))
-            total[bounds[0] : bounds[-1]] = 0.0
+            for first, last in parts.blocks(self.world.rank):
+                distiller.update(total, first, last, norm, (float(rates[0]), float(rates[1])))
+            total[parts.trained] = 0.0
             self._spare.append(total)
             if self.world.size > 1:
-                self.world.gather_parts(distiller.arena("weights").numpy(), bounds)
+                self.world.gather_parts(distiller.arena("weights").numpy(), parts.bounds)
             distiller.step += 1
             losses[step - start, 0] = loss
             tokens += int(self.training.step_tokens[step])
             after(step, loss, norm, tokens)
 
-    def _gradients(self, distiller: Distiller, step: int, bounds: list[int]) -> tuple[Floats, float]:
-        """(the gradient, whole in this rank's part of the arena, and the loss)."""
-        found: dict[int, float] = {}
-        nodes = self.nodes[self.world.rank]
-        if self.world.reduce == "fast":
-            return self._fast(distiller, step, bounds)
+    def _parts(self, distiller: Distiller) -> Parts:
+        return Parts.of(distiller, self.world.size, by_stage=self.overlaps)
 
-        def work() -> dict[int, float]:
-            sums.extend(tree.fold(node, leaf, add) for node in nodes)
-            return found
+    def _norm(self, distiller: Distiller, total: Floats, parts: Parts) -> float:
+        """Of the whole gradient, of which each rank has its part; added up in the order of blocks."""
+        own = [distiller.squares(total, *blocks) for blocks in parts.blocks(self.world.rank)]
+        squares = np.zeros(len(parts.starts) - 1)
+        for rank, found in enumerate(self.world.allgather(own)):
+            for blocks, values in zip(parts.blocks(rank), found, strict=True):
+                squares[slice(*blocks)] = values
+        return math.sqrt(float(np.cumsum(squares)[-1]))
+
+    def _gradients(self, distiller: Distiller, step: int, parts: Parts) -> tuple[Floats, float]:
+        """(the gradient, whole in this rank's part of the arena, and the loss)."""
+        if self.world.reduce == "fast":
+            return self._fast(distiller, step, parts.bounds[0])
+        exchange = Exchange(self.world, self.nodes, parts, lambda: self._take(distiller))
+        found: dict[int, float] = {}
+
+        def windows(leaf: int, out: Floats) -> None:
+            found[leaf] = self._windows(distiller, step, self.bounds[leaf], self.bounds[leaf + 1], out)
 
         def leaf(node: tree.Node) -> Floats | None:
             if node[1] - node[0] > 1:
                 return None
             out = self._take(distiller)
-            found[node[0]] = self._windows(distiller, step, self.bounds[node[0]], self.bounds[node[1]], out)
+            windows(node[0], out)
             return out
 
         def add(left: Floats, right: Floats) -> Floats:
@@ -125,22 +134,32 @@ class WindowSharing:
             self._spare.append(right)
             return left
 
-        sums: list[Floats] = []
+        def work() -> dict[int, float]:
+            first, stop = self.share
+            last = max(first, stop - 1) if self.overlaps else stop  # the leaf that sums are sent beside
+            for node in tree.cover(self.root, (first, last)):
+                exchange.known[node] = tree.fold(node, leaf, add)
+            if last < stop:
+                exchange.known[last, stop] = out = self._take(distiller)
+                before = distiller.finished
+                with exchange.beside(lambda: distiller.finished - before):
+                    windows(last, out)
+            return found
+
         try:
-            heard_losses = together(self.world, work)
+            heard_losses = together(self.world, work, exchange.settle if self.overlaps else None)
+            if self.world.size > 1 and not self.overlaps:
+                exchange.finish(sleep=False)
         except BaseException:
             self._spare.clear()  # what was interrupted is not zero
             raise
         by_leaf = {leaf_: loss for losses in heard_losses for leaf_, loss in losses.items()}
         loss = float(np.cumsum([by_leaf[leaf_] for leaf_ in range(self.leaves)])[-1])
-        if self.world.size == 1:
-            return sums[0], loss
-        total = sums[0] if sums else self._take(distiller)
-        self._combine(dict(zip(nodes, sums, strict=True)), total, bounds)
-        for buffer in sums[1:]:
-            buffer[bounds[0] : bounds[-1]] = 0.0
-            self._spare.append(buffer)
-        return total, loss
+        for buffer in exchange.known.values():
+            if buffer is not exchange.total:
+                buffer[parts.trained] = 0.0
+                self._spare.append(buffer)
+        return exchange.total, loss
 
     def _fast(self, distiller: Distiller, step: int, bounds: list[int]) -> tuple[Floats, float]:
         """As `_gradients`, in the order of the MPI library: one sum a rank, and one between ranks."""
@@ -177,65 +196,24 @@ class WindowSharing:
             training.segments,
         )
 
-    def _combine(self, own: dict[tree.Node, Floats], total: Floats, bounds: list[int]) -> None:
-        """The sum over all ranks' nodes, into this rank's part of `total`, along the tree. A chunk of every
-        part at a time goes to its rank.
-        """
-        world, nodes = self.world, [node for part in self.nodes for node in part]
-        tags = {node: tag for tag, node in enumerate(nodes)}
-        longest = max(b - a for a, b in pairwise(bounds))
-        room = {node: np.empty(CHUNK, np.float32) for node in nodes if node not in own}
-        others = [rank for rank in range(world.size) if rank != world.rank]
-        for at in range(0, longest, CHUNK):
-            spans = [(min(a + at, b), min(a + at + CHUNK, b)) for a, b in pairwise(bounds)]
-            first, stop = spans[world.rank]
-            here = {node: array[: stop - first] for node, array in room.items()}
-            requests = [
-                world.expect(here[node], rank, tags[node])
-                for rank in others
-                for node in self.nodes[rank]
-                if first < stop
-            ]
-            requests += [
-                world.post(array[slice(*spans[rank])], rank, tags[node])
-                for rank in others
-                for node, array in own.items()
-                if spans[rank][0] < spans[rank][1]
-            ]
-            world.move(*requests)
-            here.update({node: array[first:stop] for node, array in own.items()})
-            result = tree.fold(self.root, here.get, lambda left, right: np.add(left, right, out=left))
-            total[first:stop] = result
-
     # ---- checkpoints
 
     def collect(self, distiller: Distiller) -> dict[str, npt.NDArray[Any]]:
         """AdamW's moments "m" and "v" like the arena, whole on rank 0, elsewhere {}."""
-        blocks, world = distiller.blocks(), self.world
-        firsts = [(len(blocks) - 1) * rank // world.size for rank in range(world.size + 1)]
+        world, parts = self.world, self._parts(distiller)
         found: dict[str, npt.NDArray[Any]] = {}
         kinds: tuple[Kind, Kind] = ("m", "v")
         for kind in kinds:
             own = arena(distiller, kind)
             whole = np.zeros_like(own) if world.rank == 0 else own
-            for rank in range(world.size):
-                part = slice(int(blocks[firsts[rank]]), int(blocks[firsts[rank + 1]]))
-                if rank == 0 and world.rank == 0:
-                    whole[part] = own[part]
-                elif world.rank == 0:
-                    world.receive(whole[part], rank, MOMENTS)
-                elif rank == world.rank:
-                    world.send(own[part], 0, MOMENTS)
+            world.collect_parts(own, whole, [parts.slices(rank) for rank in range(world.size)], MOMENTS)
             if world.rank == 0:
                 found[kind] = whole
         return found
 
-    def own(self, distiller: Distiller) -> slice:
-        """The part of the arena whose moments this rank needs."""
-        blocks, world = distiller.blocks(), self.world
-        count = len(blocks) - 1
-        first, stop = (count * rank // world.size for rank in (world.rank, world.rank + 1))
-        return slice(int(blocks[first]), int(blocks[stop]))
+    def own(self, distiller: Distiller) -> list[slice]:
+        """The parts of the arena whose moments this rank needs."""
+        return self._parts(distiller).slices(self.world.rank)
 
     def finish(self, distiller: Distiller) -> None:
         """All ranks have the same weights after every step."""
