@@ -3,10 +3,11 @@
     python benchmarks/distributed.py bits      20 steps of step 2 on SmolLM2 with 1, 2 and 4 ranks
     python benchmarks/distributed.py speed     two ranks of one thread beside one rank of two threads
     python benchmarks/distributed.py kills     kill -9 of one rank at 30 random moments of a tiny run
+    python benchmarks/distributed.py overlap   step 2 on a slow link, gradients sent during the backward pass
     python benchmarks/distributed.py model     2 to 64 nodes, computed on paper from what `speed` measured
 
 Each part adds to the JSON file (--json, default benchmarks/results/distributed.json). It needs the extra
-[mpi]. The parts `bits` and `speed` read SmolLM2-135M, which the first use downloads.
+[mpi]. The parts `bits`, `speed` and `overlap` read SmolLM2-135M, which the first use downloads.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import slow_link
 
 HERE = Path(__file__).resolve().parent
 SMOLLM2, MIXER = "smollm2-135m", {"kind": "window_linear"}
@@ -104,6 +106,10 @@ def job_speed(kind: str, steps: str) -> dict[str, Any]:
     return found
 
 
+def job_overlap(_megabytes: str, steps: str) -> dict[str, Any]:
+    return slow_link.job(*smollm2(32, slow_link.WINDOW), int(steps))
+
+
 def job_tiny(checkpoint: str, steps: str) -> dict[str, Any]:
     sys.path.insert(0, str(HERE.parent / "tests"))
     import rank_jobs
@@ -129,9 +135,11 @@ def start(ranks: int, threads: int, *job: str, **more: str) -> subprocess.Popen[
     )
 
 
-def result(ranks: int, threads: int, *job: str, reduce: str = "tree") -> list[dict[str, Any]]:
+def result(
+    ranks: int, threads: int, *job: str, reduce: str = "tree", overlap: str = "auto"
+) -> list[dict[str, Any]]:
     """What each rank found; ranks 0: a plain process."""
-    process = start(ranks, threads, *job, REDUCE=reduce)
+    process = start(ranks, threads, *job, REDUCE=reduce, OVERLAP=overlap)
     out, errors = process.communicate()
     if process.returncode:
         raise SystemExit(errors)
@@ -212,9 +220,13 @@ def kills(_known: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def overlap(known: dict[str, Any]) -> dict[str, Any]:
+    return slow_link.part(result, known)
+
+
 def model(known: dict[str, Any]) -> dict[str, Any]:
-    """On paper: a step of 96 windows of 512 tokens, one rank a node, no overlap, full duplex, no latency;
-    nodes as fast as the machine of `speed`, and 16 times as fast.
+    """On paper: a step of 96 windows of 512 tokens, one rank a node, no overlap (see slow_link.paper), full
+    duplex, no latency; nodes as fast as the machine of `speed`, and 16 times as fast.
     """
     one, tokens, rows = known["speed"]["step2"]["plain"][0], 96 * 512, []
     for faster in (1, 16):
@@ -227,12 +239,11 @@ def model(known: dict[str, Any]) -> dict[str, Any]:
                     "times_as_fast": faster, "gigabits": gigabits, "nodes": nodes,
                     "compute_seconds": compute, "network_seconds": network, "bytes_a_rank": bytes_a_rank,
                     "efficiency": compute / (compute + network),
-                    "efficiency_if_overlapped": compute / max(compute, network),
                 })  # fmt: skip
     return {"tokens_a_step": tokens, "from_tokens_per_second": one["tokens_per_second"], "step2": rows}
 
 
-PARTS = {"bits": bits, "speed": speed, "kills": kills, "model": model}
+PARTS = {"bits": bits, "speed": speed, "kills": kills, "overlap": overlap, "model": model}
 
 
 def run_job(name: str, arguments: list[str]) -> None:
@@ -242,7 +253,10 @@ def run_job(name: str, arguments: list[str]) -> None:
     if not distributed.launched():
         print(json.dumps([work(*arguments)]))
         return
-    with distributed.world(reduce=os.environ.get("REDUCE", "tree")) as world:
+    if name == "overlap":
+        slow_link.install(float(arguments[0]))
+    settings = {"reduce": os.environ.get("REDUCE", "tree"), "overlap": os.environ.get("OVERLAP", "auto")}
+    with distributed.world(**settings) as world:
         if "PIDS" in os.environ:
             Path(os.environ["PIDS"], str(world.rank)).write_text(str(os.getpid()))
         found = world.allgather(work(*arguments))

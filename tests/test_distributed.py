@@ -243,37 +243,6 @@ def test_windows_add_up_to_the_step(step):
     np.testing.assert_allclose(left, whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("micro_batch", [0, 1, 3])
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("teacher", [tiny.teacher, lambda: tiny.teacher(tied=False)])
-def test_what_a_backward_pass_calls_final_is_final(step, micro_batch, recompute, teacher):
-    """Another thread copies each stage as soon as it is said to be final."""
-    data, windows, _ = step
-    student = teacher().to_probe(tiny.MIXERS[1]).to_hybrid([1])
-    trainer = Distiller(student, teacher(), "distill", micro_batch=micro_batch, recompute=recompute)
-    stages, blocks = trainer.stages(), trainer.blocks()
-    assert (np.diff(stages) <= 0).all() and set(stages) == set(range(5))
-    early, grads = (np.zeros_like(trainer.arena("weights").numpy()) for _ in range(2))
-    for _ in range(2):
-        copied, before = 0, trainer.finished
-
-        def copy(before=before):
-            nonlocal copied
-            while copied < 5:
-                while copied < trainer.finished - before:
-                    for block in np.flatnonzero(stages == copied):
-                        place = slice(blocks[block], blocks[block + 1])
-                        early[place] = grads[place]
-                    copied += 1
-
-        other = threading.Thread(target=copy, daemon=True)
-        other.start()
-        trainer.gradients(data.tokens, windows[:1], 0, 4, grads)
-        other.join(60.0)
-        assert copied == 5 and trainer.finished - before == 5
-        assert early.tobytes() == grads.tobytes() and grads.any()
-
-
 def test_layers_of_step_1_one_after_the_other(step):
     data, windows, lr = step
     whole, shared = (tiny.teacher(layers=4).to_probe(tiny.MIXERS[1]) for _ in range(2))

@@ -145,24 +145,6 @@ class Parser(argparse.ArgumentParser):
         """--json."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
-    def add_ranks(self) -> None:
-        """--reduce, --leaves and --overlap."""
-        self.add_argument(
-            "--reduce",
-            choices=("tree", "fast"),
-            help="with mpiexec: add gradients for the same bits on any number of ranks (default), or fast",
-        )
-        self.add_argument(
-            "--leaves",
-            type=positive,
-            help="with mpiexec: parts of a step, added as a tree (default: 8); ranks beyond them idle",
-        )
-        self.add_argument(
-            "--overlap",
-            choices=("auto", "always", "never"),
-            help="with mpiexec: send gradients during the backward pass (default: auto, between machines)",
-        )
-
     def add_force(self) -> None:
         """--force."""
         self.add_argument(

@@ -6,6 +6,7 @@ import argparse
 
 from .. import radlads
 from ..data.split import Texts, aligned_tokens, locate
+from ..distributed.state import OVERLAP, REDUCE
 from ..model.base import tokenizer_of
 from ..model.model import Model
 from ..model.plan import Plan
@@ -48,9 +49,28 @@ def parser() -> Parser:
     p.add_argument(
         "--cache-teacher", metavar="FILE.npy", help="keep the teacher's outputs here and reuse them"
     )
-    p.add_ranks()
+    add_ranks(p)
     p.add_training(DistillPart.tokens, DistillPart.batch_size)
     return p
+
+
+def add_ranks(p: Parser) -> None:
+    """--reduce, --leaves and --overlap."""
+    p.add_argument(
+        "--reduce",
+        choices=REDUCE,
+        help="with mpiexec: add gradients for the same bits on any number of ranks (default), or fast",
+    )
+    p.add_argument(
+        "--leaves",
+        type=positive,
+        help="with mpiexec: parts of a step, added as a tree (default: 8); ranks beyond them idle",
+    )
+    p.add_argument(
+        "--overlap",
+        choices=OVERLAP,
+        help="with mpiexec: send gradients during the backward pass (default: auto, between machines)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
