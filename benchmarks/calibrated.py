@@ -92,6 +92,7 @@ def main():
             row = row_of(teacher, {"kind": args.mixer}, wanted, train, held_out, hidden, checkpoint)
             made["rows"].append(row)
             files.write_sheet(out, made)
+            checkpoint.unlink(missing_ok=True)
             print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
 
 

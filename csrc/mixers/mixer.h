@@ -100,6 +100,10 @@ typedef struct {
     int heads, key_heads, dim;
 } ha_heads;
 
+/* What runs of a mixer that adds linear attention to softmax in a window: both; the softmax alone;
+ * or the linear part with all that the window would have shown but the token itself. */
+typedef enum { HA_BRANCH_BOTH, HA_BRANCH_SOFTMAX, HA_BRANCH_LINEAR, HA_BRANCH_COUNT } ha_branch;
+
 struct ha_mixer {
     const ha_mixer_kind *kind; /* NULL: the layer has no such mixer */
     const ha_config *config;
@@ -107,6 +111,7 @@ struct ha_mixer {
     size_t at[HA_MAX_SLOTS]; /* offsets of its parameters, HA_NONE where there is none */
     int projections_align;   /* q, k, v, o are trained in step 1, not only what follows them */
     ha_heads own;            /* of a linear mixer */
+    ha_branch branch;        /* of window_linear; a decode state has both in either case */
     int no_bias, no_qk_norm; /* biases of q, k, v and o, norms of q and k are left out although the model has them */
 };
 

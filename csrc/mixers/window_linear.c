@@ -48,9 +48,19 @@ static saved_arrays arrays_in(const ha_mixer *mixer, const ha_window_layout *l, 
     return p;
 }
 
+/* The layout of a pass without a state: where the window is hidden, softmax sees the token itself
+ * and the sinks, and the linear part all others. */
+static ha_window_layout layout_in(const ha_mixer *mixer)
+{
+    ha_window_layout l = ha_window_layout_of(mixer);
+    if (mixer->branch == HA_BRANCH_LINEAR)
+        l.window = 1;
+    return l;
+}
+
 static size_t saved_floats(const ha_mixer *mixer, const ha_batch *batch)
 {
-    const ha_window_layout l = ha_window_layout_of(mixer);
+    const ha_window_layout l = layout_in(mixer);
     return arrays_in(mixer, &l, batch, NULL).floats;
 }
 
@@ -81,11 +91,12 @@ static int is_sink(const ha_window_layout *l, const ha_batch *batch, int row)
     return batch->position[row] < l->sinks;
 }
 
-/* lambda and 1 / (1 + lambda den) of one row and head. From e^60 on the window adds less than the last bit, and e^89
+/* lambda, 0 where softmax is alone, and 1 / (1 + lambda den) of one row and head. From e^60 on the window adds less than the last bit, and e^89
  * is infinite: NaN in rows that have no far keys. */
-static void weights_of(float gate, const saved_arrays *p, ptrdiff_t at, float *lambda, float *share)
+static void weights_of(const ha_mixer *mixer, float gate, const saved_arrays *p, ptrdiff_t at, float *lambda,
+                       float *share)
 {
-    *lambda = expf(fminf(gate + p->largest[at] - p->log_sum[at], 60.0f));
+    *lambda = mixer->branch == HA_BRANCH_SOFTMAX ? 0.0f : expf(fminf(gate + p->largest[at] - p->log_sum[at], 60.0f));
     *share = 1.0f / (1.0f + *lambda * p->denominators[at]);
 }
 
@@ -100,7 +111,7 @@ static void merge(const ha_mixer *mixer, const ha_pass *pass, const ha_window_la
             ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
             const float *near = p->near + at * l->dim, *far = p->far + at * l->dim;
             float lambda, share;
-            weights_of(gate[h], p, at, &lambda, &share);
+            weights_of(mixer, gate[h], p, at, &lambda, &share);
             for (int c = 0; c < l->dim; c++)
                 y[at * l->dim + c] = share * (near[c] + lambda * far[c]);
         }
@@ -135,7 +146,7 @@ static ha_status forward(const ha_mixer *mixer, const ha_pass *pass, const float
                          float *saved, ha_state *state)
 {
     const ha_batch *batch = pass->batch;
-    const ha_window_layout l = ha_window_layout_of(mixer);
+    const ha_window_layout l = state ? ha_window_layout_of(mixer) : layout_in(mixer);
     const int rows = batch->rows;
     size_t mark = ha_arena_mark(pass->arena);
     if (!saved)
@@ -197,7 +208,7 @@ static void merge_backward(const ha_mixer *mixer, const ha_pass *pass, const ha_
         for (int h = 0; h < l->heads; h++) {
             ptrdiff_t at = (ptrdiff_t)r * l->heads + h;
             float *d = to->near + at * l->dim, lambda, share;
-            weights_of(gate[h], p, at, &lambda, &share);
+            weights_of(mixer, gate[h], p, at, &lambda, &share);
             float along = kernel->dot(dim, d, y + at * l->dim);
             float dlog = lambda * share * (kernel->dot(dim, d, p->far + at * l->dim) - p->denominators[at] * along);
             to->denominator[at] = -lambda * share * along;
@@ -223,7 +234,7 @@ static ha_status backward(const ha_mixer *mixer, const ha_pass *pass, const floa
                           const float *dout, float *dx, double *gate)
 {
     const ha_batch *batch = pass->batch;
-    const ha_window_layout l = ha_window_layout_of(mixer);
+    const ha_window_layout l = layout_in(mixer);
     const int rows = batch->rows, fq = l.heads * l.feature, fk = l.kv_heads * l.feature;
     const size_t n = (size_t)rows;
     size_t mark = ha_arena_mark(pass->arena);

@@ -13,6 +13,7 @@
 #include "python/model_lock.h"
 #include "python/model_spec.h"
 #include "python/model_store.h"
+#include "python/model_branch.h"
 #include "python/model_trace.h"
 #include "python/model_windows.h"
 #include "python/raise.h"
@@ -232,6 +233,10 @@ static PyMethodDef methods[] = {
      "the mean log(1 + distance in tokens) and of the spread, 0 (one key) to 1 (all alike).\n\n"
      "incoming: the 'stream' of the layer before; linear: 'linear_read' alone, what the linear mixer's output "
      "projection reads; the others as in moments."},
+    {"set_branch", (PyCFunction)(void (*)(void))ha_model_set_branch, METH_VARARGS | METH_KEYWORDS,
+     "set_branch($self, branch, layer=None)\n--\n\nWhat runs of window_linear from now on, in one layer or in all that "
+     "have it: 'both'; 'softmax', the window and the sinks alone; or 'linear', the linear part with all keys but the "
+     "token's own and the sinks, as with a window of 1. Copies and decode caches have both."},
     {"matrices", (PyCFunction)ha_model_matrices, METH_NOARGS,
      "matrices($self)\n--\n\nNames of the parameters that store takes."},
     {"stored", (PyCFunction)ha_model_stored_method, METH_NOARGS,

@@ -117,6 +117,7 @@ def run(args: argparse.Namespace) -> None:
                 lr=args.lr or None,
                 lr_final=args.lr_final,
                 init=args.init,
+                window_dropout=args.window_dropout,
                 seed=args.seed,
                 layerwise=args.layerwise,
                 shard=args.shard,

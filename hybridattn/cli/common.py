@@ -172,6 +172,13 @@ class Parser(argparse.ArgumentParser):
             help="sequences per optimizer step (default: %(default)s)",
         )
         self.add_argument("--seed", type=natural, default=0, help="order of the text (default: %(default)s)")
+        self.add_argument(
+            "--window-dropout",
+            type=float,
+            default=0.0,
+            metavar="SHARE",
+            help="share of the steps in which window_linear hides its softmax window (default: 0)",
+        )
         self.add_argument("--out", required=True, metavar="DIR", help="folder to save the model in")
         self.add_force()
         self.add_compute()

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
             lr_mixers=args.lr_mixers,
             lr_rest=args.lr_rest,
             schedule=args.schedule,
+            window_dropout=args.window_dropout,
             seed=args.seed,
             cache_teacher=args.cache_teacher,
             checkpoint=checkpoint,

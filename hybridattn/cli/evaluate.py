@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from .. import evaluate
@@ -23,7 +24,7 @@ hybridattn evaluate hybrid --glue RTE --data glue_data --shots 4
 hybridattn evaluate hybrid --squad squad_data/dev-v2.0.json --predictions out
 """
 # options that belong to one kind of evaluation, and their defaults
-OF_TEXT: dict[str, Any] = {"tokens": None, "seq_len": None, "stride": None}
+OF_TEXT: dict[str, Any] = {"tokens": None, "seq_len": None, "stride": None, "branches": False}
 OF_GLUE: dict[str, Any] = {"data": None, "split": "validation", "normalize": "none"}
 OF_BOTH: dict[str, Any] = {"shots": 0, "seed": 0, "limit": None, "batch_size": 8, "predictions": None}
 
@@ -66,6 +67,11 @@ def parser() -> Parser:
         "--stride",
         type=positive,
         help="sliding window: move by this many tokens, so that each is predicted with more context",
+    )
+    text.add_argument(
+        "--branches",
+        action="store_true",
+        help="with --teacher: KL of a window_linear model without its linear part, by layer too",
     )
     glue = p.add_argument_group("with --glue")
     glue.add_argument(
@@ -112,6 +118,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _text(args: argparse.Namespace) -> None:
+    if args.branches and not args.teacher:
+        parser().error("--branches needs --teacher, the model to compare with")
     model = load_model(args, args.model)
     tokenizer = tokenizer_of(model)
     texts = load_text(locate(args.text, "--text", heldout=True), tokenizer)
@@ -140,4 +148,11 @@ def _text(args: argparse.Namespace) -> None:
         result |= {"agreement": top1.agreement, "agreement_stderr": numbers.finite(top1.agreement_stderr)}
         rows.append(["KL from the teacher", numbers.kl(kl.kl, result["kl_stderr"])])
         rows.append(["same likeliest token as the teacher", f"{100 * top1.agreement:.1f}%"])
+        if args.branches:
+            parts = evaluate.branches(model, teacher, data, progress=shows(args))
+            result["branches"] = asdict(parts)
+            rows.append(["KL without the linear branch", numbers.kl(parts.softmax)])
+            rows.append(["KL without the window", numbers.kl(parts.linear)])
+            for layer, kl_off in parts.by_layer.items():
+                rows.append([f"KL without layer {layer}'s linear branch", numbers.kl(kl_off)])
     show(args, result, (), rows)

@@ -7,12 +7,14 @@ from ..lazy import contents, face
 __all__ = [
     "Agreement",
     "Bench",
+    "Branches",
     "Comparison",
     "Divergence",
     "Perplexity",
     "Recall",
     "agreement",
     "bench",
+    "branches",
     "compare",
     "final_hidden",
     "kl",
@@ -22,6 +24,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ..radlads.teacher import final_hidden as final_hidden
+    from .linear_branch import Branches as Branches
+    from .linear_branch import branches as branches
     from .results import Agreement as Agreement
     from .results import Comparison as Comparison
     from .results import Divergence as Divergence
@@ -40,6 +44,7 @@ else:
         {
             "final_hidden": ".radlads.teacher",
             **dict.fromkeys(("Bench", "bench"), "timing"),
+            **dict.fromkeys(("Branches", "branches"), "linear_branch"),
             **dict.fromkeys(("agreement", "compare"), "side_by_side"),
             **dict.fromkeys(("Agreement", "Comparison", "Divergence", "Perplexity", "Recall"), "results"),
             **dict.fromkeys(("kl", "perplexity", "recall"), "text"),

@@ -20,6 +20,8 @@ DEMO_TEACHER, DEMO_TEXT = "smollm2-135m", "wikipedia"  # fetched by hub, no mode
 DEMO: dict[str, Any] = {"evaluate": {"tokens": 4_096}}  # less text to evaluate on than by default
 MODEL_IDS = ("chosen", "uniform", "random", "diagnostic", "all-linear")
 
+DROPOUT = "share of the steps in which window_linear hides its softmax window, so that its linear part learns"
+
 
 def _scoring_text(name: str, value: str) -> None:
     if not value.startswith("diagnostic:"):  # which kinds there are is for diagnostics to say
@@ -66,6 +68,7 @@ class AlignPart:
         'where mixers start: softmax weights alone, or "calibrated": fitted to the teacher on 8192 tokens',
         one_of(INITS),
     )
+    window_dropout: float = key(0.0, DROPOUT, share)
     layerwise: bool = key(False, "one layer at a time: the memory of one layer, slower")
 
 
@@ -109,6 +112,7 @@ class DistillPart:
     lr_mixers: float = key(1e-4, "learning rate of the mixers", not_negative)
     lr_rest: float = key(1e-5, "learning rate of everything else", not_negative)
     schedule: str = key("constant", "how the learning rates go on", one_of(SCHEDULES))
+    window_dropout: float = key(0.0, DROPOUT, share)
     finetune_tokens: int = key(0, "text of step 3; 0: none", not_negative)
     reduce: str = key(
         "tree", 'with mpiexec: "tree" for the same bits on any number of ranks, or "fast"', one_of(REDUCE)

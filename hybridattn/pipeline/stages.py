@@ -63,9 +63,7 @@ SET_EXAMPLE, SET_ANSWER = 150.0, 500.0  # of these sets: tokens of an example, o
 def _align(recipe: Recipe) -> Stage:
     def inputs(job: Job) -> Any:
         files = job.results["fetch"]["digests"]
-        settings = asdict(recipe.align)
-        if settings["init"] == "transfer":  # what there was before this key: results of then are still good
-            del settings["init"]
+        settings = _settings(recipe.align)
         return {
             "files": [files["teacher"], files["text"]],  # held-out text is not read
             "mixer": complete(recipe.mixer),
@@ -82,6 +80,14 @@ def _align(recipe: Recipe) -> Stage:
         lambda job: _model_files(job, "probe"),
         shared=True,
     )
+
+
+_BEFORE = {"init": "transfer", "window_dropout": 0.0}  # what there was before these keys
+
+
+def _settings(part: AlignPart | DistillPart) -> dict[str, Any]:
+    """The keys of a part, so that results of a run before a key was there are still good."""
+    return {key: value for key, value in asdict(part).items() if key not in _BEFORE or value != _BEFORE[key]}
 
 
 def _whole(tokens: int, part: AlignPart | DistillPart) -> int:
@@ -161,7 +167,7 @@ def _distill(recipe: Recipe, model_id: str) -> Stage:
 
     def inputs(job: Job) -> Any:
         others = ("models", "random_seeds", "overlap", *(("reduce", "leaves") if not job.on_ranks else ()))
-        settings = {k: v for k, v in asdict(part).items() if k not in others}
+        settings = {k: v for k, v in _settings(part).items() if k not in others}
         return {"model": job.model_digest(model_id, "before"), "distill": settings, "seed": recipe.seed}
 
     return Stage(

@@ -50,6 +50,7 @@ BEFORE = {
     "compute": "float32",
     "teacher_compute": "float32",
     "moments": "float32",
+    "window_dropout": 0.0,
 }  # what a run was before a field said so
 
 _DTYPES = {"F32": np.float32, "F64": np.float64, "U16": np.uint16}

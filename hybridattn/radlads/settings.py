@@ -22,7 +22,8 @@ class Settings:
     input and run the layer again in the backward pass: the same gradients, a seventh of the activations, one
     more forward pass; a number: of the first so many layers. moments: how AdamW's are kept, "float32", or
     "bfloat16" in half the memory, rounded stochastically. betas, eps, weight_decay: AdamW.
-    clip: gradients are scaled down to this norm.
+    clip: gradients are scaled down to this norm. window_dropout: the share of steps in which `window_linear`
+    hides its softmax window, so that its linear part has to learn; drawn by (seed, step).
     checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
     steps or `checkpoint_seconds` seconds, on Ctrl-C and, unless `checkpoint_last` is False, at the end.
     progress: show a bar with loss, tokens per second and time left. interrupt: what Ctrl-C leads to, "raise"
@@ -38,6 +39,7 @@ class Settings:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0
+    window_dropout: float = 0.0
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_steps: int = 100
     checkpoint_seconds: float = 300.0
@@ -59,6 +61,8 @@ class Settings:
             ("checkpoint_seconds", True),
         ):
             check_number(name, getattr(self, name), above=above)
+        if not 0.0 <= self.window_dropout <= 1.0:
+            raise refuse("window_dropout", self.window_dropout, "a share of the steps, 0 to 1")
         if [0.0 <= beta < 1.0 for beta in self.betas] != [True, True]:
             raise refuse("betas", self.betas, "two numbers from 0 up to, but not, 1")
 
@@ -71,6 +75,7 @@ class Settings:
         """The settings that decide the result."""
         names = (
             "seed", "warmup_steps", "micro_batch", "moments", "betas", "eps", "weight_decay", "clip",
+            "window_dropout",
         )  # fmt: skip
         return {name: value for name, value in asdict(self).items() if name in names}
 
@@ -87,6 +92,7 @@ class SettingKeywords(TypedDict, total=False):
     eps: float
     weight_decay: float
     clip: float
+    window_dropout: float
     checkpoint: str | os.PathLike[str] | None
     checkpoint_steps: int
     checkpoint_seconds: float

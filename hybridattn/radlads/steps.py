@@ -27,6 +27,7 @@ from .loop import TrainingRun, run
 from .schedules import align_lr
 from .settings import SettingKeywords, Settings, StageSettings
 from .teacher import open_cache, weights_fingerprint
+from .window_dropout import window_dropout
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData
@@ -116,11 +117,12 @@ def align(
         training.facts = run_facts(training, stage, layerwise=layerwise, teacher=weights_fingerprint(teacher))
     if folder is None and shard is not None:
         raise refuse("folder", None, "a folder that all shards see")
-    if folder is None:
-        probe.train_result = run(training, options)
-    else:
-        trained = list(switchable(probe))
-        probe.train_result = run_shard(training, options, trained, shard or (0, 1), Path(folder))
+    with window_dropout(training, options.window_dropout, options.seed):
+        if folder is None:
+            probe.train_result = run(training, options)
+        else:
+            trained = list(switchable(probe))
+            probe.train_result = run_shard(training, options, trained, shard or (0, 1), Path(folder))
     return probe
 
 
@@ -180,7 +182,8 @@ def distill(
         training.facts["weights"] = digest(data.weights)
     gates = hybrid.gates.copy()
     try:
-        hybrid.train_result = run(training, options)
+        with window_dropout(training, options.window_dropout, options.seed):
+            hybrid.train_result = run(training, options)
     finally:
         hybrid.gates[:] = gates
     return hybrid.train_result
@@ -207,7 +210,8 @@ def finetune(
     options = Settings(**settings)
     rates = _rates(schedule, lr_mixers, lr_rest, lr_final)
     training = _whole_model(StageSettings("finetune", steps, batch_size, rates, options), hybrid, None, data)
-    hybrid.train_result = run(training, options)
+    with window_dropout(training, options.window_dropout, options.seed):
+        hybrid.train_result = run(training, options)
     return hybrid.train_result
 
 

@@ -35,3 +35,16 @@ def test_bits_per_byte_and_perplexity_per_word_of_a_whole_text(capsys, folder, m
     assert "bits_per_byte" not in part and "word_perplexity" not in part
     models = [folder / "teacher", "--teacher", folder / "probe"]  # of 256 positions, fewer than the default
     assert json.loads(call(capsys, "evaluate", *models, "--text", text, "--json")[1])["seq_len"] == 256
+
+
+def test_what_the_linear_branch_is_worth(capsys, folder, tmp_path):
+    text = folder / "branches.txt"
+    text.write_text(tiny.TEXT[:200], encoding="utf-8")
+    tiny.teacher().to_probe(tiny.MIXERS[0]).to_hybrid([1]).save_pretrained(tmp_path / "hybrid")
+    size = ["evaluate", tmp_path / "hybrid", "--text", text, "--seq-len", 32, "--branches"]
+    found = json.loads(call(capsys, *size, "--teacher", folder / "teacher", "--json")[1])
+    assert found["branches"]["both"] == found["kl"]
+    assert list(found["branches"]["by_layer"]) == ["0", "2"]
+    assert "KL without the linear branch" in call(capsys, *size, "--teacher", folder / "teacher")[1]
+    status, _, said = call(capsys, *size)
+    assert status == 2 and "--branches needs --teacher" in said
