@@ -133,7 +133,7 @@ static ha_status distill_batch(const ha_trainer *t, const work *s, int from, int
     return ha_distance(&c, (double *const[]){sum}, NULL, &gradient);
 }
 
-/* The same of the losses on the task's labels, or on the next tokens. */
+/* The same of the losses on the task's labels, or on the next tokens that count. */
 static ha_status finetune_batch(const ha_trainer *t, const work *s, int from, const ha_batch *batch, ha_tape *tape,
                                 float *dhidden, double *sum)
 {
@@ -146,14 +146,20 @@ static ha_status finetune_batch(const ha_trainer *t, const work *s, int from, co
         return ha_task_backward(m, batch, &run, run.logits, dhidden, m->grads, s->arena);
     }
     const ha_linear head = ha_model_head(m);
-    const ha_head_gradient gradient = ha_model_head_gradient(m, s->scale, dhidden, m->grads);
+    ha_head_gradient gradient = ha_model_head_gradient(m, s->scale, dhidden, m->grads);
     double *loss;
+    float *weight;
     int32_t *target;
     HA_PUSH(loss, s->arena, (size_t)batch->rows);
     HA_PUSH(target, s->arena, (size_t)batch->rows);
+    HA_TRY(ha_distance_weights(m, s->w, from, batch, s->given.weight, s->arena, &weight));
+    gradient.factor = weight;
     ha_next_tokens(batch, target);
+    for (int r = 0; weight && r < batch->rows; r++)
+        if (weight[r] == 0.0f)
+            target[r] = -1; /* the LM head passes over what does not count */
     HA_TRY(ha_head_cross_entropy(&head, batch->rows, tape->hidden, target, loss, &gradient, s->check, s->arena));
-    ha_sum_by_sequence(batch, NULL, loss, sum);
+    ha_sum_by_sequence(batch, weight, loss, sum);
     return HA_OK;
 }
 

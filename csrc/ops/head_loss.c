@@ -124,9 +124,10 @@ ha_status ha_head_cross_entropy(const ha_linear *head, int rows, const float *hi
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ha_threads())
         for (int r = 0; r < n; r++) {
             float *of_row = logits + (ptrdiff_t)r * vocabulary;
+            const float share = wanted.factor ? scale * wanted.factor[row[r]] : scale;
             if (target[row[r]] >= 0)
-                loss[row[r]] = kernel->cross_entropy_row(vocabulary, of_row, target[row[r]], scale);
-            else
+                loss[row[r]] = kernel->cross_entropy_row(vocabulary, of_row, target[row[r]], share);
+            if (target[row[r]] < 0 || (wanted.hidden && share == 0.0f))
                 memset(of_row, 0, (size_t)vocabulary * sizeof *of_row);
         }
         if (wanted.hidden)

@@ -192,11 +192,12 @@ void ha_pool_start(const ha_pool *p, float *w);
  * once. A head is a linear layer [vocabulary, d] with a scale of 1, its weight float32 where its
  * gradient is wanted. Losses get one value a row. */
 
-/* The gradient of scale * sum of the losses: hidden [rows, d] = it, weight [vocabulary, d] and bias
- * [vocabulary] += it unless NULL. */
+/* The gradient of scale * sum of the losses, each times its factor [rows] (NULL: 1) where one student
+ * has targets: hidden [rows, d] = it, weight [vocabulary, d] and bias [vocabulary] += it unless NULL. */
 typedef struct {
     float scale;
     float *hidden, *weight, *bias;
+    const float *factor;
 } ha_head_gradient;
 
 /* loss [rows] = -log p(target); hidden [rows, d], target [rows], -1: loss 0; gradient or NULL */

@@ -148,8 +148,8 @@ int ha_run_data_parse(const distiller_object *self, const run_arguments *given, 
                                               : "labels are for stage finetune of a model with a task");
         return -1;
     }
-    if (given->weights != Py_None && self->stage != HA_STAGE_DISTILL) {
-        PyErr_SetString(PyExc_ValueError, "weights are for stage distill");
+    if (given->weights != Py_None && self->stage == HA_STAGE_ALIGN) {
+        PyErr_SetString(PyExc_ValueError, "weights are for stages distill and finetune");
         return -1;
     }
     const npy_intp lr_shape[2] = {PyArray_DIM(data->windows.windows, 0), 2};

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
     # shards run at the same time, and only the last one writes
     with nullcontext() if args.shard else writing(args.out, args.force) as checkpoint:
         teacher = Model.from_pretrained(args.teacher, compute=args.compute)
-        texts = Texts(locate(args.text, "--text"))
+        texts = Texts(locate(args.text, "--text"), answers_only=args.answers_only)
         data = texts.training(tokenizer_of(teacher), args.tokens, args.seq_len)
         steps = max(1, args.tokens // (args.seq_len * args.batch_size))
         try:

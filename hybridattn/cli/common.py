@@ -30,7 +30,8 @@ _LEAST = 24  # columns that a wrapped cell needs
 _FIGURE = re.compile(r"[-+<>~]?[.\d]|-?$|nan|inf")  # how a figure begins; an empty cell is one
 
 TEXT_HELP = (
-    ".txt, .txt.gz, .jsonl or .parquet file, a folder of them, or built in: wikipedia, articles, bible"
+    ".txt, .txt.gz, .jsonl or .parquet file, a folder of them or one that datasets saved, or built in: "
+    "wikipedia, articles, bible"
 )
 
 
@@ -141,6 +142,14 @@ class Parser(argparse.ArgumentParser):
             "model with all layers linear), or another model of the same vocabulary",
         )
 
+    def add_answers_only(self) -> None:
+        """--answers-only."""
+        self.add_argument(
+            "--answers-only",
+            action="store_true",
+            help="the text is rows of messages, and only what assistants say counts in losses and scores",
+        )
+
     def add_json(self) -> None:
         """--json."""
         self.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -159,6 +168,7 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE",
             help=TEXT_HELP + "; its first tenth is set aside for scores and evaluation",
         )
+        self.add_answers_only()
         self.add_argument(
             "--tokens", type=positive, default=tokens, help="tokens to train on (default: %(default)s)"
         )

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         teacher = Model.from_pretrained(args.probe, compute=args.compute)
         hybrid = teacher.to_hybrid(plan)
         teacher.gates[:] = 1.0  # with its softmax mixers alone the probe is the teacher
-        texts = Texts(locate(args.text, "--text"))
+        texts = Texts(locate(args.text, "--text"), answers_only=args.answers_only)
         seen = aligned_tokens(args.probe, texts)
         data = texts.training(tokenizer_of(hybrid), args.tokens, args.seq_len, skip=seen)
         result = radlads.distill(

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import evaluate
+from ..data.pieces import LARGE, whole_texts
 from ..data.split import locate
-from ..data.text_files import load_text
 from ..data.tokens import TokenData
 from ..model.base import tokenizer_of
 from ..model.model import Model
@@ -122,7 +122,9 @@ def _text(args: argparse.Namespace) -> None:
         parser().error("--branches needs --teacher, the model to compare with")
     model = load_model(args, args.model)
     tokenizer = tokenizer_of(model)
-    texts = load_text(locate(args.text, "--text", heldout=True), tokenizer)
+    # read whole, documents are read as they are: how a tokenizer joins their parts is part of the figure
+    size = LARGE if args.tokens else None
+    texts = whole_texts(locate(args.text, "--text", heldout=True), tokenizer, size)
     found = evaluate.perplexity(
         model, texts, seq_len=args.seq_len, stride=args.stride, max_tokens=args.tokens, progress=shows(args)
     )

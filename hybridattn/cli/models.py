@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from ..data.hub import MODELS
+from ..data.pieces import whole_texts
 from ..data.split import locate
-from ..data.text_files import load_text
 from ..data.tokens import TokenData
 from ..model.base import tokenizer_of
 from ..model.model import Model
@@ -30,7 +30,7 @@ def stored_as(model: Model, args: argparse.Namespace) -> Model:
         return model
     seq_len = min(512, model.model_config.max_positions)
     tokenizer = tokenizer_of(model)
-    texts = load_text(locate(args.calibration, "--calibration"), tokenizer)
+    texts = whole_texts(locate(args.calibration, "--calibration"), tokenizer)
     data = TokenData.from_text(texts, tokenizer, seq_len, CALIBRATION_TOKENS)
     return model.astype(args.dtype, calibration=data)
 

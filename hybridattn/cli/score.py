@@ -48,6 +48,7 @@ def parser() -> Parser:
         "file, or wikipedia, articles or bible, a part that align and distill leave out; joined by + in "
         "equal parts (default: %(default)s)",
     )
+    p.add_answers_only()
     p.add_argument(
         "--tokens", type=positive, default=ScorePart.tokens, help="tokens of it (default: %(default)s)"
     )
@@ -98,7 +99,7 @@ def scoring_data(args: argparse.Namespace, probe: Model) -> TokenData:
         if source in SCORING_TEXTS and source not in ("plain", "mix") and not Path(source).exists():
             parts.append(scoring_text(source, tokenizer_of(probe), count, args.seq_len, seed=args.seed))
         else:
-            texts = Texts(locate(source, "--text"))
+            texts = Texts(locate(source, "--text"), answers_only=args.answers_only)
             tokens = args.tokens // len(sources)
             parts.append(texts.read("scoring", tokenizer_of(probe), tokens, args.seq_len))
     return parts[0] if len(parts) == 1 else TokenData.concat(parts, args.text)
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
         options["steps"] = args.steps[-1] if args.method == "kl_joint" else args.steps
     if args.train:
         tokens = max(args.steps or [16]) * args.seq_len
-        texts = Texts(locate(args.train, "--train"))
+        texts = Texts(locate(args.train, "--train"), answers_only=args.answers_only)
         skip = aligned_tokens(args.probe, texts)
         options["train"] = texts.training(tokenizer_of(probe), tokens, args.seq_len, skip)
     try:

@@ -76,3 +76,13 @@ def encode_row(
         return ids, np.ones(len(ids), np.float32)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
+
+
+def with_answers(
+    windows: npt.NDArray[np.int64], loss: npt.NDArray[np.float32], seq_len: int
+) -> npt.NDArray[np.int64]:
+    """The windows that predict something which counts. DataError when none does."""
+    kept = windows[[bool(loss[start + 1 : stop].any()) for start, stop in windows]]
+    if not len(kept):
+        raise DataError(f"no window of {seq_len} tokens holds an answer; allowed: longer ones, more rows")
+    return kept

@@ -2,72 +2,139 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..reading import POINTER, parse_json, stranger
+from ..reading import POINTER, parse_json, read_json, stranger
 from ..results.progress import log
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
 
 TEXT_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+BLOCK = 1 << 20  # bytes read at a time
 Row = str | dict[str, Any]  # a text, or an object with "text" or "messages"
 
 
 def rows(path: str | os.PathLike[str]) -> Iterator[Row]:
-    """The rows of a .txt, .txt.gz, .jsonl, .jsonl.gz or .parquet file, or of a folder of them in the order of
-    their names, as they are read.
+    """The rows of a .txt, .txt.gz, .jsonl, .jsonl.gz or .parquet file, of a folder of them in the order of
+    their names, or of a folder that `save_to_disk` of datasets wrote, as they are read.
 
     A .txt file is one row, its text. A line of .jsonl is an object with a string in "text" or a list in
-    "messages", as is a row of Parquet, for which pyarrow has to be there. Raises DataError naming the file
-    (and line).
+    "messages", as is a row of Parquet and of datasets, for which pyarrow has to be there. Raises DataError
+    naming the file (and line).
     """
+    for source in files_of(path):
+        if source.suffix == ".parquet":
+            yield from _parquet(source)
+        elif source.suffix == ".arrow":
+            yield from _arrow(source)
+        elif ".jsonl" in source.suffixes:
+            for number, line in enumerate(_lines(source), 1):
+                if line.strip():
+                    yield _checked(f"{source}:{number}", parse_json(line, f"{source}:{number}", DataError))
+        else:
+            yield "".join(_blocks(source))
+
+
+def documents(path: str | os.PathLike[str], tokenizer: Tokenizer | None = None) -> Iterator[Iterator[str]]:
+    """The texts of `rows`, each as chunks that joined are the text: a .txt file is never held whole."""
+    for source in files_of(path):
+        if source.name.endswith((".txt", ".txt.gz")):
+            yield _blocks(source)
+        else:
+            yield from (iter([text_of(row, str(source), tokenizer)]) for row in rows(source))
+
+
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that a name stands for. DataError when they are none of text."""
     source = Path(path)
     if source.is_dir():
-        files = sorted(f for f in source.iterdir() if f.name.endswith(TEXT_SUFFIXES))
-        if not files:
-            raise DataError(f"{source}: holds no {', '.join(TEXT_SUFFIXES)} file")
-        for file in files:
-            yield from rows(file)
-        return
+        return saved_dataset(source) or _files_in(source)
     if not source.is_file():
         raise DataError(f"{source}: no such file or folder")
-    if not source.name.endswith(TEXT_SUFFIXES):
+    if not source.name.endswith((*TEXT_SUFFIXES, ".arrow")):
         raise DataError(
             f"{source}: suffix is {source.suffix!r}; allowed: {', '.join(TEXT_SUFFIXES)}, or a folder"
         )
-    if source.suffix == ".parquet":
-        yield from _parquet(source)
-    elif ".jsonl" in source.suffixes:
-        for number, line in enumerate(_lines(source), 1):
-            if line.strip():
-                yield _checked(f"{source}:{number}", parse_json(line, f"{source}:{number}", DataError))
-    else:
-        yield "".join(_lines(source))
+    return [source]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = sorted(f for f in folder.iterdir() if f.name.endswith(TEXT_SUFFIXES))
+    if not files:
+        raise DataError(f"{folder}: holds no {', '.join(TEXT_SUFFIXES)} file")
+    return files
+
+
+def saved_dataset(folder: Path) -> list[Path]:
+    """The files of what `Dataset.save_to_disk` of datasets wrote, in their order; none for another folder.
+    DataError for one of several splits.
+    """
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        names = read_json(splits, DataError)
+        found = names.get("splits") if isinstance(names, dict) else None
+        listed = ", ".join(map(str, found)) if isinstance(found, list) else "unknown"
+        raise DataError(f"{folder}: holds the splits {listed}; allowed: the folder of one of them")
+    state = folder / "state.json"
+    if not (state.is_file() and (folder / "dataset_info.json").is_file()):
+        return []
+    content = read_json(state, DataError)
+    listed = content.get("_data_files") if isinstance(content, dict) else None
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed or ()]
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise DataError(f"{state}: _data_files is {listed!r:.80}; allowed: objects with a filename")
+    return [folder / name for name in names]
+
+
+def _blocks(source: Path) -> Iterator[str]:
+    """The text of a UTF-8 file in blocks of about a million characters; DataError naming the first byte that
+    is none.
+    """
+    decoder, at = codecs.getincrementaldecoder("utf-8-sig")(), 0
+    for block in _bytes(source, lambda file: iter(lambda: file.read(BLOCK), b"")):
+        waiting = len(decoder.getstate()[0])
+        try:
+            yield decoder.decode(block)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source}: byte {at - waiting + error.start} is not UTF-8 text") from None
+        at += len(block)
+    waiting = len(decoder.getstate()[0])
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: byte {at - waiting + error.start} is not UTF-8 text") from None
 
 
 def _lines(source: Path) -> Iterator[str]:
     """Lines of UTF-8, ended by line feeds alone; DataError naming the first byte that is none."""
+    at = 0
+    for line in _bytes(source, iter):
+        try:
+            text = line.decode("utf-8-sig" if at == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source}: byte {at + error.start} is not UTF-8 text") from None
+        at += len(line)
+        yield text
+
+
+def _bytes(source: Path, parts: Callable[[Any], Iterator[bytes]]) -> Iterator[bytes]:
+    """The parts of a file, unpacked where its name ends in .gz."""
     with open(source, "rb") as plain:
         if plain.read(len(POINTER)) == POINTER:
             raise DataError(f"{source}: {stranger(POINTER)}")
-    at = 0
     try:
         with (gzip.open if source.name.endswith(".gz") else open)(source, "rb") as file:
-            for line in file:
-                text = line.decode("utf-8-sig" if at == 0 else "utf-8")
-                at += len(line)
-                yield text
+            yield from parts(file)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source}: not readable as gzip: {error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: byte {at + error.start} is not UTF-8 text") from None
 
 
 def _parquet(source: Path) -> Iterator[Row]:
@@ -78,18 +145,41 @@ def _parquet(source: Path) -> Iterator[Row]:
         raise DataError(f"{source}: Parquet needs pyarrow: pip install pyarrow") from None
     try:
         with pyarrow.parquet.ParquetFile(source) as file:
-            names = [name for name in ("text", "messages") if name in file.schema_arrow.names]
-            if not names:
-                found = ", ".join(file.schema_arrow.names)
-                raise DataError(f'{source}: columns are {found}; allowed: one called "text" or "messages"')
-            number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=names):
-                for row in batch.to_pylist():
-                    number += 1
-                    kept = {name: value for name, value in row.items() if value is not None}
-                    yield _checked(f"{source}: row {number}", kept or {"text": ""})
+            names = _columns(source, file.schema_arrow.names)
+            yield from _of_batches(source, file.iter_batches(batch_size=1024, columns=names))
     except (pyarrow.lib.ArrowException, OSError) as error:
         raise DataError(f"{source}: no Parquet file: {' '.join(str(error).split())[:200]}") from None
+
+
+def _arrow(source: Path) -> Iterator[Row]:
+    try:
+        import pyarrow.ipc
+        import pyarrow.lib
+    except ImportError:
+        raise DataError(f"{source}: Arrow files need pyarrow: pip install pyarrow") from None
+    try:
+        with pyarrow.memory_map(str(source)) as file, pyarrow.ipc.open_stream(file) as stream:
+            names = _columns(source, stream.schema.names)
+            yield from _of_batches(source, (batch.select(names) for batch in stream))
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise DataError(f"{source}: no Arrow stream: {' '.join(str(error).split())[:200]}") from None
+
+
+def _columns(source: Path, found: Sequence[str]) -> list[str]:
+    names = [name for name in ("text", "messages") if name in found]
+    if not names:
+        raise DataError(f'{source}: columns are {", ".join(found)}; allowed: one called "text" or "messages"')
+    return names
+
+
+def _of_batches(source: Path, batches: Iterable[Any]) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        for at in range(0, batch.num_rows, 1024):
+            for row in batch.slice(at, 1024).to_pylist():
+                number += 1
+                kept = {name: value for name, value in row.items() if value is not None}
+                yield _checked(f"{source}: row {number}", kept or {"text": ""})
 
 
 def _checked(where: str, row: Any) -> dict[str, Any]:

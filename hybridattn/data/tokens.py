@@ -16,9 +16,10 @@ from ..checks import LARGEST, refuse
 from ..errors import DataError
 from ..results.equality import Comparable
 from ..results.markup import box, table
+from .gathered import Gathered
 from .prompts import Encoder as Encoder
 from .prompts import open_tokens
-from .rows import encode_row
+from .rows import encode_row, with_answers
 from .text_files import log_empty
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ class TokenData(Comparable):
         """
         _check_sizes(seq_len, max_tokens)
         eos = tokenizer.eos_token_id
-        pieces: list[Tokens] = []
-        total = 0
+        gathered = Gathered(np.int32)
         if not isinstance(texts, Iterable):
             raise DataError(f"texts is {texts!r:.80}; allowed: a text, or texts")
         for i, text in enumerate([texts] if isinstance(texts, str) else texts):
@@ -100,17 +100,15 @@ class TokenData(Comparable):
                 raise DataError(f"text {i} is {text!r:.80}; allowed: a text")
             if not text.strip():
                 raise DataError(f"text {i} is empty; allowed: documents with some text")
-            if pieces and eos is not None:
-                pieces.append(np.array([eos], np.int32))
-                total += 1
+            if i and eos is not None:
+                gathered.add([eos])
             try:
-                pieces.append(np.asarray(open_tokens(tokenizer, text), dtype=np.int32))
+                gathered.add(open_tokens(tokenizer, text))
             except DataError as error:
                 raise DataError(f"text {i}: {error}") from None
-            total += len(pieces[-1])
-            if max_tokens is not None and total >= max_tokens:
+            if max_tokens is not None and len(gathered) >= max_tokens:
                 break
-        tokens = np.concatenate(pieces)[:max_tokens] if pieces else np.zeros(0, np.int32)
+        tokens = gathered.array(max_tokens)
         if len(tokens) < 2:
             raise DataError(f"the text has {len(tokens)} tokens; allowed: 2 or more")
         return cls(tokens, cut(len(tokens), seq_len, keep_tail), label)
@@ -137,33 +135,31 @@ class TokenData(Comparable):
         """
         _check_sizes(seq_len, max_tokens)
         eos = tokenizer.eos_token_id
-        ids: list[int] = []
-        counts: list[npt.NDArray[np.float32]] = []
+        gathered, counts, last = Gathered(np.int32), Gathered(np.float32), eos
         empty = 0
         for i, row in enumerate(rows):
-            made, weights = encode_row(tokenizer, row, f"row {i}", answers_only)
+            where = f"row {i}" if label == "rows" else f"{label}: row {i}"
+            made, weights = encode_row(tokenizer, row, where, answers_only)
             if not made:
                 empty += 1
                 continue
-            if ids and eos is not None and ids[-1] != eos:
-                ids.append(eos)
-                counts.append(np.zeros(1, np.float32))
-            ids += made
-            counts.append(weights)
-            if max_tokens is not None and len(ids) >= max_tokens:
+            if eos is not None and last != eos:
+                gathered.add([eos])
+                counts.add([0.0])
+            gathered.add(made)
+            counts.add(weights)
+            last = made[-1]
+            if max_tokens is not None and len(gathered) >= max_tokens:
                 break
         log_empty(label, empty)
-        tokens = np.array(ids[:max_tokens], np.int32)
+        tokens = gathered.array(max_tokens)
         if len(tokens) < 2:
             raise DataError(f"the rows have {len(tokens)} tokens; allowed: 2 or more")
         windows = cut(len(tokens), seq_len, keep_tail)
         if not answers_only:
             return cls(tokens, windows, label)
-        loss = np.concatenate(counts)[: len(tokens)]
-        windows = windows[[bool(loss[start + 1 : stop].any()) for start, stop in windows]]
-        if not len(windows):
-            raise DataError(f"no window of {seq_len} tokens holds an answer; allowed: longer ones, more rows")
-        return cls(tokens, windows, label, loss)
+        loss = counts.array(len(tokens))
+        return cls(tokens, with_answers(windows, loss, seq_len), label, loss)
 
     @classmethod
     def concat(cls, parts: Sequence[TokenData], label: str) -> TokenData:
@@ -214,6 +210,15 @@ class TokenData(Comparable):
     def num_tokens(self) -> int:
         """Tokens inside windows."""
         return int((self.windows[:, 1] - self.windows[:, 0]).sum())
+
+    def beyond(self, skip: int, seq_len: int) -> TokenData:
+        """What follows the first `skip` tokens, in new windows of `seq_len`, those that count."""
+        rest = self.tokens[skip:]
+        windows = cut(len(rest), seq_len, False)
+        weights = None if self.weights is None else self.weights[skip:]
+        if weights is not None:
+            windows = with_answers(windows, weights, seq_len)
+        return TokenData(rest, windows, self.label, weights)
 
     def within(self, positions: int) -> TokenData:
         """Itself, when no window is longer than a model's positions; ConfigError."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,12 +57,12 @@ def perplexity(
         data = text
     else:
         tokenizer = tokenizer_of(model)
-        texts = [text] if isinstance(text, str) else list(text)
+        counter = _Counter([text] if isinstance(text, str) else text)
         seq_len = seq_len or min(512, limit)
         _check_length(seq_len, limit)
-        data = TokenData.from_text(texts, tokenizer, seq_len, max_tokens, keep_tail=True)
+        data = TokenData.from_text(counter, tokenizer, seq_len, max_tokens, keep_tail=True)
         if max_tokens is None:
-            counts = (sum(len(t.encode()) for t in texts), sum(len(re.split(r"\s+", t)) for t in texts))
+            counts = (counter.bytes, counter.words)
     length = seq_len or data.seq_len
     _check_length(length, limit)
     if stride is not None and not 1 <= stride <= length:
@@ -91,6 +91,20 @@ def perplexity(
         bits_per_byte=per_byte,
         word_perplexity=per_word,
     )
+
+
+class _Counter:
+    """Texts that go by, and how many bytes and words they have, as lm-eval counts them."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.bytes = self.words = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self._texts:
+            yield text  # what is no text is refused there
+            self.bytes += len(text.encode())
+            self.words += len(re.split(r"\s+", text))
 
 
 def _check_length(seq_len: int, limit: int) -> None:
@@ -157,11 +171,12 @@ def kl(
     data: TokenData,
     *,
     teacher_hidden: npt.NDArray[np.float32] | None = None,
+    weighted: bool = False,
     progress: bool = False,
 ) -> Divergence:
     """KL(teacher || student) in nats per token: the mean over the positions of each window, its last one too,
     so that students can be compared in pairs, and over all windows by their length; and the student's plain
-    perplexity, from one pass.
+    perplexity, from one pass. weighted: both over the predictions that `data.weights` counts, as of answers.
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
@@ -177,16 +192,19 @@ def kl(
     if scorer.measure != "kl" or student.model_config.bidirectional:
         weights = data.weights if student.model_config.task is None else None
         return _distance(scorer, data, weights, teacher_hidden, progress)
+    counting = data.weights if weighted else None
     values, counts, sums = [], [], 0.0
     parts = slices(data.windows, SLICE_TOKENS)
     found = spread(
         parts,
-        lambda part: scorer.evaluate(data.tokens, part, None, teacher_hidden, None, data.segments),
+        lambda part: scorer.evaluate(data.tokens, part, None, teacher_hidden, counting, data.segments),
         lambda mine: bar(mine, "kl", progress),
         "parts of the text",
     )
     for part, (divergence, nll) in zip(parts, found, strict=True):
         count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
+        if counting is not None:
+            count = np.array([counting[start + 1 : stop].sum(dtype=np.float64) for start, stop in part])
         values.append(divergence)
         counts.append(count)
         sums += float((nll * count).sum())

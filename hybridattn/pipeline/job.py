@@ -126,7 +126,8 @@ class Job:
     def texts(self) -> Texts:
         """The text of the run, in parts."""
         files = self.results["fetch"]
-        return Texts(Path(files["text"]), Path(files["heldout"]) if files["heldout"] else None)
+        heldout = Path(files["heldout"]) if files["heldout"] else None
+        return Texts(Path(files["text"]), heldout, self.recipe.text.answers_only)
 
     def training_text(self, tokens: int, seq_len: int, skip: int = 0) -> TokenData:
         """See `Texts.training`."""

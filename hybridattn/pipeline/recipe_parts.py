@@ -46,9 +46,12 @@ class TeacherPart:
 class TextPart:
     """Text for training and, set aside from it, for scoring and for held-out evaluation."""
 
-    train: str = key(DEMO_TEXT, ".txt, .txt.gz, .jsonl, a folder of them, or a built-in text", path=True)
+    train: str = key(DEMO_TEXT, ".txt, .jsonl or .parquet, a folder of them, or a built-in text", path=True)
     heldout: str = key(
         "", "a file of its own, or a built-in text; empty: a part of `train` set aside", path=True
+    )
+    answers_only: bool = key(
+        False, "rows of messages: what assistants say is all that counts in losses, scores and evaluation"
     )
 
 

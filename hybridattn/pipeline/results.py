@@ -45,6 +45,7 @@ def assemble(job: Job) -> dict[str, Any]:
             "distill": {m: results[f"distill/{m}"]["curve"] for m in distilled_ids(recipe)},
         },
         "models": [_model(job, model_id) for model_id in model_ids(recipe)],
+        "answers_only": recipe.text.answers_only,
         "timing": results["measure"]["timing"],
         "prompt": recipe.samples.prompt,
         "made": {

@@ -62,6 +62,7 @@ def fetch(job: Job) -> dict[str, Any]:
     elif text.train in hub.TEXTS and not Path(text.train).exists():
         heldout = str(locate(text.train, "text.train", heldout=True))
     title, weights = hub.described(teacher_part.model)
+    read = ", answers only" if text.answers_only else ""  # the stages depend on how it is read, too
     return {
         "teacher": str(teacher),
         "text": str(train),
@@ -70,8 +71,8 @@ def fetch(job: Job) -> dict[str, Any]:
         "weights": weights,
         "digests": {
             "teacher": file_digest(teacher),
-            "text": file_digest(train),
-            "heldout": file_digest(Path(heldout)) if heldout else "",
+            "text": file_digest(train) + read,
+            "heldout": file_digest(Path(heldout)) + read if heldout else "",
         },
     }
 
@@ -244,7 +245,13 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for length in job.recipe.evaluate.lengths:
         data = job.heldout_text(length)
-        kl = evaluation.kl(model, job.teacher, data, teacher_hidden=job.teacher_hidden(data))
+        kl = evaluation.kl(
+            model,
+            job.teacher,
+            data,
+            teacher_hidden=job.teacher_hidden(data),
+            weighted=data.weights is not None,
+        )
         rows[str(length)] = {
             "kl": kl.kl,
             "kl_stderr": finite(kl.kl_stderr),

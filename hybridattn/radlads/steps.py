@@ -177,9 +177,6 @@ def distill(
         training.before = sampler(hybrid, elastic, options.seed)
         training.facts["elastic"] = elastic if isinstance(elastic, bool) else list(elastic)
         training.facts["softmax_order"] = list(hybrid.softmax_order or ())
-    if data.weights is not None:
-        training.weights = data.weights
-        training.facts["weights"] = digest(data.weights)
     gates = hybrid.gates.copy()
     try:
         with window_dropout(training, options.window_dropout, options.seed):
@@ -203,7 +200,7 @@ def finetune(
     **settings: Unpack[SettingKeywords],
 ) -> TrainResult:
     """Step 3: train all of `hybrid`, in place, on the text itself (cross-entropy of the next token, so causal
-    models only). Arguments as in `distill`.
+    models only; `data.weights` say how much each counts). Arguments as in `distill`.
     """
     if hybrid.model_config.bidirectional:
         raise refuse("hybrid", "bidirectional", "a causal model: a bidirectional one sees the next token")
@@ -241,6 +238,9 @@ def _whole_model(stage: StageSettings, hybrid: Model, teacher: Model | None, dat
     )
     if stage.shared.compares:
         training.facts = run_facts(training, stage)
+    if data.weights is not None:
+        training.weights = data.weights
+        training.facts["weights"] = digest(data.weights)
     return training
 
 

@@ -26,6 +26,7 @@
         tasks: None or {when, average, glue {name: {score ..}}, squad {name: {exact, f1 ..}},
             recall {task: {accuracy ..}}}, as glue.evaluate, squad.evaluate and evaluate.recall give them
         sample {"before": text, "after": text}
+    answers_only (of the text only what assistants say counts), or none
     timing {rounds, busy (share of the processors' time that others took, None: not known)}, or none
     prompt, made {seconds, stages [{name, seconds, tokens}], recipe, versions {..}, machine {..}}
 

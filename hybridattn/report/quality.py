@@ -109,6 +109,7 @@ def _overview(results: dict[str, Any]) -> Table:
         f"({note}). All but the first two have the same number of softmax layers"
         + (" and those distilled got the same training" if distilled else "")
         + "."
+        + (" Of the text, what assistants say is all that counts." if results.get("answers_only") else "")
         + (f" {speed.note(results)}" if longest else ""),
         verdict.chosen_rows(rows),
     )

@@ -11,6 +11,7 @@ import tiny
 from job import go
 
 from hybridattn.data import split as texts
+from hybridattn.data.pieces import cut_documents
 from hybridattn.errors import ConfigError, DataError, LockedError, PlanError
 from hybridattn.locks import locked
 from hybridattn.pipeline import estimate
@@ -56,7 +57,7 @@ def test_regions_do_not_overlap(inputs):
     regions = texts.Texts(Path(inputs["text"]["train"])).regions
     assert all(regions.values())
     whole = Path(inputs["text"]["train"]).read_text(encoding="utf-8")
-    pieces = texts.cut_documents([whole])
+    pieces = cut_documents([whole])
     assert sum(map(len, regions.values())) == len(pieces)
     assert "".join(pieces) == whole
 
