@@ -50,7 +50,7 @@ class Gathered:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder, prefix=OURS)  # noqa: SIM115 - mapped later
         for piece in self._pieces:
-            self._file.write(memoryview(piece).cast("B"))
+            self._file.write(piece.view(np.uint8).data)
         self._file.flush()
         self._written += self._held
         self._pieces, self._held = [], 0

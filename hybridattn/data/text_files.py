@@ -87,11 +87,12 @@ def saved_dataset(folder: Path) -> list[Path]:
     if not (state.is_file() and (folder / "dataset_info.json").is_file()):
         return []
     content = read_json(state, DataError)
-    listed = content.get("_data_files") if isinstance(content, dict) else None
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed or ()]
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise DataError(f"{state}: _data_files is {listed!r:.80}; allowed: objects with a filename")
-    return [folder / name for name in names]
+    entries = content.get("_data_files") if isinstance(content, dict) else None
+    given = entries if isinstance(entries, list) else []
+    files = [entry.get("filename") if isinstance(entry, dict) else None for entry in given]
+    if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
+        raise DataError(f"{state}: _data_files is {entries!r:.80}; allowed: objects with a filename")
+    return [folder / str(name) for name in files]
 
 
 def _blocks(source: Path) -> Iterator[str]:
