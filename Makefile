@@ -56,7 +56,7 @@ bench: .venv/.core ## benchmarks; beside PyTorch where `pip install -e .[bench]`
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 wheel: .venv/.with-wheel ## sdist and manylinux wheels in dist/, for the CPythons on PATH, or PYTHONS="python3.12 ..."
-	$(BIN)/python wheels/build.py $(PYTHONS)
+	$(BIN)/python wheels/make.py $(PYTHONS)
 
 clean: ## removes what was built, keeps .venv and downloaded models
 	rm -rf build dist *.egg-info hybridattn/_core*.so .venv/.core .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,7 +3,7 @@
 Environment switches:
 
     HYBRIDATTN_BLIS_PREFIX=DIR                  take BLIS from DIR (see find_blis.py)
-    HYBRIDATTN_RELEASE=1                        for other machines: BLIS static, no symbols (wheels/build.py)
+    HYBRIDATTN_RELEASE=1                        for other machines: BLIS static, no symbols (wheels/make.py)
     HYBRIDATTN_WERROR=1                         warnings are errors (CI)
     HYBRIDATTN_SANITIZE=address,undefined       or thread: build for that sanitizer
     HYBRIDATTN_COVERAGE=1                       gcov counters

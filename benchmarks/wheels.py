@@ -5,9 +5,9 @@
 
 Each interpreter gets an environment into which pip puts the wheel and uv (on PATH) puts what it depends on,
 wheels alone: all the oldest, all the newest, and each NumPy between. wheels/smoke.py then runs the whole job.
-With @ROOT this happens in a chroot, so as root: the folder of a system without a compiler and without BLIS, as
-`debootstrap --variant=minbase --include=libffi8,libssl3 bookworm ROOT` makes it. An interpreter that it lacks
-is mounted there with its prefix.
+With @ROOT this happens in a chroot, so as root: the folder of a system without a compiler and without BLIS,
+as `debootstrap --variant=minbase --include=libffi8,libssl3 bookworm ROOT` makes it. An interpreter that it
+lacks is mounted there with its prefix.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def audit(wheel: Path) -> dict[str, Any]:
 
 
 def import_times(place: Place, python: str, path: str, rounds: int = 7) -> dict[str, list[float]]:
-    """Milliseconds that a new process needs more than one that imports nothing, by what it imports, sorted."""
+    """Milliseconds that a process needs more than one that imports nothing, by what it imports, sorted."""
     code = "import subprocess, sys, time; start = time.perf_counter(); "
     code += "subprocess.run([sys.executable, '-c', {0!r}], check=True); print(time.perf_counter() - start)"
     times: dict[str, list[float]] = {name: [] for name in IMPORTS}

