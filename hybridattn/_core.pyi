@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +159,7 @@ class KLScorer:
     def layer_passes(self) -> int: ...
     @property
     def measure(self) -> Literal["kl", "task_kl", "task_mse", "hidden"]: ...
+    @overload
     def kl(
         self,
         tokens: _I32,
@@ -167,7 +168,21 @@ class KLScorer:
         teacher_hidden: _F32 | None = None,
         weights: _F32 | None = None,
         segments: _I32 | None = None,
+        agreement: Literal[False] = False,
     ) -> _F64: ...
+    @overload
+    def kl(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        gates: _F32 | None = None,
+        teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
+        segments: _I32 | None = None,
+        *,
+        agreement: Literal[True],
+    ) -> tuple[_F64, _F64]: ...
+    @overload
     def evaluate(
         self,
         tokens: _I32,
@@ -176,7 +191,20 @@ class KLScorer:
         teacher_hidden: _F32 | None = None,
         weights: _F32 | None = None,
         segments: _I32 | None = None,
+        agreement: Literal[False] = False,
     ) -> tuple[_F64, _F64]: ...
+    @overload
+    def evaluate(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        gates: _F32 | None = None,
+        teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
+        segments: _I32 | None = None,
+        *,
+        agreement: Literal[True],
+    ) -> tuple[_F64, _F64, _F64]: ...
     def flip(
         self,
         tokens: _I32,

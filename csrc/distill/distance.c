@@ -94,8 +94,9 @@ static void hidden_distance(const ha_comparison *c, double *const *loss, const h
                           gradient->scale, loss[i], gradient->hidden);
 }
 
-/* The same, of next-token distributions: loss [students][rows], and nll [rows] unless NULL. */
-static ha_status token_distance(const ha_comparison *c, double *const *loss, double *nll,
+/* The same, of next-token distributions: loss [students][rows], and nll and same [rows] unless
+ * NULL. */
+static ha_status token_distance(const ha_comparison *c, double *const *loss, double *nll, double *same,
                                 const ha_distance_gradient *gradient)
 {
     const ha_model *m = c->student;
@@ -113,7 +114,8 @@ static ha_status token_distance(const ha_comparison *c, double *const *loss, dou
                                        .teacher_hidden = c->teacher_hidden,
                                        .hidden = c->hidden,
                                        .weight = c->weight,
-                                       .target = target};
+                                       .target = target,
+                                       .same = same};
     return ha_head_kl(&students, loss, nll, &of_head, c->check, c->arena);
 }
 
@@ -125,25 +127,31 @@ ha_status ha_distance(const ha_comparison *c, double *const *sum, double *nll, c
     size_t mark = ha_arena_mark(c->arena);
     if (nll)
         HA_TRY(ha_model_need_next(m));
+    if (c->same && ha_distance_of(m) != HA_DISTANCE_KL)
+        return ha_fail(HA_BAD_VALUE, "agreement of a model that is compared by %s, allowed is kl", ha_distance_name(m));
     if (!ha_distance_by_token(m)) {
         HA_TRY(task_distance(c, sum, &gradient));
         ha_arena_release(c->arena, mark);
         return HA_OK;
     }
-    double **loss, *row_nll = NULL;
+    double **loss, *row_nll = NULL, *row_same = NULL;
     HA_PUSH(loss, c->arena, (size_t)c->students);
     for (int i = 0; i < c->students; i++)
         HA_PUSH(loss[i], c->arena, (size_t)batch->rows);
     if (nll)
         HA_PUSH(row_nll, c->arena, (size_t)batch->rows);
+    if (c->same)
+        HA_PUSH(row_same, c->arena, (size_t)batch->rows);
     if (ha_distance_of(m) == HA_DISTANCE_HIDDEN)
         hidden_distance(c, loss, &gradient);
     else
-        HA_TRY(token_distance(c, loss, row_nll, &gradient));
+        HA_TRY(token_distance(c, loss, row_nll, row_same, &gradient));
     for (int i = 0; i < c->students; i++)
         ha_sum_by_sequence(batch, c->weight, loss[i], sum[i]);
     if (nll)
         ha_sum_by_sequence(batch, c->weight, row_nll, nll);
+    if (c->same)
+        ha_sum_by_sequence(batch, c->weight, row_same, c->same);
     ha_arena_release(c->arena, mark);
     return HA_OK;
 }

@@ -63,6 +63,8 @@ typedef struct {
     int students;
     const ha_interrupt *check;
     ha_arena *arena;
+    double *same; /* [n_seq], unless NULL: weighted sums of the tokens for which the last student holds the token
+                     likeliest that the teacher does; for HA_DISTANCE_KL only */
 } ha_comparison;
 
 /* Where gradients of scale * all sums go, for one student: hidden [rows, hidden] =, grads
@@ -105,6 +107,8 @@ typedef struct {
     const float
         *weight; /* [stream length], or NULL: how much a token counts in its window's mean, ha_distance_weights */
     int64_t *layer_passes; /* unless NULL: += tokens times layers that they went through; backward counts twice */
+    double *same; /* [windows], unless NULL: ha_score_kl's share of the tokens for which both hold the same token
+                     likeliest; for HA_DISTANCE_KL only */
 } ha_scorer;
 
 typedef enum { HA_MEASURE_KL, HA_MEASURE_NLL } ha_measure;

@@ -81,6 +81,8 @@ static ha_status kl_of(const ha_comparison *c, double *const *mean, double *nll,
     for (int i = 0; i < c->students; i++)
         for (int seq = 0; seq < c->batch->n_seq; seq++)
             sum[i][seq] /= ha_distance_total(c->student, c->batch, c->weight, seq);
+    for (int seq = 0; c->same && seq < c->batch->n_seq; seq++)
+        c->same[seq] /= ha_distance_total(c->student, c->batch, c->weight, seq);
     if (nll)
         mean_nll(c->batch, c->weight, nll + first);
     ha_arena_release(c->arena, mark);
@@ -129,6 +131,7 @@ ha_status ha_score_kl(const ha_scorer *s, const ha_windows *w, const float *gate
         ha_comparison c = comparison_of(s, &batch, weight, teacher);
         c.hidden = (const float *const[]){hidden};
         c.students = 1;
+        c.same = s->same ? s->same + from : NULL;
         HA_TRY(kl_of(&c, (double *const[]){kl}, nll, from, NULL));
         ha_arena_release(s->arena, mark);
     }

@@ -146,6 +146,17 @@ typedef struct {
     double *nll;
 } kl_work;
 
+/* The place of the largest number, the first of equals. */
+static int likeliest(int n, const float *x)
+{
+    int best = 0;
+    float most = x[0];
+    for (int i = 1; i < n; i++)
+        if (x[i] > most)
+            most = x[best = i];
+    return best;
+}
+
 /* loss of the rows of a piece for one student, whose logits become their gradients; a teacher's row
  * that is wanted again is copied first. */
 static void kl_rows(const kl_work *w, const piece *p, int keep_teacher, double *loss)
@@ -165,6 +176,8 @@ static void kl_rows(const kl_work *w, const piece *p, int keep_teacher, double *
         float *row = w->logits + (ptrdiff_t)r * vocabulary;
         int32_t next = w->nll ? of->target[i] : -1;
         double wanted = next < 0 ? 0.0 : (double)row[next], log_sum;
+        if (of->same && !keep_teacher && has_loss(i, NULL, of->weight))
+            of->same[i] = likeliest(vocabulary, row) == likeliest(vocabulary, t);
         float share = !w->gradient.hidden ? 0.0f : of->weight ? w->gradient.scale * of->weight[i] : w->gradient.scale;
         const double distance = kernel->kl_row(vocabulary, row, t, share, &log_sum);
         if (w->gradient.hidden && share == 0.0f)
@@ -197,6 +210,8 @@ ha_status ha_head_kl(const ha_head_students *of, double *const *loss, double *nl
         memset(loss[s], 0, (size_t)rows * sizeof *loss[s]);
     if (nll)
         memset(nll, 0, (size_t)rows * sizeof *nll);
+    if (of->same)
+        memset(of->same, 0, (size_t)rows * sizeof *of->same);
     for (int from = 0; from < with.count; from += PIECE) {
         const int n = min(with.count - from, PIECE), *row = with.index + from;
         logits_of(of->teacher_head, n, gathered(n, row, d, of->teacher_hidden, room), w.teacher);

@@ -207,13 +207,15 @@ ha_status ha_head_cross_entropy(const ha_linear *head, int rows, const float *hi
 
 /* Hidden states of one teacher and of students that share a head, [rows, d] each. weight [rows] or
  * NULL (1): factors of the rows' losses in the sum that is differentiated; a row of weight 0 has
- * loss and nll 0. target [rows]: for nll. */
+ * loss, nll and same 0. target [rows]: for nll. same [rows], unless NULL, = 1 where the last student
+ * holds the token likeliest that the teacher does, the first of equals, else 0. */
 typedef struct {
     int rows, students;
     const ha_linear *teacher_head, *head;
     const float *teacher_hidden, *const *hidden;
     const float *weight;
     const int32_t *target;
+    double *same;
 } ha_head_students;
 
 /* loss [students][rows] = KL(teacher || student); nll [rows], unless NULL: the last student's -log

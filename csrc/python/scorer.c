@@ -59,45 +59,57 @@ static PyObject *new_doubles(int ndim, npy_intp first, npy_intp second)
     return PyArray_SimpleNew(ndim, shape, NPY_FLOAT64);
 }
 
-/* kl(...) and, with_nll, evaluate(...): float64 [m] each */
+/* kl(...) and, with_nll, evaluate(...): float64 [m] each, alone or in a tuple */
 static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
-    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", "segments", NULL};
+    static char *names[] = {"tokens",  "windows",  "gates",     "teacher_hidden",
+                            "weights", "segments", "agreement", NULL};
     scorer_arguments given = ha_scorer_defaults();
     scorer_request request;
+    int agreement = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &given.tokens, &given.windows, &given.gates,
-                                     &given.teacher_hidden, &given.weights, &given.segments) ||
+                                     &given.teacher_hidden, &given.weights, &given.segments, &agreement) ||
         ha_scorer_parse(self, &given, 1 + with_nll, &request) < 0)
         return NULL;
     const ha_windows *windows = &request.windows.view;
-    PyObject *mean = new_doubles(1, windows->count, 0), *result = NULL;
-    PyObject *nll = with_nll ? new_doubles(1, windows->count, 0) : NULL;
-    if (mean && (nll || !with_nll)) {
+    const int count = 1 + with_nll + agreement;
+    PyObject *all = PyTuple_New(count), *result = NULL;
+    double *out[3] = {NULL};
+    for (int i = 0; all && i < count; i++) {
+        PyObject *array = new_doubles(1, windows->count, 0);
+        if (!array)
+            Py_CLEAR(all);
+        else {
+            PyTuple_SET_ITEM(all, i, array);
+            out[i] = doubles(array);
+        }
+    }
+    if (all) {
+        request.core.same = agreement ? out[count - 1] : NULL;
         ha_core_call core = ha_core_begin(self->model, self->teacher);
         if (core.status == HA_OK)
-            core.status = ha_score_kl(&request.core, windows, ha_scorer_gates(&request), doubles(mean),
-                                      nll ? doubles(nll) : NULL);
+            core.status =
+                ha_score_kl(&request.core, windows, ha_scorer_gates(&request), out[0], with_nll ? out[1] : NULL);
         if (ha_core_end(&core) != HA_OK)
             ha_raise(core.status);
         else
-            result = nll ? PyTuple_Pack(2, mean, nll) : Py_NewRef(mean);
+            result = Py_NewRef(count > 1 ? all : PyTuple_GET_ITEM(all, 0));
     }
-    Py_XDECREF(mean);
-    Py_XDECREF(nll);
+    Py_XDECREF(all);
     ha_scorer_clear(&request);
     return result;
 }
 
-/* float64 [m] */
+/* float64 [m], or (kl, agreement) */
 static PyObject *kl(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    return run(self, args, kwargs, "OO|OOOO:kl", 0);
+    return run(self, args, kwargs, "OO|OOOOp:kl", 0);
 }
 
-/* (kl, nll), float64 [m] each */
+/* (kl, nll) and with agreement (kl, nll, agreement), float64 [m] each */
 static PyObject *evaluate(scorer_object *self, PyObject *args, PyObject *kwargs)
 {
-    return run(self, args, kwargs, "OO|OOOO:evaluate", 1);
+    return run(self, args, kwargs, "OO|OOOOp:evaluate", 1);
 }
 
 /* (float64 [m] of the hybrid, [layers,m] of those with one gate flipped) */
@@ -215,17 +227,21 @@ static PyGetSetDef getset[] = {
 
 static PyMethodDef methods[] = {
     {"kl", (PyCFunction)(void (*)(void))kl, METH_VARARGS | METH_KEYWORDS,
-     "kl($self, tokens, windows, gates=None, teacher_hidden=None, weights=None, segments=None)\n--\n\n"
+     "kl($self, tokens, windows, gates=None, teacher_hidden=None, weights=None, segments=None, agreement=False)\n--\n\n"
      "Mean KL(teacher || model) of each window, nats per token, float64 [m].\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2]; gates: float [num_layers], the model's own when None.\n"
      "teacher_hidden: float32 [n, hidden_size], the teacher's Model.forward_windows of these windows, to save its "
      "pass. weights: float32 [n], how much the prediction of each token (of a bidirectional model: the token's own) "
      "counts "
      "in its window's mean; None: alike. segments: int32 [n], token types of models that have them; None: all 0. See "
-     "`measure` for models without an LM head."},
+     "`measure` for models without an LM head. agreement: (kl, agreement [m]) instead, the share of the tokens for "
+     "which model and teacher hold the same token likeliest, from the same pass; ValueError where measure is not "
+     "'kl'."},
     {"evaluate", (PyCFunction)(void (*)(void))evaluate, METH_VARARGS | METH_KEYWORDS,
-     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None, weights=None, segments=None)\n--\n\n"
-     "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats."},
+     "evaluate($self, tokens, windows, gates=None, teacher_hidden=None, weights=None, segments=None, "
+     "agreement=False)\n--\n\n"
+     "(kl [m], nll [m]) from one pass: kl as above, nll the model's mean -log p(next token) in each window, nats; "
+     "with agreement (kl, nll, agreement)."},
     {"flip", (PyCFunction)(void (*)(void))flip, METH_VARARGS | METH_KEYWORDS,
      "flip($self, tokens, windows, gates, layers, teacher_hidden=None, weights=None, nll=False, segments=None)\n--\n\n"
      "KL of the hybrid with these gates, [m], and of those with gate l replaced by 1 - gate, [len(layers), m].\n\n"

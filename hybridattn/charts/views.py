@@ -1,4 +1,4 @@
-"""The charts of single results, for notebooks: scores, plan, losses, a comparison of models.
+"""The charts of single results, for notebooks: scores, plan, losses, evaluations, a comparison of models.
 
 Results are taken as they are: their classes stand in rooms that draw with this one.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .figure import NARROW, PALETTE, WIDE, floats, new_figure, set_title, sparse, to_png
+from .figure import NARROW, PALETTE, WIDE, floats, new_figure, set_title, sparse, to_png, token_axis
 
 
 def _needs_matplotlib() -> None:
@@ -71,20 +72,84 @@ def losses(result: Any) -> Any:
     return _shown(figure)
 
 
+KL_AXIS = "KL from the teacher, nats per token"
+AGREEMENT_AXIS = "likeliest token as the teacher's, share of tokens"
+
+
 def comparison(models: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A point for each model with its error: KL from the teacher, or perplexity where there is none."""
+    """A point for each model with its error: KL from the teacher, and the agreement with it where that is
+    known, or perplexity where there is no teacher.
+    """
     _needs_matplotlib()
-    measured = "kl" if all("kl" in row for row in models.values()) else "perplexity"
-    figure, (axis,) = new_figure(WIDE, 1, 1, height=0.3 * len(models) + 0.8)
+    shown = {"perplexity": "perplexity; less is better"}
+    if all("kl" in row for row in models.values()):
+        shown = {"kl": KL_AXIS + "; less is better"}
+        if all("agreement" in row for row in models.values()):
+            shown["agreement"] = AGREEMENT_AXIS
     names = list(models)
-    values = [models[name][measured] for name in names]
-    errors = floats([models[name].get(f"{measured}_stderr") for name in names])
+    figure, axes = new_figure(WIDE, 1, len(shown), height=0.3 * len(models) + 0.8, sharey=True)
+    for axis, (measured, label) in zip(axes, shown.items(), strict=True):
+        values = [models[name][measured] for name in names]
+        errors = floats([models[name].get(f"{measured}_stderr") for name in names])
+        _points(axis, names, values, [errors, errors], label)
+        if measured == "agreement":
+            axis.set_xlim(right=1)
+        else:
+            axis.set_xlim(left=0)
+    return _shown(figure)
+
+
+def intervals(names: list[str], values: list[tuple[float, float | None, float | None]], unit: str) -> Any:
+    """A point for each of `values`, (value, low, high), with its interval where that is known."""
+    _needs_matplotlib()
+    figure, (axis,) = new_figure(WIDE, 1, 1, height=0.3 * len(names) + 0.8)
+    points = [value for value, _, _ in values]
+    low = floats([None if end is None else value - end for value, end, _ in values])
+    high = floats([None if end is None else end - value for value, _, end in values])
+    _points(axis, names, points, [low, high], f"{unit}, with 95% intervals")
+    return _shown(figure)
+
+
+def _points(axis: Any, names: list[str], values: list[float], errors: list[list[float]], label: str) -> None:
     rows = range(len(names))
     axis.errorbar(values, rows, xerr=errors, fmt="o", color=PALETTE["chosen"], ecolor=PALETTE["ink"])
     axis.set_yticks(rows, names)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlim(left=0)
     axis.grid(True, axis="x", color=PALETTE["rule"], linewidth=0.6)
-    label = "KL from the teacher, nats per token" if measured == "kl" else "perplexity"
-    axis.set_xlabel(label + "; less is better", color=PALETTE["muted"])
+    axis.set_xlabel(label, color=PALETTE["muted"])
+    sparse(axis.xaxis)
+
+
+def windows(parts: list[tuple[str, list[float], float, float]]) -> Any:
+    """(label, a value for each window, their mean, its standard error): the values in order, the mean as a
+    line with its error as a band.
+    """
+    _needs_matplotlib()
+    figure, axes = new_figure(WIDE if len(parts) > 1 else NARROW * 1.5, 1, len(parts), height=2.4)
+    for axis, (label, values, mean, error) in zip(axes, parts, strict=True):
+        axis.plot(values, "o", color=PALETTE["bar"], markersize=4)
+        axis.axhline(mean, color=PALETTE["chosen"])
+        if math.isfinite(error):
+            axis.axhspan(mean - error, mean + error, color=PALETTE["chosen"], alpha=0.2, linewidth=0)
+        axis.set_xlabel("window of the text", color=PALETTE["muted"])
+        sparse(axis.xaxis)
+        sparse(axis.yaxis)
+        set_title(axis, label)
+    return _shown(figure)
+
+
+def speeds(found: Any) -> Any:
+    """Of a Latency: tokens a second of reading and of writing by length."""
+    _needs_matplotlib()
+    figure, axes = new_figure(WIDE, 1, 2, height=2.4)
+    lengths = list(found.prefill)
+    parts = {
+        "reading, tokens per second": [n / found.prefill[n] for n in lengths],
+        "writing, tokens per second": [1.0 / found.decode[n] for n in lengths],
+    }
+    for axis, (label, values) in zip(axes, parts.items(), strict=True):
+        axis.plot(lengths, values, "o-", color=PALETTE["chosen"])
+        axis.set_ylim(bottom=0)
+        token_axis(axis, [float(n) for n in lengths])
+        set_title(axis, label)
     return _shown(figure)

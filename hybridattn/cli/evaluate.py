@@ -145,11 +145,11 @@ def _text(args: argparse.Namespace) -> None:
         data = TokenData.from_text(texts, tokenizer, found.seq_len, args.tokens, keep_tail=True)
         teacher = Model.from_pretrained(args.teacher, compute=args.compute)
         kl = evaluate.kl(model, teacher, data, progress=shows(args))
-        top1 = evaluate.agreement(model, teacher, data, progress=shows(args))
         result |= {"teacher": args.teacher, "kl": kl.kl, "kl_stderr": numbers.finite(kl.kl_stderr)}
-        result |= {"agreement": top1.agreement, "agreement_stderr": numbers.finite(top1.agreement_stderr)}
+        result |= {"agreement": kl.agreement, "agreement_stderr": numbers.finite(kl.agreement_stderr)}
         rows.append(["KL from the teacher", numbers.kl(kl.kl, result["kl_stderr"])])
-        rows.append(["same likeliest token as the teacher", f"{100 * top1.agreement:.1f}%"])
+        share = numbers.share(kl.agreement, result["agreement_stderr"])
+        rows.append(["same likeliest token as the teacher", share])
         if args.branches:
             parts = evaluate.branches(model, teacher, data, progress=shows(args))
             result["branches"] = asdict(parts)

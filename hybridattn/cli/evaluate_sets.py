@@ -63,7 +63,7 @@ def glue(args: argparse.Namespace, parser: Parser) -> None:
     if args.teacher:
         model = Model.from_pretrained(args.teacher, compute=args.compute)
         teacher = classify(model, split, prompt, **settings).predictions
-    scores: dict[str, Any] = {}
+    scores: Mapping[str, Any] = {}
     result = _result(args, task.name, len(split)) | {
         "split": args.split,
         "skipped": split.skipped,
@@ -104,7 +104,7 @@ def squad(args: argparse.Namespace, parser: Parser) -> None:
     if args.teacher:
         model = Model.from_pretrained(args.teacher, compute=args.compute)
         teacher = squad_sets.answer(model, questions, **settings)
-    scores: dict[str, Any] = {}
+    scores: Mapping[str, Any] = {}
     name = args.squad if args.squad in squad_sets.BUILTIN else Path(args.squad).stem
     result = _result(args, name, len(questions)) | ({"skipped": data.skipped} if data.skipped else {})
     try:

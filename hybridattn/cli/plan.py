@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from .._core import get_num_threads
@@ -52,7 +52,7 @@ def parser() -> Parser:
     return p
 
 
-def _costs(args: argparse.Namespace, complain: Callable[[str], NoReturn]) -> dict[str, Any]:
+def _costs(args: argparse.Namespace, complain: Callable[[str], NoReturn]) -> Mapping[str, Any]:
     """Measured now, or those of an earlier plan, which have to be of this machine, threads and context."""
     if args.costs:
         costs = Plan.load(args.costs).how.get("costs") or {}

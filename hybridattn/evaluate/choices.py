@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..lazy import contents
 from ..model.base import tokenizer_of
 from ..model.likelihood import common, continuations, fit
+from ..results.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -70,8 +71,8 @@ class Prompt:
         return self.ask(example) + self.choices[int(at)]
 
 
-@dataclass(frozen=True)
-class Classified:
+@dataclass(frozen=True, eq=False, repr=False)
+class Classified(Evaluation):
     """predictions: a label index (or, with values, a number) an example. scores: float64 [n, choices] of
     log p, normalised as asked. truncated: prompts that lost their beginning, being longer than the model's
     positions.

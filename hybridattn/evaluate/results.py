@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..charts import views
+from ..charts.views import AGREEMENT_AXIS, KL_AXIS
 from ..results.evaluation import Evaluation
 from ..results.markup import box, figure, table
 
@@ -35,7 +36,8 @@ class Perplexity(Evaluation):
 @dataclass(frozen=True, eq=False, repr=False)
 class Divergence(Evaluation):
     """Of `kl`: the mean kl, nats a token (or what `measure` says), kl_stderr and per_sequence over windows;
-    of causal language models also the student's perplexity and the tokens that it predicted.
+    of causal language models also the student's perplexity and the tokens that it predicted. Of all language
+    models the share of tokens for which both hold the same token likeliest, as `Agreement` has it.
     """
 
     kl: float
@@ -44,8 +46,27 @@ class Divergence(Evaluation):
     perplexity: float | None = None
     tokens: int | None = None
     measure: str = "kl"
+    agreement: float | None = None
+    agreement_stderr: float | None = None
+    agreement_per_sequence: list[float] | None = None
 
     _old: ClassVar[dict[str, str]] = {"mean": "kl", "stderr": "kl_stderr", "ppl": "perplexity"}
+
+
+    def _frame_rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{"window": i, "kl": x} for i, x in enumerate(self.per_sequence)]
+        for row, share in zip(rows, self.agreement_per_sequence or ()):
+            row["agreement"] = share
+        return rows
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the windows in order, the mean with its error, and the agreement beside it."""
+        label = KL_AXIS if self.measure == "kl" else self.measure
+        parts = [(label, self.per_sequence, self.kl, self.kl_stderr)]
+        if self.agreement is not None and self.agreement_per_sequence is not None:
+            shares = self.agreement_per_sequence
+            parts.append((AGREEMENT_AXIS, shares, self.agreement, self.agreement_stderr or 0.0))
+        return views.windows(parts)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +79,13 @@ class Agreement(Evaluation):
     agreement_stderr: float
     per_sequence: list[float]
     tokens: int
+
+    def _frame_rows(self) -> list[dict[str, Any]]:
+        return [{"window": i, "agreement": share} for i, share in enumerate(self.per_sequence)]
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the windows in order, and the mean with its error."""
+        return views.windows([(AGREEMENT_AXIS, self.per_sequence, self.agreement, self.agreement_stderr)])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,6 +102,9 @@ class Recall(Evaluation):
     n: int
     seq_len: int
     seed: int
+
+    def _frame_rows(self) -> list[dict[str, Any]]:
+        return [{"prompt": i, "correct": hit} for i, hit in enumerate(self.correct)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +125,9 @@ class Comparison(Evaluation):
         return pandas.DataFrame.from_dict(self.models, orient="index", columns=self.columns)
 
     def plot(self) -> Any:
-        """A matplotlib figure: KL from the teacher with its error, or perplexity, a row for each model."""
+        """A matplotlib figure, a row for each model: KL from the teacher and the agreement with it, each with
+        its error, or perplexity.
+        """
         return views.comparison(self.models)
 
     def __repr__(self) -> str:

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from .. import stats
 from ..checks import refuse
-from ..model.base import switched
 from ..radlads.teacher import final_hidden
 from ..results.progress import bar
 from .results import Agreement, Comparison
@@ -31,7 +26,7 @@ def compare(
 ) -> Comparison:
     """The models on one text: perplexity, bytes of weights, bytes of cache a token adds and, beside a
     teacher, the KL from it in nats a token and, with `top1`, the share of tokens on which both hold the same
-    next token likeliest. The teacher reads the text once for all KLs.
+    next token likeliest, each with its standard error. The teacher reads the text once for all of them.
 
     Raises ConfigError for what is no dict of models, DataError for text that does not fit.
     """
@@ -46,9 +41,10 @@ def compare(
             row["perplexity"] = perplexity(model, data).perplexity
         else:
             found = kl(model, teacher, data, teacher_hidden=hidden)
-            row |= {"kl": found.kl, "kl_stderr": found.kl_stderr, "perplexity": found.perplexity}
-            if top1 and found.measure == "kl":
-                row["agreement"] = agreement(model, teacher, data).agreement
+            row |= {"kl": found.kl, "kl_stderr": found.kl_stderr}
+            if top1 and found.agreement is not None:
+                row |= {"agreement": found.agreement, "agreement_stderr": found.agreement_stderr}
+            row["perplexity"] = found.perplexity
         row["bytes"] = model.nbytes
         if not model.model_config.bidirectional:
             row["cache_bytes_per_token"] = model.cache().bytes_per_token
@@ -58,23 +54,12 @@ def compare(
 
 def agreement(student: Model, teacher: Model | None, data: TokenData, *, progress: bool = False) -> Agreement:
     """The share of tokens after which both models hold the same token likeliest, over the positions that
-    `kl` means over. teacher None: `student` is a probe and its own softmax mixers are the teacher.
+    `kl` means over, and from the pass that it makes: `kl` gives it beside the nats. teacher None: `student`
+    is a probe and its own softmax mixers are the teacher. ConfigError for models without an LM head.
     """
-    shares, counts = [], []
-    for start, stop in bar(data.windows, "agreement", progress):
-        segments = None if data.segments is None else data.segments[None, start:stop]
-        tokens = data.tokens[None, start:stop]
-        ours = _likeliest(student, tokens, segments)
-        if teacher is None:
-            with switched(student, range(len(student.layers))):
-                theirs = _likeliest(student, tokens, segments)
-        else:
-            theirs = _likeliest(teacher, tokens, segments)
-        shares.append(float((ours == theirs).mean()))
-        counts.append(int(stop - start))
-    mean, stderr = stats.mean(shares, counts)
-    return Agreement(mean, stderr, shares, sum(counts))
-
-
-def _likeliest(model: Model, tokens: Any, segments: Any) -> npt.NDArray[np.int64]:
-    return np.asarray(model.logits(tokens, segments=segments)[0].argmax(axis=-1))
+    found = kl(student, teacher, data, progress=progress)
+    if found.agreement is None or found.agreement_stderr is None or found.agreement_per_sequence is None:
+        raise refuse("model", f"compared by {found.measure}", "a language model, which predicts tokens")
+    return Agreement(
+        found.agreement, found.agreement_stderr, found.agreement_per_sequence, data.num_tokens
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -175,15 +175,16 @@ def kl(
     progress: bool = False,
 ) -> Divergence:
     """KL(teacher || student) in nats per token: the mean over the positions of each window, its last one too,
-    so that students can be compared in pairs, and over all windows by their length; and the student's plain
-    perplexity, from one pass. weighted: both over the predictions that `data.weights` counts, as of answers.
+    so that students can be compared in pairs, and over all windows by their length; the share of these
+    positions for which both models hold the same next token likeliest; and the student's plain perplexity,
+    from one pass. weighted: all over the predictions that `data.weights` counts, as of answers.
 
     teacher None: `student` is a probe and its own softmax mixers are the teacher. teacher_hidden: float32
     [tokens, hidden_size] from `final_hidden(teacher, data)`, to compare several students at the cost of one
     pass of the teacher. Returns a `Divergence`: kl, kl_stderr, per_sequence (a list, one mean per window),
-    perplexity, tokens, measure. Of models without an LM head the numbers are what `KLScorer.measure` says;
-    theirs and those of masked language models come with no perplexity and tokens, and count the tokens that
-    `data.weights` says.
+    perplexity, tokens, measure, agreement, agreement_stderr, agreement_per_sequence. Of models without an LM
+    head the numbers are what `KLScorer.measure` says, and there is no agreement; theirs and those of masked
+    language models come with no perplexity and tokens, and count the tokens that `data.weights` says.
     """
     for model in (student, teacher):
         if model is not None:
@@ -193,24 +194,28 @@ def kl(
         weights = data.weights if student.model_config.task is None else None
         return _distance(scorer, data, weights, teacher_hidden, progress)
     counting = data.weights if weighted else None
-    values, counts, sums = [], [], 0.0
+    values, counts, shares, sums = [], [], [], 0.0
     parts = slices(data.windows, SLICE_TOKENS)
     found = spread(
         parts,
-        lambda part: scorer.evaluate(data.tokens, part, None, teacher_hidden, counting, data.segments),
+        lambda part: scorer.evaluate(
+            data.tokens, part, None, teacher_hidden, counting, data.segments, agreement=True
+        ),
         lambda mine: bar(mine, "kl", progress),
         "parts of the text",
     )
-    for part, (divergence, nll) in zip(parts, found, strict=True):
+    for part, (divergence, nll, share) in zip(parts, found, strict=True):
         count = part[:, 1] - part[:, 0] - 1  # the last token of a window predicts nothing
         if counting is not None:
             count = np.array([counting[start + 1 : stop].sum(dtype=np.float64) for start, stop in part])
         values.append(divergence)
         counts.append(count)
+        shares.append(share)
         sums += float((nll * count).sum())
     per_sequence, weights = np.concatenate(values), np.concatenate(counts)
     predicted = int(weights.sum())
     mean, stderr = stats.mean(per_sequence.tolist(), weights.tolist())
+    positions = data.windows[:, 1] - data.windows[:, 0] if counting is None else weights
     return Divergence(
         kl=mean,
         kl_stderr=stderr,
@@ -218,7 +223,18 @@ def kl(
         perplexity=math.exp(min(sums / predicted, 700.0)),
         tokens=predicted,
         measure=scorer.measure,
+        **_agreement(np.concatenate(shares), positions),
     )
+
+
+def _agreement(shares: npt.NDArray[np.float64], positions: npt.NDArray[Any]) -> dict[str, Any]:
+    """The fields of a Divergence from the share of each window, which counts by its positions."""
+    mean, stderr = stats.mean(shares.tolist(), positions.tolist())
+    return {
+        "agreement": mean,
+        "agreement_stderr": stderr,
+        "agreement_per_sequence": shares.tolist(),
+    }
 
 
 def _distance(
@@ -229,15 +245,27 @@ def _distance(
     progress: bool,
 ) -> Divergence:
     """`kl` of models that predict no next token: every sequence counts alike."""
+    masked = scorer.measure == "kl"
+
+    def work(part: Windows) -> tuple[npt.NDArray[np.float64], ...]:
+        given = (data.tokens, part, None, teacher_hidden, weights, data.segments)
+        return scorer.kl(*given, agreement=True) if masked else (scorer.kl(*given),)
+
     found = spread(
         slices(data.windows, SLICE_TOKENS),
-        lambda part: scorer.kl(data.tokens, part, None, teacher_hidden, weights, data.segments),
+        work,
         lambda mine: bar(mine, scorer.measure, progress),
         "parts of the text",
     )
-    per_sequence = np.concatenate(found).tolist()
-    mean, stderr = stats.mean(per_sequence)
-    return Divergence(kl=mean, kl_stderr=stderr, per_sequence=per_sequence, measure=scorer.measure)
+    values, *shares = (np.concatenate(column) for column in zip(*found, strict=True))
+    mean, stderr = stats.mean(values.tolist())
+    return Divergence(
+        kl=mean,
+        kl_stderr=stderr,
+        per_sequence=values.tolist(),
+        measure=scorer.measure,
+        **(_agreement(shares[0], np.ones(len(values), np.int64)) if masked else {}),
+    )
 
 
 @renamed(task="kind")

@@ -53,9 +53,9 @@ def ask(job: Job, model_id: str, when: str) -> dict[str, Any]:
     for name, data in job.question_sets.squad.items():
         answers = squad.answer(model, data.questions, no_answer=data.has_no_answers, progress=job.progress)
         theirs = teacher["squad"][name]["answers"] if teacher else None
-        scores = squad.evaluate(data.questions, answers, against=theirs, seed=seed)
-        squad.write_predictions(folder, name, data.questions, answers, scores, facts)
-        found["squad"][name] = scores | {"answers": answers}
+        marks = squad.evaluate(data.questions, answers, against=theirs, seed=seed)
+        squad.write_predictions(folder, name, data.questions, answers, marks, facts)
+        found["squad"][name] = marks | {"answers": answers}
     for name in part.recall:
         found["recall"][name] = evaluate.recall(
             model, name, n=part.prompts, seq_len=part.seq_len, seed=seed, progress=job.progress

@@ -256,6 +256,8 @@ def evaluate(job: Job, model_id: str, when: str) -> dict[str, Any]:
             "kl": kl.kl,
             "kl_stderr": finite(kl.kl_stderr),
             "per_sequence": finite_list(kl.per_sequence),
+            "agreement": None if kl.agreement is None else finite(kl.agreement),
+            "agreement_stderr": None if kl.agreement_stderr is None else finite(kl.agreement_stderr),
             "perplexity": kl.perplexity,
             "tokens": data.num_tokens,
         }

@@ -72,6 +72,13 @@ def percent(fraction: float) -> str:
     return f"{value:.0f}%" if abs(value) >= 9.95 or value == 0 else f"{value:.1f}%"
 
 
+def share(value: float | None, stderr: float | None = None) -> str:
+    """'91.3%', with its standard error '91.3% ± 0.4%'."""
+    if value is None:
+        return MISSING
+    return f"{100 * value:.1f}%" + ("" if stderr is None else f" ± {100 * stderr:.1f}%")
+
+
 def millions(value: int | None) -> str:
     """'134.5 M'."""
     return MISSING if value is None else f"{value / 1e6:,.1f} M"

@@ -21,6 +21,8 @@ def section(results: dict[str, Any], charts: bool) -> list[Any]:
                 "**KL** (nats per token) is how far a model's predictions are from the teacher's, on text "
                 "neither was trained on here. 0 means the same predictions; ± is the standard error over "
                 "stretches of text" + (" (over sets for random)." if _random_sets(results) > 1 else "."),
+                "**Same token** is the share of tokens after which the model holds the same next token likeliest "
+                "as the teacher does.",
                 "**Perplexity** is between how many equally likely tokens the model hesitates, on average. "
                 "The teacher's is the one to match.",
                 "**Cache** is the memory kept for every token of a text being written; linear layers keep "
@@ -77,7 +79,8 @@ def section(results: dict[str, Any], charts: bool) -> list[Any]:
 def _overview(results: dict[str, Any]) -> Table:
     train = results["lengths"]["train"]
     longest = max(speed.lengths(verdict.entry(results, "teacher")), default=None)
-    header = ["model", "softmax layers", "KL before", "KL after", "perplexity", "cache per token"]
+    header = ["model", "softmax layers", "KL before", "KL after", "same token", "perplexity"]
+    header.append("cache per token")
     if longest:
         header += [f"reading {n.count(longest)}", f"writing at {n.count(longest)}"]
     rows: list[list[str]] = []
@@ -88,6 +91,7 @@ def _overview(results: dict[str, Any]) -> Table:
         row += ["0", "0"] if model_id == "teacher" else [_kl(before), _kl(after)]
         perplexities = [n.perplexity(c["perplexity"]) for c in (before, after) if c]
         row += [
+            _same(model_id, before, after),
             " → ".join(perplexities) or n.MISSING,
             n.size((entry.get("cache") or {}).get("bytes_per_token")),
         ]
@@ -124,11 +128,12 @@ def _quality_table(results: dict[str, Any], length: int, train: int) -> Table:
             n.perplexity(c["perplexity"] if c else None)
             for c in (before, before if model_id == "teacher" else after)
         ]
-        rows.append([_row_label(results, model_id), *kls, *ppl])
+        same = _same(model_id, before, after)
+        rows.append([_row_label(results, model_id), *kls, same, *ppl])
     base = verdict.cell(verdict.model(results, "teacher"), "before", length) or {}
     where = verdict.beside_training(results, length)
     return Table(
-        ["model", "KL before", "KL after", "perplexity before", "perplexity after"],
+        ["model", "KL before", "KL after", "same token", "perplexity before", "perplexity after"],
         rows,
         f"{n.count(length)} tokens at a time ({where}); {n.count(base.get('tokens'))} held-out tokens.",
         verdict.chosen_rows(rows),
@@ -152,6 +157,13 @@ def _random_sets(results: dict[str, Any]) -> int:
 
 def _kl(cell: dict[str, Any] | None) -> str:
     return n.kl(cell["kl"], cell.get("kl_stderr")) if cell else n.MISSING
+
+
+def _same(model_id: str, *cells: dict[str, Any] | None) -> str:
+    """The agreement before and after distillation; a teacher agrees with itself."""
+    if model_id == "teacher":
+        return n.share(1.0)
+    return " → ".join(n.share(c["agreement"]) for c in cells if c and c.get("agreement") is not None) or n.MISSING
 
 
 def _pair(entry: dict[str, Any], length: int, what: str) -> list[str]:

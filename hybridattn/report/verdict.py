@@ -63,7 +63,7 @@ def random_entries(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def random_mean(results: dict[str, Any], when: str, length: int) -> dict[str, Any] | None:
-    """The random sets as one: means over the sets of KL (also per sequence) and of log perplexity.
+    """The random sets as one: means over the sets of KL (also per sequence), agreement and log perplexity.
 
     The same sets before and after distillation: those that were distilled, or all when none was. `kl_stderr`
     is over sets when there are two or more, since a new random set would differ by that, else over text.
@@ -75,9 +75,13 @@ def random_mean(results: dict[str, Any], when: str, length: int) -> dict[str, An
         return None
     mean, over_sets = stats.mean([c["kl"] for c in cells])
     spread = over_sets if len(cells) > 1 else cells[0].get("kl_stderr")
+    shares = [c["agreement"] for c in cells if c.get("agreement") is not None]  # runs of old have none
+    share, share_over_sets = stats.mean(shares) if len(shares) == len(cells) else (None, None)
     return {
         "kl": mean,
         "kl_stderr": spread,
+        "agreement": share,
+        "agreement_stderr": share_over_sets if len(cells) > 1 else cells[0].get("agreement_stderr"),
         "sets": len(cells),
         "tokens": cells[0].get("tokens"),
         "perplexity": math.exp(sum(math.log(c["perplexity"]) for c in cells) / len(cells)),

@@ -1,19 +1,21 @@
 """The base of evaluations: a small object whose fields have the same names in Python, in --json and in
-reports, and which can also be read by key, as the dicts of earlier versions were.
+reports, and which can also be read as a mapping, as the dicts of earlier versions were.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import ItemsView, Iterator, KeysView
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
+
+import numpy as np
 
 from .equality import Comparable
 from .markup import box, figure, table
 
 
-class Evaluation(Comparable):
+class Evaluation(Comparable, Mapping[str, Any]):
     """Fields of None that say nothing was measured are left out of keys and dicts.
 
     `_old` maps keys of earlier versions to today's fields: they go on working, with a DeprecationWarning.
@@ -28,20 +30,17 @@ class Evaluation(Comparable):
         found = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
         return {name: v for name, v in found.items() if v is not None or name in self._always}
 
-    def keys(self) -> KeysView[str]:
-        """The names of what was measured."""
-        return self.to_dict().keys()
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row where nothing else is said; ImportError without pandas."""
+        import pandas
 
-    def items(self) -> ItemsView[str, Any]:
-        """Pairs of name and value."""
-        return self.to_dict().items()
+        rows = self._frame_rows()
+        frame = pandas.DataFrame(rows)
+        return frame.set_index(next(iter(rows[0]))) if len(rows) > 1 else frame
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of a field, or `default`."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
+    def _frame_rows(self) -> list[dict[str, Any]]:
+        """What a frame holds; of several rows the first column is their name."""
+        return [{name: v for name, v in self.items() if not isinstance(v, (list, tuple, dict, np.ndarray))}]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.to_dict())
@@ -60,6 +59,18 @@ class Evaluation(Comparable):
             name = today
         return self.to_dict()[name]
 
+    def __eq__(self, other: object) -> bool:
+        """Another evaluation of the same kind and numbers, or a dict of them."""
+        if isinstance(other, Mapping) and not isinstance(other, Evaluation):
+            return self.to_dict() == dict(other)
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """A dict with more in it, as of the dicts of earlier versions."""
+        return self.to_dict() | dict(other)
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_short(value)}" for name, value in self.items())
         return f"{type(self).__name__}({shown})"
@@ -72,6 +83,10 @@ class Evaluation(Comparable):
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return figure(value, 5)
+    if isinstance(value, np.ndarray):
+        return f"<array of shape {value.shape}>"
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, float) for v in value):
+        return f"[{', '.join(map(_short, value))}]"  # an interval
     if isinstance(value, (list, tuple, dict)):
         return f"<{len(value)} values>"
     return str(value) if not isinstance(value, str) else repr(value)

@@ -107,8 +107,9 @@ static void scores_follow_their_definitions(void)
         ha_model *m = make(kinds[k], k, 4);
         const ha_interrupt *check = NULL;
         const float *given = NULL, *weight = NULL; /* the teacher's hidden states; what each token counts */
+        double *same = NULL, share[4];
         int64_t passes = 0;
-#define SCORER (&(const ha_scorer){m, NULL, &arena, check, given, weight, &passes})
+#define SCORER (&(const ha_scorer){m, NULL, &arena, check, given, weight, &passes, same})
         const float ones[LAYERS] = {1, 1, 1}, half[LAYERS] = {0.5f, 0.25f, 0.75f};
         float *teacher = zeros(N * D);
         const int layers[] = {0, 2};
@@ -117,6 +118,15 @@ static void scores_follow_their_definitions(void)
         CHECK_INT(ha_score_kl(SCORER, &windows, ones, kl, NULL), HA_OK);
         for (int i = 0; i < 4; i++)
             CHECK_CLOSE(kl[i], 0.0, 1e-6);
+        same = share;
+        CHECK_INT(ha_score_kl(SCORER, &windows, ones, kl, NULL), HA_OK);
+        for (int i = 0; i < 4; i++)
+            CHECK_CLOSE(share[i], 1.0, 0.0);
+        CHECK_INT(ha_score_kl(SCORER, &windows, half, kl, NULL), HA_OK);
+        for (int i = 0; i < 4; i++)
+            CHECK(share[i] >= 0.0 && share[i] <= 1.0);
+        CHECK(share[0] + share[1] + share[2] + share[3] < 4.0);
+        same = NULL;
         /* the teacher computed, and its hidden states given */
         INTERRUPT_EVERYWHERE(ha_score_kl(SCORER, &windows, half, kl, nll), (void)0);
         CHECK_INT(ha_windows_hidden(m, &windows, teacher, &arena, NULL), HA_OK);

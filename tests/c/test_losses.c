@@ -60,6 +60,17 @@ static void cross_entropy(void)
     drop();
 }
 
+/* The first of the largest logits of one hidden state. */
+static int likeliest_of(const ha_linear *head, const float *hidden)
+{
+    float logits[V];
+    int best = 0;
+    ha_linear_forward(head, 1, ha_rows_of(hidden, D), 0, ha_rows_to(logits, V));
+    for (int i = 1; i < V; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return best;
+}
+
 static void kl_divergence(void)
 {
     const size_t n = ROWS * D, m = V * D;
@@ -69,6 +80,7 @@ static void kl_divergence(void)
     const ha_linear teacher = ha_linear_of(D, V, ha_f32(tw), tb), head = ha_linear_of(D, V, ha_f32(w), b);
     const float *const students[] = {other, x}, *const last[] = {x};
     double kl[ROWS], both[2][ROWS], nll[ROWS], ce[ROWS], want[ROWS], *losses[] = {kl}, *pair[] = {both[0], both[1]};
+    double same[ROWS];
     int32_t target[ROWS];
     for (int r = 0; r < ROWS; r++)
         target[r] = r % 9 ? r % V : -1;
@@ -81,7 +93,8 @@ static void kl_divergence(void)
                             .head = &head,
                             .teacher_hidden = t,
                             .hidden = students,
-                            .target = target};
+                            .target = target,
+                            .same = same};
 #define LOSS(gradient) narrow(ha_head_kl(&one, losses, NULL, gradient, NULL, &arena), kl, y)
     EXERCISE(LOSS(&gradient), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});
     CHECK_SLOPE(x, dx, n, LOSS(NULL), {y, ROWS, dy});
@@ -99,6 +112,25 @@ static void kl_divergence(void)
     CHECK_INT(ha_head_cross_entropy(&head, ROWS, x, target, ce, NULL, NULL, &arena), HA_OK);
     for (int r = 0; r < ROWS; r++)
         CHECK_CLOSE(nll[r], ce[r], 1e-6);
+    /* the last student's likeliest token is the teacher's, or is not; that of the teacher always is */
+    int alike = 0;
+    for (int r = 0; r < ROWS; r++) {
+        const int equal = likeliest_of(&teacher, t + r * D) == likeliest_of(&head, x + r * D);
+        CHECK_CLOSE(same[r], equal, 0.0);
+        alike += equal;
+    }
+    CHECK(alike > 0 && alike < ROWS);
+    double own[ROWS], none[ROWS];
+    ha_head_students itself = {.rows = ROWS,
+                               .students = 1,
+                               .teacher_head = &teacher,
+                               .head = &teacher,
+                               .teacher_hidden = t,
+                               .hidden = (const float *const[]){t},
+                               .same = own};
+    CHECK_INT(ha_head_kl(&itself, (double *const[]){none}, NULL, NULL, NULL, &arena), HA_OK);
+    for (int r = 0; r < ROWS; r++)
+        CHECK_CLOSE(own[r], 1.0, 0.0);
     /* rows with weights; those of weight 0 have no loss and no gradient, and the others are as before */
     float *weight = numbers(ROWS, 1), *share = zeros(ROWS);
     for (int r = 0; r < ROWS; r++)
@@ -108,6 +140,7 @@ static void kl_divergence(void)
     for (int r = 0; r < ROWS; r++) {
         CHECK_CLOSE(both[1][r], weight[r] ? kl[r] : 0.0, 1e-6);
         CHECK_CLOSE(nll[r], weight[r] ? ce[r] : 0.0, 1e-6);
+        CHECK(weight[r] || same[r] == 0.0);
     }
     one.weight = weight;
     EXERCISE(LOSS(&gradient), {y, ROWS}, {dx, n}, {dw, m, 1}, {db, V, 1});

@@ -100,11 +100,12 @@ def test_compare(job):
     assert table.models["teacher"] == {
         "kl": pytest.approx(0, abs=1e-6), "kl_stderr": pytest.approx(0, abs=1e-6),
         "perplexity": ha.evaluate.kl(teacher, teacher, data).perplexity, "agreement": 1.0,
+        "agreement_stderr": 0.0,
         "bytes": teacher.nbytes, "cache_bytes_per_token": 4 * 2 * 2 * 8 * 4,
     }  # fmt: skip
     assert table.models["hybrid"]["cache_bytes_per_token"] == 2 * 2 * 2 * 8 * 4
     lines = repr(table).splitlines()
-    assert len(lines) == 3 and lines[0].split()[:3] == ["kl", "kl_stderr", "perplexity"]
+    assert len(lines) == 3 and lines[0].split()[:3] == ["kl", "kl_stderr", "agreement"]
     alone = ha.evaluate.compare({"hybrid": hybrid}, data)
     assert list(alone.models["hybrid"]) == ["perplexity", "bytes", "cache_bytes_per_token"]
     encoder = testing.tiny_model("bert", layers=2)
@@ -137,7 +138,7 @@ def test_old_keys_go_on_with_a_warning(job):
         assert job["perplexity"]["ppl"] == job["perplexity"].perplexity
     assert found["kl"] == found.kl and "mean" in found and "nothing" not in found
     assert found.get("nothing", 3) == 3 and list(found) == list(found.to_dict()) == list(found.keys())
-    assert dict(found) == found.to_dict() == dict(found.items()) and len(found) == 6
+    assert dict(found) == found.to_dict() == dict(found.items()) and len(found) == 9
     assert job["perplexity"].bits_per_byte is None and "bits_per_byte" not in job["perplexity"]
     assert "stride" in job["perplexity"]
     with pytest.raises(KeyError):

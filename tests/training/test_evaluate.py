@@ -66,7 +66,7 @@ def test_measure(aligned):
     found = measure.latency(hybrid, (16, 64), decode_tokens=2, repeats=2)
     assert list(found["prefill"]) == list(found["decode"]) == list(found["cache_bytes"]) == [16, 64]
     assert min([*found["prefill"].values(), *found["decode"].values()]) > 0
-    json.dumps(found)
+    json.dumps(found.to_dict())
     sizes = [Cache(aligned.to_hybrid(range(n))).bytes_per_token for n in range(4)]
     assert sizes == [n * 2 * 4 * 2 * 8 for n in range(4)]  # linear layers hold nothing per token
     with pytest.raises(ConfigError, match="lengths is 500"):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...checks import check_choice
 from ...errors import DataError, HybridAttnError
 from ...stats import bootstrap_many
+from ..task_results import GlueScores
 from .tasks import TASKS, Task
 
 Labels = npt.NDArray[np.float64]
@@ -70,9 +71,9 @@ def evaluate(
     against: Sequence[int | float] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
-    """{metric: value of 0 to 1 (correlations -1 to 1), metric_interval: [low, high] of 95%} for the task's
-    metrics, and `score`, their mean, by the bootstrap over examples.
+) -> GlueScores:
+    """The task's metrics, of 0 to 1 (correlations -1 to 1), metric_interval: [low, high] of 95% for each,
+    and `score`, their mean, by the bootstrap over examples.
 
     F1 is of label 1 ("equivalent", "duplicate"). against: another model's predictions on the same examples,
     such as the teacher's: adds metric_difference (this model less the other) and metric_difference_interval,
@@ -102,12 +103,13 @@ def evaluate(
     with warnings.catch_warnings():  # draws of a single label
         warnings.simplefilter("ignore")
         if not resamples:
-            return dict(zip(names, metrics_of(np.arange(len(gold))), strict=True))
+            plain: dict[str, Any] = dict(zip(names, metrics_of(np.arange(len(gold))), strict=True))
+            return GlueScores(**plain)
         intervals = bootstrap_many(metrics_of, len(gold), resamples=resamples, seed=seed)
     found: dict[str, Any] = {}
     for name, interval in zip(names, intervals, strict=True):
         found |= {name: interval.value, f"{name}_interval": [interval.low, interval.high]}
-    return found
+    return GlueScores(**found)
 
 
 def _with_score(task: Task, gold: Labels, predicted: Labels) -> list[float]:

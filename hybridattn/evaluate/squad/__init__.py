@@ -12,7 +12,7 @@ from .data import Question, SquadData, read
 from .generative import answer, prompt
 from .metrics import evaluate, exact_match, f1, normalize
 from .predictions import write_predictions
-from .spans import Span, SpanAnswer, best_spans, tune_threshold, with_threshold
+from .spans import Span, SpanAnswer, Threshold, best_spans, tune_threshold, with_threshold
 from .windows import Window, windows
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Span",
     "SpanAnswer",
     "SquadData",
+    "Threshold",
     "Window",
     "answer",
     "best_spans",

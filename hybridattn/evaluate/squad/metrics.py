@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ...errors import DataError
 from ...stats import bootstrap_many
+from ..task_results import SquadScores
 from .data import Question
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -68,7 +69,7 @@ def evaluate(
     against: Mapping[str, str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> SquadScores:
     """exact and f1 in percent over all questions, with exact_interval and f1_interval of 95% by the bootstrap
     over questions; total; missing (questions without a prediction, which score 0).
 
@@ -112,4 +113,4 @@ def evaluate(
             found[f"{name}_total"] = len(part)
             if len(part):
                 found |= {f"{name}_exact": float(part[:, 0].mean()), f"{name}_f1": float(part[:, 1].mean())}
-    return found
+    return SquadScores(**found)

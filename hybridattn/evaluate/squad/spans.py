@@ -46,6 +46,13 @@ class SpanAnswer:
         return self.null_score - (self.spans[0].score if self.spans else -math.inf)
 
 
+class Threshold(NamedTuple):
+    """What `tune_threshold` finds: a threshold for `with_threshold` and its score in percent."""
+
+    threshold: float
+    score: float
+
+
 def best_spans(
     questions: Sequence[Question],
     windows: Sequence[Window],
@@ -121,7 +128,7 @@ def with_threshold(answers: Sequence[SpanAnswer], threshold: float | None) -> di
 
 def tune_threshold(
     questions: Sequence[Question], answers: Sequence[SpanAnswer], metric: Literal["exact", "f1"] = "f1"
-) -> tuple[float, float]:
+) -> Threshold:
     """(threshold, score in percent): the best threshold for `with_threshold` on these questions, the lowest
     of equals. Tune it on other questions than those that are reported, or say so. Raises ConfigError,
     DataError.
@@ -145,4 +152,4 @@ def tune_threshold(
         threshold = float(np.nextafter(odds[0], -math.inf))
     else:
         threshold = float(odds[best - 1])
-    return threshold, float(100.0 * total[best] / len(questions))
+    return Threshold(threshold, float(100.0 * total[best] / len(questions)))
