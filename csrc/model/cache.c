@@ -238,15 +238,23 @@ ha_status ha_cache_rewind(ha_cache *c, const int *tokens)
     return HA_OK;
 }
 
-size_t ha_cache_bytes(const ha_cache *c)
+size_t ha_cache_layer_bytes(const ha_cache *c, int l, int linear)
 {
     size_t bytes = 0;
-    for (int i = 0; i < states_of(c); i++) {
-        const ha_state *state = &c->state[i];
+    for (int s = 0; s < c->n_seq; s++) {
+        const ha_state *state = &c->state[(l * 2 + linear) * c->n_seq + s];
         const size_t own = ha_state_rows_bytes(&state->shape, state->type, state->capacity) +
                            state->shape.floats * sizeof *state->data;
         bytes += state->slots ? (size_t)state->slots * own : own;
     }
+    return bytes;
+}
+
+size_t ha_cache_bytes(const ha_cache *c)
+{
+    size_t bytes = 0;
+    for (int l = 0; l < c->model->config.num_layers; l++)
+        bytes += ha_cache_layer_bytes(c, l, 0) + ha_cache_layer_bytes(c, l, 1);
     return bytes;
 }
 

@@ -219,8 +219,10 @@ int ha_cache_trails(const ha_cache *cache, const ha_batch *batch);
 /* Takes back the last tokens[s] of each sequence; refused, before anything changes, where fewer can
  * be. */
 ha_status ha_cache_rewind(ha_cache *cache, const int *tokens);
-/* Bytes in use now, and bytes that one more token adds to each sequence. */
+/* Bytes in use now. */
 size_t ha_cache_bytes(const ha_cache *cache);
+/* Those of the softmax or the linear mixer of layer l: 0 where it does not run. */
+size_t ha_cache_layer_bytes(const ha_cache *cache, int l, int linear);
 /* Bytes that one more token adds to each sequence. */
 size_t ha_cache_bytes_per_token(const ha_cache *cache);
 

@@ -1,5 +1,6 @@
 /* class Cache: decode state of some sequences.
  *     lengths, dtype, nbytes, bytes_per_token, fork, reserve, reset
+ *     repr, layer_bytes, _repr_html_            see cache_view.c
  *     state, load_state                         see cache_state.c
  *     trail, rewind                             see cache_trail.c
  */
@@ -9,6 +10,7 @@
 #include "python/cache_object.h"
 #include "python/cache_state.h"
 #include "python/cache_trail.h"
+#include "python/cache_view.h"
 #include "python/model_lock.h"
 #include "python/raise.h"
 
@@ -154,6 +156,10 @@ static PyMethodDef methods[] = {
     {"reserve", (PyCFunction)reserve, METH_O,
      "reserve($self, tokens, /)\n--\n\nMakes room for tokens [batch] more of each sequence, so that none of them is "
      "moved later."},
+    {"layer_bytes", (PyCFunction)ha_cache_layers, METH_NOARGS,
+     "layer_bytes($self)\n--\n\nBytes held, by layer: a dict {mixer kind: bytes} for each."},
+    {"_repr_html_", (PyCFunction)ha_cache_html, METH_NOARGS,
+     "_repr_html_($self)\n--\n\nSmall HTML for a notebook: tokens, and bytes by layer and kind."},
     {"reset", (PyCFunction)reset, METH_NOARGS, "reset($self)\n--\n\nBack to empty sequences; memory is kept."},
     {"state", (PyCFunction)ha_cache_state_method, METH_NOARGS,
      "state($self)\n--\n\nEverything in it as a dict of arrays, to save."},
@@ -188,6 +194,7 @@ static PyType_Slot type_slots[] = {
      "decide which mixers run."},
     {Py_tp_new, cache_new},
     {Py_tp_dealloc, dealloc},
+    {Py_tp_repr, ha_cache_repr},
     {Py_tp_traverse, traverse},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

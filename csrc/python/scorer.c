@@ -62,8 +62,7 @@ static PyObject *new_doubles(int ndim, npy_intp first, npy_intp second)
 /* kl(...) and, with_nll, evaluate(...): float64 [m] each, alone or in a tuple */
 static PyObject *run(scorer_object *self, PyObject *args, PyObject *kwargs, const char *format, int with_nll)
 {
-    static char *names[] = {"tokens",  "windows",  "gates",     "teacher_hidden",
-                            "weights", "segments", "agreement", NULL};
+    static char *names[] = {"tokens", "windows", "gates", "teacher_hidden", "weights", "segments", "agreement", NULL};
     scorer_arguments given = ha_scorer_defaults();
     scorer_request request;
     int agreement = 0;

@@ -331,12 +331,7 @@ class BaseModel(ReachModel):
         for name, count in {**stored, **floats}.items():
             if name.startswith("layers."):
                 size[int(name.split(".")[1])] += count
-        rows: list[list[str]] = []
-        for i, kind in enumerate(kinds):
-            if i and kind == kinds[i - 1]:
-                rows[-1][0] = f"{rows[-1][0].split(' to ')[0]} to {i}"
-                continue
-            rows.append([str(i), kind, f"{size[i] / 2**20:.2f}"])
+        rows = [[name, kinds[at], f"{size[at] / 2**20:.2f}"] for name, at in markup.runs(kinds)]
         size_of_all = f"{self.num_parameters:,} parameters, {self.nbytes / 2**20:,.1f} MiB"
         title = f"{self.model_config.family}: {size_of_all}"
         return markup.box(

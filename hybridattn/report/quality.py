@@ -21,8 +21,8 @@ def section(results: dict[str, Any], charts: bool) -> list[Any]:
                 "**KL** (nats per token) is how far a model's predictions are from the teacher's, on text "
                 "neither was trained on here. 0 means the same predictions; ± is the standard error over "
                 "stretches of text" + (" (over sets for random)." if _random_sets(results) > 1 else "."),
-                "**Same token** is the share of tokens after which the model holds the same next token likeliest "
-                "as the teacher does.",
+                "**Same token** is the share of tokens after which the model holds the same next token "
+                "likeliest as the teacher does.",
                 "**Perplexity** is between how many equally likely tokens the model hesitates, on average. "
                 "The teacher's is the one to match.",
                 "**Cache** is the memory kept for every token of a text being written; linear layers keep "
@@ -163,7 +163,8 @@ def _same(model_id: str, *cells: dict[str, Any] | None) -> str:
     """The agreement before and after distillation; a teacher agrees with itself."""
     if model_id == "teacher":
         return n.share(1.0)
-    return " → ".join(n.share(c["agreement"]) for c in cells if c and c.get("agreement") is not None) or n.MISSING
+    known = [c["agreement"] for c in cells if c and c.get("agreement") is not None]
+    return " → ".join(map(n.share, known)) or n.MISSING
 
 
 def _pair(entry: dict[str, Any], length: int, what: str) -> list[str]:

@@ -3,5 +3,6 @@
 equality.py     `==` of objects that hold arrays
 markup.py       small HTML for notebooks, which reads in light and dark mode
 evaluation.py   the base of evaluations: fields, and the same by key as in a dict
+cache.py        a Cache
 progress.py     bars for long calls, with one switch
 """

@@ -41,6 +41,17 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     return f"<table style='border-collapse:collapse;font-size:12px;color:inherit'>{top}{body}</table>"
 
 
+def runs(items: Sequence[object]) -> list[tuple[str, int]]:
+    """A row for each run of equal items: its places, "3" or "3 to 5", and the first of them."""
+    rows: list[tuple[str, int]] = []
+    for i, item in enumerate(items):
+        if i and item == items[i - 1]:
+            rows[-1] = f"{rows[-1][1]} to {i}", rows[-1][1]
+        else:
+            rows.append((str(i), i))
+    return rows
+
+
 def _svg(width: float, height: float, inner: str, label: str) -> str:
     return (
         f"<svg width='{width:g}' height='{height:g}' viewBox='0 0 {width:g} {height:g}' role='img' "

@@ -27,11 +27,21 @@ def job():
         "teacher": teacher, "data": data, "probe": probe, "scores": scores, "hybrid": hybrid,
         "plan": hybrid.plan, "training": probe.train_result,
         "kl": ha.evaluate.kl(hybrid, teacher, data), "perplexity": ha.evaluate.perplexity(hybrid, data),
+        "cache": filled(hybrid),
         "fixed": ha.score(probe, None, "uniform"), "table": ha.evaluate.compare({"x": hybrid}, data, teacher),
     }  # fmt: skip
 
 
+def filled(model):
+    """A cache of sequences of unlike lengths."""
+    cache = model.cache(2, "f16")
+    tokens = np.ones((2, 5), np.int32)
+    model.logits(tokens, mask=np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]], bool), cache=cache)
+    return cache
+
+
 SAID = {
+    "cache": "Cache(2 sequences of 3 to 5 tokens, f16, ",
     "hybrid": "layers: 2 softmax, 2 gated_delta",
     "scores": "LayerScores(kl_gate of gated_delta, 4 layers, 4 sequences of tiny, best {",
     "fixed": "LayerScores(uniform of gated_delta, 4 layers, 0 sequences",
@@ -71,6 +81,23 @@ def test_marks(job):
     assert html.count("<path") == 4 + 1
     strange = LayerScores("<b>&", np.array([[np.inf, 1.0], [0.5, -2.0]]))._repr_html_()
     assert "&lt;b&gt;&amp;" in strange and "nan" not in strange
+
+
+def test_bytes_of_a_cache_by_layer_and_kind(job):
+    """They add up; a layer between both mixers holds both; an empty cache is shown too."""
+    cache, probe = job["cache"], job["probe"]
+    kinds = [spec["kind"] for (spec,) in job["hybrid"].layers]
+    assert [list(layer) for layer in cache.layer_bytes()] == [[kind] for kind in kinds]
+    assert sum(sum(layer.values()) for layer in cache.layer_bytes()) == cache.nbytes
+    assert repr(cache).endswith(f", {cache.nbytes} bytes)")
+    html = cache._repr_html_()
+    assert "3, 5" in html and all(f">{kind}<" in html for kind in kinds) and f"{cache.nbytes:,}" in html
+    assert cache == cache and cache != cache.fork() and cache != 3
+    probe.gates[1] = 0.5
+    assert list(probe.cache().layer_bytes()[1]) == ["softmax", "gated_delta"]
+    assert "softmax + gated_delta" in probe.cache()._repr_html_()
+    probe.gates[:] = 1
+    assert repr(probe.cache()).startswith("Cache(1 sequence of 0 tokens, f32, ")
 
 
 def test_charts_and_tables(job):
