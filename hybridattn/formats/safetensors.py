@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import WeightError
 from ..files import atomic_open
 from ..reading import parse_json, read_json, stranger
+from ..results.progress import bar
 from .dtypes import Bytes
 from .mapped import MappedFile
 from .other_weights import other_weights
@@ -280,5 +281,7 @@ def save_safetensors(
     with atomic_open(path) as file:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
-        for name in order:
-            file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+        with bar(None, f"write {Path(path).name}", total=end, unit="B", unit_scale=True) as moving:
+            for name in order:
+                file.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+                moving.update(arrays[name].nbytes)

@@ -57,6 +57,29 @@ def test_every_long_call_has_one(monkeypatch):
     assert {"align", "distill", "compare", "kl", "perplexity", "recall needle"} <= set(seen)
 
 
+def test_writing_has_a_bar_that_ends_full(monkeypatch, tmp_path):
+    """Of weights and of checkpoints, where somebody watches."""
+    made = []
+
+    class Bar:
+        def __init__(self, total):
+            self.total, self.done = total, 0
+
+        def __enter__(self):
+            made.append(self)
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, count):
+            self.done += count
+
+    monkeypatch.setattr("hybridattn.formats.safetensors.bar", lambda parts, what, total, **_: Bar(total))
+    testing.tiny_model(layers=1).save_pretrained(tmp_path)
+    assert len(made) == 1 and made[0].done == made[0].total > 0
+
+
 def note(seen):
     from tqdm.std import tqdm
 
