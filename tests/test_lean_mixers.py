@@ -139,7 +139,8 @@ def test_saved_stored_and_switched(tmp_path):
 
 def test_exports_repeat_rows_and_multiply_gates_out(tmp_path):
     lean = moved(tiny.teacher().to_probe({**LEAN, "conv": 4}).to_hybrid([0]))
-    lean.export(tmp_path / "out", "qwen3_5")
+    done = lean.export(tmp_path / "out", "qwen3_5")
+    assert done.notes["repeated_states"] == "4 of 2 in linear layers" and "output_gates" in done.notes
     back = Model.from_pretrained(tmp_path / "out")
     assert back.layers[1][0]["grouped"] == 0 and back.layers[1][0]["output_gate"] == "full"
     ours = lean.logits(TOKENS)

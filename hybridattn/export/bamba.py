@@ -14,7 +14,7 @@ import numpy as np
 
 from . import decoder, rope
 from .checkpoint import DTYPES, write_checkpoint
-from .expanded import Expanded
+from .expanded import Expanded, notes
 from .registry import Layout, Misfit, Options
 from .weights import Array, Weights
 
@@ -141,7 +141,7 @@ def _taps(weights: Weights, ours: str, part: str, width: int) -> Array:
 def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
     """Write the checkpoint."""
     write_checkpoint(model, folder, config(model, options.dtype), tensors(model), options.dtype)
-    return {}
+    return notes(model)
 
 
 LAYOUT = Layout(

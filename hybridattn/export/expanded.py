@@ -23,6 +23,17 @@ _PARTS = (
 )
 
 
+def notes(model: Model) -> dict[str, Any]:
+    """What is written larger than it is here, {} for nothing."""
+    specs = [spec for specs in model.layers for spec in specs]
+    c, found = model.model_config, {}
+    if any(spec.get("grouped") for spec in specs) and c.num_heads > c.num_kv_heads:
+        found["repeated_states"] = f"{c.num_heads} of {c.num_kv_heads} in linear layers"
+    if any(spec.get("output_gate") == "low_rank" for spec in specs):
+        found["output_gates"] = "of low rank, multiplied out"
+    return found
+
+
 class Expanded(Weights):
     """Parameters by internal name, those of gated_delta and mamba2 as if `grouped` were 0 and `output_gate`
     "full".

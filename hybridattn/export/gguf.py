@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import (
     decoder,
+    expanded,
     gguf_bamba,
     gguf_qwen35,
     gguf_vocabulary,
@@ -94,7 +95,8 @@ def write(model: Model, folder: Path, options: Options) -> dict[str, Any]:
         keys = _common(model) | gguf_qwen35.padded_keys(model, taps)
     elif kind == BAMBA:
         made = chain(gguf_bamba.tensors(model), _rope_factors(model))
-        notes, keys = {"heads": gguf_bamba.heads(model)}, _common(model) | gguf_bamba.keys(model)
+        notes = {**expanded.notes(model), "heads": gguf_bamba.heads(model)}
+        keys = _common(model) | gguf_bamba.keys(model)
     else:
         made = chain(_plain(model, kind), _rope_factors(model))
         notes, keys = {}, _common(model) | _plain_keys(model)

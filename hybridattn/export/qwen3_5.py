@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import decoder, rope
+from . import decoder, expanded, rope
 from . import qwen3_5_native as native
 from .checkpoint import DTYPES, write_checkpoint
 from .constant import Constants, choose
@@ -71,10 +71,11 @@ def constants(model: Model, options: Options) -> dict[int, Constants]:
 
 
 def notes(model: Model, chosen: dict[int, Constants]) -> dict[str, Any]:
-    """What is worth knowing of the constants, as JSON data."""
+    """What is worth knowing of the constants and of lean mixers, as JSON data."""
     if not chosen:
-        return {}
+        return expanded.notes(model)
     return {
+        **expanded.notes(model),
         "padded_head_dim": [model.model_config.head_dim, padded_dim(model.model_config.head_dim)],
         "constants": {str(layer): [item.query, item.key] for layer, item in chosen.items()},
         "constant_error": max(item.error for item in chosen.values()),
