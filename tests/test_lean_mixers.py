@@ -71,6 +71,8 @@ def test_gates_of_each_size():
     for gate in ("none", "low_rank", "full"):
         spec = {**LEAN, "output_gate": gate}
         model = tiny.teacher().to_probe(spec).to_hybrid([0])
+        norm = model.arrays()["layers.1.gated_delta.norm.weight"]
+        assert (norm == np.float32(0.3 if gate == "none" else 1)).all()
         shapes[gate] = {
             n: a.shape for n, a in model.arrays().items() if n.startswith("layers.1.gated_delta.g_")
         }

@@ -12,6 +12,8 @@
 #include "mixers/recurrent_output.h"
 #include "mixers/slots.h"
 
+static const float UNGATED = 0.3f; /* start of a norm's weight where the output gate is left out */
+
 typedef struct {
     float *projected; /* [rows, width] with biases, before any activation */
     float *output;    /* [rows, inner] of the recurrence */
@@ -146,8 +148,10 @@ void ha_recurrent_init(const ha_mixer *mixer, const ha_mixer *softmax, float *we
         if (l.frame->part[i].bias)
             memset(weights + mixer->at[HA_SLOT_BIAS + i], 0, (size_t)l.size[i] * sizeof *weights);
     }
+    /* a norm gives every head the same size, which a gate starts by making smaller */
+    const float size = l.frame->has_output_gate && !l.has_gate ? UNGATED : 1.0f;
     for (int i = 0; l.frame->norm && i < l.normed; i++)
-        weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = 1.0f;
+        weights[mixer->at[HA_SLOT_NORM] + (size_t)i] = size;
     for (int i = 0; l.conv && i < l.mixed * l.conv; i++) /* the last tap alone: q, k and v as they come */
         weights[mixer->at[HA_SLOT_CONV] + (size_t)i] = (i + 1) % l.conv == 0;
     if (l.frame->init)
