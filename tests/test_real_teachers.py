@@ -11,8 +11,8 @@ from hybridattn.data import wheels
 TEXT = (
     "The moon goes round the earth once a month, and shows it the same side all the time. From a dark place "
     "one sees some three thousand stars without a telescope. Seven of them, which stand together, point "
-    "sailors to the north. A year has three hundred and sixty-five days, and every fourth year, but for three "
-    "in four hundred years, has one more."
+    "sailors to the north. A year has three hundred and sixty-five days, and every fourth year, but for "
+    "three in four hundred years, has one more."
 )
 # of its first 64 tokens; on longer texts both are transformers' to 2e-7 (docs/how-to/built-in.md)
 PERPLEXITY = {"qwen2.5-coder-0.5b": 51.834370, "gemma3-270m": 46.878819}
