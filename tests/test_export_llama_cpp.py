@@ -45,6 +45,8 @@ HYBRIDS = {
     "qwen3": (PLAIN, QWEN3),
     "yarn": (GATED, {"rope_scaling": YARN}),
     "linear": (GATED, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    "lean": ({**GATED, "grouped": 1, "output_gate": "low_rank"}, {}),
+    "mamba2 lean": ({**MAMBA, "grouped": 1, "output_gate": "low_rank", "conv": 3}, {}),
     "mamba2": (MAMBA, {}),
     "mamba2 convolution": ({**MAMBA, "conv": 4}, {"tied": False}),
     "mamba2 biases": ({**MAMBA, "conv": 6, "bias": 0}, {"attention_bias": True}),

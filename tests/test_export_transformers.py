@@ -28,6 +28,7 @@ CASES = {
     "llama": ("qwen3_5", GATED, (1, 3), {}),
     "llama untied": ("qwen3_5", GATED, (0,), {"tied": False}),
     "llama wide heads": ("qwen3_5", GATED, (2, 3), {"head_dim": 64}),
+    "lean": ("qwen3_5", {**GATED, "grouped": 1, "output_gate": "low_rank"}, (1, 3), {}),
     "convolution": ("qwen3_5", {**GATED, "conv": 3}, (1, 3), {}),
     "long convolution": ("qwen3_5", {**GATED, "conv": 6}, (1, 3), {"tied": False}),
     "all softmax": ("qwen3_5", GATED, (0, 1, 2, 3), {}),
