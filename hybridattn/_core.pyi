@@ -244,6 +244,7 @@ class Distiller:
         layers: Sequence[int] | None = None,
         recompute: bool | int = False,
         moments: Literal["float32", "bfloat16"] = "float32",
+        head_rows: int = 0,
     ) -> Self: ...
     step: int
     def run(
@@ -291,5 +292,14 @@ class Distiller:
         outgoing: _F32 | None,
         segments: _I32 | None = None,
     ) -> _F64: ...
+    def rehearse(
+        self,
+        tokens: _I32,
+        windows: _I64,
+        teacher_hidden: _F32 | None = None,
+        weights: _F32 | None = None,
+        segments: _I32 | None = None,
+    ) -> tuple[int, npt.NDArray[np.uintp]]: ...
+    def reserve(self, bytes: int, /) -> None: ...
     def moments(self) -> dict[str, dict[str, Tensor]]: ...
     def trainable(self) -> list[str]: ...

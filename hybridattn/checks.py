@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Iterable
 
 from .errors import ConfigError
@@ -56,6 +57,36 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> str:
     """`value` as one of the names, or ConfigError."""
     if not isinstance(value, str) or value not in allowed:
         raise refuse(name, value, ", ".join(allowed))
+    return value
+
+
+_UNITS = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+
+
+def bytes_of(budget: str | int, name: str = "memory") -> int:
+    """ "2GiB", "1500 MB" or a number of bytes. ConfigError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", budget.strip()) if isinstance(budget, str) else None
+    if found and found[2] in _UNITS:
+        value = int(float(found[1]) * _UNITS[found[2]])
+    elif isinstance(budget, str) and budget.strip().isdecimal():
+        value = int(budget)
+    elif isinstance(budget, int) and not isinstance(budget, bool):
+        value = budget
+    else:
+        raise refuse(
+            name, budget, f'None, a number of bytes, or one with a unit of {", ".join(_UNITS)}: "2GiB"'
+        )
+    if value <= 0:
+        raise refuse(name, budget, "more than 0 bytes")
     return value
 
 

@@ -65,6 +65,10 @@ void ha_block_drop(void *part, size_t bytes)
         memset(part, 0, bytes);
         return;
     }
+#ifdef MADV_NOHUGEPAGE
+    /* Else a norm between two dropped matrices brings a page of 2 MB back. Advice only. */
+    madvise(first, inside, MADV_NOHUGEPAGE);
+#endif
     memset(part, 0, skip);
     memset(first + inside, 0, bytes - skip - inside);
 }
@@ -172,4 +176,14 @@ void *ha_arena_push(ha_arena *arena, size_t count, size_t size)
     if (arena->used > arena->peak)
         arena->peak = arena->used;
     return p;
+}
+
+ha_status ha_arena_reserve(ha_arena *arena, size_t bytes)
+{
+    char *room;
+    ha_arena_trim(arena);
+    const size_t mark = ha_arena_mark(arena);
+    HA_PUSH(room, arena, bytes);
+    ha_arena_release(arena, mark);
+    return HA_OK;
 }

@@ -46,6 +46,9 @@ void ha_arena_trim(ha_arena *arena);
  * there is no memory. */
 void *ha_arena_push(ha_arena *arena, size_t count, size_t size);
 
+/* Room for `bytes` in one piece: an empty arena that uses no more maps no more. */
+ha_status ha_arena_reserve(ha_arena *arena, size_t bytes);
+
 static inline size_t ha_arena_mark(const ha_arena *arena)
 {
     return arena->used;

@@ -109,6 +109,7 @@ static ha_status token_distance(const ha_comparison *c, double *const *loss, dou
     }
     const ha_head_students students = {.rows = c->batch->rows,
                                        .students = c->students,
+                                       .piece = c->piece,
                                        .teacher_head = &teacher_head,
                                        .head = &head,
                                        .teacher_hidden = c->teacher_hidden,

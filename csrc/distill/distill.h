@@ -61,6 +61,7 @@ typedef struct {
     const float *weight; /* [rows] or NULL: of the terms of tokens */
     const float *teacher_hidden, *const *hidden;
     int students;
+    int piece; /* rows whose logits are in memory together, 0: as many as are fast */
     const ha_interrupt *check;
     ha_arena *arena;
     double *same; /* [n_seq], unless NULL: weighted sums of the tokens for which the last student holds the token
@@ -149,6 +150,7 @@ typedef struct {
         clip;         /* clip <= 0: none. Aligning clips layer by layer: layers are separate problems. */
     int micro_batch;  /* windows that go through the model together; 0: as many as make up 512 tokens */
     int recompute;    /* so many first layers run again in the backward pass instead of keeping what they save */
+    int piece;        /* of stage distill: see ha_comparison */
     ha_dtype moments; /* HA_F32, or HA_BF16: see ha_adamw_arenas */
 } ha_train_options;
 
@@ -196,6 +198,12 @@ typedef struct {
  * the distance. Gradients of scale * loss. */
 ha_status ha_align_batch(ha_model *model, const uint8_t *train_layer, const ha_align_part *part, const ha_batch *batch,
                          float scale, ha_arena *arena, const ha_interrupt *check, double *loss);
+
+/* rehearsal.c: forward and backward of all windows together, as one micro-batch, with every layer
+ * recomputed and nothing changed. peak: bytes of the arena, which must be empty. kept [num_layers]:
+ * by how many more that grows for each layer that is not recomputed. */
+ha_status ha_trainer_rehearse(ha_trainer *trainer, const ha_windows *w, const ha_train_data *given, ha_arena *arena,
+                              const ha_interrupt *check, size_t *peak, size_t *kept);
 
 /* trainer_parts.c: the parts of a step, for callers that share one out among processes. Windows
  * [first, stop) of a step: */

@@ -127,6 +127,7 @@ static ha_status distill_batch(const ha_trainer *t, const work *s, int from, int
                              .teacher_hidden = target,
                              .hidden = (const float *const[]){tape->hidden},
                              .students = 1,
+                             .piece = t->options.piece,
                              .check = s->check,
                              .arena = s->arena};
     const ha_distance_gradient gradient = {s->scale, dhidden, m->grads};

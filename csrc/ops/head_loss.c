@@ -194,12 +194,13 @@ ha_status ha_head_kl(const ha_head_students *of, double *const *loss, double *nl
                      const ha_interrupt *check, ha_arena *work)
 {
     const int rows = of->rows, d = of->head->in, vocabulary = of->head->out;
+    const int together = of->piece ? of->piece : PIECE;
     size_t mark = ha_arena_mark(work);
     row_list with;
     float *room, *droom;
     kl_work w = {.of = of, .nll = nll};
     HA_TRY(rows_to_compute(rows, NULL, of->weight, work, &with));
-    const size_t most = (size_t)min(with.count, PIECE);
+    const size_t most = (size_t)min(with.count, together);
     HA_PUSH(w.teacher, work, most * (size_t)vocabulary);
     HA_PUSH(w.logits, work, most * (size_t)vocabulary);
     HA_PUSH(w.copy, work, (size_t)ha_threads() * (size_t)vocabulary);
@@ -212,8 +213,8 @@ ha_status ha_head_kl(const ha_head_students *of, double *const *loss, double *nl
         memset(nll, 0, (size_t)rows * sizeof *nll);
     if (of->same)
         memset(of->same, 0, (size_t)rows * sizeof *of->same);
-    for (int from = 0; from < with.count; from += PIECE) {
-        const int n = min(with.count - from, PIECE), *row = with.index + from;
+    for (int from = 0; from < with.count; from += together) {
+        const int n = min(with.count - from, together), *row = with.index + from;
         logits_of(of->teacher_head, n, gathered(n, row, d, of->teacher_hidden, room), w.teacher);
         for (int s = 0; s < of->students; s++) {
             const piece own = {n, row, gathered(n, row, d, of->hidden[s], room), droom};

@@ -216,6 +216,7 @@ typedef struct {
     const float *weight;
     const int32_t *target;
     double *same;
+    int piece; /* rows whose logits are in memory together, 0: as many as are fast; sums over rows follow it */
 } ha_head_students;
 
 /* loss [students][rows] = KL(teacher || student); nll [rows], unless NULL: the last student's -log

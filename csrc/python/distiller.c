@@ -9,6 +9,7 @@
 #include "python/distiller_object.h"
 #include "python/distiller_options.h"
 #include "python/distiller_parts.h"
+#include "python/distiller_rehearsal.h"
 #include "python/distiller_run.h"
 #include "python/raise.h"
 #include "python/tensor_memory.h"
@@ -32,15 +33,17 @@ static int check_stage(const ha_train_options *options, const char *stage, PyObj
 /* Distiller(student, teacher=None, stage="align", ...) */
 static PyObject *distiller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"student", "teacher",     "stage",  "betas",     "eps",     "weight_decay",
-                            "clip",    "micro_batch", "layers", "recompute", "moments", NULL};
+    static char *names[] = {"student",      "teacher",   "stage",       "betas",  "eps",
+                            "weight_decay", "clip",      "micro_batch", "layers", "recompute",
+                            "moments",      "head_rows", NULL};
     PyObject *student_given, *teacher_given = Py_None, *layers = Py_None, *recompute = Py_False;
     const char *stage = "align", *moments = "float32";
     ha_train_options options = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1.0f};
     uint8_t *flags = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOOs:Distiller", names, &student_given, &teacher_given,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Os(ff)fffiOOsi:Distiller", names, &student_given, &teacher_given,
                                      &stage, &options.beta1, &options.beta2, &options.eps, &options.weight_decay,
-                                     &options.clip, &options.micro_batch, &layers, &recompute, &moments))
+                                     &options.clip, &options.micro_batch, &layers, &recompute, &moments,
+                                     &options.piece))
         return NULL;
     module_state *state = ha_state_of(type);
     model_object *student = state ? ha_model_arg(state, student_given, "student") : NULL, *teacher;
@@ -212,6 +215,13 @@ static PyMethodDef methods[] = {
      "front of layer `first`, None for layer 0; outgoing: an array for that behind layer stop - 1, or None. `layers` "
      "of "
      "the Distiller that lie outside do not change."},
+    {"rehearse", (PyCFunction)(void (*)(void))ha_distiller_rehearse, METH_VARARGS | METH_KEYWORDS,
+     "rehearse($self, tokens, windows, teacher_hidden=None, weights=None, segments=None)\n--\n\n"
+     "(peak, kept): bytes of temporaries of windows [1, batch, 2] as one micro-batch with every layer recomputed, and "
+     "uintp [num_layers], how many more each layer takes that is not. Runs it, and leaves model and moments as they "
+     "are."},
+    {"reserve", (PyCFunction)ha_distiller_reserve, METH_O,
+     "reserve($self, bytes, /)\n--\n\nGive temporaries room in one piece."},
     {"moments", (PyCFunction)moments, METH_NOARGS,
      "moments($self)\n--\n\n{'m': {name: Tensor}, 'v': {name: Tensor}}: AdamW's moments of the trained parameters, "
      "writable views."},
@@ -231,7 +241,7 @@ static PyGetSetDef getset[] = {
 static PyType_Slot type_slots[] = {
     {Py_tp_doc,
      "Distiller(student, teacher=None, stage='align', betas=(0.9, 0.95), eps=1e-08, weight_decay=0.0, "
-     "clip=1.0, micro_batch=0, layers=None, recompute=False, moments='float32')\n--\n\n"
+     "clip=1.0, micro_batch=0, layers=None, recompute=False, moments='float32', head_rows=0)\n--\n\n"
      "One step of RADLADS (arXiv 2505.03005): 'align' trains the linear mixers of a probe to imitate its "
      "softmax mixers,\n"
      "'distill' minimises the distance that KLScorer.measure names, KL(teacher || student) for language models; "
@@ -241,7 +251,9 @@ static PyType_Slot type_slots[] = {
      "make up 512 tokens. "
      "`recompute` runs each layer, or the first so many, again in the backward pass: less memory, the same "
      "gradients. "
-     "`moments`: how AdamW's are kept, 'float32' or 'bfloat16', to which they are rounded stochastically."},
+     "`moments`: how AdamW's are kept, 'float32' or 'bfloat16', to which they are rounded stochastically. `head_rows`: "
+     "of stage distill, tokens whose "
+     "logits are in memory together; 0: as many as are fast."},
     {Py_tp_new, distiller_new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -92,6 +92,7 @@ int ha_train_options_check(const ha_train_options *options)
          options->weight_decay >= 0.0f && options->weight_decay < INFINITY},
         {"clip", (double)options->clip, options->clip >= 0.0f && options->clip < INFINITY},
         {"micro_batch", options->micro_batch, options->micro_batch >= 0},
+        {"head_rows", options->piece, options->piece >= 0},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (!rules[i].ok) {

@@ -26,6 +26,7 @@ from .common import (
     training_summary,
     writing,
 )
+from .memory import add_memory, chosen
 from .models import MODEL_HELP
 from .shards import UNFINISHED, shard
 
@@ -94,6 +95,7 @@ def parser() -> Parser:
         "--shard", type=shard, metavar="I/N", help="only layers I, I + N, ..; --folder is where all meet"
     )
     p.add_training(AlignPart.tokens, AlignPart.batch_size)
+    add_memory(p)
     return p
 
 
@@ -125,6 +127,7 @@ def run(args: argparse.Namespace) -> None:
                 checkpoint=None if args.folder else checkpoint,
                 checkpoint_last=False,
                 progress=not args.quiet,
+                **chosen(args),
             )
         except Unfinished as waiting:
             print(waiting, file=sys.stderr)

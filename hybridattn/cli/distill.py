@@ -13,6 +13,7 @@ from ..model.plan import Plan
 from ..pipeline.recipe_parts import DistillPart
 from ..radlads.schedules import SCHEDULES
 from .common import Parser, apply_threads, positive, refuse_overwrite, show, training_summary, writing
+from .memory import add_memory, chosen
 
 EXAMPLE = "hybridattn distill probe --plan plan.json --text wikipedia --tokens 100000 --out hybrid"
 
@@ -51,6 +52,7 @@ def parser() -> Parser:
     )
     add_ranks(p)
     p.add_training(DistillPart.tokens, DistillPart.batch_size)
+    add_memory(p)
     return p
 
 
@@ -82,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
     with writing(args.out, args.force) as checkpoint:
         teacher = Model.from_pretrained(args.probe, compute=args.compute)
         hybrid = teacher.to_hybrid(plan)
+        if args.memory:  # its linear mixers would count
+            teacher = teacher.to_hybrid(range(len(teacher.layers)))
         teacher.gates[:] = 1.0  # with its softmax mixers alone the probe is the teacher
         texts = Texts(locate(args.text, "--text"), answers_only=args.answers_only)
         seen = aligned_tokens(args.probe, texts)
@@ -101,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
             checkpoint=checkpoint,
             checkpoint_last=bool(args.finetune_tokens),
             progress=not args.quiet,
+            **chosen(args),
         )
         del teacher
         summary, rows = training_summary(result.losses, steps * per_step, result.seconds, args.out)
@@ -114,6 +119,7 @@ def run(args: argparse.Namespace) -> None:
                 checkpoint=checkpoint / "finetune.safetensors",
                 checkpoint_last=False,
                 progress=not args.quiet,
+                **chosen(args),
             )
             summary["finetune"], extra = training_summary(
                 tuned.losses, more * per_step, tuned.seconds, args.out

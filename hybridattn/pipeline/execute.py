@@ -117,7 +117,14 @@ def _execute(job: Job, stage: Stage, label: str = "") -> None:
 def _digest(job: Job, stage: Stage) -> str:
     """A fingerprint of all that a stage is made from."""
     inputs = stage.inputs(job)
-    return fingerprint(stage.name, inputs if job.compute == "float32" else [job.compute, inputs])
+    inputs = inputs if job.compute == "float32" else [job.compute, inputs]
+    training = job.recipe.training
+    if training == {"memory": None, "moments": "auto"} or stage.name.split("/")[0] not in (
+        "align",
+        "distill",
+    ):
+        return fingerprint(stage.name, inputs)
+    return fingerprint(stage.name, [training, inputs])
 
 
 def _record(job: Job, stage: Stage, digest: str) -> dict[str, Any] | None:

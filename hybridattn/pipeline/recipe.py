@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checks import bytes_of
 from ..compute import COMPUTES
 from ..errors import ConfigError, PlanError
 from ..model.saved import named_options
+from ..radlads.moments import MOMENTS
 from ..radlads.schedules import align_lr
 from .recipe_keys import check_keys, key, keys, not_negative, one_of, read_keys, refuse_unknown, typed
 from .recipe_parts import (
@@ -34,6 +36,11 @@ from .recipe_toml import merge, parse_toml, place, write_toml
 
 SOFTMAX_LAYERS = 8  # that stay when a recipe says nothing
 MIXER = "window_linear"  # the kind, when a recipe says nothing
+
+
+def _memory(name: str, value: str) -> None:
+    if value:
+        bytes_of(value, name)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,17 @@ class Recipe:
     compute: str = key(
         "float32", "of products: float32, bfloat16, or auto: what the processor is best at", one_of(COMPUTES)
     )
+
+    memory: str = key("", "the most that training may take, such as 2GiB; empty: no limit", _memory)
+    moments: str = key(
+        "auto", "of AdamW: float32, bfloat16 in half the memory, or auto: float32 unless memory is short",
+        one_of(("auto", *MOMENTS)),
+    )  # fmt: skip
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The keywords of the training steps that say what they may take."""
+        return {"memory": self.memory or None, "moments": self.moments}
 
     @property
     def method(self) -> str:
@@ -94,7 +112,7 @@ class Recipe:
         refuse_unknown("recipe", table, keys(cls))
         values: dict[str, Any] = {}
         for name, value in table.items():
-            if name in ("seed", "compute"):
+            if name in ("seed", "compute", "memory", "moments"):
                 values[name] = typed(name, value, keys(cls)[name].default)
             elif not isinstance(value, dict):
                 raise ConfigError(f"recipe: {name} must be a table, write [{name}] on a line of its own")

@@ -176,6 +176,7 @@ def align(job: Job) -> dict[str, Any]:
         checkpoint=job.store.checkpoint("align", job.digests["align"]),
         checkpoint_last=False,  # the probe is saved at once
         progress=job.progress,
+        **job.recipe.training,
     )
     probe.save_pretrained(job.out / "probe")
     note_aligned(job.out / "probe", job.texts, part.tokens)
@@ -294,6 +295,7 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
         checkpoint=checkpoint,
         checkpoint_last=part.finetune_tokens > 0,
         progress=job.progress,
+        **job.recipe.training,
     )
     found = {"curve": curve(result.curve, per_step), "finetune_curve": None}
     if part.finetune_tokens:
@@ -305,6 +307,7 @@ def distill(job: Job, model_id: str) -> dict[str, Any]:
             seed=job.recipe.seed + 1,
             checkpoint_last=False,
             progress=job.progress,
+            **job.recipe.training,
             checkpoint=job.store.checkpoint(name, job.digests[name], "finetune"),
         )
         found["finetune_curve"] = curve(result.curve, per_step)

@@ -177,7 +177,8 @@ def _prove(file: Path) -> None:
             raise _damaged(file, "it has no checksums") from None
         if not isinstance(sums, dict) or sums.keys() != set(opened.keys()):
             raise _damaged(file, "its checksums are of other tensors")
-        for name, wanted in sums.items():
+    for name, wanted in sums.items():
+        with _opened(file) as opened:  # anew: what was mapped for one tensor does not stay in memory
             if checksum(opened.get_tensor(name)) != wanted:
                 raise _damaged(file, f"tensor {name!r} does not match its checksum")
 

@@ -40,7 +40,8 @@ class TrainingRun:
 
     windows int64 [steps, batch, 2]; lr float32 [steps, 2]; columns: width of the loss table; make(layers):
     the C trainer of a phase; teacher_hidden, weights, labels, segments: see `_core.Distiller.run`; before(t):
-    called before every step t that is a multiple of `before_steps`; facts: what a checkpoint must agree with.
+    called before every step t that is a multiple of `before_steps`; reserved: bytes of temporaries, which
+    are given back while a checkpoint is written, 0: they stay; facts: what a checkpoint must agree with.
     """
 
     model: Model
@@ -57,6 +58,7 @@ class TrainingRun:
     segments: npt.NDArray[np.int32] | None = None
     before: Callable[[int], None] | None = None
     before_steps: int = 1
+    reserved: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -213,6 +215,8 @@ class _Trainer:
         position = {"phase": self.phase, "step": distiller.step}
         arrays = self._arrays(distiller, self.sharing.whole(distiller))
         label, path = self.training.label, self.settings.checkpoint
+        if self.training.reserved:
+            distiller.reserve(self.training.reserved)
         if is_writer():
             log.info("%s: checkpoint of step %d to %s", label, distiller.step, path)
             checkpoint.save(self.settings.checkpoint, self.training.facts, position, arrays)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
-from ..checks import check_choice, check_int, check_number, refuse
+from ..checks import bytes_of, check_choice, check_int, check_number, refuse
 from ..distributed.state import current
 from .moments import MOMENTS, MomentsType
 
@@ -21,7 +21,9 @@ class Settings:
     grows with it, the gradient is that of the whole batch. recompute: in steps 2 and 3 keep only each layer's
     input and run the layer again in the backward pass: the same gradients, a seventh of the activations, one
     more forward pass; a number: of the first so many layers. moments: how AdamW's are kept, "float32", or
-    "bfloat16" in half the memory, rounded stochastically. betas, eps, weight_decay: AdamW.
+    "bfloat16" in half the memory, rounded stochastically; "auto": float32 unless `memory` asks for less.
+    memory: the most that the process may hold while it trains, as "2GiB" or in bytes; the fastest settings
+    that keep within it are chosen, see `memory`. betas, eps, weight_decay: AdamW.
     clip: gradients are scaled down to this norm. window_dropout: the share of steps in which `window_linear`
     hides its softmax window, so that its linear part has to learn; drawn by (seed, step).
     checkpoint: a folder or .safetensors file to resume from when it exists, written every `checkpoint_steps`
@@ -34,7 +36,8 @@ class Settings:
     warmup_steps: int = 0
     micro_batch: int = 0
     recompute: bool | int = False
-    moments: MomentsType = "float32"
+    moments: MomentsType | Literal["auto"] = "auto"
+    memory: str | int | None = None
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -50,7 +53,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, low in (("seed", 0), ("warmup_steps", 0), ("micro_batch", 0), ("checkpoint_steps", 1)):
             check_int(name, getattr(self, name), low)
-        check_choice("moments", self.moments, MOMENTS)
+        check_choice("moments", self.moments, ("auto", *MOMENTS))
+        if self.memory is not None:
+            bytes_of(self.memory)
         if not isinstance(self.recompute, bool):
             check_int("recompute", self.recompute, 0)
         check_choice("interrupt", self.interrupt, ("raise", "return"))
@@ -74,10 +79,17 @@ class Settings:
     def facts(self) -> dict[str, Any]:
         """The settings that decide the result."""
         names = (
-            "seed", "warmup_steps", "micro_batch", "moments", "betas", "eps", "weight_decay", "clip",
-            "window_dropout",
+            "seed", "warmup_steps", "micro_batch", "betas", "eps", "weight_decay", "clip", "window_dropout",
         )  # fmt: skip
-        return {name: value for name, value in asdict(self).items() if name in names}
+        return {
+            **{name: value for name, value in asdict(self).items() if name in names},
+            "moments": self.kept,
+        }
+
+    @property
+    def kept(self) -> MomentsType:
+        """How AdamW's moments are kept when nothing else was chosen."""
+        return "float32" if self.moments == "auto" else self.moments
 
 
 class SettingKeywords(TypedDict, total=False):
@@ -87,7 +99,8 @@ class SettingKeywords(TypedDict, total=False):
     warmup_steps: int
     micro_batch: int
     recompute: bool | int
-    moments: MomentsType
+    moments: MomentsType | Literal["auto"]
+    memory: str | int | None
     betas: tuple[float, float]
     eps: float
     weight_decay: float
@@ -115,3 +128,4 @@ class StageSettings:
     batch_size: int  # windows per step
     rates: Mapping[str, Any]
     shared: Settings
+    head_rows: int = 0  # see `Distiller`

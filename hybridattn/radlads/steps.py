@@ -24,6 +24,7 @@ from ..signatures import options_of
 from . import schedules
 from .align_shards import run_shard
 from .loop import TrainingRun, run
+from .memory import within
 from .schedules import align_lr
 from .settings import SettingKeywords, Settings, StageSettings
 from .teacher import open_cache, weights_fingerprint
@@ -117,6 +118,7 @@ def align(
         training.facts = run_facts(training, stage, layerwise=layerwise, teacher=weights_fingerprint(teacher))
     if folder is None and shard is not None:
         raise refuse("folder", None, "a folder that all shards see")
+    within(training, stage, lambda chosen, which: make_distiller(probe, None, chosen, which))
     with window_dropout(training, options.window_dropout, options.seed):
         if folder is None:
             probe.train_result = run(training, options)
@@ -164,9 +166,8 @@ def distill(
                 f"{key} of the hybrid", hybrid.config[key], f"{teacher.config[key]}, as in the teacher"
             )
     rates = _rates(schedule, lr_mixers, lr_rest, lr_final)
-    training = _whole_model(
-        StageSettings("distill", steps, batch_size, rates, options), hybrid, teacher, data
-    )
+    stage = StageSettings("distill", steps, batch_size, rates, options)
+    training = _whole_model(stage, hybrid, teacher, data)
     if options.compares:
         training.facts |= {"teacher_compute": teacher.compute, "teacher": weights_fingerprint(teacher)}
     if cache_teacher is not None:
@@ -179,6 +180,10 @@ def distill(
         training.facts["softmax_order"] = list(hybrid.softmax_order or ())
     gates = hybrid.gates.copy()
     try:
+        if elastic is not False:  # room for both mixers of a layer serves any choice
+            hybrid.gates[switchable(hybrid)] = 0.5
+        within(training, stage, lambda chosen, _: make_distiller(hybrid, teacher, chosen))
+        hybrid.gates[:] = gates
         with window_dropout(training, options.window_dropout, options.seed):
             hybrid.train_result = run(training, options)
     finally:
@@ -206,7 +211,9 @@ def finetune(
         raise refuse("hybrid", "bidirectional", "a causal model: a bidirectional one sees the next token")
     options = Settings(**settings)
     rates = _rates(schedule, lr_mixers, lr_rest, lr_final)
-    training = _whole_model(StageSettings("finetune", steps, batch_size, rates, options), hybrid, None, data)
+    stage = StageSettings("finetune", steps, batch_size, rates, options)
+    training = _whole_model(stage, hybrid, None, data)
+    within(training, stage, lambda chosen, _: make_distiller(hybrid, None, chosen))
     with window_dropout(training, options.window_dropout, options.seed):
         hybrid.train_result = run(training, options)
     return hybrid.train_result
@@ -261,7 +268,8 @@ def make_distiller(
         recompute=shared.recompute
         if shared.recompute is True
         else min(shared.recompute, len(student.layers)),
-        moments=shared.moments,
+        moments=shared.kept,
+        head_rows=stage.head_rows,
         layers=layers,
     )
 

@@ -64,6 +64,8 @@ def finetune(
     if settings.get("warmup_steps") is None:
         settings["warmup_steps"] = round(warmup * steps)
     options = Settings(**settings)
+    if options.memory is not None:
+        raise refuse("memory", options.memory, "None for tasks: set moments, recompute and micro_batch")
     stage = StageSettings("finetune", steps, batch_size, {"lr": lr, "lr_mixers": lr_mixers}, options)
     rates = [
         schedules.warmup_linear(steps, rate, options.warmup_steps)
