@@ -4,8 +4,9 @@
 
 #include "python/distiller_object.h"
 
-/* The methods, with the arguments as Python passes them. */
+/* Distiller.rehearse(tokens, windows, ..): (peak, kept), see ha_trainer_rehearse. */
 PyObject *ha_distiller_rehearse(distiller_object *self, PyObject *args, PyObject *kwargs);
+/* Distiller.reserve(bytes): None. */
 PyObject *ha_distiller_reserve(distiller_object *self, PyObject *bytes);
 
 #endif
