@@ -7,7 +7,7 @@ import time
 import pytest
 from job import go, without_times
 
-from hybridattn.pipeline import work
+from hybridattn.pipeline import stages, work
 from hybridattn.pipeline.store import PROGRESS
 
 
@@ -47,16 +47,17 @@ def test_a_lost_file_is_made_again(inputs, first, tmp_path):
 @pytest.mark.parametrize("at", ["align", "score", "plan", "evaluate", "distill", "measure", "sample"])
 def test_a_stop_between_stages(inputs, first, tmp_path, monkeypatch, at):
     calls = []
-    real = getattr(work, at)
+    place = stages if at == "measure" else work
+    real = getattr(place, at)
 
     def stop(*args):
         calls.append(at)
-        if len(calls) == (1 if at in ("align", "plan") else 2):
+        if len(calls) == (1 if at in ("align", "plan", "measure") else 2):
             raise KeyboardInterrupt
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, at, stop)
+        patch.setattr(place, at, stop)
         with pytest.raises(KeyboardInterrupt):
             go(inputs, tmp_path)
     before = {path.stem for path in (tmp_path / "stages").glob("*.json")}
