@@ -26,7 +26,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 print("torch", torch.__version__, "transformers", transformers.__version__)
 torch.set_grad_enabled(False)
-tokens, off = torch.arange(200)[None], {}
+tokens, off = torch.arange(1, 200)[None], {}  # token 0 is padding: all zero
 for width in (640, 1152, 2560, 3840, 5376):  # of the 270M, 1B, 4B, 12B and 27B
     config = Gemma3TextConfig(
         vocab_size=256, hidden_size=width, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
