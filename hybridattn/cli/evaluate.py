@@ -71,6 +71,7 @@ def parser() -> Parser:
     text.add_argument(
         "--branches",
         action="store_true",
+        default=None,  # not asked for: the other kinds of evaluation have no such option
         help="with --teacher: KL of a window_linear model without its linear part, by layer too",
     )
     glue = p.add_argument_group("with --glue")
