@@ -52,7 +52,6 @@ class Divergence(Evaluation):
 
     _old: ClassVar[dict[str, str]] = {"mean": "kl", "stderr": "kl_stderr", "ppl": "perplexity"}
 
-
     def _frame_rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [{"window": i, "kl": x} for i, x in enumerate(self.per_sequence)]
         for row, share in zip(rows, self.agreement_per_sequence or ()):

@@ -60,6 +60,4 @@ def agreement(student: Model, teacher: Model | None, data: TokenData, *, progres
     found = kl(student, teacher, data, progress=progress)
     if found.agreement is None or found.agreement_stderr is None or found.agreement_per_sequence is None:
         raise refuse("model", f"compared by {found.measure}", "a language model, which predicts tokens")
-    return Agreement(
-        found.agreement, found.agreement_stderr, found.agreement_per_sequence, data.num_tokens
-    )
+    return Agreement(found.agreement, found.agreement_stderr, found.agreement_per_sequence, data.num_tokens)
