@@ -96,7 +96,12 @@ class Model:
     def store(self, name: str, dtype: _Storage, data: npt.NDArray[np.uint8]) -> None: ...
     def stored(self) -> dict[str, tuple[str, npt.NDArray[np.uint8]]]: ...
     def moments(
-        self, tokens: _I32, windows: _I64, names: Iterable[str], segments: _I32 | None = None
+        self,
+        tokens: _I32,
+        windows: _I64,
+        names: Iterable[str],
+        segments: _I32 | None = None,
+        into: dict[str, _F32] | None = None,
     ) -> dict[str, _F32]: ...
     def trace_layer(
         self,

@@ -8,6 +8,7 @@ import tiny
 from stored_models import close, teacher
 
 from hybridattn import _core, radlads
+from hybridattn.data.tokens import slices
 from hybridattn.errors import ConfigError, WeightError
 from hybridattn.model import calibration
 
@@ -68,8 +69,27 @@ def test_moments_are_those_of_the_inputs():
     close(found["layers.0.softmax.q_proj.weight"], x.T @ x)
     assert found["layers.0.softmax.v_proj.weight"] is found["layers.0.softmax.q_proj.weight"]
     assert all(np.allclose(m, m.T, rtol=1e-4) and np.diag(m).min() > 0 for m in found.values())
+    again = model.moments(data.tokens, data.windows[:2], names)
+    assert model.moments(data.tokens, data.windows[2:], names, into=again)[names[0]] is again[names[0]]
+    for name in names:
+        close(again[name], found[name])
+    with pytest.raises(ValueError, match=r"into must be what .* it has no .layers"):
+        model.moments(data.tokens, data.windows, names, into={})
     with pytest.raises(ValueError, match=r"names holds 'embed.weight': allowed are matrices\(\) of layers"):
         model.moments(data.tokens, data.windows, ["embed.weight"])
+
+
+def test_slices_of_the_text_do_not_change_bits():
+    model, starts = teacher(), np.arange(0, 4700 - 64, 64)
+    tokens = (np.arange(4700, dtype=np.int32) * 37) % 200
+    windows = np.stack([starts, starts + 64], 1)
+    names = [name for name in model.matrices() if name.startswith("layers.")]
+    whole, parts = model.moments(tokens, windows, names), None
+    pieces = slices(windows, calibration.SLICE_TOKENS)
+    assert len(pieces) == 3
+    for piece in pieces:
+        parts = model.moments(tokens, piece, names, into=parts)
+    assert all(np.array_equal(parts[name], whole[name]) for name in names)
 
 
 @pytest.mark.parametrize("dtype", ["q8_0", "q4_0", "q4_1"])

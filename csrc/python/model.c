@@ -220,9 +220,11 @@ static PyMethodDef methods[] = {
      "store($self, name, dtype, data)\n--\n\nKeeps an embedding, projection or LM head as `data`, uint8 [rows, bytes] "
      "of that dtype, which may be mapped from a file and must not change. It can no longer be trained."},
     {"moments", (PyCFunction)(void (*)(void))ha_model_moments, METH_VARARGS | METH_KEYWORDS,
-     "moments($self, tokens, windows, names, segments=None)\n--\n\n"
+     "moments($self, tokens, windows, names, segments=None, into=None)\n--\n\n"
      "{name: float32 [in, in]} for some of matrices(): the sum of x^T x over the rows x that each is multiplied with, "
-     "zero where it is not used. Matrices that read the same have one array.\n\n"
+     "zero where it is not used. Matrices that read the same have one array. `into`: what an earlier call gave, which "
+     "is "
+     "added to; windows that make up 2048 tokens at a time give the bits of one call.\n\n"
      "tokens: int32 [n]; windows: int64 [m, 2], each (start, stop) a sequence; segments as in forward_windows."},
     {"trace_layer", (PyCFunction)(void (*)(void))ha_model_trace_layer, METH_VARARGS | METH_KEYWORDS,
      "trace_layer($self, layer, tokens, windows, incoming=None, linear=False, segments=None)\n--\n\n"

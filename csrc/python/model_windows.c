@@ -48,9 +48,18 @@ static int leader_of(const ha_params *params, PyObject *name)
     return (int)(param - params->list);
 }
 
-/* {name: float32 [in,in] of zeros}, the same array for matrices that are joined; sums
- * [params->count] points into them. */
-static PyObject *new_moments(const ha_params *params, PyObject *names, float **sums)
+/* The array of `name` in what an earlier call gave; a new reference. */
+static PyObject *earlier(PyObject *into, PyObject *name, const npy_intp *shape)
+{
+    PyObject *array = PyDict_Check(into) ? PyDict_GetItemWithError(into, name) : NULL;
+    if (!array && !PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "into must be what moments() gave for the same names: it has no %R", name);
+    return array ? (PyObject *)ha_array_out(array, "into", NPY_FLOAT32, 2, shape) : NULL;
+}
+
+/* {name: float32 [in,in]}, of zeros or as in `into` unless that is None, the same array for matrices that are
+ * joined; sums [params->count] points into them. */
+static PyObject *new_moments(const ha_params *params, PyObject *names, PyObject *into, float **sums)
 {
     PyObject *found = PyDict_New(), **arrays = PyMem_Calloc((size_t)params->count, sizeof *arrays), *name;
     PyObject *each = found && arrays ? PyObject_GetIter(names) : NULL;
@@ -60,7 +69,7 @@ static PyObject *new_moments(const ha_params *params, PyObject *names, float **s
             PyErr_SetString(PyExc_TypeError, "names must be text");
         const npy_intp width = i < 0 ? 0 : params->list[i].shape[1], shape[2] = {width, width};
         if (i >= 0 && !arrays[i])
-            arrays[i] = PyArray_ZEROS(2, shape, NPY_FLOAT32, 0);
+            arrays[i] = into == Py_None ? PyArray_ZEROS(2, shape, NPY_FLOAT32, 0) : earlier(into, name, shape);
         if (i < 0 || !arrays[i] || PyDict_SetItem(found, name, arrays[i]) < 0)
             Py_CLEAR(each);
         else
@@ -80,14 +89,15 @@ static PyObject *new_moments(const ha_params *params, PyObject *names, float **s
 
 PyObject *ha_model_moments(model_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"tokens", "windows", "names", "segments", NULL};
-    PyObject *tokens, *windows, *wanted, *segments = Py_None;
+    static char *names[] = {"tokens", "windows", "names", "segments", "into", NULL};
+    PyObject *tokens, *windows, *wanted, *segments = Py_None, *into = Py_None;
     windows_arg stream;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:moments", names, &tokens, &windows, &wanted, &segments) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OO:moments", names, &tokens, &windows, &wanted, &segments,
+                                     &into) ||
         !ha_model_ready(self) || ha_windows_parse(self, tokens, windows, segments, 1, &stream) < 0)
         return NULL;
     float **sums = PyMem_Calloc((size_t)self->model->params.count, sizeof *sums);
-    PyObject *found = sums ? new_moments(&self->model->params, wanted, sums) : PyErr_NoMemory();
+    PyObject *found = sums ? new_moments(&self->model->params, wanted, into, sums) : PyErr_NoMemory();
     ha_status status = HA_OK;
     if (found) {
         ha_core_call core = ha_core_begin(self, NULL);

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..data.tokens import slices
 from ..errors import WeightError
+from ..results.progress import bar
 
 if TYPE_CHECKING:
     from ..data.tokens import TokenData
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 Matrix = npt.NDArray[np.float32]
 
+SLICE_TOKENS = 2048  # between two moves of the bar, what the core takes as one batch
 _AT_ONCE = 1 << 29  # bytes of moments in one pass over the text
 _DAMPING = 0.01  # of the mean diagonal, as in the paper
 
@@ -50,8 +53,10 @@ class Factors:
             size += 4 * columns[self._left[count]] ** 2
             count += 1
         names, self._left = self._left[:count], self._left[count:]
-        data = self._data
-        self._moments = self._model.moments(data.tokens, data.windows, names, data.segments)
+        data, found = self._data, None
+        for part in bar(slices(data.windows, SLICE_TOKENS), "calibration"):
+            found = self._model.moments(data.tokens, part, names, data.segments, found)
+        self._moments = found or {}
 
 
 def factor(moments: Matrix) -> Matrix | None:
