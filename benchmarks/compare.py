@@ -222,7 +222,7 @@ def arguments() -> argparse.Namespace:
         help="only rows whose name contains one of these texts, by comma; =NAME: that row alone",
     )
     parser.add_argument(
-        "--without", default="", help="no sides whose name contains one of these texts, by comma"
+        "--without", action="append", default=[], help="no sides whose name contains this; may be repeated"
     )
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
     parser.add_argument(
@@ -256,9 +256,8 @@ def main() -> int:
         table.add_base(groups, folder, folder / BASE)
     wanted = options.rows.split(",")
     groups = [[row for row in group if any(named(row, text) for text in wanted)] for group in groups]
-    unwanted = [text for text in options.without.split(",") if text]
     for row in (row for group in groups for row in group):
-        row.sides = {n: s for n, s in row.sides.items() if not any(text in n for text in unwanted)}
+        row.sides = {n: s for n, s in row.sides.items() if not any(text in n for text in options.without)}
     if options.list:
         print("\n".join(row.name for group in groups for row in group))
         return 0
